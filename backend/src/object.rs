@@ -1,0 +1,217 @@
+//! What the rooms of the backend hand each other. Pure: no I/O, no clock, no randomness.
+
+use std::fmt;
+
+use kms_protocol::{AttributeType, KeyType, ObjectClass, ObjectId, RingId, RingPolicy, Template};
+use zeroize::Zeroizing;
+
+/// Key bytes outside the HSM. Not `Clone`, not `Serialize`: used or dropped, and dropping wipes them.
+/// A secret key is its value; a private key is PKCS #8 (`PrivateKeyInfo`, RFC 5958), DER.
+pub struct KeyBytes(pub Zeroizing<Vec<u8>>);
+
+impl From<Vec<u8>> for KeyBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl AsRef<[u8]> for KeyBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyBytes({} bytes)", self.0.len())
+    }
+}
+
+/// A version of the master key in the HSM, counted from 1.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct MasterVersion(pub u32);
+
+/// A key's material as the store keeps it: wrapped by the HSM under a version of the master key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wrapped {
+    /// Which master key opens it.
+    pub master: MasterVersion,
+    /// The wrapped bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Which version of which KMS key an object belongs to.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct KeyVersion {
+    /// The key's UUID.
+    pub key: [u8; 16],
+    /// The version's number, from 1.
+    pub number: u32,
+}
+
+/// An object, loaded: of the store, or out of a seal.
+#[derive(Debug)]
+pub struct Object {
+    /// Its number in the store; a session object has none.
+    pub id: Option<ObjectId>,
+    /// The ring it belongs to.
+    pub ring: RingId,
+    /// The key and version it belongs to; certificates and data belong to none.
+    pub version: Option<KeyVersion>,
+    /// All its attributes, except those that are secret.
+    pub attributes: Template,
+    /// Its secret, where it has one.
+    pub material: Material,
+}
+
+/// Where an object's secret is.
+#[derive(Debug)]
+pub enum Material {
+    /// It has none: public keys, certificates.
+    None,
+    /// In the store, wrapped.
+    Wrapped(Wrapped),
+    /// Out of a seal.
+    Open(KeyBytes),
+}
+
+impl Object {
+    /// A true-or-false attribute; one that is not there is false.
+    pub fn is(&self, attribute: AttributeType) -> bool {
+        self.attributes.bool(attribute).unwrap_or(false)
+    }
+
+    /// Its class.
+    pub fn class(&self) -> Option<ObjectClass> {
+        self.attributes.class()
+    }
+
+    /// Its type, if it is a key.
+    pub fn key_type(&self) -> Option<KeyType> {
+        self.attributes.key_type()
+    }
+}
+
+/// A key to be made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySpec {
+    /// An AES key of 16, 24 or 32 bytes.
+    Aes {
+        /// Its length.
+        bytes: u32,
+    },
+    /// A generic secret, for HMAC.
+    Generic {
+        /// Its length.
+        bytes: u32,
+    },
+    /// An RSA key pair.
+    Rsa {
+        /// The modulus, in bits.
+        bits: u32,
+        /// The public exponent, big endian, without leading zeros.
+        exponent: Vec<u8>,
+    },
+    /// A key pair on a NIST curve.
+    Ec {
+        /// Which.
+        curve: Curve,
+    },
+}
+
+/// The curves we have.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Curve {
+    /// secp256r1.
+    P256,
+    /// secp384r1.
+    P384,
+    /// secp521r1.
+    P521,
+}
+
+impl Curve {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
+
+    /// The curve's object identifier, DER: the value of `CKA_EC_PARAMS`.
+    pub fn oid_der(self) -> &'static [u8] {
+        match self {
+            Self::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+            Self::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
+            Self::P521 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
+        }
+    }
+
+    /// The length of a field element and of half a signature, in bytes.
+    pub fn field_bytes(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
+}
+
+/// An object to be stored or sealed: policy has checked and completed its attributes, but for the values that come
+/// with the key itself.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its attributes.
+    pub attributes: Template,
+    /// Whether it is a token object.
+    pub token: bool,
+}
+
+/// Who is asking.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The process at the other end, where the door knows it.
+    pub peer: Option<Peer>,
+    /// The login its ticket proves; nobody without.
+    pub login: Option<Login>,
+    /// What the ring it asks about allows.
+    pub policy: RingPolicy,
+}
+
+/// The process at the other end of a Unix socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Peer {
+    /// Its user.
+    pub uid: u32,
+    /// Its process id when it connected.
+    pub pid: i32,
+}
+
+/// A login that holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Login {
+    /// The ring it holds for.
+    pub ring: RingId,
+    /// The principal's name: `user` and `so` are the ring's own.
+    pub name: String,
+    /// What it may do.
+    pub standing: Standing,
+}
+
+/// What a principal may do in a ring.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Standing {
+    /// Sets the user's PIN; sees no private object (`CKU_SO`).
+    Officer,
+    /// All with keys: make, use, change, destroy (`kms.admin`; the ring's user).
+    Admin,
+    /// Use and rotate (`kms.editor`).
+    Editor,
+    /// Use (`kms.user`).
+    User,
+    /// See (`kms.reader`).
+    Reader,
+}
+
+impl Caller {
+    /// What the caller may do; nobody may do nothing but look at public objects.
+    pub fn standing(&self) -> Option<Standing> {
+        self.login.as_ref().map(|login| login.standing)
+    }
+}

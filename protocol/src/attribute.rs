@@ -1,0 +1,295 @@
+//! Attribute types, values and templates.
+//!
+//! A value crosses the wire by its meaning, not as C memory: `CK_ULONG` is 32 bits wide in some applications and
+//! 64 in others, and its byte order is the host's. [`AttributeType::shape`] says which meaning each type has.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codes::codes;
+use crate::mechanism::MechanismType;
+use crate::secret::Secret;
+
+/// Attributes in one template. pkcs11-tool sends 15, SunPKCS11 20; a real key has about 40.
+pub const TEMPLATE_ATTRIBUTES_MAX: usize = 128;
+
+/// Mechanisms in one `CKA_ALLOWED_MECHANISMS`: more than PKCS#11 3.2 has for one key type.
+pub const ALLOWED_MECHANISMS_MAX: usize = 256;
+
+codes! {
+    /// What an object is.
+    ObjectClass, "CKO_" {
+        DATA = 0,
+        CERTIFICATE = 1,
+        PUBLIC_KEY = 2,
+        PRIVATE_KEY = 3,
+        SECRET_KEY = 4,
+        HW_FEATURE = 5,
+        DOMAIN_PARAMETERS = 6,
+        MECHANISM = 7,
+        OTP_KEY = 8,
+        PROFILE = 9,
+        VALIDATION = 10,
+        TRUST = 11,
+    }
+}
+
+codes! {
+    /// What a key is for, mathematically.
+    KeyType, "CKK_" {
+        RSA = 0x00,
+        EC = 0x03,
+        GENERIC_SECRET = 0x10,
+        AES = 0x1f,
+        SHA_1_HMAC = 0x28,
+        SHA256_HMAC = 0x2b,
+        SHA384_HMAC = 0x2c,
+        SHA512_HMAC = 0x2d,
+        SHA224_HMAC = 0x2e,
+        CHACHA20 = 0x33,
+        EC_EDWARDS = 0x40,
+        EC_MONTGOMERY = 0x41,
+        ML_KEM = 0x49,
+        ML_DSA = 0x4a,
+    }
+}
+
+codes! {
+    /// The name of an attribute.
+    AttributeType, "CKA_" {
+        CLASS = 0x0,
+        TOKEN = 0x1,
+        PRIVATE = 0x2,
+        LABEL = 0x3,
+        UNIQUE_ID = 0x4,
+        APPLICATION = 0x10,
+        VALUE = 0x11,
+        OBJECT_ID = 0x12,
+        CERTIFICATE_TYPE = 0x80,
+        ISSUER = 0x81,
+        SERIAL_NUMBER = 0x82,
+        TRUSTED = 0x86,
+        CERTIFICATE_CATEGORY = 0x87,
+        JAVA_MIDP_SECURITY_DOMAIN = 0x88,
+        URL = 0x89,
+        HASH_OF_SUBJECT_PUBLIC_KEY = 0x8a,
+        HASH_OF_ISSUER_PUBLIC_KEY = 0x8b,
+        NAME_HASH_ALGORITHM = 0x8c,
+        CHECK_VALUE = 0x90,
+        KEY_TYPE = 0x100,
+        SUBJECT = 0x101,
+        ID = 0x102,
+        SENSITIVE = 0x103,
+        ENCRYPT = 0x104,
+        DECRYPT = 0x105,
+        WRAP = 0x106,
+        UNWRAP = 0x107,
+        SIGN = 0x108,
+        SIGN_RECOVER = 0x109,
+        VERIFY = 0x10a,
+        VERIFY_RECOVER = 0x10b,
+        DERIVE = 0x10c,
+        START_DATE = 0x110,
+        END_DATE = 0x111,
+        MODULUS = 0x120,
+        MODULUS_BITS = 0x121,
+        PUBLIC_EXPONENT = 0x122,
+        PRIVATE_EXPONENT = 0x123,
+        PRIME_1 = 0x124,
+        PRIME_2 = 0x125,
+        EXPONENT_1 = 0x126,
+        EXPONENT_2 = 0x127,
+        COEFFICIENT = 0x128,
+        PUBLIC_KEY_INFO = 0x129,
+        VALUE_LEN = 0x161,
+        EXTRACTABLE = 0x162,
+        LOCAL = 0x163,
+        NEVER_EXTRACTABLE = 0x164,
+        ALWAYS_SENSITIVE = 0x165,
+        KEY_GEN_MECHANISM = 0x166,
+        MODIFIABLE = 0x170,
+        COPYABLE = 0x171,
+        DESTROYABLE = 0x172,
+        EC_PARAMS = 0x180,
+        EC_POINT = 0x181,
+        ALWAYS_AUTHENTICATE = 0x202,
+        WRAP_WITH_TRUSTED = 0x210,
+        PROFILE_ID = 0x601,
+        PARAMETER_SET = 0x61d,
+        OBJECT_VALIDATION_FLAGS = 0x61e,
+        ENCAPSULATE_TEMPLATE = 0x62a,
+        DECAPSULATE_TEMPLATE = 0x62b,
+        ENCAPSULATE = 0x633,
+        DECAPSULATE = 0x634,
+        SEED = 0x637,
+        WRAP_TEMPLATE = 0x40000211,
+        UNWRAP_TEMPLATE = 0x40000212,
+        DERIVE_TEMPLATE = 0x40000213,
+        ALLOWED_MECHANISMS = 0x40000600,
+    }
+}
+
+/// How a value of an attribute is written in C memory, and what it means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shape {
+    /// `CK_BBOOL`, one byte.
+    Bool,
+    /// `CK_ULONG`, as wide as the host has it.
+    Ulong,
+    /// Bytes as they are: labels, big integers, DER, `CK_DATE`.
+    Bytes,
+    /// An array of `CK_MECHANISM_TYPE`.
+    Mechanisms,
+    /// An array of `CK_ATTRIBUTE`.
+    Template,
+}
+
+impl AttributeType {
+    /// How values of this type are written. A type we do not know is bytes.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::TOKEN | Self::PRIVATE | Self::TRUSTED | Self::SENSITIVE | Self::ENCRYPT | Self::DECRYPT => {
+                Shape::Bool
+            }
+            Self::WRAP | Self::UNWRAP | Self::SIGN | Self::SIGN_RECOVER | Self::VERIFY => Shape::Bool,
+            Self::VERIFY_RECOVER | Self::DERIVE | Self::EXTRACTABLE | Self::LOCAL => Shape::Bool,
+            Self::NEVER_EXTRACTABLE | Self::ALWAYS_SENSITIVE | Self::MODIFIABLE | Self::COPYABLE => Shape::Bool,
+            Self::DESTROYABLE | Self::ALWAYS_AUTHENTICATE | Self::WRAP_WITH_TRUSTED => Shape::Bool,
+            Self::ENCAPSULATE | Self::DECAPSULATE => Shape::Bool,
+            Self::CLASS | Self::CERTIFICATE_TYPE | Self::CERTIFICATE_CATEGORY | Self::KEY_TYPE => Shape::Ulong,
+            Self::JAVA_MIDP_SECURITY_DOMAIN | Self::NAME_HASH_ALGORITHM | Self::MODULUS_BITS => Shape::Ulong,
+            Self::VALUE_LEN | Self::KEY_GEN_MECHANISM | Self::PROFILE_ID | Self::PARAMETER_SET => Shape::Ulong,
+            Self::OBJECT_VALIDATION_FLAGS => Shape::Ulong,
+            Self::ALLOWED_MECHANISMS => Shape::Mechanisms,
+            Self::WRAP_TEMPLATE | Self::UNWRAP_TEMPLATE | Self::DERIVE_TEMPLATE => Shape::Template,
+            Self::ENCAPSULATE_TEMPLATE | Self::DECAPSULATE_TEMPLATE => Shape::Template,
+            _ => Shape::Bytes,
+        }
+    }
+}
+
+/// What an attribute holds. `CK_UNAVAILABLE_INFORMATION` is `Ulong(u64::MAX)` on the wire, whatever the host's width.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// A `CK_BBOOL`.
+    Bool(bool),
+    /// A `CK_ULONG`.
+    Ulong(u64),
+    /// Bytes, unprintable because some of them are keys.
+    Bytes(Secret),
+    /// A list of mechanisms.
+    Mechanisms(Mechanisms),
+}
+
+impl Value {
+    /// Whether this is how values of such a type look.
+    pub fn has_shape(&self, shape: Shape) -> bool {
+        match self {
+            Self::Bool(_) => shape == Shape::Bool,
+            Self::Ulong(_) => shape == Shape::Ulong,
+            Self::Bytes(_) => shape == Shape::Bytes,
+            Self::Mechanisms(_) => shape == Shape::Mechanisms,
+        }
+    }
+}
+
+/// The value of `CKA_ALLOWED_MECHANISMS`: at most [`ALLOWED_MECHANISMS_MAX`].
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Mechanisms(
+    #[serde(deserialize_with = "crate::bounded::vec::<_, _, ALLOWED_MECHANISMS_MAX>")] pub Vec<MechanismType>,
+);
+
+/// One attribute with its value.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Its name.
+    pub kind: AttributeType,
+    /// Its value, in the shape of the name.
+    pub value: Value,
+}
+
+impl Attribute {
+    /// A true-or-false attribute.
+    pub fn bool(kind: AttributeType, value: bool) -> Self {
+        Self { kind, value: Value::Bool(value) }
+    }
+
+    /// A number.
+    pub fn ulong(kind: AttributeType, value: u64) -> Self {
+        Self { kind, value: Value::Ulong(value) }
+    }
+
+    /// Bytes.
+    pub fn bytes(kind: AttributeType, value: impl Into<Vec<u8>>) -> Self {
+        Self { kind, value: Value::Bytes(Secret::from(value.into())) }
+    }
+}
+
+/// A list of attributes, in the caller's order: at most [`TEMPLATE_ATTRIBUTES_MAX`].
+///
+/// A decoded template has values of the right shape; whether a type may stand in it, and how often, is policy.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Template(pub Vec<Attribute>);
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let attributes: Vec<Attribute> = crate::bounded::vec::<_, _, TEMPLATE_ATTRIBUTES_MAX>(deserializer)?;
+        match attributes.iter().find(|attribute| !attribute.value.has_shape(attribute.kind.shape())) {
+            Some(wrong) => Err(serde::de::Error::custom(format_args!("{} has a value of another shape", wrong.kind))),
+            None => Ok(Self(attributes)),
+        }
+    }
+}
+
+impl Template {
+    /// The value of an attribute, the first if it stands twice.
+    pub fn value(&self, kind: AttributeType) -> Option<&Value> {
+        self.0.iter().find(|attribute| attribute.kind == kind).map(|attribute| &attribute.value)
+    }
+
+    /// The true-or-false value of an attribute, if it is there.
+    pub fn bool(&self, kind: AttributeType) -> Option<bool> {
+        match self.value(kind) {
+            Some(Value::Bool(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The number in an attribute, if it is there.
+    pub fn ulong(&self, kind: AttributeType) -> Option<u64> {
+        match self.value(kind) {
+            Some(Value::Ulong(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The bytes in an attribute, if it is there.
+    pub fn bytes(&self, kind: AttributeType) -> Option<&[u8]> {
+        match self.value(kind) {
+            Some(Value::Bytes(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The class of the object, if the template says it.
+    pub fn class(&self) -> Option<ObjectClass> {
+        self.ulong(AttributeType::CLASS).and_then(|class| u32::try_from(class).ok()).map(ObjectClass)
+    }
+
+    /// The type of the key, if the template says it.
+    pub fn key_type(&self) -> Option<KeyType> {
+        self.ulong(AttributeType::KEY_TYPE).and_then(|kind| u32::try_from(kind).ok()).map(KeyType)
+    }
+
+    /// Sets an attribute, in place of the value it may have.
+    pub fn set(&mut self, attribute: Attribute) {
+        match self.0.iter_mut().find(|known| known.kind == attribute.kind) {
+            Some(known) => known.value = attribute.value,
+            None => self.0.push(attribute),
+        }
+    }
+
+    /// Whether an object with these attributes is what `wanted` looks for: every attribute there, with the same value.
+    pub fn matches(&self, wanted: &Self) -> bool {
+        wanted.0.iter().all(|attribute| self.value(attribute.kind) == Some(&attribute.value))
+    }
+}

@@ -1,0 +1,44 @@
+//! The words that provider and backend exchange.
+//!
+//! # The conversation
+//!
+//! The provider connects and sends a [`Hello`]; the backend answers [`Welcome`]. From then on, each frame from the
+//! provider holds one [`Ask`] and each frame from the backend the [`Answer`] to it, in order, one at a time. A
+//! connection carries no state but the agreed version: each `Ask` names its slot and bears its [`Ticket`], so the
+//! next one may go over another connection, to another backend, or to the same one after a restart.
+//!
+//! A frame is a length of four bytes, little endian, and a value in postcard's form ([`frame`]). Decoding is total:
+//! whatever the bytes are, there is a value or an error, and no allocation beyond a frame's own size.
+//!
+//! The only error that crosses the wire is [`Rv`].
+//!
+//! This crate knows no sockets, keys or databases.
+#![forbid(unsafe_code)]
+
+mod attribute;
+mod bounded;
+mod codes;
+/// Frames: length, version, limits.
+pub mod frame;
+mod id;
+mod mechanism;
+/// What we offer, and what follows from a mechanism alone.
+pub mod mechanism_table;
+mod request;
+mod response;
+mod rv;
+mod secret;
+
+pub use attribute::{
+    ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, KeyType, Mechanisms, ObjectClass, Shape,
+    TEMPLATE_ATTRIBUTES_MAX, Template, Value,
+};
+pub use frame::{FRAME_BYTES_MAX, FrameError, Hello, Welcome};
+pub use id::{ObjectId, RequestId, RingId, SlotId};
+pub use mechanism::{
+    GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Mechanism, MechanismType, Mgf, OAEP_LABEL_BYTES_MAX, Parameters,
+};
+pub use request::{Ask, DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, Role};
+pub use response::{Answer, FOUND_MAX, ObjectView, Response, RingPolicy, SLOTS_MAX, Slot, Ticket};
+pub use rv::Rv;
+pub use secret::Secret;
