@@ -152,12 +152,18 @@ impl AttributeType {
             }
             Self::WRAP | Self::UNWRAP | Self::SIGN | Self::SIGN_RECOVER | Self::VERIFY => Shape::Bool,
             Self::VERIFY_RECOVER | Self::DERIVE | Self::EXTRACTABLE | Self::LOCAL => Shape::Bool,
-            Self::NEVER_EXTRACTABLE | Self::ALWAYS_SENSITIVE | Self::MODIFIABLE | Self::COPYABLE => Shape::Bool,
+            Self::NEVER_EXTRACTABLE | Self::ALWAYS_SENSITIVE | Self::MODIFIABLE | Self::COPYABLE => {
+                Shape::Bool
+            }
             Self::DESTROYABLE | Self::ALWAYS_AUTHENTICATE | Self::WRAP_WITH_TRUSTED => Shape::Bool,
             Self::ENCAPSULATE | Self::DECAPSULATE => Shape::Bool,
-            Self::CLASS | Self::CERTIFICATE_TYPE | Self::CERTIFICATE_CATEGORY | Self::KEY_TYPE => Shape::Ulong,
+            Self::CLASS | Self::CERTIFICATE_TYPE | Self::CERTIFICATE_CATEGORY | Self::KEY_TYPE => {
+                Shape::Ulong
+            }
             Self::JAVA_MIDP_SECURITY_DOMAIN | Self::NAME_HASH_ALGORITHM | Self::MODULUS_BITS => Shape::Ulong,
-            Self::VALUE_LEN | Self::KEY_GEN_MECHANISM | Self::PROFILE_ID | Self::PARAMETER_SET => Shape::Ulong,
+            Self::VALUE_LEN | Self::KEY_GEN_MECHANISM | Self::PROFILE_ID | Self::PARAMETER_SET => {
+                Shape::Ulong
+            }
             Self::OBJECT_VALIDATION_FLAGS => Shape::Ulong,
             Self::ALLOWED_MECHANISMS => Shape::Mechanisms,
             Self::WRAP_TEMPLATE | Self::UNWRAP_TEMPLATE | Self::DERIVE_TEMPLATE => Shape::Template,
@@ -234,7 +240,9 @@ impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let attributes: Vec<Attribute> = crate::bounded::vec::<_, _, TEMPLATE_ATTRIBUTES_MAX>(deserializer)?;
         match attributes.iter().find(|attribute| !attribute.value.has_shape(attribute.kind.shape())) {
-            Some(wrong) => Err(serde::de::Error::custom(format_args!("{} has a value of another shape", wrong.kind))),
+            Some(wrong) => {
+                Err(serde::de::Error::custom(format_args!("{} has a value of another shape", wrong.kind)))
+            }
             None => Ok(Self(attributes)),
         }
     }

@@ -164,9 +164,10 @@ impl Mechanism {
                     && mgf.name().is_some()
                     && label.len() <= OAEP_LABEL_BYTES_MAX
             }
-            (Parameters::MacBytes(bytes), Parameter::MacBytes) => {
-                row.digest.and_then(mechanism_table::digest_bytes).is_some_and(|full| (1..=full).contains(bytes))
-            }
+            (Parameters::MacBytes(bytes), Parameter::MacBytes) => row
+                .digest
+                .and_then(mechanism_table::digest_bytes)
+                .is_some_and(|full| (1..=full).contains(bytes)),
             _ => false,
         };
         if legal { Ok(row) } else { Err(Rv::MECHANISM_PARAM_INVALID) }

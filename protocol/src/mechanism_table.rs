@@ -92,7 +92,17 @@ pub struct Row {
 
 const fn row(kind: M, uses: Uses, key: KeyType, sizes: (u32, u32), unit: SizeUnit) -> Row {
     let not_strict = Uses::NONE;
-    Row { kind, uses, not_strict, key: Some(key), sizes, unit, parameter: Parameter::None, digest: None, signs: None }
+    Row {
+        kind,
+        uses,
+        not_strict,
+        key: Some(key),
+        sizes,
+        unit,
+        parameter: Parameter::None,
+        digest: None,
+        signs: None,
+    }
 }
 
 const fn rsa(kind: M, uses: Uses) -> Row {
@@ -114,7 +124,17 @@ const fn hmac(kind: M, digest: M) -> Row {
 const fn digest(kind: M) -> Row {
     let (not_strict, sizes, unit) = (Uses::NONE, (0, 0), SizeUnit::None);
     let parameter = Parameter::None;
-    Row { kind, uses: Uses::DIGEST, not_strict, key: None, sizes, unit, parameter, digest: Some(kind), signs: None }
+    Row {
+        kind,
+        uses: Uses::DIGEST,
+        not_strict,
+        key: None,
+        sizes,
+        unit,
+        parameter,
+        digest: Some(kind),
+        signs: None,
+    }
 }
 
 impl Row {
@@ -182,13 +202,7 @@ pub const TABLE: &[Row] = &[
     ec(M::ECDSA_SHA256, Uses::SIGNATURE).hashed(M::SHA256, M::ECDSA),
     ec(M::ECDSA_SHA384, Uses::SIGNATURE).hashed(M::SHA384, M::ECDSA),
     ec(M::ECDSA_SHA512, Uses::SIGNATURE).hashed(M::SHA512, M::ECDSA),
-    row(
-        M::GENERIC_SECRET_KEY_GEN,
-        Uses::GENERATE,
-        KeyType::GENERIC_SECRET,
-        GENERIC_BYTES,
-        SizeUnit::Bytes,
-    ),
+    row(M::GENERIC_SECRET_KEY_GEN, Uses::GENERATE, KeyType::GENERIC_SECRET, GENERIC_BYTES, SizeUnit::Bytes),
     hmac(M::SHA_1_HMAC, M::SHA_1),
     hmac(M::SHA224_HMAC, M::SHA224),
     hmac(M::SHA256_HMAC, M::SHA256),

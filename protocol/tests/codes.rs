@@ -1,0 +1,51 @@
+//! Every number that has a name is the C header's number of that name.
+
+use std::collections::HashMap;
+
+use cargo_metadata::MetadataCommand;
+use kms_protocol::{AttributeType, KeyType, MechanismType, Mgf, ObjectClass, Rv};
+
+/// The constants of `cryptoki-sys`, read from its generated bindings: no list of ours that could lack one.
+fn header() -> HashMap<String, u64> {
+    let metadata = MetadataCommand::new().exec().expect("cargo metadata");
+    let package = metadata.packages.iter().find(|package| package.name.as_str() == "cryptoki-sys");
+    let root =
+        package.expect("cryptoki-sys is a dependency").manifest_path.parent().expect("a folder").to_owned();
+    let text =
+        std::fs::read_to_string(root.join("src/bindings/x86_64-unknown-linux-gnu.rs")).expect("the bindings");
+    let constant = |line: &str| {
+        let (name, rest) = line.strip_prefix("pub const ")?.split_once(": ")?;
+        let value = rest.split_once("= ")?.1.trim_end_matches(';').parse().ok()?;
+        Some((name.to_owned(), value))
+    };
+    text.lines().filter_map(constant).collect()
+}
+
+#[test]
+fn every_named_code_is_the_headers() {
+    let header = header();
+    assert!(header.len() > 800, "the bindings look as they did: {} constants", header.len());
+    let families = [
+        AttributeType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect::<Vec<_>>(),
+        KeyType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
+        MechanismType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
+        Mgf::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
+        ObjectClass::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
+        Rv::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
+    ];
+    for (code, name) in families.concat() {
+        assert_eq!(header.get(name), Some(&u64::from(code)), "{name}");
+    }
+}
+
+#[test]
+fn every_return_code_of_the_header_has_a_name_here() {
+    for (name, value) in header() {
+        let ours = u32::try_from(value).map(|value| Rv(value).name());
+        let defined_range = name.starts_with("CKR_") && value < 0x8000_0000 && value != 0;
+        assert!(
+            !defined_range || ours == Ok(Some(name.as_str())),
+            "{name} = {value:#x} has no name in rv.rs"
+        );
+    }
+}

@@ -1,0 +1,37 @@
+//! The wire as it was shipped: each message has a committed file with its frame in hexadecimal digits. A change of any
+//! of them is a change of the conversation, and needs a new version in the hello or a new variant at the end.
+//!
+//! `UPDATE_EXPECT=1 cargo test -p kms-protocol --test golden` writes them anew.
+
+mod samples;
+
+use expect_test::expect_file;
+use kms_protocol::{Answer, Ask, Hello, Welcome, frame};
+use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+    let mut bytes = Zeroizing::new(Vec::new());
+    frame::encode(value, &mut bytes).expect("the sample fits in a frame");
+    let rows: Vec<String> =
+        bytes.chunks(32).map(|row| row.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    expect_file![format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"))]
+        .assert_eq(&(rows.join("\n") + "\n"));
+    let header = bytes[..frame::HEADER_BYTES].try_into().expect("a header is four bytes");
+    assert_eq!(frame::length(header), Ok(bytes.len() - frame::HEADER_BYTES));
+    assert_eq!(frame::decode::<T>(&bytes[frame::HEADER_BYTES..]).as_ref(), Ok(value));
+}
+
+#[test]
+fn every_message_looks_as_it_was_shipped() {
+    check("hello", &Hello::ours());
+    check("welcome-version", &Welcome::Version(frame::VERSION));
+    check("welcome-unsupported", &Welcome::Unsupported { oldest: 1, newest: 2 });
+    check("welcome-busy", &Welcome::Busy);
+    for request in samples::requests() {
+        check::<Ask>(&format!("ask-{}", request.name()), &samples::ask(request));
+    }
+    for (name, answer) in samples::answers() {
+        check::<Answer>(&format!("answer-{name}"), &answer);
+    }
+}
