@@ -4,5 +4,37 @@
 //! → record → answer. There is no second path to a key.
 #![deny(unsafe_code)]
 
+/// The operator's command line.
+pub mod cli;
+/// The one typed configuration, checked while it is read.
+pub mod config;
+/// Bytes and keys in, bytes out. Pure.
+pub mod crypto;
+/// Load → decide → act → record: where the rooms meet.
+pub mod dispatch;
+/// Every failure of a request, and what the doors say for it.
+pub mod error;
+/// The master key's home.
+pub mod hsm;
+/// What binds a row, and a key's material, to its identity. Pure.
+pub mod integrity;
+/// Opened keys in memory: bounded, wiped, each opened once for all who wait.
+pub mod keys;
 /// What the rooms hand each other: objects, callers, key bytes. Pure.
 pub mod object;
+/// PINs: stored as argon2id, checked one at a time, slow for who guesses.
+pub mod pins;
+/// May this be done? Pure.
+pub mod policy;
+/// Session objects under the backends' seal. Pure.
+pub mod seal;
+/// The doors.
+pub mod server;
+/// The backend as its owner handles it: made, opened, served.
+pub mod service;
+/// The database.
+pub mod store;
+
+/// A SoftHSM token for a test of the rooms that need one.
+#[cfg(test)]
+mod softhsm;

@@ -1,0 +1,71 @@
+//! Why a command did not do what was asked: one line what, one line what to do next.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use crate::error::chain;
+use crate::hsm::HsmError;
+use crate::server::DoorError;
+use crate::service::ServiceError;
+use crate::store::StoreError;
+
+/// A command that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What went wrong, with its causes.
+    pub(super) what: String,
+    /// What the operator can do about it.
+    pub(super) next: String,
+}
+
+impl Failure {
+    pub(super) fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { what: what.into(), next: next.into() }
+    }
+
+    /// With the error's causes.
+    pub(super) fn because(
+        what: impl Display,
+        error: &(dyn Error + 'static),
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(format!("{what}: {}", chain(error)), next)
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self::new(chain(&error), next_step(&error))
+    }
+}
+
+/// What the operator can do about a failure of the service. The messages name the part; this names the hand.
+fn next_step(error: &ServiceError) -> &'static str {
+    match error {
+        ServiceError::Hsm(HsmError::MasterMissing(_)) => {
+            "restore the token that belongs to this home; without its master key no key can be opened"
+        }
+        ServiceError::Hsm(_) => {
+            "check [hsm] in kms.toml, the token and its PIN file; `kms doctor` checks them in turn"
+        }
+        ServiceError::Store(StoreError::Full(_)) => "make room on the disk of the database and try again",
+        ServiceError::Store(_) => {
+            "check [store] path in kms.toml; restore the database from a backup if it is damaged"
+        }
+        ServiceError::Request(_) => "look into the cause above; `kms doctor` checks each part",
+        ServiceError::Door(DoorError::Taken(_)) => "use the daemon that runs, or stop it first",
+        ServiceError::Door(_) => "check [socket] in kms.toml",
+        ServiceError::Io(_) => "look at the daemon's log for the cause",
+        ServiceError::ForeignMaster(_) => "name an empty token, or initialise one: that erases what is in it",
+        ServiceError::Mismatch { .. } => "put the token and the database that belong together into one home",
+        ServiceError::Incomplete(_) => {
+            "make the home anew with `kms init`, or restore the database from a backup"
+        }
+        ServiceError::NoSuchRing(_) => {
+            "use a name that `kms ring list` shows, or make it with `kms ring create`"
+        }
+        ServiceError::Exists(_) => "choose another name",
+        ServiceError::BadName(_) => "choose a name of 1 to 32 letters, digits, `-` and `_`",
+        ServiceError::BadPin => "choose another PIN, or give none and get a random one",
+    }
+}

@@ -1,0 +1,136 @@
+//! Rings, keys and accounts: made and listed.
+
+use std::ffi::OsString;
+
+use kms_protocol::RingPolicy;
+use serde_json::{Value, json};
+
+use super::arguments::{AccountAdd, KeyList, RingCreate, RingList};
+use super::credentials::{self, Chosen, Entry};
+use super::failure::Failure;
+use super::home::Home;
+use super::screen;
+use crate::service::{Backend, KeyInfo, NewRing, RingInfo};
+
+/// `kms ring create`.
+pub(super) fn create(arguments: RingCreate, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let pins = Chosen::from_arguments(arguments.pins)?;
+    let entry = Entry::append(&home.credentials(), &pins.entry(&arguments.name))?;
+    let ring = backend.create_ring(NewRing {
+        name: arguments.name,
+        policy: arguments.policy.into(),
+        user_pin: pins.user,
+        so_pin: pins.so,
+    })?;
+    entry.keep();
+    let credentials = home.credentials();
+    if arguments.output.json {
+        let mut made = ring_json(&ring);
+        made["credentials"] = json!(credentials.to_string_lossy());
+        screen::json(&made);
+    } else {
+        screen::line(&format!(
+            "ring {:?} made: slot {}, policy {}",
+            ring.label,
+            ring.slot,
+            policy(ring.policy)
+        ));
+        screen::line(&format!("its PINs are in {}", credentials.display()));
+    }
+    Ok(())
+}
+
+/// `kms ring list`.
+pub(super) fn list(arguments: RingList, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let rings = Backend::open(&home.open(typed)?)?.rings()?;
+    if arguments.output.json {
+        screen::json(&rings.iter().map(ring_json).collect());
+        return Ok(());
+    }
+    let rows: Vec<_> = rings
+        .iter()
+        .map(|ring| {
+            let (slot, keys) = (ring.slot.to_string(), ring.keys.to_string());
+            let policy = policy(ring.policy).to_owned();
+            [ring.label.clone(), slot, policy, keys, ring.serial.clone(), screen::time(ring.created)]
+        })
+        .collect();
+    screen::table(["NAME", "SLOT", "POLICY", "KEYS", "SERIAL", "CREATED"], &rows, "no rings");
+    Ok(())
+}
+
+/// `kms key list`.
+pub(super) fn keys(arguments: KeyList, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let keys = Backend::open(&home.open(typed)?)?.keys(arguments.ring.as_deref())?;
+    if arguments.output.json {
+        screen::json(&keys.iter().map(key_json).collect());
+        return Ok(());
+    }
+    let rows: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let (versions, created) = (key.versions.to_string(), screen::time(key.created));
+            [key.ring, key.label, key.algorithm, versions, key.state, created, key.id.to_string()]
+        })
+        .collect();
+    screen::table(["RING", "LABEL", "ALGORITHM", "VERSIONS", "STATE", "CREATED", "ID"], &rows, "no keys");
+    Ok(())
+}
+
+/// `kms account add`.
+pub(super) fn add_account(arguments: AccountAdd, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let secret = credentials::chosen(None, arguments.secret_file.as_deref())?;
+    let (ring, name) = (arguments.ring, arguments.name);
+    let entry = Entry::append(&home.credentials(), &credentials::account_entry(&ring, &name, &secret))?;
+    backend.add_account(&ring, &name, arguments.role.into(), &secret)?;
+    entry.keep();
+    let credentials = home.credentials();
+    if arguments.output.json {
+        screen::json(&json!({ "ring": ring, "name": name, "credentials": credentials.to_string_lossy() }));
+    } else {
+        screen::line(&format!(
+            "account {name:?} added to ring {ring:?}: it logs in with the PIN `{name}:SECRET`"
+        ));
+        screen::line(&format!("that PIN is in {}", credentials.display()));
+    }
+    Ok(())
+}
+
+/// A policy's name.
+pub(super) fn policy(policy: RingPolicy) -> &'static str {
+    match policy {
+        RingPolicy::Strict => "strict",
+        RingPolicy::Compat => "compat",
+    }
+}
+
+/// A ring as scripts read it.
+pub(super) fn ring_json(ring: &RingInfo) -> Value {
+    json!({
+        "id": ring.id.to_string(),
+        "name": ring.label,
+        "slot": ring.slot,
+        "serial": ring.serial,
+        "policy": policy(ring.policy),
+        "keys": ring.keys,
+        "created": screen::time(ring.created),
+    })
+}
+
+fn key_json(key: &KeyInfo) -> Value {
+    json!({
+        "id": key.id.to_string(),
+        "ring": key.ring,
+        "label": key.label,
+        "algorithm": key.algorithm,
+        "versions": key.versions,
+        "state": key.state,
+        "created": screen::time(key.created),
+    })
+}

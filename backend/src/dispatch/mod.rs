@@ -1,0 +1,231 @@
+//! Where the rooms meet: load → decide → act → record, for every door alike.
+//!
+//! Everything here blocks: a door calls it on a thread that may wait. No door has a path of its own to a key.
+
+mod keys;
+mod login;
+mod objects;
+mod operations;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use kms_protocol::{Answer, Ask, ObjectRef, Request, Response, Role, Rv, Slot, SlotId, Ticket};
+
+use crate::error::{Error, chain};
+use crate::hsm::Hsm;
+use crate::keys::Keys;
+use crate::object::{Caller, Login, MasterVersion, Object, Peer};
+use crate::pins::Pins;
+use crate::policy::{self, Claims, TicketKey};
+use crate::seal::Seals;
+use crate::store::{Ring, Store, StoreError};
+
+pub(crate) use login::{OFFICER, USER};
+
+/// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its
+/// life, so its length only limits how long an application may be idle: a database uses its master key at start alone.
+pub const TICKET_SECONDS: u64 = 30 * 24 * 3600;
+
+/// The rooms behind every door, opened.
+pub struct Dispatch {
+    pub(crate) store: Store,
+    pub(crate) hsm: Hsm,
+    pub(crate) keys: Keys,
+    pub(crate) seals: Seals,
+    pub(crate) pins: Pins,
+    pub(crate) tickets: TicketKey,
+    pub(crate) master: MasterVersion,
+    pub(crate) random: SystemRandom,
+}
+
+/// What one connection remembers between two requests: the ticket it saw last and what that proved.
+#[derive(Default)]
+pub struct Memory {
+    checked: Option<(Ticket, Claims)>,
+}
+
+impl Dispatch {
+    /// Answers one request. Whatever goes wrong is logged here, once, and becomes a code.
+    pub fn answer(&self, peer: Option<Peer>, ask: Ask, memory: &mut Memory) -> Answer {
+        let (slot, name, object) = (ask.slot, ask.request.name(), subject(&ask.request));
+        match self.try_answer(peer, ask, memory) {
+            Ok((response, ticket)) => Answer { ticket, result: Ok(response) },
+            Err(error) => {
+                let rv = error.rv();
+                let (uid, pid) = peer.map_or((None, None), |peer| (Some(peer.uid), Some(peer.pid)));
+                let cause = chain(&error);
+                if error.is_ours() {
+                    tracing::error!(slot = slot.0, request = name, object, uid, pid, %rv, cause, "failed");
+                } else {
+                    tracing::info!(slot = slot.0, request = name, object, uid, pid, %rv, "refused");
+                }
+                Answer { ticket: None, result: Err(rv) }
+            }
+        }
+    }
+
+    fn try_answer(
+        &self,
+        peer: Option<Peer>,
+        ask: Ask,
+        memory: &mut Memory,
+    ) -> Result<(Response, Option<Ticket>), Error> {
+        if let Request::Slots = ask.request {
+            return Ok((self.slots()?, None));
+        }
+        let ring = self.store.ring(ask.slot)?.ok_or(Error::NoSuchSlot)?;
+        let (login, renewed) = match (&ask.ticket, &ask.request) {
+            // Who logs in anew may still show the ticket of a login that has ended.
+            (_, Request::Login { role: Role::User | Role::Officer, .. }) | (None, _) => (None, None),
+            (Some(ticket), _) => self.login_of(&ring, peer, ticket, memory)?,
+        };
+        let caller = Caller { peer, login, policy: ring.policy };
+        let response = self.respond(&ring, &caller, ask)?;
+        Ok((response, renewed))
+    }
+
+    fn respond(&self, ring: &Ring, caller: &Caller, ask: Ask) -> Result<Response, Error> {
+        let id = ask.id;
+        match ask.request {
+            Request::Slots => self.slots(),
+            Request::Login { role, pin } => self.log_in(ring, caller, role, &pin),
+            Request::InitPin { pin } => self.init_pin(ring, caller, &pin),
+            Request::SetPin { role, old, new } => self.set_pin(ring, caller, role, &old, &new),
+            Request::Find { template, after } => self.find(ring, caller, &template, after),
+            Request::Attributes { object } => self.attributes(ring, caller, &object),
+            Request::Reveal { object } => self.reveal(ring, caller, &object),
+            Request::SetAttributes { object, template } => {
+                self.set_attributes(ring, caller, &object, &template)
+            }
+            Request::Destroy { object } => self.destroy(ring, caller, &object),
+            Request::Generate { mechanism, template } => {
+                self.generate(ring, caller, id, &mechanism, &template)
+            }
+            Request::GeneratePair { mechanism, public, private } => {
+                self.generate_pair(ring, caller, id, &mechanism, &public, &private)
+            }
+            Request::Encrypt { key, mechanism, data } => self.encrypt(ring, caller, &key, &mechanism, &data),
+            Request::Decrypt { key, mechanism, data } => self.decrypt(ring, caller, &key, &mechanism, &data),
+            Request::Sign { key, mechanism, data } => self.sign(ring, caller, &key, &mechanism, &data),
+            Request::Verify { key, mechanism, data, signature } => {
+                self.verify(ring, caller, &key, &mechanism, &data, &signature)
+            }
+        }
+    }
+
+    fn slots(&self) -> Result<Response, Error> {
+        let mut slots = Vec::new();
+        for ring in self.store.rings()? {
+            // An edited row of one ring's user shuts that user out, at login; it must not hide every token.
+            let user_pin_set = match self.store.principal(ring.id, USER) {
+                Ok(user) => user.is_some(),
+                Err(StoreError::RowInvalid { .. }) => true,
+                Err(error) => return Err(error.into()),
+            };
+            slots.push(slot_of(&ring, user_pin_set));
+        }
+        Ok(Response::Slots(slots))
+    }
+
+    /// Loads what a request is about. An object the caller may not see is not there.
+    fn load(&self, ring: &Ring, caller: &Caller, object: &ObjectRef) -> Result<Arc<Object>, Error> {
+        let object = match object {
+            ObjectRef::Token(id) => self.store.object(ring.id, *id)?,
+            ObjectRef::Session(seal) => Arc::new(self.seals.open(ring.id, owner(caller), seal)?),
+        };
+        if policy::visible(caller, &object.attributes) { Ok(object) } else { Err(Error::NoSuchObject) }
+    }
+
+    /// Who a ticket proves to be asking, and a fresh ticket if this one is old.
+    fn login_of(
+        &self,
+        ring: &Ring,
+        peer: Option<Peer>,
+        ticket: &Ticket,
+        memory: &mut Memory,
+    ) -> Result<(Option<Login>, Option<Ticket>), Error> {
+        let now = seconds();
+        let claims = match &memory.checked {
+            Some((known, claims)) if known == ticket && now < claims.expires => claims.clone(),
+            _ => {
+                let claims = policy::check(&self.tickets, ticket, now, peer.map(|peer| peer.uid))?;
+                memory.checked = Some((ticket.clone(), claims.clone()));
+                claims
+            }
+        };
+        if claims.ring != ring.id {
+            return Err(Rv::USER_NOT_LOGGED_IN.into());
+        }
+        // A changed PIN or a removed principal ends the logins made before, at the next use.
+        let principal = self.store.principal(ring.id, &claims.name)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
+        if principal.generation != claims.generation || principal.standing != claims.standing {
+            return Err(Rv::USER_NOT_LOGGED_IN.into());
+        }
+        let renewed = if claims.expires.saturating_sub(now) < TICKET_SECONDS / 2 {
+            Some(self.issue(ring, peer, &principal)?)
+        } else {
+            None
+        };
+        let login = Login { ring: ring.id, name: claims.name, standing: claims.standing };
+        Ok((Some(login), renewed))
+    }
+}
+
+/// Whose a private session object is.
+fn owner(caller: &Caller) -> Option<&str> {
+    caller.login.as_ref().map(|login| login.name.as_str())
+}
+
+/// The slot a ring is.
+pub(crate) fn slot_of(ring: &Ring, user_pin_set: bool) -> Slot {
+    Slot {
+        id: SlotId(ring.slot.0),
+        ring: ring.id,
+        label: ring.label.clone(),
+        serial: serial_of(ring.id.0),
+        policy: ring.policy,
+        user_pin_set,
+    }
+}
+
+/// A token's serial number: 16 hexadecimal digits of the ring's id. The id is a random UUID; its digits 13 and 17,
+/// which are the same in every one, are left out.
+pub(crate) fn serial_of(ring: [u8; 16]) -> String {
+    let digits: String = ring.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}{}", &digits[..12], &digits[28..])
+}
+
+/// Which token object a request is about, for the log.
+fn subject(request: &Request) -> Option<u64> {
+    let object = match request {
+        Request::Attributes { object }
+        | Request::Reveal { object }
+        | Request::SetAttributes { object, .. }
+        | Request::Destroy { object } => object,
+        Request::Encrypt { key, .. }
+        | Request::Decrypt { key, .. }
+        | Request::Sign { key, .. }
+        | Request::Verify { key, .. } => key,
+        Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => {
+            return None;
+        }
+        Request::Find { .. } | Request::Generate { .. } | Request::GeneratePair { .. } => return None,
+    };
+    match object {
+        ObjectRef::Token(id) => Some(id.0),
+        ObjectRef::Session(_) => None,
+    }
+}
+
+/// Seconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "dispatch is the shell that owns the clock for the rooms it calls"
+)]
+pub(crate) fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}

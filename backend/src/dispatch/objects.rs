@@ -1,0 +1,152 @@
+//! Find, look at, change and destroy objects.
+
+use std::sync::Arc;
+
+use kms_protocol::{
+    AttributeType, FOUND_MAX, ObjectId, ObjectRef, ObjectView, Response, Rv, Template, Value,
+};
+
+use super::{Dispatch, seconds};
+use crate::crypto;
+use crate::error::Error;
+use crate::object::{Caller, Object};
+use crate::policy::{self, Action};
+use crate::store::{Ring, StoreError};
+
+/// How long a destroyed key can be restored: the 30 days of the service certificate.
+const RESTORABLE_SECONDS: u64 = 30 * 24 * 3600;
+
+/// Objects read from the store at once. Two pages fit in one answer.
+const PAGE: usize = FOUND_MAX / 2;
+
+/// Where a page ends, in bytes of attributes: one more object of the largest size still fits in the frame.
+const PAGE_BYTES: usize = 512 << 10;
+
+/// How often a change is judged anew when somebody else changes the object at the same time.
+const CHANGES_TRIED: usize = 8;
+
+impl Dispatch {
+    pub(super) fn find(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        template: &Template,
+        after: Option<ObjectId>,
+    ) -> Result<Response, Error> {
+        let (mut objects, mut bytes, mut after) = (Vec::new(), 0, after);
+        loop {
+            let page = self.store.find(ring.id, template, after, PAGE)?;
+            let mut next = (page.len() == PAGE).then(|| page.last().and_then(|object| object.id)).flatten();
+            for (object, rest) in page.iter().zip((0..page.len()).rev()) {
+                if policy::visible(caller, &object.attributes) {
+                    bytes += bytes_of(&object.attributes);
+                    objects.push(view(object));
+                }
+                if bytes > PAGE_BYTES && rest > 0 {
+                    next = object.id;
+                    break;
+                }
+            }
+            // A page of invisible objects says nothing: go on rather than show where they are.
+            if next.is_none() || objects.len() >= PAGE || bytes > PAGE_BYTES {
+                return Ok(Response::Found { objects, next });
+            }
+            after = next;
+        }
+    }
+
+    pub(super) fn attributes(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        object: &ObjectRef,
+    ) -> Result<Response, Error> {
+        let loaded = self.load(ring, caller, object)?;
+        Ok(Response::Object(ObjectView { object: object.clone(), attributes: loaded.attributes.clone() }))
+    }
+
+    pub(super) fn reveal(&self, ring: &Ring, caller: &Caller, object: &ObjectRef) -> Result<Response, Error> {
+        let object = self.load(ring, caller, object)?;
+        let permit = policy::permit_reveal(caller, &object)?;
+        let (Some(class), Some(kind)) = (object.class(), object.key_type()) else {
+            return Err(Rv::ATTRIBUTE_TYPE_INVALID.into());
+        };
+        let material = self.keys.material(&permit, &object)?;
+        Ok(Response::Revealed(crypto::reveal(&permit, kind, class, &material)?))
+    }
+
+    pub(super) fn set_attributes(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        reference: &ObjectRef,
+        template: &Template,
+    ) -> Result<Response, Error> {
+        for _ in 0..CHANGES_TRIED {
+            let object = self.load(ring, caller, reference)?;
+            policy::may(caller, Action::Change, &object.attributes)?;
+            let attributes = policy::change(caller, &object, template)?;
+            match reference {
+                ObjectRef::Token(_) => match self.store.update(&object, attributes) {
+                    Ok(changed) => return Ok(Response::Object(view(&changed))),
+                    // Somebody else changed it since: what policy allowed may not hold for what it is now.
+                    Err(StoreError::Changed) => {}
+                    Err(error) => return Err(error.into()),
+                },
+                ObjectRef::Session(seal) => {
+                    let seal = self.reseal(ring, caller, seal, &attributes)?;
+                    return Ok(Response::Object(ObjectView { object: ObjectRef::Session(seal), attributes }));
+                }
+            }
+        }
+        Err(StoreError::Changed.into())
+    }
+
+    pub(super) fn destroy(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        reference: &ObjectRef,
+    ) -> Result<Response, Error> {
+        let object = match (self.load(ring, caller, reference), reference) {
+            // A destruction that is repeated after a broken connection, or of a half whose other half took it along.
+            (Err(Error::NoSuchObject), ObjectRef::Token(id)) => {
+                let leaving = self.store.leaving(ring.id, *id)?;
+                let seen = leaving.filter(|object| policy::visible(caller, &object.attributes));
+                return if seen.is_some() { Ok(Response::Done) } else { Err(Error::NoSuchObject) };
+            }
+            (loaded, _) => loaded?,
+        };
+        policy::may(caller, Action::Destroy, &object.attributes)?;
+        if let ObjectRef::Token(id) = reference {
+            for left in self.store.schedule_destruction(ring.id, *id, seconds() + RESTORABLE_SECONDS)? {
+                self.keys.forget(left);
+            }
+            let label = object.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
+            let by = caller.login.as_ref().map(|login| login.name.as_str());
+            tracing::info!(
+                object = id.0,
+                label = label.as_deref(),
+                by,
+                "destruction scheduled, restorable for 30 days"
+            );
+        }
+        Ok(Response::Done)
+    }
+}
+
+/// A token object as its application sees it.
+pub(super) fn view(object: &Arc<Object>) -> ObjectView {
+    let id = object.id.expect("objects of the store have an id");
+    ObjectView { object: ObjectRef::Token(id), attributes: object.attributes.clone() }
+}
+
+/// What a template takes in a frame, roughly.
+fn bytes_of(attributes: &Template) -> usize {
+    let length = |value: &Value| match value {
+        Value::Bool(_) | Value::Ulong(_) => 8,
+        Value::Bytes(bytes) => bytes.len() + 8,
+        Value::Mechanisms(mechanisms) => mechanisms.0.len() * 4 + 8,
+    };
+    attributes.0.iter().map(|attribute| length(&attribute.value)).sum()
+}

@@ -1,0 +1,189 @@
+//! What binds a row, and a key's material, to its identity (architecture D7, docs/decisions/0005). Pure: knows no
+//! database and no HSM, only what both are given to check.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use kms_protocol::{KeyType, ObjectClass, RingId};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::object::KeyVersion;
+
+/// A row's MAC, in bytes.
+pub const MAC_BYTES: usize = 32;
+
+/// What the HSM binds a key's material to: all that never changes in a key's life. Opened under any other identity,
+/// the material is refused by the HSM itself.
+pub fn identity(ring: RingId, version: KeyVersion, class: ObjectClass, kind: KeyType) -> Vec<u8> {
+    let mut identity = b"kms key material v1 ".to_vec();
+    identity.extend_from_slice(&ring.0);
+    identity.extend_from_slice(&version.key);
+    // Everything has a fixed length, so no two identities write the same bytes.
+    for number in [version.number, class.0, kind.0] {
+        identity.extend_from_slice(&number.to_be_bytes());
+    }
+    identity
+}
+
+/// One value of a row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cell<'a> {
+    /// No value.
+    Null,
+    /// A number.
+    Integer(i64),
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> From<Option<&'a [u8]>> for Cell<'a> {
+    fn from(bytes: Option<&'a [u8]>) -> Self {
+        bytes.map_or(Self::Null, Self::Bytes)
+    }
+}
+
+impl From<Option<i64>> for Cell<'_> {
+    fn from(number: Option<i64>) -> Self {
+        number.map_or(Self::Null, Self::Integer)
+    }
+}
+
+/// The key of the rows' MACs, itself wrapped by the HSM.
+pub struct RowKey(Zeroizing<[u8; 32]>);
+
+impl From<Zeroizing<[u8; 32]>> for RowKey {
+    fn from(key: Zeroizing<[u8; 32]>) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RowKey")
+    }
+}
+
+impl RowKey {
+    /// The MAC of a row: over its table, and name and value of every column that holds one, the primary key among
+    /// them.
+    ///
+    /// A column without value does not count, so a column that a later migration adds leaves the rows before it
+    /// valid; a value cannot be taken away or added unseen, because each stands under its column's name.
+    pub fn mac(&self, table: &str, columns: &[(&str, Cell<'_>)]) -> [u8; MAC_BYTES] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
+        let mut part = |tag: u8, bytes: &[u8]| {
+            mac.update(&[tag]);
+            mac.update(&u64::try_from(bytes.len()).expect("a length fits in 64 bits").to_le_bytes());
+            mac.update(bytes);
+        };
+        part(b'R', table.as_bytes());
+        for (name, cell) in columns {
+            let (tag, number, bytes);
+            match cell {
+                Cell::Null => continue,
+                Cell::Integer(value) => {
+                    number = value.to_le_bytes();
+                    (tag, bytes) = (b'I', number.as_slice());
+                }
+                Cell::Text(text) => (tag, bytes) = (b'T', text.as_bytes()),
+                Cell::Bytes(blob) => (tag, bytes) = (b'B', *blob),
+            }
+            part(b'C', name.as_bytes());
+            part(tag, bytes);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether a row bears its MAC. Compared in constant time: who edits rows must not learn the right MAC bytewise.
+    pub fn holds(&self, table: &str, columns: &[(&str, Cell<'_>)], mac: &[u8]) -> bool {
+        self.mac(table, columns).as_slice().ct_eq(mac).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key() -> RowKey {
+        RowKey::from(Zeroizing::new([7; 32]))
+    }
+
+    #[test]
+    fn each_part_of_an_identity_counts() {
+        let version = KeyVersion { key: [1; 16], number: 1 };
+        let of = |ring: u8, version, class, kind| identity(RingId([ring; 16]), version, class, kind);
+        let first = of(1, version, ObjectClass::SECRET_KEY, KeyType::AES);
+        let others = [
+            of(2, version, ObjectClass::SECRET_KEY, KeyType::AES),
+            of(1, KeyVersion { key: [2; 16], number: 1 }, ObjectClass::SECRET_KEY, KeyType::AES),
+            of(1, KeyVersion { key: [1; 16], number: 2 }, ObjectClass::SECRET_KEY, KeyType::AES),
+            of(1, version, ObjectClass::PRIVATE_KEY, KeyType::AES),
+            of(1, version, ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET),
+        ];
+        for other in others {
+            assert_ne!(first, other);
+            assert_eq!(first.len(), other.len());
+        }
+    }
+
+    #[test]
+    fn a_mac_is_of_a_table_and_a_key() {
+        let row = [("id", Cell::Integer(1))];
+        let mac = key().mac("objects", &row);
+        assert!(key().holds("objects", &row, &mac));
+        assert!(!key().holds("versions", &row, &mac));
+        assert!(!RowKey::from(Zeroizing::new([8; 32])).holds("objects", &row, &mac));
+        assert!(!key().holds("objects", &row, &mac[..31]));
+        assert!(!key().holds("objects", &row, &[]));
+    }
+
+    #[test]
+    fn a_later_column_without_value_changes_nothing_and_with_one_does() {
+        let row = [("id", Cell::Integer(1))];
+        let later = [("id", Cell::Integer(1)), ("later", Cell::Null)];
+        let used = [("id", Cell::Integer(1)), ("later", Cell::Integer(0))];
+        assert_eq!(key().mac("t", &row), key().mac("t", &later));
+        assert_ne!(key().mac("t", &row), key().mac("t", &used));
+    }
+
+    #[derive(Clone, Debug, Eq, PartialEq)]
+    enum Owned {
+        Integer(i64),
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    fn cell(owned: &Owned) -> Cell<'_> {
+        match owned {
+            Owned::Integer(number) => Cell::Integer(*number),
+            Owned::Text(text) => Cell::Text(text),
+            Owned::Bytes(bytes) => Cell::Bytes(bytes),
+        }
+    }
+
+    fn row() -> impl Strategy<Value = Vec<(String, Owned)>> {
+        let value = prop_oneof![
+            any::<i64>().prop_map(Owned::Integer),
+            "[a-c]{0,3}".prop_map(Owned::Text),
+            proptest::collection::vec(0_u8..3, 0..3).prop_map(Owned::Bytes),
+        ];
+        proptest::collection::vec(("[a-c]{0,2}", value), 0..3)
+    }
+
+    proptest! {
+        #[test]
+        fn two_rows_have_one_mac_only_if_they_are_one(left in row(), right in row()) {
+            let columns = |row: &'_ [(String, Owned)]| {
+                key().mac("t", &row.iter().map(|(name, value)| (name.as_str(), cell(value))).collect::<Vec<_>>())
+            };
+            prop_assert_eq!(columns(&left) == columns(&right), left == right);
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What `C_GenerateKey` and `C_GenerateKeyPair` make: mechanism and templates → a key to be made, and the attributes of
+//! its objects.
+
+use kms_protocol::{
+    Attribute, AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, RingPolicy, Rv, Template,
+    Value,
+    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS},
+};
+
+use super::attributes::Origins;
+use super::template::{Birth, complete};
+use super::{is_private, is_user, ring};
+use crate::object::{Caller, Curve, Draft, KeySpec, Standing};
+
+/// The public exponent when the template names none, big endian.
+const EXPONENT: &[u8] = &[1, 0, 1];
+
+/// The longest public exponent, in bits: the libraries take no longer one.
+const EXPONENT_BITS_MAX: u32 = 33;
+
+/// Decides on a secret key: what to make, and what its object will be like.
+///
+/// # Errors
+/// What `template` refuses, and `CKR_USER_NOT_LOGGED_IN`, `CKR_TOKEN_WRITE_PROTECTED` or `CKR_FUNCTION_REJECTED` for
+/// who may not make it.
+pub fn generate(caller: &Caller, mechanism: &Mechanism, template: &Template) -> Result<(KeySpec, Draft), Rv> {
+    let kind = match mechanism.kind {
+        MechanismType::AES_KEY_GEN => KeyType::AES,
+        MechanismType::GENERIC_SECRET_KEY_GEN => KeyType::GENERIC_SECRET,
+        _ => return Err(Rv::MECHANISM_INVALID),
+    };
+    let birth = Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind };
+    let attributes = complete(birth, caller.policy, template)?;
+    let length = attributes.ulong(AttributeType::VALUE_LEN).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+    let bytes = u32::try_from(length).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
+    let spec = if kind == KeyType::AES {
+        if !matches!(bytes, 16 | 24 | 32) {
+            return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+        }
+        KeySpec::Aes { bytes }
+    } else {
+        let too_short = caller.policy == RingPolicy::Strict && length < ring::STRICT_GENERIC_BYTES_MIN;
+        if too_short || !(GENERIC_BYTES.0..=GENERIC_BYTES.1).contains(&bytes) {
+            return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+        }
+        KeySpec::Generic { bytes }
+    };
+    may_make(caller, &attributes)?;
+    Ok((spec, draft(attributes, mechanism)))
+}
+
+/// Decides on a key pair: what to make, and what its public and its private object will be like.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_pair(
+    caller: &Caller,
+    mechanism: &Mechanism,
+    public: &Template,
+    private: &Template,
+) -> Result<(KeySpec, Draft, Draft), Rv> {
+    let kind = match mechanism.kind {
+        MechanismType::RSA_PKCS_KEY_PAIR_GEN => KeyType::RSA,
+        MechanismType::EC_KEY_PAIR_GEN => KeyType::EC,
+        _ => return Err(Rv::MECHANISM_INVALID),
+    };
+    let birth = |class| Birth { origin: Origins::GENERATE, class, kind };
+    let mut public_half = complete(birth(ObjectClass::PUBLIC_KEY), caller.policy, public)?;
+    let mut private_half = complete(birth(ObjectClass::PRIVATE_KEY), caller.policy, private)?;
+    ring::hold_public(caller.policy, &private_half, &mut public_half);
+    let spec = if kind == KeyType::RSA {
+        rsa_spec(caller.policy, &public_half)?
+    } else {
+        let params = public_half.bytes(AttributeType::EC_PARAMS).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+        if private_half.bytes(AttributeType::EC_PARAMS).is_some_and(|other| other != params) {
+            return Err(Rv::TEMPLATE_INCONSISTENT);
+        }
+        KeySpec::Ec { curve: curve_of(params)? }
+    };
+    // Spec, "Private key objects": who must prove the PIN for each use must be logged in to begin with.
+    if private_half.bool(AttributeType::ALWAYS_AUTHENTICATE) == Some(true) && !is_private(&private_half) {
+        return Err(Rv::TEMPLATE_INCONSISTENT);
+    }
+    may_make(caller, &public_half)?;
+    may_make(caller, &private_half)?;
+    one_id(&mut public_half, &mut private_half);
+    Ok((spec, draft(public_half, mechanism), draft(private_half, mechanism)))
+}
+
+/// Consumers find one half by the other's `CKA_ID`: a half whose template names none takes the other's.
+fn one_id(public: &mut Template, private: &mut Template) {
+    let id_of = |half: &Template| half.bytes(AttributeType::ID).unwrap_or_default().to_vec();
+    let (of_public, of_private) = (id_of(public), id_of(private));
+    match (of_public.is_empty(), of_private.is_empty()) {
+        (true, false) => public.set(Attribute::bytes(AttributeType::ID, of_private)),
+        (false, true) => private.set(Attribute::bytes(AttributeType::ID, of_public)),
+        (true, true) | (false, false) => {}
+    }
+}
+
+fn rsa_spec(policy: RingPolicy, public: &Template) -> Result<KeySpec, Rv> {
+    let bits = public.ulong(AttributeType::MODULUS_BITS).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+    let bits = u32::try_from(bits).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
+    if !(RSA_BITS.0..=RSA_BITS.1).contains(&bits) || !matches!(bits, 2048 | 3072 | 4096) {
+        return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+    }
+    let exponent = public.bytes(AttributeType::PUBLIC_EXPONENT).unwrap_or(EXPONENT);
+    let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
+    let exponent = &exponent[zeros..];
+    let mut wide = [0; 8];
+    let front = wide.len().checked_sub(exponent.len()).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
+    wide[front..].copy_from_slice(exponent);
+    let number = u64::from_be_bytes(wide);
+    let least = match policy {
+        RingPolicy::Strict => ring::STRICT_EXPONENT_MIN,
+        RingPolicy::Compat => 3,
+    };
+    if number < least || number.is_multiple_of(2) || number >> EXPONENT_BITS_MAX != 0 {
+        return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+    }
+    Ok(KeySpec::Rsa { bits, exponent: exponent.to_vec() })
+}
+
+fn curve_of(params: &[u8]) -> Result<Curve, Rv> {
+    let (least, most) = EC_BITS;
+    Curve::ALL
+        .into_iter()
+        .find(|curve| curve.oid_der() == params)
+        .filter(|curve| {
+            (least / 8..=most.div_ceil(8)).contains(&u32::try_from(curve.field_bytes()).unwrap_or(0))
+        })
+        .ok_or(Rv::CURVE_NOT_SUPPORTED)
+}
+
+/// Who may make an object like this.
+fn may_make(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
+    // Spec, "Session states": without a user's login there are public objects only.
+    if is_private(attributes) && !is_user(caller) {
+        return Err(Rv::USER_NOT_LOGGED_IN);
+    }
+    let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
+    match (caller.standing(), on_token) {
+        (Some(Standing::Admin), _) | (Some(Standing::Editor | Standing::User), false) => Ok(()),
+        (None | Some(Standing::Officer), true) => Err(Rv::USER_NOT_LOGGED_IN),
+        (Some(Standing::Editor | Standing::User | Standing::Reader), true) => Err(Rv::TOKEN_WRITE_PROTECTED),
+        (Some(Standing::Reader), false) => Err(Rv::FUNCTION_REJECTED),
+        // Key generation is work: who is nobody gets it done in a compat ring only.
+        (None | Some(Standing::Officer), false) => match caller.policy {
+            RingPolicy::Strict => Err(Rv::USER_NOT_LOGGED_IN),
+            RingPolicy::Compat => Ok(()),
+        },
+    }
+}
+
+/// Adds what is computed at birth, from what the object has come to be.
+fn draft(mut attributes: Template, mechanism: &Mechanism) -> Draft {
+    attributes.set(Attribute::ulong(AttributeType::KEY_GEN_MECHANISM, u64::from(mechanism.kind.0)));
+    if let Some(sensitive) = attributes.bool(AttributeType::SENSITIVE) {
+        attributes.set(Attribute::bool(AttributeType::ALWAYS_SENSITIVE, sensitive));
+    }
+    if let Some(extractable) = attributes.bool(AttributeType::EXTRACTABLE) {
+        attributes.set(Attribute::bool(AttributeType::NEVER_EXTRACTABLE, !extractable));
+    }
+    let token = attributes.value(AttributeType::TOKEN) == Some(&Value::Bool(true));
+    Draft { attributes, token }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::callers::{LOGINS, caller};
+    use super::*;
+
+    fn flag(kind: AttributeType, value: bool) -> Attribute {
+        Attribute::bool(kind, value)
+    }
+
+    fn admin(policy: RingPolicy) -> Caller {
+        caller(Some(Standing::Admin), policy)
+    }
+
+    fn aes(policy: RingPolicy, template: &[Attribute]) -> Result<(KeySpec, Draft), Rv> {
+        generate(&admin(policy), &Mechanism::plain(MechanismType::AES_KEY_GEN), &Template(template.to_vec()))
+    }
+
+    fn rsa(
+        policy: RingPolicy,
+        public: &[Attribute],
+        private: &[Attribute],
+    ) -> Result<(KeySpec, Template, Template), Rv> {
+        let mechanism = Mechanism::plain(MechanismType::RSA_PKCS_KEY_PAIR_GEN);
+        let (public, private) = (Template(public.to_vec()), Template(private.to_vec()));
+        generate_pair(&admin(policy), &mechanism, &public, &private)
+            .map(|(spec, public, private)| (spec, public.attributes, private.attributes))
+    }
+
+    fn length(bytes: u64) -> Attribute {
+        Attribute::ulong(AttributeType::VALUE_LEN, bytes)
+    }
+
+    fn bits(bits: u64) -> Attribute {
+        Attribute::ulong(AttributeType::MODULUS_BITS, bits)
+    }
+
+    /// What `pkcs11-tool --keygen --key-type AES:32 --label a` sends (OpenSC 0.23, seen by pkcs11-spy).
+    fn pkcs11_tool_aes() -> Vec<Attribute> {
+        vec![
+            Attribute::ulong(AttributeType::CLASS, 4),
+            flag(AttributeType::TOKEN, true),
+            Attribute::ulong(AttributeType::KEY_TYPE, 0x1f),
+            flag(AttributeType::SENSITIVE, false),
+            flag(AttributeType::EXTRACTABLE, false),
+            flag(AttributeType::PRIVATE, false),
+            flag(AttributeType::ENCRYPT, true),
+            flag(AttributeType::DECRYPT, true),
+            length(32),
+            Attribute::bytes(AttributeType::LABEL, "a"),
+        ]
+    }
+
+    #[test]
+    fn what_pkcs11_tool_sends_makes_keys_in_both_rings() {
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            let (spec, draft) = aes(policy, &pkcs11_tool_aes()).unwrap();
+            assert_eq!(spec, KeySpec::Aes { bytes: 32 });
+            assert!(draft.token);
+            let strict = policy == RingPolicy::Strict;
+            assert_eq!(draft.attributes.bool(AttributeType::SENSITIVE), Some(strict));
+            assert_eq!(draft.attributes.bool(AttributeType::ALWAYS_SENSITIVE), Some(strict));
+            assert_eq!(draft.attributes.bool(AttributeType::NEVER_EXTRACTABLE), Some(true));
+            assert_eq!(draft.attributes.bool(AttributeType::LOCAL), Some(true));
+            assert_eq!(draft.attributes.ulong(AttributeType::KEY_GEN_MECHANISM), Some(0x1080));
+            assert_eq!(draft.attributes.bool(AttributeType::WRAP), Some(!strict));
+        }
+        // A generic secret is asked to encrypt, and is to sign all the same.
+        let mut template = pkcs11_tool_aes();
+        template[2] = Attribute::ulong(AttributeType::KEY_TYPE, 0x10);
+        let mechanism = Mechanism::plain(MechanismType::GENERIC_SECRET_KEY_GEN);
+        let (_, draft) = generate(&admin(RingPolicy::Strict), &mechanism, &Template(template)).unwrap();
+        assert_eq!(draft.attributes.bool(AttributeType::SIGN), Some(true));
+    }
+
+    #[test]
+    fn what_vault_asks_for_makes_a_data_key_in_a_strict_ring() {
+        let all =
+            [AttributeType::ENCRYPT, AttributeType::DECRYPT, AttributeType::WRAP, AttributeType::UNWRAP];
+        let mut template = vec![length(32), flag(AttributeType::TOKEN, true)];
+        template.extend(all.map(|kind| flag(kind, true)));
+        let uses = |policy| {
+            let (_, draft) = aes(policy, &template).unwrap();
+            all.map(|kind| draft.attributes.bool(kind).unwrap())
+        };
+        assert_eq!(uses(RingPolicy::Strict), [true, true, false, false]);
+        assert_eq!(uses(RingPolicy::Compat), [true; 4]);
+    }
+
+    #[test]
+    fn a_wrapping_key_wraps_only() {
+        let template = [length(32), flag(AttributeType::WRAP, true), flag(AttributeType::UNWRAP, true)];
+        let (_, draft) = aes(RingPolicy::Strict, &template).unwrap();
+        assert_eq!(draft.attributes.bool(AttributeType::WRAP), Some(true));
+        assert_eq!(draft.attributes.bool(AttributeType::ENCRYPT), Some(false));
+    }
+
+    #[test]
+    fn a_pair_wraps_or_decrypts() {
+        // pkcs11-provider's templates: everything RSA can do, on both halves.
+        let public = [bits(2048), flag(AttributeType::ENCRYPT, true), flag(AttributeType::WRAP, true)];
+        let private = [flag(AttributeType::DECRYPT, true), flag(AttributeType::UNWRAP, true)];
+        let (_, strict_public, strict_private) = rsa(RingPolicy::Strict, &public, &private).unwrap();
+        assert_eq!(strict_public.bool(AttributeType::WRAP), Some(false));
+        assert_eq!(strict_private.bool(AttributeType::UNWRAP), Some(false));
+        assert_eq!(strict_private.bool(AttributeType::DECRYPT), Some(true));
+        let (_, compat_public, _) = rsa(RingPolicy::Compat, &public, &private).unwrap();
+        assert_eq!(compat_public.bool(AttributeType::WRAP), Some(true));
+        let unwrapping = [flag(AttributeType::UNWRAP, true)];
+        let (_, public, private) = rsa(RingPolicy::Strict, &public, &unwrapping).unwrap();
+        assert_eq!(public.bool(AttributeType::WRAP), Some(true));
+        assert_eq!(private.bool(AttributeType::DECRYPT), Some(false));
+    }
+
+    #[test]
+    fn a_key_that_asks_for_the_pin_each_time_is_private() {
+        let asks = [flag(AttributeType::ALWAYS_AUTHENTICATE, true), flag(AttributeType::PRIVATE, false)];
+        assert_eq!(rsa(RingPolicy::Compat, &[bits(2048)], &asks).err(), Some(Rv::TEMPLATE_INCONSISTENT));
+        assert!(rsa(RingPolicy::Compat, &[bits(2048)], &asks[..1]).is_ok());
+    }
+
+    #[test]
+    fn lengths_and_exponents_are_checked() {
+        let refused = Some(Rv::ATTRIBUTE_VALUE_INVALID);
+        for wrong in [0, 8, 17, 33, u64::MAX] {
+            assert_eq!(aes(RingPolicy::Compat, &[length(wrong)]).err(), refused);
+        }
+        assert_eq!(aes(RingPolicy::Compat, &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
+        for wrong in [0, 512, 1024, 2047, 2056, 8192, u64::MAX] {
+            assert_eq!(rsa(RingPolicy::Compat, &[bits(wrong)], &[]).err(), refused);
+        }
+        assert_eq!(rsa(RingPolicy::Compat, &[], &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
+        let exponent = |policy, bytes: &[u8]| {
+            let named = Attribute::bytes(AttributeType::PUBLIC_EXPONENT, bytes);
+            rsa(policy, &[bits(2048), named], &[]).map(|(spec, ..)| spec)
+        };
+        let usual = KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] };
+        assert_eq!(exponent(RingPolicy::Strict, &[0, 0, 1, 0, 1]), Ok(usual));
+        assert!(exponent(RingPolicy::Compat, &[3]).is_ok());
+        assert_eq!(exponent(RingPolicy::Strict, &[3]).err(), refused);
+        for wrong in [&[][..], &[0], &[1], &[1, 0, 0], &[3, 0, 0, 0, 1], &[1; 9]] {
+            assert_eq!(exponent(RingPolicy::Compat, wrong).err(), refused, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn both_halves_have_one_id_and_one_curve() {
+        let mechanism = Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN);
+        let curve = |curve: Curve| Attribute::bytes(AttributeType::EC_PARAMS, curve.oid_der());
+        let make = |public: &[Attribute], private: &[Attribute]| {
+            let (public, private) = (Template(public.to_vec()), Template(private.to_vec()));
+            generate_pair(&admin(RingPolicy::Strict), &mechanism, &public, &private)
+        };
+        let id = Attribute::bytes(AttributeType::ID, vec![1, 2]);
+        for (public, private) in [(vec![], vec![id.clone()]), (vec![id], vec![])] {
+            let (spec, public, private) =
+                make(&[vec![curve(Curve::P384)], public].concat(), &private).unwrap();
+            assert_eq!(spec, KeySpec::Ec { curve: Curve::P384 });
+            assert_eq!(public.attributes.bytes(AttributeType::ID), Some(&[1, 2][..]));
+            assert_eq!(private.attributes.bytes(AttributeType::ID), Some(&[1, 2][..]));
+        }
+        let two_curves = make(&[curve(Curve::P384)], &[curve(Curve::P256)]);
+        assert_eq!(two_curves.err(), Some(Rv::TEMPLATE_INCONSISTENT));
+        // secp256k1.
+        let other = Attribute::bytes(AttributeType::EC_PARAMS, vec![6, 5, 0x2b, 0x81, 4, 0, 10]);
+        assert_eq!(make(&[other], &[]).err(), Some(Rv::CURVE_NOT_SUPPORTED));
+        assert_eq!(make(&[], &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
+    }
+
+    #[test]
+    fn who_may_make_keys() {
+        let outcome = |policy, token, private| {
+            LOGINS.map(|login| {
+                let template = Template(vec![
+                    length(32),
+                    flag(AttributeType::TOKEN, token),
+                    flag(AttributeType::PRIVATE, private),
+                ]);
+                let mechanism = Mechanism::plain(MechanismType::AES_KEY_GEN);
+                generate(&caller(login, policy), &mechanism, &template).err()
+            })
+        };
+        let (out, protected, rejected) =
+            (Some(Rv::USER_NOT_LOGGED_IN), Some(Rv::TOKEN_WRITE_PROTECTED), Some(Rv::FUNCTION_REJECTED));
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            assert_eq!(outcome(policy, true, true), [out, out, None, protected, protected, protected]);
+            assert_eq!(outcome(policy, false, true), [out, out, None, None, None, rejected]);
+            assert_eq!(outcome(policy, true, false), [out, out, None, protected, protected, protected]);
+        }
+        assert_eq!(outcome(RingPolicy::Strict, false, false), [out, out, None, None, None, rejected]);
+        assert_eq!(outcome(RingPolicy::Compat, false, false), [None, None, None, None, None, rejected]);
+    }
+}

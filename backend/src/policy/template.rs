@@ -1,0 +1,294 @@
+//! Template and table → an object's attributes: what a template may say, and how attributes change.
+
+use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, RingPolicy, Rv, Template, Value};
+
+use super::attributes::{Change, Origins, Rule, Start, empty_of, rule_of, rules_of};
+use super::ring;
+use crate::object::{Caller, Object, Standing};
+
+/// What a new key is, before its template is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Birth {
+    /// How it comes to be.
+    pub(super) origin: Origins,
+    /// Its class.
+    pub(super) class: ObjectClass,
+    /// Its type.
+    pub(super) kind: KeyType,
+}
+
+/// Checks a template against the table and completes it: every attribute that the object will have, but for those that
+/// come with the key itself. Values that became no attribute (`CKA_MODULUS_BITS` of a private key, say) are refused.
+///
+/// # Errors
+/// `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_READ_ONLY`, `CKR_ATTRIBUTE_VALUE_INVALID`,
+/// `CKR_TEMPLATE_INCONSISTENT`, `CKR_TEMPLATE_INCOMPLETE`.
+pub(super) fn complete(birth: Birth, policy: RingPolicy, template: &Template) -> Result<Template, Rv> {
+    let rules = rules_of(birth.class, birth.kind).ok_or(Rv::TEMPLATE_INCONSISTENT)?;
+    check_given(&rules, birth, template)?;
+    let mut attributes = Template::default();
+    for rule in rules.iter().flat_map(|rows| rows.iter()) {
+        if rule.required != Origins::NONE
+            && rule.required.has(birth.origin)
+            && template.value(rule.kind).is_none()
+        {
+            return Err(Rv::TEMPLATE_INCOMPLETE);
+        }
+        let given = template.value(rule.kind).filter(|_| !rule.secret).cloned();
+        if let Some(value) = given.or_else(|| start_of(rule, birth, policy, template)) {
+            attributes.0.push(Attribute { kind: rule.kind, value });
+        }
+    }
+    ring::hold(policy, birth.class, &mut attributes);
+    Ok(attributes)
+}
+
+/// What a template says must be allowed, well-formed, and said once.
+fn check_given(rules: &[&'static [Rule]], birth: Birth, template: &Template) -> Result<(), Rv> {
+    for (at, attribute) in template.0.iter().enumerate() {
+        let rule = rule_of(rules, attribute.kind).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
+        check_value(rule, &attribute.value)?;
+        let contradicts = |other: &Attribute| other.kind == attribute.kind && other.value != attribute.value;
+        if template.0[..at].iter().any(contradicts) {
+            return Err(Rv::TEMPLATE_INCONSISTENT);
+        }
+        if !rule.given.has(birth.origin) {
+            return Err(Rv::ATTRIBUTE_READ_ONLY);
+        }
+        // Spec, "Storage objects": the officer alone makes an object trusted, and makes none.
+        if rule.change == Change::Officer && attribute.value == Value::Bool(true) {
+            return Err(Rv::ATTRIBUTE_READ_ONLY);
+        }
+    }
+    let class_differs =
+        template.ulong(AttributeType::CLASS).is_some() && template.class() != Some(birth.class);
+    let type_differs =
+        template.ulong(AttributeType::KEY_TYPE).is_some() && template.key_type() != Some(birth.kind);
+    if class_differs || type_differs { Err(Rv::TEMPLATE_INCONSISTENT) } else { Ok(()) }
+}
+
+/// The shape was checked when the template was decoded; it is checked again for who builds one in the process.
+fn check_value(rule: &Rule, value: &Value) -> Result<(), Rv> {
+    let right = match value {
+        Value::Bytes(bytes) => rule.takes_bytes(bytes),
+        Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_) => true,
+    };
+    if right && value.has_shape(rule.kind.shape()) { Ok(()) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
+}
+
+fn start_of(rule: &Rule, birth: Birth, policy: RingPolicy, asked: &Template) -> Option<Value> {
+    match rule.starts {
+        Start::Absent | Start::Made => None,
+        Start::Bool(value) => Some(Value::Bool(value)),
+        Start::Empty => Some(empty_of(rule.kind)),
+        Start::Ring => Some(Value::Bool(ring::start_of(policy, birth.class, birth.kind, rule.kind, asked))),
+        Start::Computed => match rule.kind {
+            AttributeType::CLASS => Some(Value::Ulong(u64::from(birth.class.0))),
+            AttributeType::KEY_TYPE => Some(Value::Ulong(u64::from(birth.kind.0))),
+            AttributeType::LOCAL => Some(Value::Bool(birth.origin == Origins::GENERATE)),
+            // The rest is computed by who makes the object, from what is known when it is complete.
+            _ => None,
+        },
+    }
+}
+
+/// The attributes of an object after `C_SetAttributeValue`: all of the template, or an error.
+///
+/// # Errors
+/// `CKR_ATTRIBUTE_READ_ONLY`, `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_VALUE_INVALID`,
+/// `CKR_TEMPLATE_INCONSISTENT`.
+pub fn change(caller: &Caller, object: &Object, template: &Template) -> Result<Template, Rv> {
+    let (Some(class), Some(kind)) = (object.class(), object.key_type()) else {
+        return Err(Rv::ATTRIBUTE_READ_ONLY);
+    };
+    let rules = rules_of(class, kind).ok_or(Rv::ATTRIBUTE_READ_ONLY)?;
+    let officer = caller.standing() == Some(Standing::Officer);
+    let mut attributes = object.attributes.clone();
+    for (at, attribute) in template.0.iter().enumerate() {
+        let rule = rule_of(&rules, attribute.kind).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
+        check_value(rule, &attribute.value)?;
+        let contradicts = |other: &Attribute| other.kind == attribute.kind && other.value != attribute.value;
+        if template.0[..at].iter().any(contradicts) {
+            return Err(Rv::TEMPLATE_INCONSISTENT);
+        }
+        let now = object.attributes.value(attribute.kind);
+        let allowed = match rule.change {
+            Change::Never => false,
+            Change::Officer => officer,
+            Change::Free => !officer,
+            Change::OnlyTo(value) => {
+                !officer && (attribute.value == Value::Bool(value) || now == Some(&attribute.value))
+            }
+            Change::Use => {
+                let granted = match caller.policy {
+                    RingPolicy::Strict => {
+                        attribute.value == Value::Bool(false) || now == Some(&attribute.value)
+                    }
+                    RingPolicy::Compat => true,
+                };
+                !officer && granted
+            }
+        };
+        if !allowed {
+            return Err(Rv::ATTRIBUTE_READ_ONLY);
+        }
+        attributes.set(attribute.clone());
+    }
+    Ok(attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::RingId;
+    use proptest::prelude::*;
+
+    use super::super::callers::caller;
+    use super::*;
+    use crate::object::Material;
+
+    const AES: Birth =
+        Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: KeyType::AES };
+
+    fn length() -> Attribute {
+        Attribute::ulong(AttributeType::VALUE_LEN, 32)
+    }
+
+    #[track_caller]
+    fn check(attributes: &[Attribute], expected: Result<(), Rv>) {
+        let mut template = Template(vec![length()]);
+        template.0.extend_from_slice(attributes);
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            assert_eq!(complete(AES, policy, &template).map(drop), expected, "{policy:?}");
+        }
+    }
+
+    fn object(policy: RingPolicy, asked: &[Attribute]) -> Object {
+        let mut template = Template(vec![length(), Attribute::bool(AttributeType::TOKEN, true)]);
+        template.0.extend_from_slice(asked);
+        let attributes = complete(AES, policy, &template).unwrap();
+        Object { id: None, ring: RingId([1; 16]), version: None, attributes, material: Material::None }
+    }
+
+    fn changed(
+        policy: RingPolicy,
+        who: Standing,
+        asked: &[Attribute],
+        to: Attribute,
+    ) -> Result<Template, Rv> {
+        change(&caller(Some(who), policy), &object(policy, asked), &Template(vec![to]))
+    }
+
+    #[test]
+    fn templates_say_what_they_may() {
+        check(&[], Ok(()));
+        check(&[Attribute::bytes(AttributeType::LABEL, "a")], Ok(()));
+        check(
+            &[Attribute::ulong(AttributeType::CLASS, 4), Attribute::ulong(AttributeType::KEY_TYPE, 0x1f)],
+            Ok(()),
+        );
+        check(&[Attribute::bool(AttributeType::TRUSTED, false)], Ok(()));
+    }
+
+    #[test]
+    fn templates_do_not_say_more() {
+        check(&[Attribute::ulong(AttributeType::CLASS, 3)], Err(Rv::TEMPLATE_INCONSISTENT));
+        check(&[Attribute::ulong(AttributeType::CLASS, 1 << 40)], Err(Rv::TEMPLATE_INCONSISTENT));
+        check(&[Attribute::ulong(AttributeType::KEY_TYPE, 0)], Err(Rv::TEMPLATE_INCONSISTENT));
+        check(&[Attribute::ulong(AttributeType::VALUE_LEN, 16)], Err(Rv::TEMPLATE_INCONSISTENT));
+        check(&[length(), length()], Ok(()));
+        check(&[Attribute::bool(AttributeType::TRUSTED, true)], Err(Rv::ATTRIBUTE_READ_ONLY));
+        check(&[Attribute::bool(AttributeType::LOCAL, true)], Err(Rv::ATTRIBUTE_READ_ONLY));
+        check(&[Attribute::bool(AttributeType::ALWAYS_SENSITIVE, true)], Err(Rv::ATTRIBUTE_READ_ONLY));
+        check(&[Attribute::bytes(AttributeType::UNIQUE_ID, "x")], Err(Rv::ATTRIBUTE_READ_ONLY));
+        check(&[Attribute::bytes(AttributeType::VALUE, vec![0; 32])], Err(Rv::ATTRIBUTE_READ_ONLY));
+        check(&[Attribute::ulong(AttributeType::MODULUS_BITS, 2048)], Err(Rv::ATTRIBUTE_TYPE_INVALID));
+        check(&[Attribute::bytes(AttributeType(0x8000_0001), "x")], Err(Rv::ATTRIBUTE_TYPE_INVALID));
+        check(&[Attribute::bytes(AttributeType::LABEL, vec![b'x'; 1025])], Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(&[Attribute::bytes(AttributeType::END_DATE, "tomorrow")], Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(&[Attribute::ulong(AttributeType::TOKEN, 1)], Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        let incomplete = complete(AES, RingPolicy::Compat, &Template::default());
+        assert_eq!(incomplete, Err(Rv::TEMPLATE_INCOMPLETE));
+    }
+
+    #[test]
+    fn a_strict_token_key_is_sensitive_and_private_whatever_was_asked() {
+        let asked = [
+            Attribute::bool(AttributeType::SENSITIVE, false),
+            Attribute::bool(AttributeType::PRIVATE, false),
+        ];
+        let strict = object(RingPolicy::Strict, &asked).attributes;
+        let compat = object(RingPolicy::Compat, &asked).attributes;
+        for kind in [AttributeType::SENSITIVE, AttributeType::PRIVATE] {
+            assert_eq!(strict.bool(kind), Some(true));
+            assert_eq!(compat.bool(kind), Some(false));
+        }
+        let session =
+            complete(AES, RingPolicy::Strict, &Template([&asked[..], &[length()]].concat())).unwrap();
+        assert_eq!(
+            session.bool(AttributeType::SENSITIVE),
+            Some(false),
+            "a session key is its application's own"
+        );
+    }
+
+    #[test]
+    fn flags_go_one_way() {
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            let extractable = [Attribute::bool(AttributeType::EXTRACTABLE, true)];
+            let set =
+                |kind, value| changed(policy, Standing::Admin, &extractable, Attribute::bool(kind, value));
+            assert!(set(AttributeType::EXTRACTABLE, false).is_ok());
+            assert!(set(AttributeType::EXTRACTABLE, true).is_ok(), "as it is");
+            assert!(set(AttributeType::WRAP_WITH_TRUSTED, true).is_ok());
+            assert_eq!(set(AttributeType::SENSITIVE, false), Err(Rv::ATTRIBUTE_READ_ONLY));
+            let shut =
+                changed(policy, Standing::Admin, &[], Attribute::bool(AttributeType::EXTRACTABLE, true));
+            assert_eq!(shut, Err(Rv::ATTRIBUTE_READ_ONLY));
+            for fixed in [AttributeType::TOKEN, AttributeType::PRIVATE, AttributeType::LOCAL] {
+                assert_eq!(set(fixed, true), Err(Rv::ATTRIBUTE_READ_ONLY));
+            }
+            assert_eq!(set(AttributeType::TRUSTED, true), Err(Rv::ATTRIBUTE_READ_ONLY));
+        }
+    }
+
+    #[test]
+    fn the_officer_sets_trusted_and_nothing_else() {
+        let set = |to| changed(RingPolicy::Strict, Standing::Officer, &[], to);
+        let trusted = set(Attribute::bool(AttributeType::TRUSTED, true)).unwrap();
+        assert_eq!(trusted.bool(AttributeType::TRUSTED), Some(true));
+        assert_eq!(set(Attribute::bytes(AttributeType::LABEL, "x")), Err(Rv::ATTRIBUTE_READ_ONLY));
+    }
+
+    #[test]
+    fn one_bad_attribute_changes_nothing() {
+        let object = object(RingPolicy::Strict, &[]);
+        let template = Template(vec![
+            Attribute::bytes(AttributeType::LABEL, "new"),
+            Attribute::bool(AttributeType::SENSITIVE, false),
+        ]);
+        let admin = caller(Some(Standing::Admin), RingPolicy::Strict);
+        assert_eq!(change(&admin, &object, &template), Err(Rv::ATTRIBUTE_READ_ONLY));
+    }
+
+    proptest! {
+        /// The attack on every token of 2010: make a key a wrapping key after it was a data key, or the other way.
+        #[test]
+        fn no_sequence_of_changes_lets_a_strict_key_do_both(
+            asked: [bool; 4], steps in prop::collection::vec((0_usize..4, any::<bool>()), 0..12),
+        ) {
+            let uses = [AttributeType::ENCRYPT, AttributeType::DECRYPT, AttributeType::WRAP, AttributeType::UNWRAP];
+            let asked: Vec<_> = uses.iter().zip(asked).map(|(kind, value)| Attribute::bool(*kind, value)).collect();
+            let mut object = object(RingPolicy::Strict, &asked);
+            let admin = caller(Some(Standing::Admin), RingPolicy::Strict);
+            let (mut data, mut keys) = (false, false);
+            for (which, value) in steps {
+                data |= object.is(AttributeType::ENCRYPT) || object.is(AttributeType::DECRYPT);
+                keys |= object.is(AttributeType::WRAP) || object.is(AttributeType::UNWRAP);
+                prop_assert!(!(data && keys));
+                if let Ok(attributes) = change(&admin, &object, &Template(vec![Attribute::bool(uses[which], value)])) {
+                    object.attributes = attributes;
+                }
+            }
+        }
+    }
+}

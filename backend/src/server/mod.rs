@@ -1,0 +1,191 @@
+//! The doors: they accept, limit and drain, and turn what comes in into one call of the dispatcher.
+//!
+//! Tokio listens and waits for signals. Each connection of a provider has a thread of its own that reads, dispatches
+//! and writes: a provider sends one request at a time and waits for the answer, and every hop between tasks and
+//! threads on the way would be paid by each signature (docs/decisions/0003).
+
+mod socket;
+mod wire;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use kms_protocol::{Welcome, frame};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::dispatch::Dispatch;
+use crate::object::Peer;
+
+pub use socket::{Door, DoorError};
+
+/// How long a connection may take to finish what it is doing when the daemon stops: the longest request, an RSA-4096
+/// key pair, and some.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// A connection's stack. RSA in pure Rust is the deepest call there is; it takes less than a quarter of this.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Serves providers until the process is told to stop, then lets requests in progress finish.
+///
+/// # Errors
+/// When the socket fails for good; single connections fail on their own.
+pub fn run(
+    door: Door,
+    dispatch: Arc<Dispatch>,
+    connections_max: usize,
+    ready: impl FnOnce(&Path),
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let connections = Arc::new(Connections::default());
+    let served = runtime.block_on(accept(&door, &dispatch, &connections, connections_max, ready));
+    connections.drain();
+    served
+}
+
+async fn accept(
+    door: &Door,
+    dispatch: &Arc<Dispatch>,
+    connections: &Arc<Connections>,
+    connections_max: usize,
+    ready: impl FnOnce(&Path),
+) -> io::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(door.listener.try_clone()?)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    ready(&door.path);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let peer = peer_of(&stream);
+                    match stream.into_std() {
+                        Ok(stream) => admit(stream, peer, dispatch, connections, connections_max),
+                        Err(error) => tracing::warn!(%error, "a connection could not be taken"),
+                    }
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: others must finish first. Not a reason to stop.
+                    tracing::error!(%error, "no connection could be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping: requests in progress are finished first");
+    Ok(())
+}
+
+/// Starts the thread of a new connection, or tells the provider that there are too many.
+fn admit(
+    stream: UnixStream,
+    peer: Option<Peer>,
+    dispatch: &Arc<Dispatch>,
+    connections: &Arc<Connections>,
+    connections_max: usize,
+) {
+    let number = match prepare(&stream).and_then(|()| connections.enter(&stream, connections_max)) {
+        Ok(Some(number)) => number,
+        Ok(None) => {
+            tracing::warn!(connections_max, "a connection was refused: too many are open");
+            refuse(&stream);
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be taken");
+            return;
+        }
+    };
+    let (dispatch, owner) = (Arc::clone(dispatch), Arc::clone(connections));
+    let thread = std::thread::Builder::new().name(format!("door-{number}")).stack_size(STACK_BYTES);
+    let started = thread.spawn(move || {
+        let leave = Leave { connections: &owner, number };
+        if let Err(error) = wire::converse(&stream, peer, &dispatch) {
+            tracing::info!(uid = peer.map(|peer| peer.uid), pid = peer.map(|peer| peer.pid), %error, "connection closed");
+        }
+        drop(leave);
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread for a connection");
+        connections.leave(number);
+    }
+}
+
+fn prepare(stream: &UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(wire::PATIENCE))?;
+    stream.set_write_timeout(Some(wire::PATIENCE))
+}
+
+fn refuse(mut stream: &UnixStream) {
+    use std::io::Write;
+    let mut answer = zeroize::Zeroizing::new(Vec::new());
+    if frame::encode(&Welcome::Busy, &mut answer).is_ok() && stream.write_all(&answer).is_err() {
+        tracing::debug!("a refused provider had already gone");
+    }
+}
+
+/// The process at the other end, as the kernel knows it (`SO_PEERCRED`): set when it connected. The process id is 0
+/// when the process is not of our pid namespace: a daemon in a container serves applications outside of it.
+fn peer_of(stream: &tokio::net::UnixStream) -> Option<Peer> {
+    let credentials = stream.peer_cred().ok()?;
+    Some(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) })
+}
+
+/// The connections that are open, so that they can be counted and, at the end, be asked to leave.
+#[derive(Default)]
+struct Connections {
+    open: Mutex<(u64, HashMap<u64, UnixStream>)>,
+    left: Condvar,
+}
+
+impl Connections {
+    fn enter(&self, stream: &UnixStream, connections_max: usize) -> io::Result<Option<u64>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.1.len() >= connections_max {
+            return Ok(None);
+        }
+        open.0 += 1;
+        let number = open.0;
+        open.1.insert(number, stream.try_clone()?);
+        Ok(Some(number))
+    }
+
+    fn leave(&self, number: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
+        self.left.notify_all();
+    }
+
+    /// No further request is read; each connection ends after the answer it is working on.
+    fn drain(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.1.values() {
+            if let Err(error) = stream.shutdown(Shutdown::Read) {
+                tracing::debug!(%error, "a connection had already gone");
+            }
+        }
+        let waited = self.left.wait_timeout_while(open, DRAIN, |open| !open.1.is_empty());
+        open = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if !open.1.is_empty() {
+            tracing::warn!(connections = open.1.len(), "stopped with requests unfinished");
+        }
+    }
+}
+
+/// Counts a connection out however its thread ends.
+struct Leave<'a> {
+    connections: &'a Connections,
+    number: u64,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.connections.leave(self.number);
+    }
+}

@@ -1,0 +1,208 @@
+//! What is written, each as one job inside the writer's transaction.
+
+use std::sync::Arc;
+
+use kms_protocol::{AttributeType, ObjectClass, ObjectId, RequestId, RingId, SLOTS_MAX, SlotId, Template};
+use rusqlite::{OptionalExtension, params};
+
+use super::cache::Stale;
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, State, Stored, VersionRow, encode};
+use super::rows::{KEY_COLUMNS, KeyRow, signed};
+use super::writer::Desk;
+use super::{NewKey, NewRing, Ring, StoreError};
+use crate::object::{Draft, KeyVersion, Material, Object};
+
+/// How long a request is remembered. A provider gives up repeating one after seconds.
+const REQUEST_SECONDS: i64 = 3600;
+
+/// Requests forgotten with each new one, at most: enough to catch up with any number, too few to be felt.
+const REQUESTS_FORGOTTEN: u32 = 16;
+
+/// `software` protection: the material is opened in the backend (architecture D5).
+const SOFTWARE: i64 = 1;
+
+/// Makes a ring in the next free slot.
+pub(super) fn insert_ring(desk: &Desk<'_>, new: &NewRing) -> Result<Ring, StoreError> {
+    let count = |sql, label: &str| desk.connection.query_row(sql, [label], |row| row.get::<_, usize>(0));
+    if count("SELECT count(*) FROM rings WHERE label = ?1", &new.label)? > 0 {
+        return Err(StoreError::Taken(new.label.clone()));
+    }
+    if count("SELECT count(*) FROM rings WHERE ?1 IS NOT NULL", "")? >= SLOTS_MAX {
+        return Err(StoreError::TooManyRings(SLOTS_MAX));
+    }
+    let slot = SlotId(numbers(desk, "slot", 1)?);
+    let ring = Ring { slot, id: new.id, label: new.label.clone(), policy: new.policy, created: new.created };
+    ring.put(desk)?;
+    desk.forget(Stale::Rings);
+    Ok(ring)
+}
+
+/// Stores a new key with its objects; or gives back what the same request made before.
+pub(super) fn insert(
+    desk: &Desk<'_>,
+    request: RequestId,
+    new: NewKey,
+    drafts: Vec<Draft>,
+) -> Result<Vec<Arc<Object>>, StoreError> {
+    if let Some(made) = made_before(desk, new.ring, request)? {
+        return Ok(made);
+    }
+    let count = u64::try_from(drafts.len()).expect("a key has few objects");
+    let first = numbers(desk, "object", count)?;
+    let (ring, created) = (new.ring, signed(new.created));
+    KeyRow { id: new.key, ring, label: new.label, algorithm: new.algorithm, created }.put(desk)?;
+    let version = KeyVersion { key: new.key, number: 1 };
+    let (state, protection) = (State::Active.number(), SOFTWARE);
+    VersionRow { version, state, destroy_at: None, protection, wrapped: new.wrapped.clone(), created }
+        .put(desk)?;
+    let mut made = Vec::with_capacity(drafts.len());
+    for (id, Draft { attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
+        let encoded = encode(&attributes)?;
+        ObjectRow::of((id, ring, Some(version)), &attributes, &encoded, created).put(desk)?;
+        let material = match &new.wrapped {
+            Some(wrapped) if has_material(&attributes) => Material::Wrapped(wrapped.clone()),
+            Some(_) | None => Material::None,
+        };
+        made.push(Arc::new(Object { id: Some(id), ring, version: Some(version), attributes, material }));
+    }
+    remember(desk, (ring, request), first, count, created)?;
+    Ok(made)
+}
+
+/// Writes an object's new attributes over those the caller saw.
+pub(super) fn update(
+    desk: &Desk<'_>,
+    before: &Object,
+    attributes: Template,
+) -> Result<Arc<Object>, StoreError> {
+    let id = before.id.ok_or(StoreError::NotFound)?;
+    let stored = load(desk, id)?;
+    if !stored.is_visible() || stored.object.ring != before.ring {
+        return Err(StoreError::NotFound);
+    }
+    // Attributes that go one way only (CKA_SENSITIVE) are judged against what the caller saw: it must still be true.
+    if stored.object.attributes != before.attributes {
+        return Err(StoreError::Changed);
+    }
+    let encoded = encode(&attributes)?;
+    let Object { ring, version, .. } = stored.object;
+    ObjectRow::of((id, ring, version), &attributes, &encoded, stored.created).put(desk)?;
+    let label = attributes.bytes(AttributeType::LABEL).unwrap_or_default();
+    if let Some(version) = version
+        && has_material(&attributes)
+        && stored.object.attributes.bytes(AttributeType::LABEL) != Some(label)
+    {
+        KeyRow { label: label.to_vec(), ..key(desk, version.key)? }.put(desk)?;
+    }
+    desk.forget(Stale::Object(id));
+    Ok(Arc::new(Object { id: Some(id), ring, version, attributes, material: stored.object.material }))
+}
+
+/// Takes an object out of the applications' view until `at`; returns the objects that left. A secret or private key
+/// takes the version's other half with it. A public half goes alone: its private key goes on signing.
+pub(super) fn schedule_destruction(
+    desk: &Desk<'_>,
+    ring: RingId,
+    id: ObjectId,
+    at: u64,
+) -> Result<Vec<ObjectId>, StoreError> {
+    let stored = load(desk, id)?;
+    if stored.object.ring != ring {
+        return Err(StoreError::NotFound);
+    }
+    if !stored.is_visible() {
+        return if stored.is_leaving() { Ok(Vec::new()) } else { Err(StoreError::NotFound) };
+    }
+    let destroy_at = Some(signed(at));
+    let public_half = stored.object.class() == Some(ObjectClass::PUBLIC_KEY);
+    let left = match stored.version {
+        Some(version) if !public_half || version.wrapped.is_none() => {
+            let name = version.version;
+            VersionRow { state: State::Leaving.number(), destroy_at, ..version }.put(desk)?;
+            let sql = "SELECT id FROM objects WHERE key = ?1 AND version = ?2";
+            let mut statement = desk.connection.prepare_cached(sql)?;
+            let ids = statement.query_map(params![name.key, name.number], |row| row.get::<_, u64>(0))?;
+            ids.map(|id| id.map(ObjectId)).collect::<Result<Vec<_>, _>>()?
+        }
+        Some(_) | None => {
+            let encoded = encode(&stored.object.attributes)?;
+            let name = (id, ring, stored.object.version);
+            let row = ObjectRow::of(name, &stored.object.attributes, &encoded, stored.created);
+            ObjectRow { destroy_at, ..row }.put(desk)?;
+            vec![id]
+        }
+    };
+    for id in &left {
+        desk.forget(Stale::Object(*id));
+    }
+    Ok(left)
+}
+
+/// The next numbers of a kind: the first of `count`.
+fn numbers(desk: &Desk<'_>, name: &str, count: u64) -> Result<u64, StoreError> {
+    let sql = "UPDATE counters SET next = next + ?2 WHERE name = ?1 RETURNING next - ?2";
+    let mut statement = desk.connection.prepare_cached(sql)?;
+    Ok(statement.query_row(params![name, signed(count)], |row| row.get(0))?)
+}
+
+/// What a request has made, if it is one that is repeated.
+fn made_before(
+    desk: &Desk<'_>,
+    ring: RingId,
+    request: RequestId,
+) -> Result<Option<Vec<Arc<Object>>>, StoreError> {
+    let sql = "SELECT first, count FROM requests WHERE ring = ?1 AND id = ?2";
+    let mut statement = desk.connection.prepare_cached(sql)?;
+    let found = statement.query_row(params![ring.0, request.0], |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((first, count)): Option<(u64, u64)> = found.optional()? else { return Ok(None) };
+    let load = |id| {
+        let stored = load(desk, ObjectId(id))?;
+        let known = stored.is_visible() && stored.object.ring == ring;
+        if known { Ok(Arc::new(stored.object)) } else { Err(StoreError::NotFound) }
+    };
+    (first..first.saturating_add(count)).map(load).collect::<Result<_, _>>().map(Some)
+}
+
+/// Remembers what a request made, and forgets some that are old.
+fn remember(
+    desk: &Desk<'_>,
+    (ring, request): (RingId, RequestId),
+    first: u64,
+    count: u64,
+    made: i64,
+) -> Result<(), StoreError> {
+    // A door whose requests are not repeated names none.
+    if request == RequestId::default() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO requests (ring, id, first, count, made) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![ring.0, request.0, signed(first), signed(count), made];
+    desk.connection.prepare_cached(sql)?.execute(values)?;
+    let sql = "DELETE FROM requests WHERE (ring, id) IN \
+               (SELECT ring, id FROM requests WHERE made < ?1 ORDER BY made LIMIT ?2)";
+    desk.connection.prepare_cached(sql)?.execute(params![made - REQUEST_SECONDS, REQUESTS_FORGOTTEN])?;
+    Ok(())
+}
+
+/// An object as the transaction sees it.
+fn load(desk: &Desk<'_>, id: ObjectId) -> Result<Stored, StoreError> {
+    let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN} WHERE o.id = ?1");
+    let mut statement = desk.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([signed(id.0)])?;
+    let row = rows.next()?.ok_or(StoreError::NotFound)?;
+    Stored::read(row, desk.key)
+}
+
+/// A key as the transaction sees it.
+fn key(desk: &Desk<'_>, id: [u8; 16]) -> Result<KeyRow, StoreError> {
+    let sql = format!("SELECT {KEY_COLUMNS} FROM keys WHERE id = ?1");
+    let mut statement = desk.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([id])?;
+    let row = rows.next()?.ok_or(StoreError::NotFound)?;
+    KeyRow::read(row, desk.key)
+}
+
+/// Whether the version's material is this object's: public halves have none.
+fn has_material(attributes: &Template) -> bool {
+    matches!(attributes.class(), Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY))
+}

@@ -1,0 +1,341 @@
+//! The database: SQLite, durable before it answers, its rows bound to their identity by MACs.
+//!
+//! One thread writes (`writer`), a few connections read (`readers`), and what is in use is remembered (`cache`): a
+//! signature asks for ring, principal and object, and none of them costs a read of the disk. Nothing is loaded whole
+//! but the list of rings.
+//!
+//! The room knows of keys what a row says; it cannot open them.
+
+mod cache;
+mod change;
+mod error;
+mod find;
+mod object_rows;
+mod open;
+mod readers;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kms_protocol::{ObjectId, RequestId, RingId, RingPolicy, SlotId, Template};
+use rusqlite::{Connection, Error as Sql, ffi};
+
+use cache::{Memory, Stale};
+use find::Narrowing;
+use object_rows::Stored;
+use readers::Readers;
+use writer::Writer;
+
+use crate::integrity::RowKey;
+use crate::object::{Draft, Object, Standing, Wrapped};
+
+pub use error::StoreError;
+pub use open::LockedStore;
+
+/// Rows that cannot be read are logged once each; so many are remembered for that.
+const REPORTED_MAX: usize = 1000;
+
+/// A ring, as stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ring {
+    /// Its slot: its number for applications, never given to another ring.
+    pub slot: SlotId,
+    /// Its id.
+    pub id: RingId,
+    /// Its name: the token's label.
+    pub label: String,
+    /// What it allows.
+    pub policy: RingPolicy,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+/// A ring to be stored.
+#[derive(Clone, Debug)]
+pub struct NewRing {
+    /// Its id.
+    pub id: RingId,
+    /// Its name.
+    pub label: String,
+    /// What it allows.
+    pub policy: RingPolicy,
+    /// The time, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Who may log in to a ring.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Principal {
+    /// The name; `user` and `so` are the ring's own.
+    pub name: String,
+    /// What they may do.
+    pub standing: Standing,
+    /// The PIN, as argon2 writes it.
+    pub pin_hash: String,
+    /// Counts the times that all logins before were ended.
+    pub generation: u64,
+}
+
+/// A key to be stored.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its ring.
+    pub ring: RingId,
+    /// Its UUID.
+    pub key: [u8; 16],
+    /// Its label.
+    pub label: Vec<u8>,
+    /// What it is, in a word.
+    pub algorithm: String,
+    /// Its material; a lone public key has none.
+    pub wrapped: Option<Wrapped>,
+    /// The time, in seconds since 1970.
+    pub created: u64,
+}
+
+/// A key, as listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeySummary {
+    /// Its UUID.
+    pub id: [u8; 16],
+    /// Its label.
+    pub label: Vec<u8>,
+    /// What it is, in a word.
+    pub algorithm: String,
+    /// How many versions it has.
+    pub versions: u64,
+    /// `active`, `disabled` or `destroyed`.
+    pub state: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+/// The database, with the key of its rows.
+pub struct Store {
+    key: Arc<RowKey>,
+    memory: Arc<Memory>,
+    readers: Readers,
+    writer: Writer,
+    reported: Mutex<HashSet<(&'static str, String)>>,
+}
+
+impl Store {
+    /// Makes a new database. Nothing may have its name.
+    ///
+    /// # Errors
+    /// When something has, or the file cannot be made.
+    pub fn create(path: &Path) -> Result<LockedStore, StoreError> {
+        LockedStore::create(path)
+    }
+
+    /// Opens the database of a home, and brings one of an older version up to date.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, somebody else's, or of a newer version.
+    pub fn open_existing(path: &Path) -> Result<LockedStore, StoreError> {
+        LockedStore::existing(path)
+    }
+
+    fn start(connection: Connection, path: PathBuf, key: RowKey) -> Result<Self, StoreError> {
+        let (key, memory) = (Arc::new(key), Arc::new(Memory::default()));
+        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&memory));
+        let writer = writer.map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        Ok(Self { key, memory, readers: Readers::new(path), writer, reported: Mutex::default() })
+    }
+
+    /// The ring that is a slot's token.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn ring(&self, slot: SlotId) -> Result<Option<Arc<Ring>>, StoreError> {
+        Ok(self.all_rings()?.of(slot))
+    }
+
+    /// All rings, by slot. One whose row was changed is left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn rings(&self) -> Result<Vec<Ring>, StoreError> {
+        Ok(self.all_rings()?.list())
+    }
+
+    fn all_rings(&self) -> Result<Arc<cache::Rings>, StoreError> {
+        self.memory.rings(|| {
+            let (rings, refused) = self.readers.read(|connection| find::rings(connection, &self.key))?;
+            self.report(&refused);
+            Ok(rings)
+        })
+    }
+
+    /// Makes a ring, in a slot that no ring ever had.
+    ///
+    /// # Errors
+    /// When its name is taken, or there are too many.
+    pub fn insert_ring(&self, ring: &NewRing) -> Result<Ring, StoreError> {
+        let ring = ring.clone();
+        self.writer.write(move |desk| change::insert_ring(desk, &ring))
+    }
+
+    /// A principal of a ring, if there is one of that name.
+    ///
+    /// # Errors
+    /// When the database fails, or the principal's row was changed.
+    pub fn principal(&self, ring: RingId, name: &str) -> Result<Option<Arc<Principal>>, StoreError> {
+        let read = |connection: &Connection| find::principal(connection, &self.key, ring, name);
+        let found = self.memory.principal(ring, name, || self.readers.read(read));
+        found.inspect_err(|error| self.report(std::slice::from_ref(error)))
+    }
+
+    /// Writes a principal, new or in place of the one of that name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put_principal(&self, ring: RingId, principal: &Principal) -> Result<(), StoreError> {
+        let principal = principal.clone();
+        self.writer.write(move |desk| {
+            principal.put(ring, desk)?;
+            desk.forget(Stale::Principal(ring, principal.name));
+            Ok(())
+        })
+    }
+
+    /// Stores a key with its objects, in the order of the drafts. A request that has made something before gets that
+    /// again, whatever it brings.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn insert(
+        &self,
+        request: RequestId,
+        key: NewKey,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Arc<Object>>, StoreError> {
+        self.writer.write(move |desk| change::insert(desk, request, key, drafts))
+    }
+
+    /// An object of a ring that applications may see.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when its row was changed.
+    pub fn object(&self, ring: RingId, id: ObjectId) -> Result<Arc<Object>, StoreError> {
+        let read = |connection: &Connection| find::object(connection, &self.key, id).and_then(find::visible);
+        let found = self.memory.object(id, || self.readers.read(read));
+        let object = found.inspect_err(|error| self.report(std::slice::from_ref(error)))?;
+        if object.ring == ring { Ok(object) } else { Err(StoreError::NotFound) }
+    }
+
+    /// An object of a ring that has been destroyed and could still be restored.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn leaving(&self, ring: RingId, id: ObjectId) -> Result<Option<Object>, StoreError> {
+        match self.readers.read(|connection| find::object(connection, &self.key, id)) {
+            Ok(stored) => Ok((stored.is_leaving() && stored.object.ring == ring).then_some(stored.object)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The objects of a ring that have all these attributes: at most `limit`, in ascending order, those after
+    /// `after`. One whose row was changed is left out and the rest goes on.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn find(
+        &self,
+        ring: RingId,
+        template: &Template,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Object>>, StoreError> {
+        let narrowing = Narrowing::by(template);
+        let (mut found, mut after) = (Vec::new(), after);
+        loop {
+            let read =
+                |connection: &Connection| find::page(connection, &self.key, ring, &narrowing, (after, limit));
+            let page = self.readers.read(read)?;
+            self.report(&page.refused);
+            let seen = page.stored.into_iter().filter(Stored::is_visible).map(|stored| stored.object);
+            found.extend(seen.filter(|object| object.attributes.matches(template)).map(Arc::new));
+            if found.len() >= limit || page.next.is_none() {
+                found.truncate(limit);
+                return Ok(found);
+            }
+            after = page.next;
+        }
+    }
+
+    /// Writes an object's new attributes over those that `before` has.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when somebody else was faster, [`StoreError::NotFound`] when it is no longer there.
+    pub fn update(&self, before: &Arc<Object>, attributes: Template) -> Result<Arc<Object>, StoreError> {
+        let before = Arc::clone(before);
+        self.writer.write(move |desk| change::update(desk, &before, attributes))
+    }
+
+    /// Takes an object out of the applications' view; it can be restored until `at`. Returns the objects that left:
+    /// a secret or private key takes its version's other half with it, a public half goes alone. Done already, it
+    /// returns none.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the ring has no such object.
+    pub fn schedule_destruction(
+        &self,
+        ring: RingId,
+        id: ObjectId,
+        at: u64,
+    ) -> Result<Vec<ObjectId>, StoreError> {
+        self.writer.write(move |desk| change::schedule_destruction(desk, ring, id, at))
+    }
+
+    /// How many keys of a ring are neither destroyed nor to be.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn count_keys(&self, ring: RingId) -> Result<u64, StoreError> {
+        self.readers.read(|connection| find::count_keys(connection, ring))
+    }
+
+    /// The keys of a ring, the oldest first. One whose row was changed is left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keys(&self, ring: RingId) -> Result<Vec<KeySummary>, StoreError> {
+        let (keys, refused) = self.readers.read(|connection| find::keys(connection, &self.key, ring))?;
+        self.report(&refused);
+        Ok(keys)
+    }
+
+    /// Whether the database's file is whole. Reads all of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with what SQLite found first.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.readers.read(|connection| {
+            let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            let damaged = || Sql::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(found.clone()));
+            if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(damaged())) }
+        })
+    }
+
+    /// Logs rows that cannot be read, once each.
+    fn report(&self, refused: &[StoreError]) {
+        for error in refused {
+            let StoreError::RowInvalid { table, id } = error else { continue };
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            if reported.len() < REPORTED_MAX && reported.insert((table, id.clone())) {
+                tracing::error!(
+                    table,
+                    row = id,
+                    "key_material_invalid: this row was changed outside the KMS"
+                );
+            }
+        }
+    }
+}

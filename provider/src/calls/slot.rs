@@ -1,0 +1,87 @@
+//! Slots, tokens and mechanisms (spec, "Slot and token management functions").
+
+use kms_protocol::mechanism_table::{Row, TABLE, Uses};
+use kms_protocol::{KeyType, MechanismType, RingPolicy, Rv, Slot, SlotId};
+
+use crate::module::{Freshness, Module, SlotView};
+use crate::session::reply::Room;
+use crate::session::usage;
+
+/// Which slots are asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Which {
+    All,
+    WithToken,
+}
+
+/// `C_GetSlotList`. The call with a buffer lists what the call for the length counted.
+pub(crate) fn list(module: &Module, which: Which, room: Room) -> Vec<SlotId> {
+    let freshness = match room {
+        Room::LengthOnly => Freshness::Recent,
+        Room::Bytes(_) => Freshness::AsSaid,
+    };
+    let slots = module.slots(freshness);
+    slots.iter().filter(|slot| which == Which::All || slot.present).map(|slot| slot.id).collect()
+}
+
+/// `C_GetSlotInfo`.
+pub(crate) fn slot(module: &Module, id: SlotId) -> Result<SlotView, Rv> {
+    module.slot(id)
+}
+
+/// What `C_GetTokenInfo` tells.
+pub(crate) struct Token {
+    pub(crate) slot: Slot,
+    pub(crate) sessions: u64,
+    pub(crate) writing_sessions: u64,
+}
+
+/// `C_GetTokenInfo`.
+pub(crate) fn token(module: &Module, id: SlotId) -> Result<Token, Rv> {
+    let slot = module.token(id)?;
+    let (sessions, writing_sessions) = module.sessions(|sessions| sessions.count(id));
+    Ok(Token { slot, sessions, writing_sessions })
+}
+
+/// `C_GetMechanismList`.
+pub(crate) fn mechanisms(module: &Module, id: SlotId) -> Result<Vec<MechanismType>, Rv> {
+    let policy = module.policy(id)?;
+    Ok(TABLE.iter().filter(|row| usage::uses(row, policy) != Uses::NONE).map(|row| row.kind).collect())
+}
+
+/// What `C_GetMechanismInfo` tells.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct MechanismInfo {
+    pub(crate) sizes: (u32, u32),
+    pub(crate) uses: Uses,
+    /// Whether the mechanism is about named curves over prime fields, with uncompressed points.
+    pub(crate) curves: bool,
+}
+
+/// `C_GetMechanismInfo`.
+pub(crate) fn mechanism(module: &Module, id: SlotId, kind: MechanismType) -> Result<MechanismInfo, Rv> {
+    let policy = module.policy(id)?;
+    let row = TABLE.iter().find(|row| row.kind == kind).ok_or(Rv::MECHANISM_INVALID)?;
+    info(row, policy)
+}
+
+fn info(row: &Row, policy: RingPolicy) -> Result<MechanismInfo, Rv> {
+    match usage::uses(row, policy) {
+        Uses::NONE => Err(Rv::MECHANISM_INVALID),
+        uses => Ok(MechanismInfo { sizes: row.sizes, uses, curves: row.key == Some(KeyType::EC) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::mechanism_table::row_of;
+
+    use super::*;
+
+    #[test]
+    fn a_strict_ring_offers_pkcs_1_v1_5_for_signatures_alone() {
+        let row = row_of(MechanismType::RSA_PKCS).unwrap();
+        assert_eq!(info(row, RingPolicy::Strict).map(|info| info.uses), Ok(Uses::SIGNATURE));
+        assert!(info(row, RingPolicy::Compat).unwrap().uses.has(Uses::CIPHER));
+    }
+}

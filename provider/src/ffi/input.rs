@@ -1,0 +1,294 @@
+//! Pointers to slices, templates and arguments: the only place where C memory is read.
+
+use std::ffi::c_void;
+use std::{ptr, slice};
+
+use cryptoki_sys::{
+    CK_ATTRIBUTE, CK_BYTE, CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SLOT_ID,
+    CK_ULONG, CK_USER_TYPE, CKF_ASYNC_SESSION, CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS,
+    CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKF_SIGN, CKF_VERIFY, CKU_CONTEXT_SPECIFIC,
+    CKU_SO, CKU_USER,
+};
+use kms_protocol::{
+    ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, MechanismType, Mechanisms, Role, Rv, Secret, Shape,
+    SlotId, TEMPLATE_ATTRIBUTES_MAX, Template, Value,
+};
+
+use super::environment;
+use crate::calls::general::Arguments;
+use crate::calls::session::Cancelled;
+use crate::session::{Access, ObjectHandle, SessionHandle};
+
+/// The longest input of one call: a terabyte is a wrong length, not data.
+const INPUT_BYTES_MAX: usize = 1 << 40;
+
+/// The longest value of one attribute: a frame has no room for more.
+const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+
+/// The width of a `CK_ULONG` in this process.
+pub(crate) const ULONG_BYTES: usize = size_of::<CK_ULONG>();
+
+/// The bytes the caller points at; null only with length zero.
+///
+/// # Safety
+/// For a non-zero `length`, `data` must be readable for `length` bytes for as long as the slice is used.
+pub(crate) unsafe fn bytes<'a>(data: *const CK_BYTE, length: CK_ULONG) -> Result<&'a [u8], Rv> {
+    let length =
+        usize::try_from(length).ok().filter(|length| *length <= INPUT_BYTES_MAX).ok_or(Rv::ARGUMENTS_BAD)?;
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(Rv::ARGUMENTS_BAD);
+    }
+    #[expect(clippy::disallowed_methods, reason = "this is the function to use instead")]
+    // SAFETY: not null, of byte alignment, and shorter than `isize::MAX`; that it is readable is the caller's promise.
+    Ok(unsafe { slice::from_raw_parts(data, length) })
+}
+
+/// A copy of the value the caller points at, aligned or not; none for null.
+///
+/// # Safety
+/// A pointer that is not null must be readable, and every bit pattern a value of `T`.
+pub(crate) unsafe fn value<T>(place: *const T) -> Option<T> {
+    // SAFETY: not null; readable is the caller's promise.
+    (!place.is_null()).then(|| unsafe { ptr::read_unaligned(place) })
+}
+
+/// What `C_Initialize` is told.
+///
+/// # Safety
+/// A pointer that is not null must point at a `CK_C_INITIALIZE_ARGS`.
+pub(crate) unsafe fn arguments(place: *const c_void) -> Arguments {
+    // SAFETY: the caller's promise is handed on; the structure holds flags, a pointer, and nullable function pointers.
+    let Some(given) = (unsafe { value(place.cast::<CK_C_INITIALIZE_ARGS>()) }) else {
+        return Arguments::default();
+    };
+    let functions = [
+        given.CreateMutex.is_some(),
+        given.DestroyMutex.is_some(),
+        given.LockMutex.is_some(),
+        given.UnlockMutex.is_some(),
+    ];
+    // SAFETY: whether it points at readable memory at all is checked there.
+    let reserved = unsafe { environment::foreign_text(given.pReserved.cast()) };
+    Arguments {
+        lock_functions: functions.map(u8::from).iter().sum(),
+        os_locks: given.flags & CKF_OS_LOCKING_OK != 0,
+        reserved,
+    }
+}
+
+/// A template, understood.
+///
+/// # Safety
+/// For a non-zero `count`, `template` must point at so many attributes whose values are readable.
+pub(crate) unsafe fn template(template: *const CK_ATTRIBUTE, count: CK_ULONG) -> Result<Template, Rv> {
+    let count = attribute_count(template, count)?;
+    let mut attributes = Vec::with_capacity(count);
+    for index in 0..count {
+        // SAFETY: below `count`.
+        let place = unsafe { template.add(index) };
+        // SAFETY: not null, and readable by the caller's promise.
+        let given = unsafe { ptr::read_unaligned(place) };
+        let kind = kind_of(&given).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
+        // SAFETY: the caller's promise is handed on.
+        let value = unsafe { attribute_value(kind, &given) }?;
+        attributes.push(Attribute { kind, value });
+    }
+    Ok(Template(attributes))
+}
+
+/// The types a template asks for; none for a number that cannot be one of ours.
+///
+/// # Safety
+/// For a non-zero `count`, `template` must point at so many attributes.
+pub(crate) unsafe fn kinds(
+    template: *const CK_ATTRIBUTE,
+    count: CK_ULONG,
+) -> Result<Vec<Option<AttributeType>>, Rv> {
+    let count = attribute_count(template, count)?;
+    let kind = |index| {
+        // SAFETY: below `count`.
+        let place = unsafe { template.add(index) };
+        // SAFETY: not null, and readable by the caller's promise.
+        kind_of(&unsafe { ptr::read_unaligned(place) })
+    };
+    Ok((0..count).map(kind).collect())
+}
+
+fn attribute_count(template: *const CK_ATTRIBUTE, count: CK_ULONG) -> Result<usize, Rv> {
+    let count = usize::try_from(count).ok().filter(|count| *count <= TEMPLATE_ATTRIBUTES_MAX);
+    let count = count.ok_or(Rv::ARGUMENTS_BAD)?;
+    if count > 0 && template.is_null() { Err(Rv::ARGUMENTS_BAD) } else { Ok(count) }
+}
+
+fn kind_of(attribute: &CK_ATTRIBUTE) -> Option<AttributeType> {
+    u32::try_from(attribute.type_).ok().map(AttributeType)
+}
+
+/// One value by its meaning.
+///
+/// # Safety
+/// The attribute's value must be readable for its length.
+unsafe fn attribute_value(kind: AttributeType, given: &CK_ATTRIBUTE) -> Result<Value, Rv> {
+    let within = usize::try_from(given.ulValueLen).is_ok_and(|length| length <= ATTRIBUTE_BYTES_MAX);
+    if !within {
+        return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+    }
+    // SAFETY: the caller's promise is handed on.
+    let bytes = unsafe { bytes(given.pValue.cast(), given.ulValueLen) };
+    let bytes = bytes.map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
+    match kind.shape() {
+        Shape::Bool => match bytes {
+            [byte] => Ok(Value::Bool(*byte != 0)),
+            _ => Err(Rv::ATTRIBUTE_VALUE_INVALID),
+        },
+        Shape::Ulong => Ok(Value::Ulong(wide(ulong(bytes).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?))),
+        Shape::Bytes => Ok(Value::Bytes(Secret::from(bytes))),
+        Shape::Mechanisms => {
+            let (numbers, []) = bytes.as_chunks::<ULONG_BYTES>() else {
+                return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+            };
+            if numbers.len() > ALLOWED_MECHANISMS_MAX {
+                return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+            }
+            let mechanism = |number: &[u8; ULONG_BYTES]| u32::try_from(CK_ULONG::from_ne_bytes(*number));
+            let mechanisms: Result<Vec<_>, _> =
+                numbers.iter().map(|n| mechanism(n).map(MechanismType)).collect();
+            Ok(Value::Mechanisms(Mechanisms(mechanisms.map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?)))
+        }
+        // Templates inside templates come with wrapping, which is not built yet.
+        Shape::Template => Err(Rv::ATTRIBUTE_VALUE_INVALID),
+    }
+}
+
+fn ulong(bytes: &[u8]) -> Option<CK_ULONG> {
+    bytes.try_into().ok().map(CK_ULONG::from_ne_bytes)
+}
+
+/// A number of the host's width as the wire has it. All ones stays all ones (`CK_UNAVAILABLE_INFORMATION`).
+#[allow(clippy::useless_conversion, reason = "CK_ULONG has 32 bits on some targets")]
+pub(crate) fn wide(number: CK_ULONG) -> u64 {
+    if number == CK_ULONG::MAX { u64::MAX } else { u64::from(number) }
+}
+
+/// A session handle.
+pub(crate) fn session(handle: CK_SESSION_HANDLE) -> SessionHandle {
+    SessionHandle(wide(handle))
+}
+
+/// An object handle.
+pub(crate) fn object(handle: CK_OBJECT_HANDLE) -> ObjectHandle {
+    ObjectHandle(wide(handle))
+}
+
+/// A slot.
+pub(crate) fn slot(id: CK_SLOT_ID) -> SlotId {
+    SlotId(wide(id))
+}
+
+/// What `C_OpenSession` asks for.
+///
+/// # Errors
+/// `CKR_SESSION_PARALLEL_NOT_SUPPORTED` without `CKF_SERIAL_SESSION`, which is always to be set.
+pub(crate) fn access(flags: CK_FLAGS) -> Result<Access, Rv> {
+    if flags & CKF_SERIAL_SESSION == 0 {
+        return Err(Rv::SESSION_PARALLEL_NOT_SUPPORTED);
+    }
+    if flags & CKF_ASYNC_SESSION != 0 {
+        return Err(Rv::SESSION_ASYNC_NOT_SUPPORTED);
+    }
+    Ok(if flags & CKF_RW_SESSION == 0 { Access::ReadOnly } else { Access::ReadWrite })
+}
+
+/// Who logs in.
+///
+/// # Errors
+/// `CKR_USER_TYPE_INVALID`.
+pub(crate) fn role(user: CK_USER_TYPE) -> Result<Role, Rv> {
+    match user {
+        CKU_SO => Ok(Role::Officer),
+        CKU_USER => Ok(Role::User),
+        CKU_CONTEXT_SPECIFIC => Ok(Role::Context),
+        _ => Err(Rv::USER_TYPE_INVALID),
+    }
+}
+
+/// What `C_SessionCancel` ends.
+pub(crate) fn cancelled(flags: CK_FLAGS) -> Cancelled {
+    Cancelled {
+        encrypt: flags & CKF_ENCRYPT != 0,
+        decrypt: flags & CKF_DECRYPT != 0,
+        digest: flags & CKF_DIGEST != 0,
+        sign: flags & CKF_SIGN != 0,
+        verify: flags & CKF_VERIFY != 0,
+        search: flags & CKF_FIND_OBJECTS != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptoki_sys::{CKA_ALLOWED_MECHANISMS, CKA_CLASS, CKA_LABEL, CKA_TOKEN, CKA_WRAP_TEMPLATE};
+
+    use super::*;
+
+    #[track_caller]
+    fn check<T: Copy>(kind: CK_ULONG, content: &[T], length: usize, expected: Result<Value, Rv>) {
+        // One byte off: hosts pack structures.
+        let mut packed = vec![0_u8; size_of::<CK_ATTRIBUTE>() + 1];
+        let attribute = CK_ATTRIBUTE {
+            type_: kind,
+            pValue: content.as_ptr().cast_mut().cast(),
+            ulValueLen: CK_ULONG::try_from(length).unwrap(),
+        };
+        // SAFETY: the vector has room for one attribute after its first byte.
+        let place = unsafe { packed.as_mut_ptr().add(1) }.cast::<CK_ATTRIBUTE>();
+        // SAFETY: as above.
+        unsafe { place.write_unaligned(attribute) };
+        // SAFETY: one attribute, whose value is `content`, and lengths beyond it are refused before they are read.
+        let template = unsafe { template(place, 1) };
+        assert_eq!(template.map(|template| template.0[0].value.clone()), expected);
+    }
+
+    #[test]
+    fn values_are_read_by_their_meaning() {
+        check(CKA_TOKEN, &[1_u8], 1, Ok(Value::Bool(true)));
+        check(CKA_TOKEN, &[1_u8, 0], 2, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(CKA_CLASS, &[4 as CK_ULONG], ULONG_BYTES, Ok(Value::Ulong(4)));
+        check(CKA_CLASS, &[4_u8, 0, 0], 3, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(CKA_CLASS, &[CK_ULONG::MAX], ULONG_BYTES, Ok(Value::Ulong(u64::MAX)));
+        check(CKA_LABEL, b"key", 3, Ok(Value::Bytes(b"key".to_vec().into())));
+        check(CKA_LABEL, b"", 0, Ok(Value::Bytes(Secret::default())));
+        let mechanisms = Mechanisms(vec![MechanismType::AES_GCM, MechanismType::AES_CBC]);
+        let numbers: [CK_ULONG; 2] = [0x1087, 0x1082];
+        check(CKA_ALLOWED_MECHANISMS, &numbers, 2 * ULONG_BYTES, Ok(Value::Mechanisms(mechanisms)));
+        check(CKA_ALLOWED_MECHANISMS, &numbers, 2 * ULONG_BYTES - 1, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(CKA_WRAP_TEMPLATE, b"", 0, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+    }
+
+    #[test]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "the same promise for all of them")]
+    fn lengths_that_cannot_be_are_refused_before_anything_is_read() {
+        check(CKA_LABEL, b"key", usize::MAX, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(CKA_LABEL, b"key", ATTRIBUTE_BYTES_MAX + 1, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        let byte = 7;
+        // SAFETY: nothing is read for a null pointer or a length beyond the limit.
+        unsafe {
+            assert_eq!(bytes(ptr::null(), 0), Ok([].as_slice()));
+            assert_eq!(bytes(ptr::null(), 1), Err(Rv::ARGUMENTS_BAD));
+            assert_eq!(bytes(&raw const byte, CK_ULONG::MAX), Err(Rv::ARGUMENTS_BAD));
+            assert_eq!(bytes(&raw const byte, 1), Ok([7].as_slice()));
+            assert_eq!(template(ptr::null(), 0), Ok(Template::default()));
+            assert_eq!(template(ptr::null(), 1), Err(Rv::ARGUMENTS_BAD));
+            assert_eq!(template(ptr::null(), CK_ULONG::MAX), Err(Rv::ARGUMENTS_BAD));
+        }
+    }
+
+    #[test]
+    fn a_session_is_serial() {
+        assert_eq!(access(0), Err(Rv::SESSION_PARALLEL_NOT_SUPPORTED));
+        assert_eq!(access(CKF_SERIAL_SESSION), Ok(Access::ReadOnly));
+        assert_eq!(access(CKF_SERIAL_SESSION | CKF_RW_SESSION), Ok(Access::ReadWrite));
+    }
+}

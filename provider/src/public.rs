@@ -1,0 +1,247 @@
+//! What public keys do, inside the application: verify signatures, encrypt with RSA. They guard no secret, so nothing
+//! is gained by a round trip. Attributes and bytes in, bytes or a verdict out; knows no session and no backend.
+
+use getrandom::SysRng;
+use kms_protocol::{
+    AttributeType, Mechanism, MechanismType, Parameters, Rv, Secret, Template, mechanism_table,
+};
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use rsa::traits::SignatureScheme;
+use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
+use sha1::Sha1;
+use sha2::{Sha224, Sha256, Sha384, Sha512};
+
+use crate::session::usage::{digest_length, field_bytes, mgf_digest};
+
+/// The largest public exponent, in bits: what the `rsa` crate takes.
+const EXPONENT_BITS_MAX: u32 = 64;
+
+/// Encrypts with an RSA public key.
+///
+/// # Errors
+/// `CKR_DATA_LEN_RANGE` when the padding leaves too little room.
+pub(crate) fn encrypt(key: &Template, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
+    let key = rsa_key(key)?;
+    let mut random = SysRng;
+    let encrypted = match (mechanism.kind, &mechanism.parameters) {
+        (MechanismType::RSA_PKCS, _) => key.encrypt(&mut random, Pkcs1v15Encrypt, data),
+        (MechanismType::RSA_PKCS_OAEP, Parameters::Oaep { hash, mgf, label }) => {
+            let mgf = mgf_digest(*mgf).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+            return match *hash {
+                MechanismType::SHA_1 => oaep::<Sha1>(&key, mgf, label, data),
+                MechanismType::SHA224 => oaep::<Sha224>(&key, mgf, label, data),
+                MechanismType::SHA256 => oaep::<Sha256>(&key, mgf, label, data),
+                MechanismType::SHA384 => oaep::<Sha384>(&key, mgf, label, data),
+                MechanismType::SHA512 => oaep::<Sha512>(&key, mgf, label, data),
+                _ => Err(Rv::MECHANISM_PARAM_INVALID),
+            };
+        }
+        _ => return Err(Rv::MECHANISM_INVALID),
+    };
+    encrypted.map(Secret::from).map_err(|error| rv_of(&error))
+}
+
+fn oaep<D>(key: &rsa::PublicKey, mgf: MechanismType, label: &[u8], data: &[u8]) -> Result<Secret, Rv>
+where
+    D: sha2::Digest + sha2::digest::FixedOutputReset,
+{
+    let mut random = SysRng;
+    let encrypted = match mgf {
+        MechanismType::SHA_1 => {
+            key.encrypt(&mut random, Oaep::<D, Sha1>::new_with_mgf_hash_and_label(label), data)
+        }
+        MechanismType::SHA224 => {
+            key.encrypt(&mut random, Oaep::<D, Sha224>::new_with_mgf_hash_and_label(label), data)
+        }
+        MechanismType::SHA256 => {
+            key.encrypt(&mut random, Oaep::<D, Sha256>::new_with_mgf_hash_and_label(label), data)
+        }
+        MechanismType::SHA384 => {
+            key.encrypt(&mut random, Oaep::<D, Sha384>::new_with_mgf_hash_and_label(label), data)
+        }
+        MechanismType::SHA512 => {
+            key.encrypt(&mut random, Oaep::<D, Sha512>::new_with_mgf_hash_and_label(label), data)
+        }
+        _ => return Err(Rv::MECHANISM_PARAM_INVALID),
+    };
+    encrypted.map(Secret::from).map_err(|error| rv_of(&error))
+}
+
+/// Verifies a signature. `data` is the digest for a hash-then-sign mechanism.
+///
+/// # Errors
+/// `CKR_SIGNATURE_INVALID`, or what is wrong with the key.
+pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    let row = mechanism_table::row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
+    match row.signs.unwrap_or(row.kind) {
+        MechanismType::RSA_PKCS => match row.digest {
+            Some(digest) => verify_rsa(key, prefixed(digest)?, data, signature),
+            None => verify_rsa(key, Pkcs1v15Sign::new_unprefixed(), data, signature),
+        },
+        MechanismType::RSA_PKCS_PSS => {
+            let (hash, salt) = match (&mechanism.parameters, row.digest) {
+                (Parameters::Pss { hash, salt_bytes, .. }, _) => (*hash, *salt_bytes as usize),
+                (_, Some(digest)) => (digest, digest_length(digest)?),
+                (_, None) => return Err(Rv::MECHANISM_PARAM_INVALID),
+            };
+            match hash {
+                MechanismType::SHA_1 => verify_rsa(key, Pss::<Sha1>::new_with_salt(salt), data, signature),
+                MechanismType::SHA224 => verify_rsa(key, Pss::<Sha224>::new_with_salt(salt), data, signature),
+                MechanismType::SHA256 => verify_rsa(key, Pss::<Sha256>::new_with_salt(salt), data, signature),
+                MechanismType::SHA384 => verify_rsa(key, Pss::<Sha384>::new_with_salt(salt), data, signature),
+                MechanismType::SHA512 => verify_rsa(key, Pss::<Sha512>::new_with_salt(salt), data, signature),
+                _ => Err(Rv::MECHANISM_PARAM_INVALID),
+            }
+        }
+        MechanismType::ECDSA => verify_ecdsa(key, data, signature),
+        _ => Err(Rv::MECHANISM_INVALID),
+    }
+}
+
+fn verify_rsa(key: &Template, scheme: impl SignatureScheme, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    rsa_key(key)?.verify(scheme, data, signature).map_err(|_| Rv::SIGNATURE_INVALID)
+}
+
+/// PKCS #1 v1.5 with the digest's identifier before the digest.
+fn prefixed(digest: MechanismType) -> Result<Pkcs1v15Sign, Rv> {
+    match digest {
+        MechanismType::SHA_1 => Ok(Pkcs1v15Sign::new::<Sha1>()),
+        MechanismType::SHA224 => Ok(Pkcs1v15Sign::new::<Sha224>()),
+        MechanismType::SHA256 => Ok(Pkcs1v15Sign::new::<Sha256>()),
+        MechanismType::SHA384 => Ok(Pkcs1v15Sign::new::<Sha384>()),
+        MechanismType::SHA512 => Ok(Pkcs1v15Sign::new::<Sha512>()),
+        _ => Err(Rv::MECHANISM_INVALID),
+    }
+}
+
+/// ECDSA takes the leftmost bits of what is signed, as many as the curve's order has, whatever its length.
+fn verify_ecdsa(key: &Template, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    macro_rules! verify_on {
+        ($curve:ident) => {{
+            let key = $curve::ecdsa::VerifyingKey::from_sec1_bytes(point_of(key)?);
+            let key = key.map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
+            let signature =
+                $curve::ecdsa::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_INVALID)?;
+            key.verify_prehash(data, &signature).map_err(|_| Rv::SIGNATURE_INVALID)
+        }};
+    }
+    match field_bytes(key.bytes(AttributeType::EC_PARAMS).unwrap_or_default()) {
+        Some(32) => verify_on!(p256),
+        Some(48) => verify_on!(p384),
+        Some(66) => verify_on!(p521),
+        _ => Err(Rv::KEY_TYPE_INCONSISTENT),
+    }
+}
+
+/// `CKA_EC_POINT` is a DER octet string around the point (spec, "Elliptic curve public key objects").
+fn point_of(key: &Template) -> Result<&[u8], Rv> {
+    let wrapped = key.bytes(AttributeType::EC_POINT).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+    match wrapped {
+        [0x04, 0x81, length, point @ ..] if usize::from(*length) == point.len() => Ok(point),
+        [0x04, length, point @ ..] if usize::from(*length) == point.len() => Ok(point),
+        _ => Ok(wrapped),
+    }
+}
+
+fn rsa_key(key: &Template) -> Result<rsa::PublicKey, Rv> {
+    let number = |kind| key.bytes(kind).ok_or(Rv::KEY_TYPE_INCONSISTENT);
+    let (modulus, exponent) = (number(AttributeType::MODULUS)?, number(AttributeType::PUBLIC_EXPONENT)?);
+    let bits = u32::try_from(modulus.len() * 8).map_err(|_| Rv::KEY_SIZE_RANGE)?;
+    let modulus = BoxedUint::from_be_slice(modulus, bits).map_err(|_| Rv::KEY_SIZE_RANGE)?;
+    let exponent = BoxedUint::from_be_slice(exponent, EXPONENT_BITS_MAX).map_err(|_| Rv::KEY_SIZE_RANGE)?;
+    rsa::PublicKey::new(modulus, exponent).map_err(|_| Rv::KEY_SIZE_RANGE)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the crate's list of errors is open")]
+fn rv_of(error: &rsa::Error) -> Rv {
+    match error {
+        rsa::Error::MessageTooLong => Rv::DATA_LEN_RANGE,
+        rsa::Error::Rng => Rv::RANDOM_NO_RNG,
+        rsa::Error::LabelTooLong => Rv::MECHANISM_PARAM_INVALID,
+        _ => Rv::FUNCTION_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::{Attribute, Mgf};
+    use p256::ecdsa::signature::hazmat::PrehashSigner;
+    use rsa::rand_core::UnwrapErr;
+    use rsa::traits::PublicKeyParts;
+    use sha2::Digest;
+
+    use super::*;
+
+    fn public_half(key: &rsa::PublicKey) -> Template {
+        Template(vec![
+            Attribute::bytes(AttributeType::MODULUS, key.n().to_be_bytes().to_vec()),
+            Attribute::bytes(AttributeType::PUBLIC_EXPONENT, [1, 0, 1]),
+        ])
+    }
+
+    #[test]
+    fn rsa_signatures_of_all_schemes_are_verified_and_wrong_ones_refused() {
+        let private = rsa::PrivateKey::new(&mut UnwrapErr(SysRng), 2048).unwrap();
+        let key = public_half(&private.to_public_key());
+        let digest = Sha256::digest(b"data");
+        let pss = Mechanism {
+            kind: MechanismType::RSA_PKCS_PSS,
+            parameters: Parameters::Pss { hash: MechanismType::SHA256, mgf: Mgf::SHA256, salt_bytes: 20 },
+        };
+        let salted = Pss::<Sha256>::new_blinded_with_salt(20);
+        let mut random = UnwrapErr(SysRng);
+        let signatures = [
+            (
+                Mechanism::plain(MechanismType::RSA_PKCS),
+                private.sign(Pkcs1v15Sign::new_unprefixed(), &digest),
+            ),
+            (
+                Mechanism::plain(MechanismType::SHA256_RSA_PKCS),
+                private.sign(Pkcs1v15Sign::new::<Sha256>(), &digest),
+            ),
+            (pss, private.sign_with_rng(&mut random, salted, &digest)),
+        ];
+        for (mechanism, signature) in signatures {
+            let mut signature = signature.unwrap();
+            assert_eq!(verify(&key, &mechanism, &digest, &signature), Ok(()));
+            assert_eq!(
+                verify(&key, &mechanism, &Sha256::digest(b"other"), &signature),
+                Err(Rv::SIGNATURE_INVALID)
+            );
+            signature[0] ^= 1;
+            assert_eq!(verify(&key, &mechanism, &digest, &signature), Err(Rv::SIGNATURE_INVALID));
+        }
+    }
+
+    #[test]
+    fn oaep_takes_two_digests_and_a_label() {
+        let private = rsa::PrivateKey::new(&mut UnwrapErr(SysRng), 2048).unwrap();
+        let key = public_half(&private.to_public_key());
+        let parameters =
+            Parameters::Oaep { hash: MechanismType::SHA256, mgf: Mgf::SHA1, label: b"label".to_vec().into() };
+        let oaep = Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters };
+        let encrypted = encrypt(&key, &oaep, b"data").unwrap();
+        let scheme = Oaep::<Sha256, Sha1>::new_with_mgf_hash_and_label(b"label".as_slice());
+        assert_eq!(private.decrypt(scheme, &encrypted).unwrap(), b"data");
+        assert_eq!(encrypt(&key, &oaep, &[0; 191]), Err(Rv::DATA_LEN_RANGE));
+    }
+
+    #[test]
+    fn ecdsa_takes_digests_of_any_length_and_both_forms_of_the_point() {
+        let private = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let point = private.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+        let params = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let ecdsa = Mechanism::plain(MechanismType::ECDSA);
+        for digest in [Sha1::digest(b"data").to_vec(), Sha512::digest(b"data").to_vec()] {
+            let signature: p256::ecdsa::Signature = private.sign_prehash(&digest).unwrap();
+            for point in [point.clone(), [&[0x04, 65], point.as_slice()].concat()] {
+                let key = Template(vec![
+                    Attribute::bytes(AttributeType::EC_PARAMS, params),
+                    Attribute::bytes(AttributeType::EC_POINT, point),
+                ]);
+                assert_eq!(verify(&key, &ecdsa, &digest, &signature.to_bytes()), Ok(()));
+                assert_eq!(verify(&key, &ecdsa, b"other", &signature.to_bytes()), Err(Rv::SIGNATURE_INVALID));
+            }
+        }
+    }
+}

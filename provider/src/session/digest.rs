@@ -1,0 +1,134 @@
+//! Digests, computed where the data is. Pure: bytes in, bytes out.
+
+use kms_protocol::{MechanismType, Secret};
+use sha1::Sha1;
+use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+
+/// A digest in progress.
+#[derive(Clone)]
+pub(crate) enum Hasher {
+    Sha1(Sha1),
+    Sha224(Sha224),
+    Sha256(Sha256),
+    Sha384(Sha384),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Begins the digest a mechanism names, if it names one.
+    pub(crate) fn of(kind: MechanismType) -> Option<Self> {
+        match kind {
+            MechanismType::SHA_1 => Some(Self::Sha1(Sha1::new())),
+            MechanismType::SHA224 => Some(Self::Sha224(Sha224::new())),
+            MechanismType::SHA256 => Some(Self::Sha256(Sha256::new())),
+            MechanismType::SHA384 => Some(Self::Sha384(Sha384::new())),
+            MechanismType::SHA512 => Some(Self::Sha512(Sha512::new())),
+            _ => None,
+        }
+    }
+
+    /// How long the digest will be.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Sha1(_) => 20,
+            Self::Sha224(_) => 28,
+            Self::Sha256(_) => 32,
+            Self::Sha384(_) => 48,
+            Self::Sha512(_) => 64,
+        }
+    }
+
+    /// Takes in more data.
+    pub(crate) fn feed(&mut self, data: &[u8]) {
+        match self {
+            Self::Sha1(hasher) => hasher.update(data),
+            Self::Sha224(hasher) => hasher.update(data),
+            Self::Sha256(hasher) => hasher.update(data),
+            Self::Sha384(hasher) => hasher.update(data),
+            Self::Sha512(hasher) => hasher.update(data),
+        }
+    }
+
+    /// The digest of all that came.
+    pub(crate) fn finish(self) -> Secret {
+        let digest = match self {
+            Self::Sha1(hasher) => hasher.finalize().to_vec(),
+            Self::Sha224(hasher) => hasher.finalize().to_vec(),
+            Self::Sha256(hasher) => hasher.finalize().to_vec(),
+            Self::Sha384(hasher) => hasher.finalize().to_vec(),
+            Self::Sha512(hasher) => hasher.finalize().to_vec(),
+        };
+        Secret::from(digest)
+    }
+}
+
+/// A digest operation of a session.
+pub(crate) struct Digesting {
+    hasher: Hasher,
+    started: bool,
+}
+
+impl Digesting {
+    /// Begins.
+    pub(crate) fn begin(hasher: Hasher) -> Self {
+        Self { hasher, started: false }
+    }
+
+    /// How long the digest will be.
+    pub(crate) fn length(&self) -> usize {
+        self.hasher.length()
+    }
+
+    /// Whether data came in parts: then there is no `C_Digest` any more (spec, "C_Digest").
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// Takes in a part.
+    pub(crate) fn feed(&mut self, data: &[u8]) {
+        self.started = true;
+        self.hasher.feed(data);
+    }
+
+    /// The digest of all that came.
+    pub(crate) fn finish(self) -> Secret {
+        self.hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::mechanism_table::{TABLE, Uses, digest_bytes};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_digest_of_the_table_can_be_computed() {
+        for row in TABLE.iter().filter(|row| row.uses.has(Uses::DIGEST)) {
+            let hasher = Hasher::of(row.kind).unwrap();
+            assert_eq!(Some(hasher.length()), digest_bytes(row.kind).map(|bytes| bytes as usize));
+            assert_eq!(hasher.length(), hasher.finish().len());
+        }
+    }
+
+    #[test]
+    fn sha_256_of_abc_is_the_standards_example() {
+        let mut hasher = Hasher::of(MechanismType::SHA256).unwrap();
+        hasher.feed(b"abc");
+        assert_eq!(hasher.finish()[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_make_the_same_digest_as_the_whole(data: Vec<u8>, cut: prop::sample::Index) {
+            let at = cut.index(data.len() + 1);
+            let mut whole = Hasher::of(MechanismType::SHA384).unwrap();
+            whole.feed(&data);
+            let mut parts = Hasher::of(MechanismType::SHA384).unwrap();
+            parts.feed(&data[..at]);
+            parts.feed(&data[at..]);
+            prop_assert_eq!(whole.finish(), parts.finish());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What an application may learn of an object it knows: every attribute is a value, secret, or not there. Pure.
+
+use kms_protocol::{AttributeType, KeyType, ObjectClass, Template, Value};
+
+use super::objects::Known;
+
+/// What there is to say about one attribute of one object.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Look<'a> {
+    /// Its value.
+    Value(&'a Value),
+    /// The object could have it and does not: a value of no length.
+    Empty,
+    /// The backend has it, and will say.
+    Secret,
+    /// Nobody will say (`CKR_ATTRIBUTE_SENSITIVE`).
+    Sensitive,
+    /// Such an object has no such attribute (`CKR_ATTRIBUTE_TYPE_INVALID`).
+    Invalid,
+}
+
+/// Looks at one attribute. `revealed` is what the backend said of the secret ones, if it was asked.
+pub(crate) fn look<'a>(known: &'a Known, revealed: Option<&'a Template>, kind: AttributeType) -> Look<'a> {
+    if let Some(value) = known.attributes.value(kind) {
+        return Look::Value(value);
+    }
+    if is_secret(known, kind) {
+        return match revealed.map(|revealed| revealed.value(kind)) {
+            Some(Some(value)) => Look::Value(value),
+            Some(None) => Look::Invalid,
+            None if known.is(AttributeType::SENSITIVE) || !known.is(AttributeType::EXTRACTABLE) => {
+                Look::Sensitive
+            }
+            None => Look::Secret,
+        };
+    }
+    if may_be_empty(known, kind) { Look::Empty } else { Look::Invalid }
+}
+
+/// Whether an attribute is part of the key's secret.
+fn is_secret(known: &Known, kind: AttributeType) -> bool {
+    let secrets: &[AttributeType] = match (known.class(), known.attributes.key_type()) {
+        (Some(ObjectClass::SECRET_KEY), _) => &[AttributeType::VALUE],
+        (Some(ObjectClass::PRIVATE_KEY), Some(KeyType::RSA)) => &[
+            AttributeType::PRIVATE_EXPONENT,
+            AttributeType::PRIME_1,
+            AttributeType::PRIME_2,
+            AttributeType::EXPONENT_1,
+            AttributeType::EXPONENT_2,
+            AttributeType::COEFFICIENT,
+        ],
+        (Some(ObjectClass::PRIVATE_KEY), _) => &[AttributeType::VALUE],
+        _ => &[],
+    };
+    secrets.contains(&kind)
+}
+
+/// Attributes a key can have and mostly does not. Said to be empty rather than unknown, because hosts that meet an
+/// unknown attribute in a batch ask for each one again.
+fn may_be_empty(known: &Known, kind: AttributeType) -> bool {
+    let Some(class) = known.class() else { return false };
+    let common = [
+        AttributeType::LABEL,
+        AttributeType::ID,
+        AttributeType::START_DATE,
+        AttributeType::END_DATE,
+        AttributeType::ALLOWED_MECHANISMS,
+    ];
+    match class {
+        ObjectClass::SECRET_KEY => {
+            common.contains(&kind)
+                || kind == AttributeType::WRAP_TEMPLATE
+                || kind == AttributeType::UNWRAP_TEMPLATE
+        }
+        ObjectClass::PUBLIC_KEY => {
+            common.contains(&kind) || kind == AttributeType::SUBJECT || kind == AttributeType::WRAP_TEMPLATE
+        }
+        ObjectClass::PRIVATE_KEY => {
+            common.contains(&kind) || kind == AttributeType::SUBJECT || kind == AttributeType::UNWRAP_TEMPLATE
+        }
+        _ => kind == AttributeType::LABEL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::Attribute;
+
+    use super::super::usage::tests::key;
+    use super::*;
+
+    #[test]
+    fn a_secret_is_told_only_of_a_key_that_is_neither_sensitive_nor_unextractable() {
+        for (sensitive, extractable, expected) in [
+            (false, true, Look::Secret),
+            (true, true, Look::Sensitive),
+            (false, false, Look::Sensitive),
+            (true, false, Look::Sensitive),
+        ] {
+            let mut key = key(ObjectClass::SECRET_KEY, KeyType::AES, &[]);
+            key.attributes.set(Attribute::bool(AttributeType::SENSITIVE, sensitive));
+            key.attributes.set(Attribute::bool(AttributeType::EXTRACTABLE, extractable));
+            assert_eq!(look(&key, None, AttributeType::VALUE), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_backend_reveals_is_the_value() {
+        let mut key = key(ObjectClass::SECRET_KEY, KeyType::AES, &[AttributeType::EXTRACTABLE]);
+        key.attributes.set(Attribute::bool(AttributeType::SENSITIVE, false));
+        let revealed = Template(vec![Attribute::bytes(AttributeType::VALUE, [5; 16])]);
+        let value = Value::Bytes(vec![5; 16].into());
+        assert_eq!(look(&key, Some(&revealed), AttributeType::VALUE), Look::Value(&value));
+    }
+
+    #[test]
+    fn unknown_is_not_empty() {
+        let rsa = key(ObjectClass::PRIVATE_KEY, KeyType::RSA, &[]);
+        assert_eq!(look(&rsa, None, AttributeType::SUBJECT), Look::Empty);
+        assert_eq!(look(&rsa, None, AttributeType::PRIME_1), Look::Sensitive);
+        assert_eq!(look(&rsa, None, AttributeType::VALUE), Look::Invalid);
+        assert_eq!(look(&rsa, None, AttributeType(0x8000_0001)), Look::Invalid);
+    }
+}

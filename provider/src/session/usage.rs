@@ -1,0 +1,234 @@
+//! What mechanism and key alone say at `C_*Init`, so that a wrong call is told early and without a round trip. The
+//! backend decides all of it again, and what only it knows: this room is a courtesy, not a guard, except for public
+//! keys, whose operations never leave the application.
+
+use kms_protocol::mechanism_table::{self, Row, SizeUnit, Uses};
+use kms_protocol::{
+    AttributeType, KeyType, Mechanism, MechanismType, Mgf, ObjectClass, Parameters, RingPolicy, Rv, Value,
+};
+
+use super::objects::Known;
+
+/// What a key is to be used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Usage {
+    Encrypt,
+    Decrypt,
+    Sign,
+    Verify,
+}
+
+impl Usage {
+    fn mechanism_use(self) -> Uses {
+        match self {
+            Self::Encrypt => Uses::ENCRYPT,
+            Self::Decrypt => Uses::DECRYPT,
+            Self::Sign => Uses::SIGN,
+            Self::Verify => Uses::VERIFY,
+        }
+    }
+
+    fn attribute(self) -> AttributeType {
+        match self {
+            Self::Encrypt => AttributeType::ENCRYPT,
+            Self::Decrypt => AttributeType::DECRYPT,
+            Self::Sign => AttributeType::SIGN,
+            Self::Verify => AttributeType::VERIFY,
+        }
+    }
+
+    /// Which half of a key pair does this; a secret key does all of it.
+    fn half(self) -> ObjectClass {
+        match self {
+            Self::Encrypt | Self::Verify => ObjectClass::PUBLIC_KEY,
+            Self::Decrypt | Self::Sign => ObjectClass::PRIVATE_KEY,
+        }
+    }
+}
+
+/// What a ring offers a mechanism for.
+pub(crate) fn uses(row: &Row, policy: RingPolicy) -> Uses {
+    match policy {
+        RingPolicy::Strict => row.uses.without(row.not_strict),
+        RingPolicy::Compat => row.uses,
+    }
+}
+
+/// Whether this key may do this with this mechanism, as far as can be told here.
+///
+/// # Errors
+/// The code the specification has for the first thing that is wrong.
+pub(crate) fn check(
+    usage: Usage,
+    mechanism: &Mechanism,
+    key: &Known,
+    policy: RingPolicy,
+) -> Result<&'static Row, Rv> {
+    let row = mechanism.check()?;
+    if !uses(row, policy).has(usage.mechanism_use()) {
+        return Err(Rv::MECHANISM_INVALID);
+    }
+    let class = key.class().filter(|class| is_key(*class)).ok_or(Rv::KEY_HANDLE_INVALID)?;
+    if !key.is(usage.attribute()) {
+        return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
+    }
+    let (kind, wanted) = (key.attributes.key_type(), row.key);
+    let suits = kind == wanted || (wanted == Some(KeyType::GENERIC_SECRET) && kind == hmac_key(row.digest));
+    let secret = !matches!(wanted, Some(KeyType::RSA | KeyType::EC));
+    let right_class = if secret { class == ObjectClass::SECRET_KEY } else { class == usage.half() };
+    if !suits || !right_class {
+        return Err(Rv::KEY_TYPE_INCONSISTENT);
+    }
+    if !allows(key, mechanism.kind) {
+        return Err(Rv::MECHANISM_INVALID);
+    }
+    check_size(row, key)?;
+    check_padding(mechanism, row, key)?;
+    Ok(row)
+}
+
+fn is_key(class: ObjectClass) -> bool {
+    matches!(class, ObjectClass::PUBLIC_KEY | ObjectClass::PRIVATE_KEY | ObjectClass::SECRET_KEY)
+}
+
+/// The key type made for an HMAC over this digest, which serves it like a generic secret.
+fn hmac_key(digest: Option<MechanismType>) -> Option<KeyType> {
+    match digest? {
+        MechanismType::SHA_1 => Some(KeyType::SHA_1_HMAC),
+        MechanismType::SHA224 => Some(KeyType::SHA224_HMAC),
+        MechanismType::SHA256 => Some(KeyType::SHA256_HMAC),
+        MechanismType::SHA384 => Some(KeyType::SHA384_HMAC),
+        MechanismType::SHA512 => Some(KeyType::SHA512_HMAC),
+        _ => None,
+    }
+}
+
+/// An empty list, or none, allows everything (spec, "CKA_ALLOWED_MECHANISMS").
+fn allows(key: &Known, kind: MechanismType) -> bool {
+    match key.attributes.value(AttributeType::ALLOWED_MECHANISMS) {
+        Some(Value::Mechanisms(allowed)) => allowed.0.is_empty() || allowed.0.contains(&kind),
+        Some(Value::Bool(_) | Value::Ulong(_) | Value::Bytes(_)) | None => true,
+    }
+}
+
+fn check_size(row: &Row, key: &Known) -> Result<(), Rv> {
+    let bits = match row.key {
+        Some(KeyType::RSA) => modulus_bytes(key)? * 8,
+        _ => return Ok(()),
+    };
+    let (least, most) = (row.sizes.0 as usize, row.sizes.1 as usize);
+    let sized = row.unit != SizeUnit::Bits || (least..=most).contains(&bits);
+    if sized { Ok(()) } else { Err(Rv::KEY_SIZE_RANGE) }
+}
+
+/// Whether the padding's parameters fit the modulus, and are a combination that both sides compute.
+fn check_padding(mechanism: &Mechanism, row: &Row, key: &Known) -> Result<(), Rv> {
+    let fits = match &mechanism.parameters {
+        Parameters::Pss { hash, mgf, salt_bytes } => {
+            let hashed = digest_length(*hash)?;
+            // emLen >= hLen + sLen + 2 (RFC 8017, "EMSA-PSS"); emLen is the modulus's length for all sizes we have.
+            mgf_digest(*mgf) == Some(*hash) && hashed + *salt_bytes as usize + 2 <= modulus_bytes(key)?
+        }
+        Parameters::Oaep { hash, .. } => 2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?,
+        Parameters::None if row.signs == Some(MechanismType::RSA_PKCS_PSS) => true,
+        Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
+        Parameters::Gcm { .. } | Parameters::MacBytes(_) => true,
+    };
+    if fits { Ok(()) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
+}
+
+/// The length of an RSA key's modulus.
+pub(crate) fn modulus_bytes(key: &Known) -> Result<usize, Rv> {
+    let modulus = key.attributes.bytes(AttributeType::MODULUS).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+    Ok(modulus.iter().skip_while(|byte| **byte == 0).count())
+}
+
+/// The length of a digest.
+pub(crate) fn digest_length(kind: MechanismType) -> Result<usize, Rv> {
+    let bytes = mechanism_table::digest_bytes(kind).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    Ok(bytes as usize)
+}
+
+/// The digest inside a mask generation function.
+pub(crate) fn mgf_digest(mgf: Mgf) -> Option<MechanismType> {
+    match mgf {
+        Mgf::SHA1 => Some(MechanismType::SHA_1),
+        Mgf::SHA224 => Some(MechanismType::SHA224),
+        Mgf::SHA256 => Some(MechanismType::SHA256),
+        Mgf::SHA384 => Some(MechanismType::SHA384),
+        Mgf::SHA512 => Some(MechanismType::SHA512),
+        _ => None,
+    }
+}
+
+/// The curves' field lengths in bytes, by the DER of `CKA_EC_PARAMS` (RFC 5480, "Named Curve").
+pub(crate) fn field_bytes(params: &[u8]) -> Option<usize> {
+    match params {
+        [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07] => Some(32),
+        [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22] => Some(48),
+        [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23] => Some(66),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kms_protocol::{Attribute, Mechanisms, ObjectId, ObjectRef, SlotId, Template};
+
+    use super::*;
+
+    /// A key with these usages, for tests.
+    pub(crate) fn key(class: ObjectClass, kind: KeyType, usages: &[AttributeType]) -> Known {
+        let mut attributes = Template(vec![
+            Attribute::ulong(AttributeType::CLASS, class.0.into()),
+            Attribute::ulong(AttributeType::KEY_TYPE, kind.0.into()),
+        ]);
+        attributes.0.extend(usages.iter().map(|usage| Attribute::bool(*usage, true)));
+        match kind {
+            KeyType::RSA => attributes.set(Attribute::bytes(AttributeType::MODULUS, vec![0xff; 256])),
+            KeyType::EC => {
+                let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+                attributes.set(Attribute::bytes(AttributeType::EC_PARAMS, p256));
+            }
+            _ => {}
+        }
+        Known { slot: SlotId(1), object: ObjectRef::Token(ObjectId(1)), attributes, owner: None }
+    }
+
+    #[track_caller]
+    fn refused(usage: Usage, mechanism: Mechanism, key: &Known, policy: RingPolicy, rv: Rv) {
+        assert_eq!(check(usage, &mechanism, key, policy).err(), Some(rv));
+    }
+
+    #[test]
+    fn a_wrong_key_or_mechanism_is_named_as_the_specification_does() {
+        let ecb = || Mechanism::plain(MechanismType::AES_ECB);
+        let aes = key(ObjectClass::SECRET_KEY, KeyType::AES, &[AttributeType::ENCRYPT]);
+        assert!(check(Usage::Encrypt, &ecb(), &aes, RingPolicy::Strict).is_ok());
+        refused(Usage::Decrypt, ecb(), &aes, RingPolicy::Strict, Rv::KEY_FUNCTION_NOT_PERMITTED);
+        refused(Usage::Sign, ecb(), &aes, RingPolicy::Strict, Rv::MECHANISM_INVALID);
+        let cbc = Mechanism::plain(MechanismType::AES_CBC);
+        refused(Usage::Encrypt, cbc, &aes, RingPolicy::Strict, Rv::MECHANISM_PARAM_INVALID);
+        let data = key(ObjectClass::DATA, KeyType::AES, &[]);
+        refused(Usage::Encrypt, ecb(), &data, RingPolicy::Strict, Rv::KEY_HANDLE_INVALID);
+        let rsa = key(ObjectClass::PUBLIC_KEY, KeyType::RSA, &[AttributeType::ENCRYPT]);
+        refused(Usage::Encrypt, ecb(), &rsa, RingPolicy::Strict, Rv::KEY_TYPE_INCONSISTENT);
+    }
+
+    #[test]
+    fn a_strict_ring_does_not_encrypt_with_pkcs_1_v1_5() {
+        let rsa = key(ObjectClass::PUBLIC_KEY, KeyType::RSA, &[AttributeType::ENCRYPT]);
+        let pkcs = || Mechanism::plain(MechanismType::RSA_PKCS);
+        refused(Usage::Encrypt, pkcs(), &rsa, RingPolicy::Strict, Rv::MECHANISM_INVALID);
+        assert!(check(Usage::Encrypt, &pkcs(), &rsa, RingPolicy::Compat).is_ok());
+    }
+
+    #[test]
+    fn a_key_made_for_one_mechanism_does_no_other() {
+        let mut aes = key(ObjectClass::SECRET_KEY, KeyType::AES, &[AttributeType::ENCRYPT]);
+        let allowed = Value::Mechanisms(Mechanisms(vec![MechanismType::AES_GCM]));
+        aes.attributes.0.push(Attribute { kind: AttributeType::ALLOWED_MECHANISMS, value: allowed });
+        let ecb = Mechanism::plain(MechanismType::AES_ECB);
+        refused(Usage::Encrypt, ecb, &aes, RingPolicy::Compat, Rv::MECHANISM_INVALID);
+    }
+}

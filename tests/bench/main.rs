@@ -1,0 +1,107 @@
+//! `make bench`: ours and SoftHSM in turn, each in one process of its own through the C API, one thread and four; and
+//! the raw floor under ours: a socket's ping-pong and the bare operation. Writes `docs/benchmarks.md`.
+//!
+//! Rounds are interleaved, so that whatever else the machine does hits both; the figures are medians of the rounds.
+#![allow(clippy::print_stdout, reason = "a program that prints a table")]
+
+mod floor;
+mod report;
+mod row;
+mod worker;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use kms_tests::softhsm::{self, SoftHsm};
+use kms_tests::{Policy, Stack};
+
+use report::{Figures, Report};
+use row::Row;
+
+/// Rounds per row and number of threads. Odd, so that the median is one of them.
+const ROUNDS: usize = 9;
+
+/// How long one round of one row takes.
+const ROUND_MILLISECONDS: u64 = 200;
+
+/// The numbers of threads.
+const THREADS: [usize; 2] = [1, 4];
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => compare(),
+        ["worker", module] => worker::serve(Path::new(module)),
+        ["floor", socket] => floor::echo(Path::new(socket)),
+        _ => anyhow::bail!("kms-bench takes no arguments; it calls itself with some"),
+    }
+}
+
+/// Measures all rows on both and writes the report.
+fn compare() -> anyhow::Result<()> {
+    let (stack, hsm) = (Stack::new(Policy::Compat), SoftHsm::new("test"));
+    let mut ours = Worker::start(&stack.module(), &[("KMS_PKCS11_CONFIG", stack.config())])?;
+    let environment = [("SOFTHSM2_CONF", hsm.conf()), ("OPENSSL_CONF", "/dev/null".into())];
+    let mut theirs = Worker::start(Path::new(softhsm::MODULE), &environment)?;
+    let mut floor = floor::Floor::start(stack.folder())?;
+    let mut report = Report::default();
+    for row in Row::ALL {
+        for threads in THREADS {
+            println!("{} · {threads} thread{}", row.name(), if threads == 1 { "" } else { "s" });
+            // The first round of each warms caches, connections and the key.
+            ours.measure(row, threads)?;
+            theirs.measure(row, threads)?;
+            let mut rounds = [Vec::new(), Vec::new(), Vec::new()];
+            for _ in 0..ROUNDS {
+                rounds[0].push(ours.measure(row, threads)?);
+                rounds[1].push(theirs.measure(row, threads)?);
+                rounds[2].extend(floor.measure(row, threads, ROUND_MILLISECONDS)?);
+            }
+            let [ours, theirs, floor] = rounds.map(median);
+            let figures = Figures { row, threads, ours, theirs, floor };
+            println!("  {}", figures.line());
+            report.add(figures);
+        }
+    }
+    report.write(&kms_tests::artefacts::workspace().join("docs/benchmarks.md"))
+}
+
+/// The middle one, in nanoseconds.
+fn median(mut rounds: Vec<f64>) -> Option<f64> {
+    rounds.sort_by(f64::total_cmp);
+    rounds.get(rounds.len() / 2).copied()
+}
+
+/// A process with one module loaded, told what to measure line by line.
+struct Worker {
+    child: Child,
+    orders: ChildStdin,
+    results: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(module: &Path, environment: &[(&str, PathBuf)]) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("worker").arg(module).envs(environment.iter().cloned());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let orders = child.stdin.take().expect("standard input is piped");
+        let results = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        Ok(Self { child, orders, results })
+    }
+
+    /// One round: nanoseconds per operation.
+    fn measure(&mut self, row: Row, threads: usize) -> anyhow::Result<f64> {
+        writeln!(self.orders, "{} {threads} {ROUND_MILLISECONDS}", row.word())?;
+        let mut line = String::new();
+        self.results.read_line(&mut line)?;
+        line.trim().parse().map_err(|_| anyhow::anyhow!("the worker for {row:?} says {line:?}"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}

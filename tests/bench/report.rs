@@ -1,0 +1,111 @@
+//! The table, for the terminal and for `docs/benchmarks.md`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use kms_tests::program;
+
+use crate::row::Row;
+
+/// What was measured in one row, in nanoseconds per operation.
+pub(crate) struct Figures {
+    pub(crate) row: Row,
+    pub(crate) threads: usize,
+    pub(crate) ours: Option<f64>,
+    pub(crate) theirs: Option<f64>,
+    pub(crate) floor: Option<f64>,
+}
+
+impl Figures {
+    fn ratio(&self) -> Option<f64> {
+        Some(self.ours? / self.theirs?)
+    }
+
+    /// For the terminal.
+    pub(crate) fn line(&self) -> String {
+        let (ours, theirs, floor) = (time(self.ours), time(self.theirs), time(self.floor));
+        let ratio = self.ratio().map_or("-".to_owned(), |ratio| format!("{ratio:.3}"));
+        format!("ours {ours}, SoftHSM {theirs}: {ratio} × (at most {} ×); floor {floor}", self.row.target())
+    }
+
+    fn markdown(&self) -> String {
+        let ratio = self.ratio();
+        let met = match ratio {
+            Some(ratio) if ratio <= self.row.target() => "yes",
+            Some(_) => "no",
+            None => "-",
+        };
+        format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {met} |\n",
+            self.row.name(),
+            self.threads,
+            time(self.ours),
+            time(self.theirs),
+            ratio.map_or("-".to_owned(), |ratio| format!("**{ratio:.3}**")),
+            self.row.target(),
+            time(self.floor),
+        )
+    }
+}
+
+/// All rows.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: String,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, figures: Figures) {
+        self.rows.push_str(&figures.markdown());
+    }
+
+    /// Writes the page.
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut page = String::new();
+        page.push_str("# Benchmarks\n\nWritten by `make bench`; do not edit.\n\n");
+        let date = program::run(Command::new("date").args(["-u", "+%F"])).ok();
+        writeln!(page, "- Date: {}", date.trim())?;
+        writeln!(page, "- Machine: {}", machine()?)?;
+        writeln!(page, "- SoftHSM {}, in the process of the caller; ours through the provider and a Unix socket", softhsm())?;
+        page.push_str(
+            "\nTime per operation, medians of interleaved rounds, each side in one process through the C API. With four \
+             threads, the time of all divided by the operations of all. The floor is a 1 KiB frame over a Unix socket to \
+             another process and back, and the bare operation by aws-lc-rs where the row has one; a ring of policy \
+             compat.\n\n",
+        );
+        page.push_str("| | threads | ours | SoftHSM | ratio | at most | floor | met |\n");
+        page.push_str("|---|--:|--:|--:|--:|--:|--:|---|\n");
+        page.push_str(&self.rows);
+        std::fs::write(path, page)?;
+        println!("written to {}", path.display());
+        Ok(())
+    }
+}
+
+/// Nanoseconds as one reads them.
+fn time(nanoseconds: Option<f64>) -> String {
+    match nanoseconds {
+        None => "-".to_owned(),
+        Some(time) if time < 1e3 => format!("{time:.0} ns"),
+        Some(time) if time < 1e6 => format!("{:.1} µs", time / 1e3),
+        Some(time) => format!("{:.2} ms", time / 1e6),
+    }
+}
+
+fn machine() -> anyhow::Result<String> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo")?;
+    let models: Vec<_> = cpus.lines().filter_map(|line| line.strip_prefix("model name")).collect();
+    let model = models.first().map_or("unknown", |model| model.trim_start_matches([':', ' ', '\t']));
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let kib: u64 = memory.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let kernel = program::run(Command::new("uname").args(["-sr"])).ok();
+    let virtual_machine = cpus.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
+    let kind = if virtual_machine { "virtual" } else { "bare metal" };
+    Ok(format!("{model}, {} cores, {} GiB, {kind}, {}", models.len(), kib >> 20, kernel.trim()))
+}
+
+fn softhsm() -> String {
+    let told = program::run(Command::new("softhsm2-util").arg("--version")).text();
+    told.trim().to_owned()
+}

@@ -1,0 +1,63 @@
+//! What is measured: the rows of the table, and how much of SoftHSM's time each may take.
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Row {
+    Gcm,
+    Rsa2048,
+    Rsa4096,
+    P256,
+    Attributes,
+    Generate,
+    Find,
+}
+
+impl Row {
+    /// All of them. Searching comes last: the thousand keys it needs would burden the others.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Gcm, Self::Rsa2048, Self::Rsa4096, Self::P256, Self::Attributes, Self::Generate, Self::Find];
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gcm => "AES-256-GCM encrypt 1 KiB",
+            Self::Rsa2048 => "RSA-2048 sign (SHA-256, PKCS #1)",
+            Self::Rsa4096 => "RSA-4096 sign (SHA-256, PKCS #1)",
+            Self::P256 => "ECDSA P-256 sign",
+            Self::Attributes => "five attributes",
+            Self::Generate => "generate a token AES key",
+            Self::Find => "find by label among 1,000 keys",
+        }
+    }
+
+    /// For the worker.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Gcm => "gcm",
+            Self::Rsa2048 => "rsa2048",
+            Self::Rsa4096 => "rsa4096",
+            Self::P256 => "p256",
+            Self::Attributes => "attributes",
+            Self::Generate => "generate",
+            Self::Find => "find",
+        }
+    }
+
+    /// The row of a word.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|row| row.word() == word)
+    }
+
+    /// What we want to be at most, as a part of SoftHSM's time.
+    pub(crate) fn target(self) -> f64 {
+        match self {
+            Self::Gcm => 1.0,
+            Self::Rsa2048 => 0.9,
+            Self::Rsa4096 => 0.6,
+            Self::P256 => 0.8,
+            Self::Attributes => 0.1,
+            Self::Generate => 0.5,
+            Self::Find => 0.01,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A peer that does not keep to the conversation loses its connection; the daemon and everybody else go on.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use kms_protocol::frame::{self, VERSION};
+use kms_protocol::{Hello, Welcome};
+use kms_tests::Stack;
+use kms_tests::client::Client;
+use zeroize::Zeroizing;
+
+fn connect(stack: &Stack) -> UnixStream {
+    let stream = UnixStream::connect(stack.socket()).expect("the daemon listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+    stream
+}
+
+fn frame_of(hello: Hello) -> Vec<u8> {
+    let mut frame = Zeroizing::new(Vec::new());
+    frame::encode(&hello, &mut frame).expect("a hello fits");
+    frame.to_vec()
+}
+
+fn receive(stream: &mut UnixStream) -> Vec<u8> {
+    let mut header = [0; frame::HEADER_BYTES];
+    stream.read_exact(&mut header).expect("a header comes");
+    let mut body = vec![0; frame::length(header).expect("a length within the limit")];
+    stream.read_exact(&mut body).expect("a body comes");
+    body
+}
+
+/// Reads until the daemon closes the connection.
+#[track_caller]
+fn closed(mut stream: UnixStream) {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the daemon keeps the connection: {error}"),
+    }
+}
+
+/// Sends bytes after an agreed hello; the daemon must close.
+#[track_caller]
+fn after_hello(stack: &Stack, bytes: &[u8]) {
+    let mut stream = connect(stack);
+    stream.write_all(&frame_of(Hello::ours())).expect("the hello is sent");
+    let body = receive(&mut stream);
+    assert_eq!(frame::decode::<Welcome>(&body), Ok(Welcome::Version(VERSION)));
+    // The daemon may close before all of it is sent.
+    stream.write_all(bytes).unwrap_or_default();
+    closed(stream);
+}
+
+#[test]
+fn nonsense_ends_a_connection_and_nothing_else() {
+    let mut stack = Stack::strict();
+    let client = Client::user(&stack);
+    for first in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0; 64], &[0xff; 64], &u32::MAX.to_le_bytes()] {
+        let mut stream = connect(&stack);
+        stream.write_all(first).unwrap_or_default();
+        closed(stream);
+    }
+    after_hello(&stack, &u32::MAX.to_le_bytes());
+    after_hello(&stack, &[&20_u32.to_le_bytes()[..], &[0xff; 20]].concat());
+    after_hello(&stack, &[&4_u32.to_le_bytes()[..], &[0x80; 4]].concat());
+    after_hello(&stack, &0_u32.to_le_bytes());
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..200 {
+        let garbage: Vec<u8> = (0..100)
+            .map(|_| {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                u8::try_from(seed & 0xff).expect("a byte")
+            })
+            .collect();
+        after_hello(&stack, &[&100_u32.to_le_bytes()[..], &garbage].concat());
+    }
+    assert!(stack.daemon().ended().is_none(), "the daemon lives");
+    client.session.find_objects(&[]).expect("and the others' connections with it");
+}
+
+#[test]
+fn half_a_frame_is_not_waited_for_for_ever() {
+    let stack = Stack::strict();
+    let mut stream = connect(&stack);
+    stream.write_all(&frame_of(Hello::ours())[..5]).expect("half a hello is sent");
+    closed(stream);
+}
+
+#[test]
+fn another_version_is_told_ours() {
+    let stack = Stack::strict();
+    for hello in [
+        Hello { oldest: VERSION + 1, newest: VERSION + 5, ..Hello::ours() },
+        Hello { magic: *b"nope", ..Hello::ours() },
+    ] {
+        let mut stream = connect(&stack);
+        stream.write_all(&frame_of(hello)).expect("the hello is sent");
+        let body = receive(&mut stream);
+        let told = frame::decode::<Welcome>(&body).expect("a welcome");
+        assert!(matches!(told, Welcome::Unsupported { oldest, newest } if oldest <= newest), "{told:?}");
+        closed(stream);
+    }
+}
+
+#[test]
+fn more_connections_than_allowed_are_turned_away() {
+    let mut stack = Stack::stopped(kms_tests::Policy::Strict);
+    let path = stack.home().join("kms.toml");
+    let text = std::fs::read_to_string(&path).expect("kms.toml can be read");
+    let text = text.replace("# connections_max = 1024", "connections_max = 8");
+    assert!(text.contains("connections_max = 8"), "{text}");
+    std::fs::write(&path, text).expect("kms.toml can be written");
+    stack.start();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = connect(&stack);
+        stream.write_all(&frame_of(Hello::ours())).expect("the hello is sent");
+        receive(&mut stream);
+        held.push(stream);
+    }
+    let mut ninth = connect(&stack);
+    ninth.write_all(&frame_of(Hello::ours())).unwrap_or_default();
+    let body = receive(&mut ninth);
+    assert_eq!(frame::decode::<Welcome>(&body), Ok(Welcome::Busy));
+    drop((held, ninth));
+    Client::user(&stack);
+}

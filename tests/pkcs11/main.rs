@@ -1,0 +1,15 @@
+//! PKCS #11 through the `cryptoki` crate, a module per chapter of the specification, each test with a KMS of its own.
+//! What comes out is checked by openssl or another library than the one that made it.
+#![allow(missing_docs, reason = "tests")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the enums matched on here are cryptoki's")]
+
+mod cipher;
+mod digest;
+mod general;
+mod keys;
+mod login;
+mod objects;
+mod policy;
+mod session;
+mod sign;
+mod slot;

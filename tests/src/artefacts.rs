@@ -1,0 +1,69 @@
+//! The artefacts under test: built once per test process, so that plain `cargo test` is enough.
+//!
+//! They are release artefacts: what users run, and fast enough for RSA in a thousand calls.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where the artefacts are.
+#[derive(Debug)]
+pub struct Artefacts {
+    /// The daemon and command line.
+    pub kms: PathBuf,
+    /// The module.
+    pub module: PathBuf,
+}
+
+/// The artefacts, built if need be. `KMS_TESTS_BUILT=1` says that somebody has built them already.
+///
+/// # Panics
+/// When they cannot be built.
+pub fn artefacts() -> &'static Artefacts {
+    static BUILT: OnceLock<Artefacts> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        if variable("KMS_TESTS_BUILT").is_none() {
+            build();
+        }
+        let folder = target().join("release");
+        let found = Artefacts { kms: folder.join("kms"), module: folder.join("libkms_pkcs11.so") };
+        for file in [&found.kms, &found.module] {
+            assert!(file.is_file(), "{} is missing: cargo build --release -p kms-provider -p kms-backend", file.display());
+        }
+        found
+    })
+}
+
+/// The folder of the workspace.
+///
+/// # Panics
+/// Never: this crate is a member of it.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies inside the workspace")
+}
+
+/// A variable of the environment.
+#[expect(clippy::disallowed_methods, reason = "how the suites are run is said in the environment, and read here only")]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Whether we run where a missing tool is a failure rather than a reason to skip.
+pub fn in_ci() -> bool {
+    variable("CI").is_some_and(|value| value != "false" && value != "0")
+}
+
+fn target() -> PathBuf {
+    variable("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
+}
+
+fn build() {
+    let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--quiet", "-p", "kms-provider", "-p", "kms-backend"])
+        .current_dir(workspace())
+        .output()
+        .expect("cargo runs");
+    assert!(built.status.success(), "the artefacts do not build:\n{}", String::from_utf8_lossy(&built.stderr));
+}

@@ -1,0 +1,151 @@
+//! Programs run with a deadline, their output kept. A program that hangs is killed and is a failure.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::artefacts;
+
+/// How long a program may take. The machine may have two cores and eight tests at work.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub output: Vec<u8>,
+    /// What it wrote to standard error.
+    pub errors: String,
+    /// Its command line, to name it in failures.
+    pub command: String,
+}
+
+impl Ran {
+    /// The output, when the program succeeded.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(self.status.success(), "{self}");
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+
+    /// Both outputs, when the program failed by exit code: a crash is not a refusal.
+    ///
+    /// # Panics
+    /// When it succeeded, or died of a signal.
+    #[track_caller]
+    pub fn refused(self) -> String {
+        assert!(self.status.code().is_some_and(|code| code != 0), "{self}");
+        self.text()
+    }
+
+    /// Both outputs.
+    pub fn text(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.output), self.errors)
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end = match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit {code}"),
+            (None, signal) => format!("signal {signal:?}"),
+        };
+        write!(f, "{}: {end}\n{}", self.command, self.text())
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// When it cannot be started, or does not end within [`PATIENCE`].
+pub fn run(command: &mut Command) -> Ran {
+    run_with(command, b"", PATIENCE)
+}
+
+/// Runs a program that reads `input`.
+///
+/// # Panics
+/// When it cannot be started, or does not end in time.
+pub fn run_with(command: &mut Command, input: &[u8], patience: Duration) -> Ran {
+    let name = format!("{command:?}");
+    let [stdin, stdout, stderr] = std::array::from_fn(|_| tempfile::tempfile().expect("a temporary file"));
+    (&stdin).write_all(input).expect("a temporary file takes the input");
+    (&stdin).rewind().expect("a file rewinds");
+    let again = |file: &File| Stdio::from(file.try_clone().expect("a descriptor is free"));
+    let started = command.stdin(again(&stdin)).stdout(again(&stdout)).stderr(again(&stderr)).spawn();
+    let mut child = started.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let status = wait(&mut child, patience);
+    let (output, errors) = (contents(stdout), contents(stderr));
+    let errors = String::from_utf8_lossy(&errors).into_owned();
+    match status {
+        Some(status) => Ran { status, output, errors, command: name },
+        None => panic!("{name}: still running after {patience:?}\n{}{errors}", String::from_utf8_lossy(&output)),
+    }
+}
+
+/// Waits for a child; kills it when the time is up.
+///
+/// # Panics
+/// When the child cannot be waited for.
+pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    if let Some(status) = child.try_wait().expect("a child can be waited for") {
+        return Some(status);
+    }
+    let pid = Pid::from_child(child);
+    let handle = pidfd_open(pid, PidfdFlags::empty()).expect("a child has a pidfd");
+    let mut ready = [PollFd::new(&handle, PollFlags::IN)];
+    let patience = Timespec::try_from(patience).expect("a deadline fits");
+    let ended = loop {
+        match poll(&mut ready, Some(&patience)) {
+            Ok(count) => break count > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("poll: {error}"),
+        }
+    };
+    if !ended {
+        child.kill().expect("a child can be killed");
+    }
+    let status = child.wait().expect("a child can be waited for");
+    ended.then_some(status)
+}
+
+/// Whether every one of these programs or files is there. Says which is not, and fails in CI: there they must be.
+///
+/// # Panics
+/// In CI, when one is missing.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub fn installed(names: &[&str]) -> bool {
+    let missing: Vec<_> = names.iter().filter(|name| !exists(name)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(!artefacts::in_ci(), "not installed, and CI must have them: {missing:?}");
+    eprintln!("skipped: not installed: {missing:?}");
+    false
+}
+
+fn exists(name: &str) -> bool {
+    if name.starts_with('/') {
+        return Path::new(name).exists();
+    }
+    let path = artefacts::variable("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+fn contents(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().expect("a file rewinds");
+    file.read_to_end(&mut bytes).expect("a temporary file can be read");
+    bytes
+}

@@ -1,0 +1,196 @@
+//! A whole KMS of one test's own: folder, SoftHSM token, database, socket, daemon, and a copy of the module.
+//!
+//! Gone when dropped; shows the daemon's log when the test fails. The module is a copy because what `C_Initialize` sets
+//! up belongs to the loaded file: with a file each, tests of one process run in parallel.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::artefacts::artefacts;
+use crate::daemon::{Daemon, read_log};
+use crate::program::{self, Ran};
+
+/// The user's PIN of every test's ring.
+pub const USER_PIN: &str = "1234";
+
+/// The security officer's PIN of every test's ring.
+pub const SO_PIN: &str = "12345678";
+
+/// What a test's ring allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Policy {
+    /// What users get.
+    Strict,
+    /// What SoftHSM allows.
+    Compat,
+}
+
+impl Policy {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Compat => "compat",
+        }
+    }
+}
+
+/// A KMS of one's own.
+#[derive(Debug)]
+pub struct Stack {
+    daemon: Option<Daemon>,
+    ring: String,
+    folder: TempDir,
+}
+
+impl Stack {
+    /// With a strict ring and the daemon running.
+    pub fn strict() -> Self {
+        Self::new(Policy::Strict)
+    }
+
+    /// With a compat ring and the daemon running.
+    pub fn compat() -> Self {
+        Self::new(Policy::Compat)
+    }
+
+    /// With the daemon running.
+    pub fn new(policy: Policy) -> Self {
+        let mut stack = Self::stopped(policy);
+        stack.start();
+        stack
+    }
+
+    /// With a home, but no daemon.
+    ///
+    /// # Panics
+    /// When `kms init` fails.
+    pub fn stopped(policy: Policy) -> Self {
+        // A short name: a Unix socket's path has 107 bytes.
+        let folder = tempfile::Builder::new().prefix("kms-").tempdir_in("/tmp").expect("a temporary folder");
+        let ring = "test".to_owned();
+        std::fs::copy(&artefacts().module, folder.path().join("module.so")).expect("the module can be copied");
+        let stack = Self { daemon: None, ring, folder };
+        program::run(&mut init(&stack.home(), &stack.ring, policy)).ok();
+        stack
+    }
+
+    /// Starts the daemon.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        self.daemon = Some(Daemon::start(&self.home(), &self.log()));
+    }
+
+    /// Starts the daemon under another program, such as `prlimit`, whose arguments come before `kms`.
+    pub fn start_under(&mut self, program: &str, arguments: &[&str]) {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&artefacts().kms).arg("serve").arg("--home").arg(self.home());
+        self.daemon = Some(Daemon::start_with(command, &self.log()));
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// When there is no daemon.
+    pub fn kill9(&mut self) {
+        self.daemon.take().expect("the daemon runs").kill9();
+    }
+
+    /// Stops the daemon politely.
+    ///
+    /// # Panics
+    /// When there is none, or it does not stop.
+    pub fn stop(&mut self) {
+        let status = self.daemon.take().expect("the daemon runs").stop();
+        assert!(status.success(), "the daemon stops with {status}");
+    }
+
+    /// `kill -9`, then a new daemon.
+    pub fn restart(&mut self) {
+        self.kill9();
+        self.start();
+    }
+
+    /// The running daemon.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("the daemon runs")
+    }
+
+    /// The command line, on this home.
+    pub fn kms<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
+        let mut command = Command::new(&artefacts().kms);
+        command.args(arguments).arg("--home").arg(self.home());
+        program::run(&mut command)
+    }
+
+    /// Where the test may write.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The home.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("h")
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> PathBuf {
+        self.home().join("kms.sock")
+    }
+
+    /// The provider's configuration.
+    pub fn config(&self) -> PathBuf {
+        self.home().join("pkcs11.toml")
+    }
+
+    /// The same, with another deadline for each call.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn config_with_timeout(&self, milliseconds: u32) -> PathBuf {
+        let path = self.folder().join(format!("pkcs11-{milliseconds}.toml"));
+        let text = format!("socket = {:?}\ntimeout_ms = {milliseconds}\n", self.socket());
+        std::fs::write(&path, text).expect("a configuration can be written");
+        path
+    }
+
+    /// This stack's copy of the module.
+    pub fn module(&self) -> PathBuf {
+        self.folder.path().join("module.so")
+    }
+
+    /// The label of the ring's token.
+    pub fn ring(&self) -> &str {
+        &self.ring
+    }
+
+    /// The daemon's log.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("kms.log")
+    }
+}
+
+impl Drop for Stack {
+    #[expect(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log ---\n{}--- end of log ---", read_log(&self.log()));
+        }
+    }
+}
+
+/// `kms init` with the PINs of the tests.
+pub fn init(home: &Path, ring: &str, policy: Policy) -> Command {
+    let mut command = Command::new(&artefacts().kms);
+    command.arg("init").arg("--home").arg(home).args(["--ring", ring, "--policy", policy.word()]);
+    command.args(["--user-pin", USER_PIN, "--so-pin", SO_PIN]);
+    command
+}
