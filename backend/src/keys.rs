@@ -189,3 +189,121 @@ fn digest(class: ObjectClass, kind: KeyType, bytes: &KeyBytes) -> [u8; 32] {
     digest.update(bytes);
     digest.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use kms_protocol::{
+        Attribute, AttributeType, Mechanism, MechanismType, RingId, RingPolicy, Secret, Template,
+    };
+
+    use super::*;
+    use crate::config::{Config, FILE_NAME};
+    use crate::crypto;
+    use crate::object::{Caller, KeyVersion, Login, Standing};
+    use crate::policy::{self, Usage};
+    use crate::softhsm;
+
+    const RING: RingId = RingId([1; 16]);
+    const VERSION: KeyVersion = KeyVersion { key: [2; 16], number: 1 };
+    const MASTER: MasterVersion = MasterVersion(1);
+
+    fn keys(test: &str) -> Option<Keys> {
+        let home = softhsm::token(&format!("keys::tests::{test}"))?;
+        let hsm = Hsm::open(&Config::read(&home.join(FILE_NAME)).unwrap().hsm()).unwrap();
+        hsm.create_master(MASTER).unwrap();
+        Some(Keys::new(hsm, &KeyCache { entries: 100, lifetime: Duration::from_secs(300) }))
+    }
+
+    fn object(id: Option<u64>, material: Material) -> Object {
+        let attributes = Template(vec![
+            Attribute::ulong(AttributeType::CLASS, ObjectClass::SECRET_KEY.0.into()),
+            Attribute::ulong(AttributeType::KEY_TYPE, KeyType::AES.0.into()),
+            Attribute::ulong(AttributeType::VALUE_LEN, 32),
+            Attribute::bool(AttributeType::PRIVATE, true),
+            Attribute::bool(AttributeType::ENCRYPT, true),
+        ]);
+        Object { id: id.map(ObjectId), ring: RING, version: Some(VERSION), attributes, material }
+    }
+
+    fn wrapped(keys: &Keys, id: u64, value: u8) -> Object {
+        let identity = integrity::identity(RING, VERSION, ObjectClass::SECRET_KEY, KeyType::AES);
+        let bytes = keys.hsm.wrap(MASTER, &identity, &[value; 32]).unwrap();
+        object(Some(id), Material::Wrapped(Wrapped { master: MASTER, bytes }))
+    }
+
+    fn permit(object: &Object) -> Permit {
+        let login = Some(Login { ring: RING, name: "user".to_owned(), standing: Standing::Admin });
+        let caller = Caller { peer: None, login, policy: RingPolicy::Compat };
+        policy::permit(&caller, Usage::Encrypt, &Mechanism::plain(MechanismType::AES_ECB), object).unwrap()
+    }
+
+    fn encrypted(keys: &Keys, object: &Object) -> Secret {
+        let (permit, mechanism) = (permit(object), Mechanism::plain(MechanismType::AES_ECB));
+        crypto::encrypt(&permit, &keys.open(&permit, object).unwrap(), &mechanism, &[0; 16]).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_opened_once_and_again_when_it_was_wrapped_anew() {
+        let Some(keys) = keys("a_key_is_opened_once_and_again_when_it_was_wrapped_anew") else { return };
+        let (first, anew, other) = (wrapped(&keys, 1, 7), wrapped(&keys, 1, 7), wrapped(&keys, 1, 8));
+        let open = |object| keys.open(&permit(object), object).unwrap();
+        let opened = open(&first);
+        assert!(Arc::ptr_eq(&opened, &open(&first)));
+        assert!(!Arc::ptr_eq(&opened, &open(&anew)));
+        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &anew));
+        // Not even the old row, still in somebody's hands, answers with the new key, nor the new row with the old.
+        assert_ne!(encrypted(&keys, &first), encrypted(&keys, &other));
+        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &anew));
+        let before = open(&first);
+        keys.forget(ObjectId(1));
+        assert!(!Arc::ptr_eq(&before, &open(&first)));
+    }
+
+    #[test]
+    fn all_who_wait_get_the_one_that_was_opened() {
+        let Some(keys) = keys("all_who_wait_get_the_one_that_was_opened") else { return };
+        let object = wrapped(&keys, 1, 7);
+        let start = Barrier::new(8);
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let wait = || {
+                start.wait();
+                keys.open(&permit(&object), &object).unwrap()
+            };
+            let callers: Vec<_> = (0..8).map(|_| scope.spawn(wait)).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        });
+        assert!(opened.iter().all(|key| Arc::ptr_eq(key, &opened[0])));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_opens_nothing() {
+        let Some(keys) = keys("what_does_not_belong_together_opens_nothing") else { return };
+        let object = wrapped(&keys, 1, 7);
+        let other = wrapped(&keys, 2, 7);
+        assert!(matches!(keys.open(&permit(&other), &object), Err(KeysError::Unpermitted)));
+        assert!(matches!(keys.material(&permit(&other), &object), Err(KeysError::Unpermitted)));
+        let Material::Wrapped(wrapped) = &object.material else { panic!("it is wrapped") };
+        for moved in [
+            Object { ring: RingId([9; 16]), ..self::object(Some(3), Material::Wrapped(wrapped.clone())) },
+            Object { version: None, ..self::object(Some(3), Material::Wrapped(wrapped.clone())) },
+            self::object(Some(3), Material::None),
+            self::object(Some(3), Material::Wrapped(Wrapped { master: MASTER, bytes: vec![0; 60] })),
+            self::object(Some(3), Material::Wrapped(Wrapped { master: MasterVersion(2), ..wrapped.clone() })),
+            self::object(Some(3), Material::Wrapped(Wrapped { master: MASTER, bytes: vec![] })),
+        ] {
+            assert!(keys.open(&permit(&moved), &moved).is_err(), "{moved:?}");
+        }
+        assert_eq!(keys.material(&permit(&object), &object).unwrap().as_ref(), [7; 32]);
+    }
+
+    #[test]
+    fn a_session_key_is_what_its_seal_held() {
+        let Some(keys) = keys("a_session_key_is_what_its_seal_held") else { return };
+        let (stored, sealed) =
+            (wrapped(&keys, 1, 7), object(None, Material::Open(KeyBytes::from(vec![7; 32]))));
+        assert_eq!(encrypted(&keys, &stored), encrypted(&keys, &sealed));
+    }
+}

@@ -12,6 +12,9 @@ use crate::secret::Secret;
 /// Attributes in one template. pkcs11-tool sends 15, SunPKCS11 20; a real key has about 40.
 pub const TEMPLATE_ATTRIBUTES_MAX: usize = 128;
 
+/// Attributes in a template inside an attribute: the usage flags, class, type, length and the like.
+pub const NESTED_ATTRIBUTES_MAX: usize = 64;
+
 /// Mechanisms in one `CKA_ALLOWED_MECHANISMS`: more than PKCS#11 3.2 has for one key type.
 pub const ALLOWED_MECHANISMS_MAX: usize = 256;
 
@@ -184,6 +187,8 @@ pub enum Value {
     Bytes(Secret),
     /// A list of mechanisms.
     Mechanisms(Mechanisms),
+    /// A template, for keys that this one wraps, unwraps or derives.
+    Template(Nested),
 }
 
 impl Value {
@@ -194,6 +199,7 @@ impl Value {
             Self::Ulong(_) => shape == Shape::Ulong,
             Self::Bytes(_) => shape == Shape::Bytes,
             Self::Mechanisms(_) => shape == Shape::Mechanisms,
+            Self::Template(_) => shape == Shape::Template,
         }
     }
 }
@@ -203,6 +209,51 @@ impl Value {
 pub struct Mechanisms(
     #[serde(deserialize_with = "crate::bounded::vec::<_, _, ALLOWED_MECHANISMS_MAX>")] pub Vec<MechanismType>,
 );
+
+/// A template inside an attribute: at most [`NESTED_ATTRIBUTES_MAX`] attributes, none of them a template again. So a
+/// frame cannot nest deeper than the stack is.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Nested(pub Vec<Attribute>);
+
+impl Nested {
+    /// Whether none of its attributes is a template.
+    pub fn is_flat(&self) -> bool {
+        self.0.iter().all(|attribute| !matches!(attribute.value, Value::Template(_)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Nested {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// [`Value`] without its last variant, in the same form on the wire.
+        #[derive(Deserialize)]
+        enum Flat {
+            Bool(bool),
+            Ulong(u64),
+            Bytes(Secret),
+            Mechanisms(Mechanisms),
+        }
+        let flat: Vec<(AttributeType, Flat)> =
+            crate::bounded::vec::<_, _, NESTED_ATTRIBUTES_MAX>(deserializer)?;
+        let attribute = |(kind, value): (AttributeType, Flat)| {
+            let value = match value {
+                Flat::Bool(value) => Value::Bool(value),
+                Flat::Ulong(value) => Value::Ulong(value),
+                Flat::Bytes(value) => Value::Bytes(value),
+                Flat::Mechanisms(value) => Value::Mechanisms(value),
+            };
+            Attribute { kind, value }
+        };
+        shaped(flat.into_iter().map(attribute).collect()).map(Self)
+    }
+}
+
+/// Attributes whose values have the shape of their names.
+fn shaped<E: serde::de::Error>(attributes: Vec<Attribute>) -> Result<Vec<Attribute>, E> {
+    match attributes.iter().find(|attribute| !attribute.value.has_shape(attribute.kind.shape())) {
+        Some(wrong) => Err(E::custom(format_args!("{} has a value of another shape", wrong.kind))),
+        None => Ok(attributes),
+    }
+}
 
 /// One attribute with its value.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -238,13 +289,7 @@ pub struct Template(pub Vec<Attribute>);
 
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let attributes: Vec<Attribute> = crate::bounded::vec::<_, _, TEMPLATE_ATTRIBUTES_MAX>(deserializer)?;
-        match attributes.iter().find(|attribute| !attribute.value.has_shape(attribute.kind.shape())) {
-            Some(wrong) => {
-                Err(serde::de::Error::custom(format_args!("{} has a value of another shape", wrong.kind)))
-            }
-            None => Ok(Self(attributes)),
-        }
+        shaped(crate::bounded::vec::<_, _, TEMPLATE_ATTRIBUTES_MAX>(deserializer)?).map(Self)
     }
 }
 

@@ -30,13 +30,14 @@ mod rv;
 mod secret;
 
 pub use attribute::{
-    ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, KeyType, Mechanisms, ObjectClass, Shape,
-    TEMPLATE_ATTRIBUTES_MAX, Template, Value,
+    ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, KeyType, Mechanisms, NESTED_ATTRIBUTES_MAX, Nested,
+    ObjectClass, Shape, TEMPLATE_ATTRIBUTES_MAX, Template, Value,
 };
 pub use frame::{FRAME_BYTES_MAX, FrameError, Hello, Welcome};
 pub use id::{ObjectId, RequestId, RingId, SlotId};
 pub use mechanism::{
-    GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Mechanism, MechanismType, Mgf, OAEP_LABEL_BYTES_MAX, Parameters,
+    Counter, GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Kdf, Mechanism, MechanismType, Mgf, OAEP_LABEL_BYTES_MAX,
+    PRF_DATA_MAX, Parameters, PrfData, PrfPart, Salt,
 };
 pub use request::{Ask, DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, Role};
 pub use response::{Answer, FOUND_MAX, ObjectView, Response, RingPolicy, SLOTS_MAX, Slot, Ticket};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codes::codes;
 use crate::mechanism_table::{self, Parameter, RSA_BITS};
+use crate::request::ObjectRef;
 use crate::rv::Rv;
 use crate::secret::Secret;
 
@@ -120,6 +121,157 @@ pub enum Parameters {
     },
     /// `CK_MAC_GENERAL_PARAMS`: the length of the MAC in bytes.
     MacBytes(u32),
+    /// GCM whose initialisation vector the backend makes and gives back (`CK_GCM_MESSAGE_PARAMS` with a generator).
+    GcmGenerate {
+        /// The vector's length in bytes.
+        iv_bytes: u16,
+        /// Its first bits, chosen by the caller; unused low bits of the last byte are zero.
+        fixed: Secret,
+        /// How many bits of `fixed` count.
+        fixed_bits: u16,
+        /// Data authenticated but not encrypted.
+        aad: Secret,
+        /// The tag's length in bits.
+        tag_bits: u8,
+    },
+    /// `CK_CCM_PARAMS`.
+    Ccm {
+        /// The length of the plaintext.
+        data_bytes: u32,
+        /// The nonce, 7 to 13 bytes.
+        nonce: Secret,
+        /// Data authenticated but not encrypted.
+        aad: Secret,
+        /// The length of the MAC: 4, 6 … 16.
+        mac_bytes: u8,
+    },
+    /// `CK_SALSA20_CHACHA20_POLY1305_PARAMS`.
+    Poly1305 {
+        /// The nonce, 12 bytes.
+        nonce: Secret,
+        /// Data authenticated but not encrypted.
+        aad: Secret,
+    },
+    /// `CK_EDDSA_PARAMS`.
+    Eddsa {
+        /// Ed25519ph rather than Ed25519 or Ed25519ctx.
+        prehashed: bool,
+        /// The context, at most 255 bytes.
+        context: Secret,
+    },
+    /// `CK_SIGN_ADDITIONAL_CONTEXT` of ML-DSA.
+    MlDsa {
+        /// Whether the signature may, must or must not be randomised (`CKH_HEDGE_PREFERRED`, `…_REQUIRED`,
+        /// `CKH_DETERMINISTIC_REQUIRED`).
+        hedge: u8,
+        /// The context, at most 255 bytes.
+        context: Secret,
+    },
+    /// `CK_ECDH1_DERIVE_PARAMS`.
+    Ecdh {
+        /// The key derivation function after the agreement.
+        kdf: Kdf,
+        /// Data both sides put into it.
+        shared: Secret,
+        /// The other side's public value.
+        public: Secret,
+    },
+    /// `CK_HKDF_PARAMS`.
+    Hkdf {
+        /// Whether to extract.
+        extract: bool,
+        /// Whether to expand.
+        expand: bool,
+        /// The digest inside.
+        hash: MechanismType,
+        /// The salt.
+        salt: Salt,
+        /// What the derived key is for.
+        info: Secret,
+    },
+    /// `CK_SP800_108_KDF_PARAMS` and `CK_SP800_108_FEEDBACK_KDF_PARAMS`.
+    Kbkdf {
+        /// The pseudorandom function: an HMAC or AES-CMAC.
+        prf: MechanismType,
+        /// What goes into each call of it, in order.
+        data: PrfData,
+        /// Feedback mode: the value before the first.
+        iv: Secret,
+    },
+    /// `CK_KEY_DERIVATION_STRING_DATA`, and `CK_AES_CBC_ENCRYPT_DATA_PARAMS` with its vector.
+    Data {
+        /// The vector; empty where the mechanism has none.
+        iv: Secret,
+        /// The data.
+        data: Secret,
+    },
+    /// A second key, to concatenate.
+    Key(ObjectRef),
+    /// The initial value of an AES key wrap, 8 or 4 bytes.
+    WrapIv(Secret),
+    /// `CK_RSA_AES_KEY_WRAP_PARAMS`.
+    RsaAes {
+        /// The length of the AES key between, in bits.
+        aes_bits: u16,
+        /// The digest of the label.
+        hash: MechanismType,
+        /// The mask generation function.
+        mgf: Mgf,
+        /// The label, empty for most.
+        label: Secret,
+    },
+}
+
+codes! {
+    /// A key derivation function after an ECDH agreement.
+    Kdf, "CKD_" {
+        NULL = 1,
+        SHA1_KDF = 2,
+        SHA224_KDF = 5,
+        SHA256_KDF = 6,
+        SHA384_KDF = 7,
+        SHA512_KDF = 8,
+    }
+}
+
+/// The salt of HKDF.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Salt {
+    /// As many zeros as the digest is long.
+    None,
+    /// These bytes.
+    Data(Secret),
+    /// The value of this key.
+    Key(ObjectRef),
+}
+
+/// What goes into each call of the pseudorandom function of SP 800-108: at most [`PRF_DATA_MAX`] parts.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PrfData(#[serde(deserialize_with = "crate::bounded::vec::<_, _, PRF_DATA_MAX>")] pub Vec<PrfPart>);
+
+/// Parts of the input of SP 800-108: label, separator, context, counter, length and some more.
+pub const PRF_DATA_MAX: usize = 16;
+
+/// One of them.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum PrfPart {
+    /// `CK_SP800_108_ITERATION_VARIABLE`: the counter in counter mode, the value before in feedback mode.
+    Iteration(Counter),
+    /// `CK_SP800_108_COUNTER`, in feedback mode.
+    Counter(Counter),
+    /// `CK_SP800_108_DKM_LENGTH`: the length of all that is derived, in bits.
+    Length(Counter),
+    /// `CK_SP800_108_BYTE_ARRAY`.
+    Bytes(Secret),
+}
+
+/// How a number is written into the input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Counter {
+    /// 8, 16, 24 … 64 bits.
+    pub bits: u8,
+    /// Lowest byte first.
+    pub little_endian: bool,
 }
 
 /// The longest initialisation vector GCM takes here, in bytes: what SoftHSM and the specification's `CK_GCM_PARAMS` allow.

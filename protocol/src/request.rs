@@ -157,6 +157,83 @@ pub enum Request {
         /// The MAC to check.
         signature: Secret,
     },
+    /// `C_CreateObject`. Answer: `Object`.
+    Create {
+        /// What it shall be.
+        template: Template,
+    },
+    /// `C_CopyObject`. Answer: `Object`.
+    Copy {
+        /// What to copy.
+        object: ObjectRef,
+        /// What shall be different.
+        template: Template,
+    },
+    /// `C_WrapKey`. Answer: `Bytes`.
+    Wrap {
+        /// How.
+        mechanism: Mechanism,
+        /// With what.
+        wrapping: ObjectRef,
+        /// Which key.
+        key: ObjectRef,
+    },
+    /// `C_UnwrapKey`. Answer: `Object`.
+    Unwrap {
+        /// How.
+        mechanism: Mechanism,
+        /// With what.
+        unwrapping: ObjectRef,
+        /// The wrapped key.
+        wrapped: Secret,
+        /// What it shall be like.
+        template: Template,
+    },
+    /// `C_DeriveKey`. Answer: `Object`.
+    Derive {
+        /// How.
+        mechanism: Mechanism,
+        /// From what.
+        base: ObjectRef,
+        /// What the derived key shall be like.
+        template: Template,
+    },
+    /// `C_EncapsulateKey` with a public key of the token or of the session. Answer: `Encapsulated`.
+    Encapsulate {
+        /// How.
+        mechanism: Mechanism,
+        /// To which public key.
+        public: ObjectRef,
+        /// What the shared secret shall be like.
+        template: Template,
+    },
+    /// `C_DecapsulateKey`. Answer: `Object`.
+    Decapsulate {
+        /// How.
+        mechanism: Mechanism,
+        /// With which private key.
+        private: ObjectRef,
+        /// What was encapsulated.
+        ciphertext: Secret,
+        /// What the shared secret shall be like.
+        template: Template,
+    },
+    /// `C_EncryptMessage` where the backend makes the nonce ([`crate::Parameters::GcmGenerate`]). Answer: `Message`.
+    EncryptMessage {
+        /// With what.
+        key: ObjectRef,
+        /// How.
+        mechanism: Mechanism,
+        /// What.
+        data: Secret,
+    },
+    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Answer: `Done`.
+    InitToken {
+        /// The security officer's PIN.
+        pin: Secret,
+        /// The token's label, at most 32 bytes of UTF-8, without padding.
+        label: String,
+    },
 }
 
 impl Request {
@@ -178,6 +255,15 @@ impl Request {
             Self::Decrypt { .. } => "decrypt",
             Self::Sign { .. } => "sign",
             Self::Verify { .. } => "verify",
+            Self::Create { .. } => "create",
+            Self::Copy { .. } => "copy",
+            Self::Wrap { .. } => "wrap",
+            Self::Unwrap { .. } => "unwrap",
+            Self::Derive { .. } => "derive",
+            Self::Encapsulate { .. } => "encapsulate",
+            Self::Decapsulate { .. } => "decapsulate",
+            Self::EncryptMessage { .. } => "encrypt-message",
+            Self::InitToken { .. } => "init-token",
         }
     }
 }

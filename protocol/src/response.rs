@@ -93,6 +93,20 @@ pub enum Response {
     },
     /// Secret attributes.
     Revealed(Template),
-    /// Ciphertext, plaintext, signature or MAC.
+    /// Ciphertext, plaintext, signature, MAC or wrapped key.
     Bytes(Secret),
+    /// A shared secret, and what its other holder needs.
+    Encapsulated {
+        /// What to send to the other side.
+        ciphertext: Secret,
+        /// The shared secret.
+        secret: ObjectView,
+    },
+    /// An encrypted message.
+    Message {
+        /// The nonce that the backend made.
+        nonce: Secret,
+        /// The ciphertext, the tag at its end.
+        ciphertext: Secret,
+    },
 }

@@ -5,6 +5,8 @@
 
 mod samples;
 
+use std::collections::HashMap;
+
 use expect_test::expect_file;
 use kms_protocol::{Answer, Ask, Hello, Welcome, frame};
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,8 +30,12 @@ fn every_message_looks_as_it_was_shipped() {
     check("welcome-version", &Welcome::Version(frame::VERSION));
     check("welcome-unsupported", &Welcome::Unsupported { oldest: 1, newest: 2 });
     check("welcome-busy", &Welcome::Busy);
+    let mut seen = HashMap::new();
     for request in samples::requests() {
-        check::<Ask>(&format!("ask-{}", request.name()), &samples::ask(request));
+        let count = seen.entry(request.name()).and_modify(|count| *count += 1).or_insert(1);
+        let name =
+            if *count == 1 { request.name().to_owned() } else { format!("{}-{count}", request.name()) };
+        check::<Ask>(&format!("ask-{name}"), &samples::ask(request));
     }
     for (name, answer) in samples::answers() {
         check::<Answer>(&format!("answer-{name}"), &answer);

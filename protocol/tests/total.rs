@@ -6,7 +6,10 @@ mod samples;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use kms_protocol::{Answer, Ask, FRAME_BYTES_MAX, FrameError, Hello, Request, Secret, Welcome, frame};
+use kms_protocol::{
+    Answer, Ask, Attribute, AttributeType, FRAME_BYTES_MAX, FrameError, Hello, Nested, Request, Secret,
+    Template, Value, Welcome, frame,
+};
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
@@ -76,7 +79,7 @@ proptest! {
 
     #[test]
     fn a_damaged_message_gives_a_value_or_an_error(
-        which in 0usize..15,
+        which in 0usize..64,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
     ) {
@@ -93,7 +96,7 @@ proptest! {
 
     #[test]
     fn a_damaged_answer_gives_a_value_or_an_error(
-        which in 0usize..9,
+        which in 0usize..16,
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
@@ -134,6 +137,18 @@ fn a_length_beyond_the_limit_is_refused_before_it_is_read() {
     assert_eq!(frame::length(u32::MAX.to_le_bytes()), Err(FrameError::TooLarge));
     let too_much = samples::ask(Request::InitPin { pin: Secret::from(vec![0; FRAME_BYTES_MAX]) });
     assert_eq!(frame::encode(&too_much, &mut Zeroizing::new(Vec::new())), Err(FrameError::TooLarge));
+}
+
+#[test]
+fn templates_nest_once_and_no_deeper() {
+    let mut value = Value::Template(Nested::default());
+    for depth in 1..64 {
+        let attribute = Attribute { kind: AttributeType::WRAP_TEMPLATE, value: value.clone() };
+        let ask = samples::ask(Request::Create { template: Template(vec![attribute.clone()]) });
+        let decoded = frame::decode::<Ask>(&encoded(&ask));
+        assert_eq!(decoded.is_ok(), depth == 1, "{depth} templates in each other");
+        value = Value::Template(Nested(vec![attribute]));
+    }
 }
 
 #[test]

@@ -198,6 +198,10 @@ impl Module {
 fn makes_something(request: &Request) -> bool {
     match request {
         Request::Generate { .. } | Request::GeneratePair { .. } => true,
+        Request::Create { .. } | Request::Copy { .. } | Request::Unwrap { .. } | Request::Derive { .. } => true,
+        Request::Encapsulate { .. } | Request::Decapsulate { .. } => true,
+        // To be a new ring once or twice is the same; the second time its officer is asked for the same PIN.
+        Request::InitToken { .. } | Request::Wrap { .. } | Request::EncryptMessage { .. } => false,
         Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => false,
         Request::Find { .. } | Request::Attributes { .. } | Request::Reveal { .. } => false,
         Request::SetAttributes { .. }
@@ -212,7 +216,12 @@ fn makes_something(request: &Request) -> bool {
 fn too_large(request: &Request) -> Rv {
     match request {
         Request::Encrypt { .. } | Request::Sign { .. } | Request::Verify { .. } => Rv::DATA_LEN_RANGE,
-        Request::Decrypt { .. } => Rv::ENCRYPTED_DATA_LEN_RANGE,
+        Request::EncryptMessage { .. } => Rv::DATA_LEN_RANGE,
+        Request::Decrypt { .. } | Request::Decapsulate { .. } => Rv::ENCRYPTED_DATA_LEN_RANGE,
+        Request::Unwrap { .. } => Rv::WRAPPED_KEY_LEN_RANGE,
+        Request::Create { .. } | Request::Copy { .. } | Request::Encapsulate { .. } => Rv::ATTRIBUTE_VALUE_INVALID,
+        Request::Derive { .. } | Request::Wrap { .. } => Rv::MECHANISM_PARAM_INVALID,
+        Request::InitToken { .. } => Rv::PIN_LEN_RANGE,
         Request::Find { .. } | Request::SetAttributes { .. } => Rv::ATTRIBUTE_VALUE_INVALID,
         Request::Generate { .. } | Request::GeneratePair { .. } => Rv::ATTRIBUTE_VALUE_INVALID,
         Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => Rv::PIN_LEN_RANGE,

@@ -36,7 +36,19 @@ fn read(mechanism: &Mechanism) -> Result<(MechanismType, usize), Rv> {
         | Parameters::Ctr { .. }
         | Parameters::Gcm { .. }
         | Parameters::Pss { .. }
-        | Parameters::Oaep { .. } => return Err(Rv::MECHANISM_PARAM_INVALID),
+        | Parameters::Oaep { .. }
+        | Parameters::GcmGenerate { .. }
+        | Parameters::Ccm { .. }
+        | Parameters::Poly1305 { .. }
+        | Parameters::Eddsa { .. }
+        | Parameters::MlDsa { .. }
+        | Parameters::Ecdh { .. }
+        | Parameters::Hkdf { .. }
+        | Parameters::Kbkdf { .. }
+        | Parameters::Data { .. }
+        | Parameters::Key(_)
+        | Parameters::WrapIv(_)
+        | Parameters::RsaAes { .. } => return Err(Rv::MECHANISM_PARAM_INVALID),
     };
     Ok((digest, usize::try_from(length).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?))
 }

@@ -114,6 +114,11 @@ impl Dispatch {
             Request::Verify { key, mechanism, data, signature } => {
                 self.verify(ring, caller, &key, &mechanism, &data, &signature)
             }
+            Request::Create { .. } | Request::Copy { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
+            Request::Wrap { .. } | Request::Unwrap { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
+            Request::Derive { .. } | Request::EncryptMessage { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
+            Request::Encapsulate { .. } | Request::Decapsulate { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
+            Request::InitToken { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
         }
     }
 
@@ -205,14 +210,22 @@ fn subject(request: &Request) -> Option<u64> {
         Request::Attributes { object }
         | Request::Reveal { object }
         | Request::SetAttributes { object, .. }
+        | Request::Copy { object, .. }
         | Request::Destroy { object } => object,
         Request::Encrypt { key, .. }
         | Request::Decrypt { key, .. }
         | Request::Sign { key, .. }
+        | Request::EncryptMessage { key, .. }
+        | Request::Wrap { key, .. }
+        | Request::Unwrap { unwrapping: key, .. }
+        | Request::Derive { base: key, .. }
+        | Request::Encapsulate { public: key, .. }
+        | Request::Decapsulate { private: key, .. }
         | Request::Verify { key, .. } => key,
         Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => {
             return None;
         }
+        Request::Create { .. } | Request::InitToken { .. } => return None,
         Request::Find { .. } | Request::Generate { .. } | Request::GeneratePair { .. } => return None,
     };
     match object {

@@ -143,10 +143,14 @@ pub(super) fn view(object: &Arc<Object>) -> ObjectView {
 
 /// What a template takes in a frame, roughly.
 fn bytes_of(attributes: &Template) -> usize {
-    let length = |value: &Value| match value {
+    attributes.0.iter().map(|attribute| value_bytes(&attribute.value)).sum()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
         Value::Bool(_) | Value::Ulong(_) => 8,
         Value::Bytes(bytes) => bytes.len() + 8,
         Value::Mechanisms(mechanisms) => mechanisms.0.len() * 4 + 8,
-    };
-    attributes.0.iter().map(|attribute| length(&attribute.value)).sum()
+        Value::Template(nested) => nested.0.iter().map(|attribute| value_bytes(&attribute.value) + 8).sum(),
+    }
 }

@@ -71,7 +71,7 @@ fn check_given(rules: &[&'static [Rule]], birth: Birth, template: &Template) -> 
 fn check_value(rule: &Rule, value: &Value) -> Result<(), Rv> {
     let right = match value {
         Value::Bytes(bytes) => rule.takes_bytes(bytes),
-        Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_) => true,
+        Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_) | Value::Template(_) => true,
     };
     if right && value.has_shape(rule.kind.shape()) { Ok(()) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
 }

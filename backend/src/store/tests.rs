@@ -388,6 +388,50 @@ fn our_own_writes_make_nobody_forget_the_rest() {
     assert!(Arc::ptr_eq(&before, &after));
 }
 
+#[test]
+fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
+    let (_home, store) = Home::new();
+    let ring = ring(&store, "one");
+    let first = secret(&store, &ring, "first");
+    let limit = |pages: Option<u32>| {
+        store.writer.write(move |desk| {
+            let now: u32 = desk.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            let set = |row: &rusqlite::Row<'_>| row.get::<_, u32>(0);
+            desk.connection.pragma_update_and_check(None, "max_page_count", pages.unwrap_or(now), set)?;
+            Ok(())
+        })
+    };
+    limit(None).unwrap();
+    let fill = |number: u32| {
+        let drafts = vec![draft(ObjectClass::SECRET_KEY, &format!("{number}"))];
+        store.insert(NO_REQUEST, new_key(&ring, "fill"), drafts)
+    };
+    // Sixteen at once: who is told that it is stored finds it, and who is told that the disk is full does not.
+    let stored: Vec<bool> = std::thread::scope(|scope| {
+        let fill = &fill;
+        let callers: Vec<_> = (0..16_u32)
+            .map(|caller| {
+                let one = move |number| match fill(caller * 100 + number) {
+                    Ok(_) => true,
+                    Err(StoreError::Full(_)) => false,
+                    Err(error) => panic!("{error:?}"),
+                };
+                scope.spawn(move || (0..20).map(one).collect::<Vec<_>>())
+            })
+            .collect();
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+    });
+    assert!(stored.contains(&false));
+    for (place, stored) in stored.iter().enumerate() {
+        let label = format!("{}", place / 20 * 100 + place % 20);
+        assert_eq!(by_label(&store, &ring, &label).len(), usize::from(*stored), "{label}");
+    }
+    assert!(store.object(ring.id, first).is_ok());
+    limit(Some(1 << 20)).unwrap();
+    fill(9999).unwrap();
+    store.check().unwrap();
+}
+
 /// `cargo test --release -p kms-backend store::tests::cost -- --ignored --nocapture` prints it.
 #[test]
 #[ignore = "a measurement, not a test"]

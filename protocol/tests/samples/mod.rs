@@ -1,9 +1,9 @@
 //! One message of each kind, for the golden files and for the properties.
 
 use kms_protocol::{
-    Answer, Ask, Attribute, AttributeType, KeyType, Mechanism, MechanismType, Mechanisms, Mgf, ObjectClass,
-    ObjectId, ObjectRef, ObjectView, Parameters, Request, RequestId, Response, RingId, RingPolicy, Role, Rv,
-    Secret, Slot, SlotId, Template, Ticket, Value,
+    Answer, Ask, Attribute, AttributeType, Counter, Kdf, KeyType, Mechanism, MechanismType, Mechanisms, Mgf,
+    Nested, ObjectClass, ObjectId, ObjectRef, ObjectView, Parameters, PrfData, PrfPart, Request, RequestId,
+    Response, RingId, RingPolicy, Role, Rv, Salt, Secret, Slot, SlotId, Template, Ticket, Value,
 };
 
 fn secret(bytes: &[u8]) -> Secret {
@@ -32,7 +32,7 @@ pub(crate) fn requests() -> Vec<Request> {
     let sealed = ObjectRef::Session(secret(b"sealed"));
     let pss = Parameters::Pss { hash: MechanismType::SHA256, mgf: Mgf::SHA256, salt_bytes: 32 };
     let oaep = Parameters::Oaep { hash: MechanismType::SHA_1, mgf: Mgf::SHA1, label: secret(b"") };
-    let all = vec![
+    let mut all = vec![
         Request::Slots,
         Request::Login { role: Role::User, pin: secret(b"1234") },
         Request::InitPin { pin: secret(b"5678") },
@@ -69,6 +69,7 @@ pub(crate) fn requests() -> Vec<Request> {
             signature: secret(&[2; 16]),
         },
     ];
+    all.extend(later_requests());
     all.into_iter().inspect(|request| assert!(listed(request))).collect()
 }
 
@@ -81,6 +82,100 @@ fn listed(request: &Request) -> bool {
         Request::Encrypt { .. } | Request::Decrypt { .. } | Request::Sign { .. } | Request::Verify { .. } => {
             true
         }
+        Request::Create { .. } | Request::Copy { .. } | Request::Wrap { .. } | Request::Unwrap { .. } => true,
+        Request::Derive { .. } | Request::Encapsulate { .. } | Request::Decapsulate { .. } => true,
+        Request::EncryptMessage { .. } | Request::InitToken { .. } => true,
+    }
+}
+
+/// The requests that make keys of other keys, and the like.
+fn later_requests() -> Vec<Request> {
+    let token = ObjectRef::Token(ObjectId(300));
+    let nested = Nested(vec![Attribute::bool(AttributeType::SENSITIVE, true)]);
+    let with_template =
+        Template(vec![Attribute { kind: AttributeType::UNWRAP_TEMPLATE, value: Value::Template(nested) }]);
+    let with = |kind, parameters| Mechanism { kind: MechanismType(kind), parameters };
+    let mut all = vec![
+        Request::Create { template: with_template },
+        Request::Copy { object: token.clone(), template: template() },
+        Request::Wrap { mechanism: with(0x1054, rsa_aes()), wrapping: token.clone(), key: token.clone() },
+        Request::Unwrap {
+            mechanism: with(0x210b, Parameters::WrapIv(secret(&[0xa6; 4]))),
+            unwrapping: token.clone(),
+            wrapped: secret(&[5; 40]),
+            template: template(),
+        },
+        Request::Encapsulate {
+            mechanism: with(0x17, Parameters::None),
+            public: token.clone(),
+            template: template(),
+        },
+        Request::Decapsulate {
+            mechanism: with(0x17, Parameters::None),
+            private: token.clone(),
+            ciphertext: secret(&[6; 32]),
+            template: template(),
+        },
+        Request::EncryptMessage {
+            key: token.clone(),
+            mechanism: with(0x1087, gcm_generate()),
+            data: secret(b"plaintext"),
+        },
+        Request::InitToken { pin: secret(b"12345678"), label: "ring".to_owned() },
+    ];
+    for mechanism in [
+        with(0x402a, hkdf()),
+        with(0x3ac, kbkdf()),
+        with(
+            0x1050,
+            Parameters::Ecdh { kdf: Kdf::SHA256_KDF, shared: secret(b"s"), public: secret(&[4; 65]) },
+        ),
+        with(0x1105, Parameters::Data { iv: secret(&[1; 16]), data: secret(&[2; 16]) }),
+        with(0x360, Parameters::Key(token.clone())),
+    ] {
+        all.push(Request::Derive { mechanism, base: token.clone(), template: template() });
+    }
+    for mechanism in [
+        with(0x1057, Parameters::Eddsa { prehashed: false, context: secret(b"c") }),
+        with(0x1d, Parameters::MlDsa { hedge: 0, context: secret(b"c") }),
+    ] {
+        all.push(Request::Sign { key: token.clone(), mechanism, data: secret(b"data") });
+    }
+    let ccm = Parameters::Ccm { data_bytes: 4, nonce: secret(&[1; 12]), aad: secret(b""), mac_bytes: 16 };
+    let poly = Parameters::Poly1305 { nonce: secret(&[1; 12]), aad: secret(b"") };
+    for mechanism in [with(0x1088, ccm), with(0x4021, poly)] {
+        all.push(Request::Encrypt { key: token.clone(), mechanism, data: secret(b"data") });
+    }
+    all
+}
+
+fn hkdf() -> Parameters {
+    let salt = Salt::Key(ObjectRef::Token(ObjectId(300)));
+    Parameters::Hkdf { extract: true, expand: true, hash: MechanismType::SHA256, salt, info: secret(b"info") }
+}
+
+fn kbkdf() -> Parameters {
+    let counter = Counter { bits: 32, little_endian: false };
+    let data = PrfData(vec![
+        PrfPart::Iteration(counter),
+        PrfPart::Bytes(secret(b"label")),
+        PrfPart::Length(counter),
+        PrfPart::Counter(counter),
+    ]);
+    Parameters::Kbkdf { prf: MechanismType::SHA256_HMAC, data, iv: secret(b"") }
+}
+
+fn rsa_aes() -> Parameters {
+    Parameters::RsaAes { aes_bits: 256, hash: MechanismType::SHA256, mgf: Mgf::SHA256, label: secret(b"") }
+}
+
+fn gcm_generate() -> Parameters {
+    Parameters::GcmGenerate {
+        iv_bytes: 12,
+        fixed: secret(&[1; 4]),
+        fixed_bits: 32,
+        aad: secret(b""),
+        tag_bits: 128,
     }
 }
 
@@ -110,7 +205,9 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
         ok("logged-in", Response::LoggedIn { ticket: Ticket(secret(b"ticket")) }),
         ok("found", Response::Found { objects: vec![view.clone()], next: Some(ObjectId(300)) }),
         ok("object", Response::Object(view.clone())),
-        ok("pair", Response::Pair { public: view.clone(), private: view }),
+        ok("pair", Response::Pair { public: view.clone(), private: view.clone() }),
+        ok("encapsulated", Response::Encapsulated { ciphertext: secret(&[7; 32]), secret: view }),
+        ok("message", Response::Message { nonce: secret(&[8; 12]), ciphertext: secret(b"ciphertext") }),
         ok("revealed", Response::Revealed(template())),
         ok("bytes", Response::Bytes(secret(b"signature"))),
         ("refused", Answer { ticket: Some(Ticket(secret(b"fresh"))), result: Err(Rv::USER_NOT_LOGGED_IN) }),
@@ -121,5 +218,6 @@ fn known(response: &Response) -> bool {
     match response {
         Response::Done | Response::Slots(_) | Response::LoggedIn { .. } | Response::Found { .. } => true,
         Response::Object(_) | Response::Pair { .. } | Response::Revealed(_) | Response::Bytes(_) => true,
+        Response::Encapsulated { .. } | Response::Message { .. } => true,
     }
 }

@@ -251,6 +251,7 @@ unsafe fn write_value(place: *const CK_ATTRIBUTE, value: &Value) -> Result<usize
             list = mechanisms.0.iter().flat_map(|kind| CK_ULONG::from(kind.0).to_ne_bytes()).collect();
             &list
         }
+        Value::Template(_) => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
     };
     // SAFETY: the caller's promise is handed on.
     let attribute = unsafe { ptr::read_unaligned(place) };

@@ -107,7 +107,7 @@ fn hmac_key(digest: Option<MechanismType>) -> Option<KeyType> {
 fn allows(key: &Known, kind: MechanismType) -> bool {
     match key.attributes.value(AttributeType::ALLOWED_MECHANISMS) {
         Some(Value::Mechanisms(allowed)) => allowed.0.is_empty() || allowed.0.contains(&kind),
-        Some(Value::Bool(_) | Value::Ulong(_) | Value::Bytes(_)) | None => true,
+        Some(Value::Bool(_) | Value::Ulong(_) | Value::Bytes(_) | Value::Template(_)) | None => true,
     }
 }
 
@@ -132,7 +132,10 @@ fn check_padding(mechanism: &Mechanism, row: &Row, key: &Known) -> Result<(), Rv
         Parameters::Oaep { hash, .. } => 2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?,
         Parameters::None if row.signs == Some(MechanismType::RSA_PKCS_PSS) => true,
         Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
-        Parameters::Gcm { .. } | Parameters::MacBytes(_) => true,
+        Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
+        Parameters::Ccm { .. } | Parameters::Poly1305 { .. } | Parameters::Eddsa { .. } => true,
+        Parameters::MlDsa { .. } | Parameters::Ecdh { .. } | Parameters::Hkdf { .. } | Parameters::Kbkdf { .. } => true,
+        Parameters::Data { .. } | Parameters::Key(_) | Parameters::WrapIv(_) | Parameters::RsaAes { .. } => true,
     };
     if fits { Ok(()) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
 }
