@@ -162,6 +162,11 @@ impl Config {
         KeyCache { entries: cache_entries.into(), lifetime: Duration::from_secs(cache_seconds.into()) }
     }
 
+    /// Whether there is a slot that `C_InitToken` makes a ring of.
+    pub fn offers_free_slot(&self) -> bool {
+        self.file.rings.free_slot
+    }
+
     /// What the environment must say before the HSM's module is loaded, for the module reads it by itself.
     ///
     /// A process cannot change its own environment safely once it has threads, so `main` starts itself again
@@ -276,6 +281,14 @@ struct File {
     socket: Socket,
     #[serde(default)]
     keys: Keys,
+    #[serde(default)]
+    rings: Rings,
+}
+
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Rings {
+    free_slot: bool,
 }
 
 #[derive(Clone, Debug, serde::Deserialize)]

@@ -27,6 +27,11 @@ pub fn identity(ring: RingId, version: KeyVersion, class: ObjectClass, kind: Key
     identity
 }
 
+/// The same for the value of an object that is no key, whose unique id never changes either.
+pub fn value_identity(ring: RingId, unique_id: &[u8]) -> Vec<u8> {
+    [b"kms object value v1 ".as_slice(), &ring.0, unique_id].concat()
+}
+
 /// One value of a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cell<'a> {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use kms_protocol::{KeyType, ObjectClass, ObjectId};
+use kms_protocol::{AttributeType, KeyType, ObjectClass, ObjectId};
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
@@ -115,15 +115,23 @@ impl Keys {
         }
     }
 
-    /// The key's bytes themselves, for who may see them. They are not remembered.
+    /// The bytes themselves, of a key or of a data object, for who may see or carry them. They are not remembered.
     ///
     /// # Errors
     /// When it cannot be unwrapped, or is no key.
     pub fn material(&self, permit: &Permit, object: &Object) -> Result<KeyBytes, KeysError> {
-        let (class, kind) = permitted(permit, object)?;
         match &object.material {
+            _ if permit.object() != object.id => Err(KeysError::Unpermitted),
             Material::None => Err(KeysError::NoMaterial),
-            Material::Wrapped(wrapped) => self.unwrap(object, wrapped, class, kind),
+            Material::Wrapped(wrapped) if object.version.is_none() => {
+                let name = object.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
+                let identity = integrity::value_identity(object.ring, name);
+                Ok(self.hsm.unwrap(wrapped.master, &identity, &wrapped.bytes)?)
+            }
+            Material::Wrapped(wrapped) => {
+                let (class, kind) = permitted(permit, object)?;
+                self.unwrap(object, wrapped, class, kind)
+            }
             Material::Open(bytes) => Ok(KeyBytes::from(bytes.as_ref().to_vec())),
         }
     }

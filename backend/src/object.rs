@@ -117,6 +117,120 @@ pub enum KeySpec {
         /// Which.
         curve: Curve,
     },
+    /// A ChaCha20 key of 32 bytes.
+    ChaCha20,
+    /// A key pair on curve 25519.
+    Curve25519 {
+        /// For signatures or for agreements.
+        form: Curve25519,
+    },
+    /// An ML-KEM key pair.
+    MlKem {
+        /// Of which strength.
+        set: MlKemSet,
+    },
+    /// An ML-DSA key pair.
+    MlDsa {
+        /// Of which strength.
+        set: MlDsaSet,
+    },
+}
+
+/// The two forms of curve 25519.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Curve25519 {
+    /// Edwards's form, for signatures: Ed25519 (`CKK_EC_EDWARDS`).
+    Edwards,
+    /// Montgomery's form, for key agreement: X25519 (`CKK_EC_MONTGOMERY`).
+    Montgomery,
+}
+
+impl Curve25519 {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Edwards, Self::Montgomery];
+
+    /// The object identifier, DER (RFC 8410): the value of `CKA_EC_PARAMS`, and of the algorithm in PKCS #8.
+    pub fn oid_der(self) -> &'static [u8] {
+        match self {
+            Self::Edwards => &[0x06, 0x03, 0x2b, 0x65, 0x70],
+            Self::Montgomery => &[0x06, 0x03, 0x2b, 0x65, 0x6e],
+        }
+    }
+
+    /// The form that `CKA_EC_PARAMS` names: by its identifier, or by its name in a `PrintableString` as PKCS #11 3.0
+    /// has it.
+    pub fn of_params(params: &[u8]) -> Option<Self> {
+        match params {
+            b"\x13\x0cedwards25519" => Some(Self::Edwards),
+            b"\x13\x0acurve25519" => Some(Self::Montgomery),
+            _ => Self::ALL.into_iter().find(|form| form.oid_der() == params),
+        }
+    }
+
+    /// The type of keys on it.
+    pub fn key_type(self) -> KeyType {
+        match self {
+            Self::Edwards => KeyType::EC_EDWARDS,
+            Self::Montgomery => KeyType::EC_MONTGOMERY,
+        }
+    }
+}
+
+/// The parameter sets of ML-KEM (FIPS 203) that we have.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum MlKemSet {
+    /// ML-KEM-768.
+    Kem768,
+    /// ML-KEM-1024.
+    Kem1024,
+}
+
+impl MlKemSet {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Kem768, Self::Kem1024];
+
+    /// Its number in `CKA_PARAMETER_SET` (`CKP_ML_KEM_768`, `CKP_ML_KEM_1024`).
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Kem768 => 2,
+            Self::Kem1024 => 3,
+        }
+    }
+
+    /// The set with this number.
+    pub fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.number() == number)
+    }
+}
+
+/// The parameter sets of ML-DSA (FIPS 204).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum MlDsaSet {
+    /// ML-DSA-44.
+    Dsa44,
+    /// ML-DSA-65.
+    Dsa65,
+    /// ML-DSA-87.
+    Dsa87,
+}
+
+impl MlDsaSet {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dsa44, Self::Dsa65, Self::Dsa87];
+
+    /// Its number in `CKA_PARAMETER_SET` (`CKP_ML_DSA_44` and so on).
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Dsa44 => 1,
+            Self::Dsa65 => 2,
+            Self::Dsa87 => 3,
+        }
+    }
+
+    /// The set with this number.
+    pub fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.number() == number)
+    }
 }
 
 /// The curves we have.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::dispatch::{self, Dispatch, OFFICER, USER};
+use crate::dispatch::{self, Dispatch, OFFICER, USER, Vectors};
 use crate::error::Error;
 use crate::hsm::{Hsm, HsmError};
 use crate::integrity::RowKey;
@@ -69,6 +69,12 @@ pub enum ServiceError {
     /// There is no such ring.
     #[error("no ring is named {0:?}; `kms ring list` shows them")]
     NoSuchRing(String),
+    /// There is no such key.
+    #[error("no active key has the label or id {0:?}; `kms key list` shows them")]
+    NoSuchKey(String),
+    /// A label is several keys'.
+    #[error("several keys have the label {0:?}; name one by its id, which `kms key list` shows")]
+    Ambiguous(String),
     /// The name is taken.
     #[error("{0:?} exists already")]
     Exists(String),
@@ -194,6 +200,8 @@ impl Backend {
             tickets: TicketKey::from(tickets),
             master,
             random: SystemRandom::new(),
+            vectors: Vectors::default(),
+            offers_free_slot: config.offers_free_slot(),
         };
         Ok(Self { dispatch: Arc::new(dispatch) })
     }
@@ -213,6 +221,7 @@ impl Backend {
             label: ring.name,
             policy: ring.policy,
             created: dispatch::seconds(),
+            slot: None,
         })?;
         self.dispatch.put(&made, USER, Standing::Admin, &ring.user_pin, 1)?;
         self.dispatch.put(&made, OFFICER, Standing::Officer, &ring.so_pin, 1)?;
@@ -252,6 +261,24 @@ impl Backend {
             }
         }
         Ok(keys)
+    }
+
+    /// Makes the next version of a key, named by its id or its label; tells its number.
+    ///
+    /// # Errors
+    /// When there is no such ring or active key, or several keys have the label.
+    pub fn rotate_key(&self, ring: &str, key: &str) -> Result<u32, ServiceError> {
+        let ring = self.ring_named(ring)?;
+        let keys = self.dispatch.store.keys(ring.id)?;
+        let active = keys.iter().filter(|known| known.state == "active");
+        let named = active
+            .filter(|known| known.label == key.as_bytes() || Uuid::from_bytes(known.id).to_string() == key);
+        let found: Vec<_> = named.map(|known| known.id).collect();
+        match found.as_slice() {
+            [] => Err(ServiceError::NoSuchKey(key.to_owned())),
+            [id] => Ok(self.dispatch.rotate(&ring, *id, dispatch::day_of(dispatch::seconds()))?),
+            [_, _, ..] => Err(ServiceError::Ambiguous(key.to_owned())),
+        }
     }
 
     /// Adds a named principal to a ring, who logs in with `name:secret`.

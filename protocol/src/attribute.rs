@@ -49,8 +49,13 @@ codes! {
         SHA512_HMAC = 0x2d,
         SHA224_HMAC = 0x2e,
         CHACHA20 = 0x33,
+        SHA3_224_HMAC = 0x36,
+        SHA3_256_HMAC = 0x37,
+        SHA3_384_HMAC = 0x38,
+        SHA3_512_HMAC = 0x39,
         EC_EDWARDS = 0x40,
         EC_MONTGOMERY = 0x41,
+        HKDF = 0x42,
         ML_KEM = 0x49,
         ML_DSA = 0x4a,
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codes::codes;
-use crate::mechanism_table::{self, Parameter, RSA_BITS};
+use crate::mechanism_table::{self, Parameter, RSA_BITS, Row};
 use crate::request::ObjectRef;
 use crate::rv::Rv;
 use crate::secret::Secret;
@@ -18,6 +18,10 @@ codes! {
         RSA_PKCS_OAEP = 0x0009,
         RSA_PKCS_PSS = 0x000d,
         SHA1_RSA_PKCS_PSS = 0x000e,
+        ML_KEM_KEY_PAIR_GEN = 0x000f,
+        ML_KEM = 0x0017,
+        ML_DSA_KEY_PAIR_GEN = 0x001c,
+        ML_DSA = 0x001d,
         SHA256_RSA_PKCS = 0x0040,
         SHA384_RSA_PKCS = 0x0041,
         SHA512_RSA_PKCS = 0x0042,
@@ -41,7 +45,24 @@ codes! {
         SHA512 = 0x0270,
         SHA512_HMAC = 0x0271,
         SHA512_HMAC_GENERAL = 0x0272,
+        SHA3_256 = 0x02b0,
+        SHA3_256_HMAC = 0x02b1,
+        SHA3_256_HMAC_GENERAL = 0x02b2,
+        SHA3_224 = 0x02b5,
+        SHA3_224_HMAC = 0x02b6,
+        SHA3_224_HMAC_GENERAL = 0x02b7,
+        SHA3_384 = 0x02c0,
+        SHA3_384_HMAC = 0x02c1,
+        SHA3_384_HMAC_GENERAL = 0x02c2,
+        SHA3_512 = 0x02d0,
+        SHA3_512_HMAC = 0x02d1,
+        SHA3_512_HMAC_GENERAL = 0x02d2,
         GENERIC_SECRET_KEY_GEN = 0x0350,
+        CONCATENATE_BASE_AND_KEY = 0x0360,
+        CONCATENATE_BASE_AND_DATA = 0x0362,
+        CONCATENATE_DATA_AND_BASE = 0x0363,
+        SP800_108_COUNTER_KDF = 0x03ac,
+        SP800_108_FEEDBACK_KDF = 0x03ad,
         EC_KEY_PAIR_GEN = 0x1040,
         ECDSA = 0x1041,
         ECDSA_SHA1 = 0x1042,
@@ -49,12 +70,29 @@ codes! {
         ECDSA_SHA256 = 0x1044,
         ECDSA_SHA384 = 0x1045,
         ECDSA_SHA512 = 0x1046,
+        ECDH1_DERIVE = 0x1050,
+        ECDH1_COFACTOR_DERIVE = 0x1051,
+        RSA_AES_KEY_WRAP = 0x1054,
+        EC_EDWARDS_KEY_PAIR_GEN = 0x1055,
+        EC_MONTGOMERY_KEY_PAIR_GEN = 0x1056,
+        EDDSA = 0x1057,
         AES_KEY_GEN = 0x1080,
         AES_ECB = 0x1081,
         AES_CBC = 0x1082,
         AES_CBC_PAD = 0x1085,
         AES_CTR = 0x1086,
         AES_GCM = 0x1087,
+        AES_CCM = 0x1088,
+        AES_CMAC = 0x108a,
+        AES_CMAC_GENERAL = 0x108b,
+        AES_ECB_ENCRYPT_DATA = 0x1104,
+        AES_CBC_ENCRYPT_DATA = 0x1105,
+        CHACHA20_KEY_GEN = 0x1225,
+        AES_KEY_WRAP = 0x2109,
+        AES_KEY_WRAP_PAD = 0x210a,
+        AES_KEY_WRAP_KWP = 0x210b,
+        CHACHA20_POLY1305 = 0x4021,
+        HKDF_DERIVE = 0x402a,
     }
 }
 
@@ -277,11 +315,26 @@ pub struct Counter {
 /// The longest initialisation vector GCM takes here, in bytes: what SoftHSM and the specification's `CK_GCM_PARAMS` allow.
 pub const GCM_IV_BYTES_MAX: usize = 256;
 
+/// The nonce of ChaCha20-Poly1305, in bytes (RFC 8439).
+pub const POLY1305_NONCE_BYTES: usize = 12;
+
 /// The longest additional data of one GCM call, in bytes.
 pub const GCM_AAD_BYTES_MAX: usize = 64 << 10;
 
 /// The longest label of OAEP, in bytes. Labels in the wild are empty or a short name.
 pub const OAEP_LABEL_BYTES_MAX: usize = 4 << 10;
+
+/// The longest public value of a key agreement, in bytes: an uncompressed point of P-521 in an OCTET STRING.
+pub const ECDH_PUBLIC_BYTES_MAX: usize = 136;
+
+/// The longest data put into a key derivation, in bytes. TLS, the largest user, puts in some hundred.
+pub const DERIVATION_BYTES_MAX: usize = 16 << 10;
+
+/// The longest context of a signature, in bytes (RFC 8032, "Ed25519ctx"; FIPS 204, "ML-DSA Signature Generation").
+pub const CONTEXT_BYTES_MAX: usize = 255;
+
+/// The largest plaintext of AES-CCM, in bytes: what a nonce of 13 bytes leaves room to count.
+pub const CCM_DATA_BYTES_MAX: u32 = 1 << 20;
 
 impl Mechanism {
     /// A mechanism without parameters.
@@ -294,34 +347,204 @@ impl Mechanism {
     ///
     /// # Errors
     /// `CKR_MECHANISM_INVALID` or `CKR_MECHANISM_PARAM_INVALID`.
-    pub fn check(&self) -> Result<&'static mechanism_table::Row, Rv> {
+    pub fn check(&self) -> Result<&'static Row, Rv> {
         let row = mechanism_table::row_of(self.kind).ok_or(Rv::MECHANISM_INVALID)?;
-        let legal = match (&self.parameters, row.parameter) {
-            (Parameters::None, Parameter::None | Parameter::Pss { optional: true }) => true,
+        if self.is_legal(row) { Ok(row) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
+    }
+
+    fn is_legal(&self, row: &Row) -> bool {
+        let known = |digest: MechanismType| mechanism_table::digest_bytes(digest).is_some();
+        match (&self.parameters, row.parameter) {
+            (Parameters::None, wanted) => wanted.is_optional(),
             (Parameters::Iv(_), Parameter::Iv) => true,
             (Parameters::Ctr { bits, .. }, Parameter::Ctr) => (1..=128).contains(bits),
             (Parameters::Gcm { iv, aad, tag_bits }, Parameter::Gcm) => {
                 (1..=GCM_IV_BYTES_MAX).contains(&iv.len())
                     && aad.len() <= GCM_AAD_BYTES_MAX
-                    && matches!(tag_bits, 32 | 64 | 96 | 104 | 112 | 120 | 128)
+                    && is_tag(*tag_bits)
+            }
+            (Parameters::GcmGenerate { iv_bytes, fixed, fixed_bits, aad, tag_bits }, Parameter::Gcm) => {
+                (1..=GCM_IV_BYTES_MAX).contains(&usize::from(*iv_bytes))
+                    && *fixed_bits <= iv_bytes * 8
+                    && fixed.len() == usize::from(fixed_bits.div_ceil(8))
+                    && aad.len() <= GCM_AAD_BYTES_MAX
+                    && is_tag(*tag_bits)
+            }
+            (Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }, Parameter::Ccm) => {
+                (7..=13).contains(&nonce.len())
+                    && *data_bytes <= ccm_data_bytes_max(nonce.len())
+                    && aad.len() <= GCM_AAD_BYTES_MAX
+                    && matches!(mac_bytes, 4 | 6 | 8 | 10 | 12 | 14 | 16)
+            }
+            (Parameters::Poly1305 { nonce, aad }, Parameter::Poly1305) => {
+                nonce.len() == POLY1305_NONCE_BYTES && aad.len() <= GCM_AAD_BYTES_MAX
             }
             (Parameters::Pss { hash, mgf, salt_bytes }, Parameter::Pss { .. }) => {
-                mechanism_table::digest_bytes(*hash).is_some()
+                known(*hash)
                     && row.digest.is_none_or(|digest| digest == *hash)
                     && mgf.name().is_some()
                     && *salt_bytes <= RSA_BITS.1 / 8
             }
             (Parameters::Oaep { hash, mgf, label }, Parameter::Oaep) => {
-                mechanism_table::digest_bytes(*hash).is_some()
+                known(*hash) && mgf.name().is_some() && label.len() <= OAEP_LABEL_BYTES_MAX
+            }
+            (Parameters::RsaAes { aes_bits, hash, mgf, label }, Parameter::RsaAes) => {
+                matches!(aes_bits, 128 | 192 | 256)
+                    && known(*hash)
                     && mgf.name().is_some()
                     && label.len() <= OAEP_LABEL_BYTES_MAX
             }
-            (Parameters::MacBytes(bytes), Parameter::MacBytes) => row
-                .digest
-                .and_then(mechanism_table::digest_bytes)
-                .is_some_and(|full| (1..=full).contains(bytes)),
+            (Parameters::MacBytes(bytes), Parameter::MacBytes) => {
+                mechanism_table::mac_bytes(row).is_some_and(|full| (1..=full).contains(bytes))
+            }
+            (Parameters::Eddsa { context, .. }, Parameter::Eddsa) => context.len() <= CONTEXT_BYTES_MAX,
+            (Parameters::MlDsa { hedge, context }, Parameter::MlDsa) => {
+                *hedge <= 2 && context.len() <= CONTEXT_BYTES_MAX
+            }
+            _ => self.derives_legally(row),
+        }
+    }
+
+    /// The same, of mechanisms that make a key of another, or wrap one.
+    fn derives_legally(&self, row: &Row) -> bool {
+        let short = |bytes: &Secret| bytes.len() <= DERIVATION_BYTES_MAX;
+        match (&self.parameters, row.parameter) {
+            (Parameters::Ecdh { kdf, shared, public }, Parameter::Ecdh) => {
+                kdf.name().is_some()
+                    && (*kdf != Kdf::NULL || shared.is_empty())
+                    && short(shared)
+                    && (1..=ECDH_PUBLIC_BYTES_MAX).contains(&public.len())
+            }
+            (Parameters::Hkdf { extract, expand, hash, salt, info }, Parameter::Hkdf) => {
+                let salt_is_short = match salt {
+                    Salt::Data(salt) => short(salt),
+                    Salt::None | Salt::Key(_) => true,
+                };
+                (*extract || *expand)
+                    && mechanism_table::digest_bytes(*hash).is_some()
+                    && salt_is_short
+                    && short(info)
+            }
+            (Parameters::Kbkdf { prf, data, iv }, Parameter::Kbkdf { feedback }) => {
+                is_prf(*prf) && short(iv) && (feedback || iv.is_empty()) && data.is_legal(feedback)
+            }
+            (Parameters::Data { iv, data }, Parameter::Data { iv_bytes }) => {
+                iv.len() == iv_bytes && (1..=DERIVATION_BYTES_MAX).contains(&data.len())
+            }
+            (Parameters::Key(_), Parameter::Key) => true,
+            (Parameters::WrapIv(iv), Parameter::WrapIv { bytes }) => iv.len() == bytes,
             _ => false,
+        }
+    }
+}
+
+/// The lengths of GCM's tag, in bits.
+fn is_tag(bits: u8) -> bool {
+    matches!(bits, 32 | 64 | 96 | 104 | 112 | 120 | 128)
+}
+
+/// The most data under a nonce of so many bytes: the rest of a block counts it, and no more than one call takes.
+fn ccm_data_bytes_max(nonce_bytes: usize) -> u32 {
+    if nonce_bytes == 13 { u32::from(u16::MAX) } else { CCM_DATA_BYTES_MAX }
+}
+
+/// Whether SP 800-108 may run on it here.
+fn is_prf(kind: MechanismType) -> bool {
+    kind == MechanismType::AES_CMAC
+        || mechanism_table::row_of(kind).is_some_and(|row| row.is_hmac() && row.parameter == Parameter::None)
+}
+
+impl PrfData {
+    /// Exactly one part says how often the function ran, or what it gave before; numbers are as wide as can be written.
+    fn is_legal(&self, feedback: bool) -> bool {
+        let iterations = self.0.iter().filter(|part| matches!(part, PrfPart::Iteration(_))).count();
+        let parts_are_legal = self.0.iter().all(|part| match part {
+            // In feedback mode it is the value before, which has no width of its own.
+            PrfPart::Iteration(counter) => feedback || counter.is_legal(),
+            PrfPart::Counter(counter) => feedback && counter.is_legal(),
+            PrfPart::Length(counter) => counter.is_legal(),
+            PrfPart::Bytes(bytes) => bytes.len() <= DERIVATION_BYTES_MAX,
+        });
+        self.0.len() <= PRF_DATA_MAX && iterations == 1 && parts_are_legal
+    }
+}
+
+impl Counter {
+    fn is_legal(self) -> bool {
+        matches!(self.bits, 8 | 16 | 24 | 32 | 40 | 48 | 56 | 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: MechanismType, parameters: Parameters) -> Option<Rv> {
+        Mechanism { kind, parameters }.check().err()
+    }
+
+    const INVALID: Option<Rv> = Some(Rv::MECHANISM_PARAM_INVALID);
+
+    #[test]
+    fn a_mechanism_takes_its_own_parameters_and_no_others() {
+        let iv = || Parameters::Iv([0; 16]);
+        assert_eq!(check(MechanismType::AES_CBC, iv()), None);
+        assert_eq!(check(MechanismType::AES_CBC, Parameters::None), INVALID);
+        assert_eq!(check(MechanismType::AES_ECB, iv()), INVALID);
+        assert_eq!(check(MechanismType::EDDSA, Parameters::None), None);
+        assert_eq!(check(MechanismType::AES_KEY_WRAP, Parameters::WrapIv(vec![0; 8].into())), None);
+        assert_eq!(check(MechanismType::AES_KEY_WRAP_KWP, Parameters::WrapIv(vec![0; 8].into())), INVALID);
+        assert_eq!(check(MechanismType(0x8000_0001), Parameters::None), Some(Rv::MECHANISM_INVALID));
+    }
+
+    #[test]
+    fn the_callers_part_of_a_vector_fits_in_it() {
+        let generate = |iv_bytes, fixed: usize, fixed_bits| Parameters::GcmGenerate {
+            iv_bytes,
+            fixed: vec![0; fixed].into(),
+            fixed_bits,
+            aad: Secret::default(),
+            tag_bits: 128,
         };
-        if legal { Ok(row) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
+        assert_eq!(check(MechanismType::AES_GCM, generate(12, 4, 32)), None);
+        assert_eq!(check(MechanismType::AES_GCM, generate(12, 5, 32)), INVALID);
+        assert_eq!(check(MechanismType::AES_GCM, generate(12, 13, 97)), INVALID);
+        assert_eq!(check(MechanismType::AES_GCM, generate(u16::MAX, 0, 0)), INVALID);
+    }
+
+    #[test]
+    fn ccm_counts_no_more_than_its_nonce_leaves_room_for() {
+        let ccm = |nonce: usize, data_bytes, mac_bytes| Parameters::Ccm {
+            data_bytes,
+            nonce: vec![0; nonce].into(),
+            aad: Secret::default(),
+            mac_bytes,
+        };
+        assert_eq!(check(MechanismType::AES_CCM, ccm(13, 65_535, 16)), None);
+        assert_eq!(check(MechanismType::AES_CCM, ccm(13, 65_536, 16)), INVALID);
+        assert_eq!(check(MechanismType::AES_CCM, ccm(7, 65_536, 4)), None);
+        for (nonce, mac) in [(6, 16), (14, 16), (12, 5), (12, 2), (12, 18)] {
+            assert_eq!(check(MechanismType::AES_CCM, ccm(nonce, 1, mac)), INVALID);
+        }
+    }
+
+    #[test]
+    fn a_derivation_says_once_how_often_it_ran() {
+        let counter = Counter { bits: 32, little_endian: false };
+        let kbkdf = |prf, parts: Vec<PrfPart>| {
+            let parameters = Parameters::Kbkdf { prf, data: PrfData(parts), iv: Secret::default() };
+            check(MechanismType::SP800_108_COUNTER_KDF, parameters)
+        };
+        let iteration = || PrfPart::Iteration(counter);
+        assert_eq!(kbkdf(MechanismType::SHA256_HMAC, vec![iteration()]), None);
+        assert_eq!(kbkdf(MechanismType::AES_CMAC, vec![PrfPart::Length(counter), iteration()]), None);
+        assert_eq!(kbkdf(MechanismType::SHA256_HMAC, vec![]), INVALID);
+        assert_eq!(kbkdf(MechanismType::SHA256_HMAC, vec![iteration(), iteration()]), INVALID);
+        assert_eq!(kbkdf(MechanismType::SHA256_HMAC, vec![iteration(), PrfPart::Counter(counter)]), INVALID);
+        let odd = Counter { bits: 12, little_endian: false };
+        assert_eq!(kbkdf(MechanismType::SHA256_HMAC, vec![PrfPart::Iteration(odd)]), INVALID);
+        for other in [MechanismType::SHA256, MechanismType::AES_ECB, MechanismType::SHA256_HMAC_GENERAL] {
+            assert_eq!(kbkdf(other, vec![iteration()]), INVALID);
+        }
     }
 }

@@ -20,12 +20,27 @@ impl Uses {
     pub const VERIFY: Self = Self(0x2000);
     pub const GENERATE: Self = Self(0x8000);
     pub const GENERATE_PAIR: Self = Self(0x1_0000);
+    pub const WRAP: Self = Self(0x2_0000);
+    pub const UNWRAP: Self = Self(0x4_0000);
+    pub const DERIVE: Self = Self(0x8_0000);
+    pub const MESSAGE_ENCRYPT: Self = Self(0x2);
+    pub const MESSAGE_DECRYPT: Self = Self(0x4);
+    pub const ENCAPSULATE: Self = Self(0x1000_0000);
+    pub const DECAPSULATE: Self = Self(0x2000_0000);
     pub const CIPHER: Self = Self(Self::ENCRYPT.0 | Self::DECRYPT.0);
     pub const SIGNATURE: Self = Self(Self::SIGN.0 | Self::VERIFY.0);
+    pub const WRAPPING: Self = Self(Self::WRAP.0 | Self::UNWRAP.0);
+    pub const MESSAGE: Self = Self(Self::MESSAGE_ENCRYPT.0 | Self::MESSAGE_DECRYPT.0);
+    pub const KEM: Self = Self(Self::ENCAPSULATE.0 | Self::DECAPSULATE.0);
 
     /// Whether all of `other` are among these.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// These and `other`.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// These without `other`.
@@ -54,6 +69,50 @@ pub enum Parameter {
     Oaep,
     /// `CK_MAC_GENERAL_PARAMS`.
     MacBytes,
+    /// `CK_CCM_PARAMS`.
+    Ccm,
+    /// `CK_SALSA20_CHACHA20_POLY1305_PARAMS`.
+    Poly1305,
+    /// `CK_EDDSA_PARAMS`, or none for Ed25519 as most know it.
+    Eddsa,
+    /// `CK_SIGN_ADDITIONAL_CONTEXT`, or none.
+    MlDsa,
+    /// `CK_ECDH1_DERIVE_PARAMS`.
+    Ecdh,
+    /// `CK_HKDF_PARAMS`.
+    Hkdf,
+    /// `CK_SP800_108_KDF_PARAMS`, or `CK_SP800_108_FEEDBACK_KDF_PARAMS`.
+    Kbkdf {
+        /// Which.
+        feedback: bool,
+    },
+    /// `CK_KEY_DERIVATION_STRING_DATA`, or `CK_AES_CBC_ENCRYPT_DATA_PARAMS`.
+    Data {
+        /// The length of the vector before the data; 0 for the first.
+        iv_bytes: usize,
+    },
+    /// `CK_OBJECT_HANDLE`.
+    Key,
+    /// An initial value of AES key wrap, or none for the usual one.
+    WrapIv {
+        /// Its length.
+        bytes: usize,
+    },
+    /// `CK_RSA_AES_KEY_WRAP_PARAMS`.
+    RsaAes,
+}
+
+impl Parameter {
+    /// Whether the mechanism may come without.
+    pub const fn is_optional(self) -> bool {
+        match self {
+            Self::None | Self::Pss { optional: true } => true,
+            Self::Eddsa | Self::MlDsa | Self::WrapIv { .. } => true,
+            Self::Iv | Self::Ctr | Self::Gcm | Self::Pss { optional: false } | Self::Oaep => false,
+            Self::MacBytes | Self::Ccm | Self::Poly1305 | Self::Ecdh | Self::Hkdf => false,
+            Self::Kbkdf { .. } | Self::Data { .. } | Self::Key | Self::RsaAes => false,
+        }
+    }
 }
 
 /// The unit in which a mechanism counts key sizes (`ulMinKeySize`, `ulMaxKeySize`).
@@ -76,7 +135,7 @@ pub struct Row {
     pub uses: Uses,
     /// What a strict ring leaves out of `uses`.
     pub not_strict: Uses,
-    /// The type of key it works with or makes.
+    /// The type of key it works with or makes; [`Row::suits`] says which others serve it as well.
     pub key: Option<KeyType>,
     /// Smallest and largest key.
     pub sizes: (u32, u32),
@@ -117,8 +176,12 @@ const fn ec(kind: M, uses: Uses) -> Row {
     row(kind, uses, KeyType::EC, EC_BITS, SizeUnit::Bits)
 }
 
+const fn generic(kind: M, uses: Uses) -> Row {
+    row(kind, uses, KeyType::GENERIC_SECRET, GENERIC_BYTES, SizeUnit::Bytes)
+}
+
 const fn hmac(kind: M, digest: M) -> Row {
-    row(kind, Uses::SIGNATURE, KeyType::GENERIC_SECRET, GENERIC_BYTES, SizeUnit::Bytes).over(digest)
+    generic(kind, Uses::SIGNATURE).over(digest)
 }
 
 const fn digest(kind: M) -> Row {
@@ -138,6 +201,29 @@ const fn digest(kind: M) -> Row {
 }
 
 impl Row {
+    /// Whether a key of this type serves the mechanism.
+    pub fn suits(&self, kind: KeyType) -> bool {
+        if self.key == Some(kind) {
+            return true;
+        }
+        match self.kind {
+            // Key agreement on Montgomery's curve goes by the same name (spec, "Elliptic curve Diffie-Hellman").
+            M::ECDH1_DERIVE | M::ECDH1_COFACTOR_DERIVE => kind == KeyType::EC_MONTGOMERY,
+            M::HKDF_DERIVE => kind == KeyType::GENERIC_SECRET,
+            // What the pseudorandom function takes is checked where the key is: an AES key, or any bytes.
+            M::SP800_108_COUNTER_KDF | M::SP800_108_FEEDBACK_KDF => kind == KeyType::AES || is_hmac_key(kind),
+            M::CONCATENATE_BASE_AND_KEY | M::CONCATENATE_BASE_AND_DATA | M::CONCATENATE_DATA_AND_BASE => {
+                kind == KeyType::AES || is_hmac_key(kind)
+            }
+            _ => self.is_hmac() && self.digest.and_then(hmac_key) == Some(kind),
+        }
+    }
+
+    /// Whether it is an HMAC.
+    pub fn is_hmac(&self) -> bool {
+        self.key == Some(KeyType::GENERIC_SECRET) && self.digest.is_some()
+    }
+
     const fn taking(mut self, parameter: Parameter) -> Self {
         self.parameter = parameter;
         self
@@ -151,6 +237,11 @@ impl Row {
     const fn hashed(mut self, digest: M, signs: M) -> Self {
         self.digest = Some(digest);
         self.signs = Some(signs);
+        self
+    }
+
+    const fn sized(mut self, sizes: (u32, u32)) -> Self {
+        self.sizes = sizes;
         self
     }
 
@@ -169,6 +260,23 @@ pub const EC_BITS: (u32, u32) = (256, 521);
 /// Generic secrets, in bytes. A strict ring has its own minimum.
 pub const GENERIC_BYTES: (u32, u32) = (1, 512);
 
+/// Curve 25519, in bits.
+pub const EDWARDS_BITS: (u32, u32) = (255, 255);
+
+/// The curves of key agreement, in bits: curve 25519 and those of [`EC_BITS`].
+pub const AGREEMENT_BITS: (u32, u32) = (EDWARDS_BITS.0, EC_BITS.1);
+
+/// ChaCha20's one length of keys, in bytes.
+pub const CHACHA_BYTES: (u32, u32) = (32, 32);
+
+const RAW: Uses = Uses::SIGNATURE.and(Uses::CIPHER);
+
+const CIPHER_MESSAGE: Uses = Uses::CIPHER.and(Uses::MESSAGE);
+
+const CONCATENATED: Parameter = Parameter::Data { iv_bytes: 0 };
+
+const WRAPPING_CIPHER: Uses = Uses::CIPHER.and(Uses::WRAPPING);
+
 const PSS: Parameter = Parameter::Pss { optional: false };
 const PSS_HASHED: Parameter = Parameter::Pss { optional: true };
 
@@ -176,13 +284,34 @@ const PSS_HASHED: Parameter = Parameter::Pss { optional: true };
 pub const TABLE: &[Row] = &[
     aes(M::AES_KEY_GEN, Uses::GENERATE),
     aes(M::AES_ECB, Uses::CIPHER),
-    aes(M::AES_CBC, Uses::CIPHER).taking(Parameter::Iv),
-    aes(M::AES_CBC_PAD, Uses::CIPHER).taking(Parameter::Iv),
+    // A strict ring wraps with what authenticates, and unwraps nothing that could be a padding oracle.
+    aes(M::AES_CBC, WRAPPING_CIPHER).compat_only(Uses::WRAPPING).taking(Parameter::Iv),
+    aes(M::AES_CBC_PAD, WRAPPING_CIPHER).compat_only(Uses::WRAPPING).taking(Parameter::Iv),
     aes(M::AES_CTR, Uses::CIPHER).taking(Parameter::Ctr),
-    aes(M::AES_GCM, Uses::CIPHER).taking(Parameter::Gcm),
+    // Two keys wrapped under one IV, which the caller of C_WrapKey chooses, give away their difference: if one of them
+    // is known, the other is. So a strict ring wraps with AES_KEY_WRAP.
+    aes(M::AES_GCM, WRAPPING_CIPHER.and(Uses::MESSAGE)).compat_only(Uses::WRAP).taking(Parameter::Gcm),
+    aes(M::AES_CCM, Uses::CIPHER).taking(Parameter::Ccm),
+    aes(M::AES_CMAC, Uses::SIGNATURE),
+    aes(M::AES_CMAC_GENERAL, Uses::SIGNATURE).taking(Parameter::MacBytes),
+    aes(M::AES_KEY_WRAP, Uses::WRAPPING).taking(Parameter::WrapIv { bytes: 8 }),
+    aes(M::AES_KEY_WRAP_PAD, Uses::WRAPPING).taking(Parameter::WrapIv { bytes: 4 }),
+    aes(M::AES_KEY_WRAP_KWP, Uses::WRAPPING).taking(Parameter::WrapIv { bytes: 4 }),
+    // Encryption under another name: who may derive so may read what the key encrypts.
+    aes(M::AES_ECB_ENCRYPT_DATA, Uses::DERIVE)
+        .compat_only(Uses::DERIVE)
+        .taking(Parameter::Data { iv_bytes: 0 }),
+    aes(M::AES_CBC_ENCRYPT_DATA, Uses::DERIVE)
+        .compat_only(Uses::DERIVE)
+        .taking(Parameter::Data { iv_bytes: 16 }),
+    row(M::CHACHA20_KEY_GEN, Uses::GENERATE, KeyType::CHACHA20, CHACHA_BYTES, SizeUnit::Bytes),
+    row(M::CHACHA20_POLY1305, CIPHER_MESSAGE, KeyType::CHACHA20, CHACHA_BYTES, SizeUnit::Bytes)
+        .taking(Parameter::Poly1305),
     rsa(M::RSA_PKCS_KEY_PAIR_GEN, Uses::GENERATE_PAIR),
     // A strict ring signs and verifies with PKCS #1 v1.5; it neither encrypts nor decrypts with it (Bleichenbacher).
-    rsa(M::RSA_PKCS, Uses(Uses::SIGNATURE.0 | Uses::CIPHER.0)).compat_only(Uses::CIPHER),
+    rsa(M::RSA_PKCS, Uses::SIGNATURE.and(WRAPPING_CIPHER)).compat_only(WRAPPING_CIPHER),
+    // The bare operation: every padding's attacks at once.
+    rsa(M::RSA_X_509, RAW).compat_only(RAW),
     rsa(M::SHA1_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA_1, M::RSA_PKCS),
     rsa(M::SHA224_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA224, M::RSA_PKCS),
     rsa(M::SHA256_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS),
@@ -194,7 +323,8 @@ pub const TABLE: &[Row] = &[
     rsa(M::SHA256_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS_PSS).taking(PSS_HASHED),
     rsa(M::SHA384_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS_PSS).taking(PSS_HASHED),
     rsa(M::SHA512_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS_PSS).taking(PSS_HASHED),
-    rsa(M::RSA_PKCS_OAEP, Uses::CIPHER).taking(Parameter::Oaep),
+    rsa(M::RSA_PKCS_OAEP, WRAPPING_CIPHER).taking(Parameter::Oaep),
+    rsa(M::RSA_AES_KEY_WRAP, Uses::WRAPPING).taking(Parameter::RsaAes),
     ec(M::EC_KEY_PAIR_GEN, Uses::GENERATE_PAIR),
     ec(M::ECDSA, Uses::SIGNATURE),
     ec(M::ECDSA_SHA1, Uses::SIGNATURE).hashed(M::SHA_1, M::ECDSA),
@@ -202,7 +332,30 @@ pub const TABLE: &[Row] = &[
     ec(M::ECDSA_SHA256, Uses::SIGNATURE).hashed(M::SHA256, M::ECDSA),
     ec(M::ECDSA_SHA384, Uses::SIGNATURE).hashed(M::SHA384, M::ECDSA),
     ec(M::ECDSA_SHA512, Uses::SIGNATURE).hashed(M::SHA512, M::ECDSA),
-    row(M::GENERIC_SECRET_KEY_GEN, Uses::GENERATE, KeyType::GENERIC_SECRET, GENERIC_BYTES, SizeUnit::Bytes),
+    ec(M::ECDH1_DERIVE, Uses::DERIVE).sized(AGREEMENT_BITS).taking(Parameter::Ecdh),
+    ec(M::ECDH1_COFACTOR_DERIVE, Uses::DERIVE).sized(AGREEMENT_BITS).taking(Parameter::Ecdh),
+    row(M::EC_EDWARDS_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::EC_EDWARDS, EDWARDS_BITS, SizeUnit::Bits),
+    row(M::EDDSA, Uses::SIGNATURE, KeyType::EC_EDWARDS, EDWARDS_BITS, SizeUnit::Bits)
+        .taking(Parameter::Eddsa),
+    row(
+        M::EC_MONTGOMERY_KEY_PAIR_GEN,
+        Uses::GENERATE_PAIR,
+        KeyType::EC_MONTGOMERY,
+        EDWARDS_BITS,
+        SizeUnit::Bits,
+    ),
+    row(M::ML_KEM_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::ML_KEM, (0, 0), SizeUnit::None),
+    row(M::ML_KEM, Uses::KEM, KeyType::ML_KEM, (0, 0), SizeUnit::None),
+    row(M::ML_DSA_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::ML_DSA, (0, 0), SizeUnit::None),
+    row(M::ML_DSA, Uses::SIGNATURE, KeyType::ML_DSA, (0, 0), SizeUnit::None).taking(Parameter::MlDsa),
+    row(M::HKDF_DERIVE, Uses::DERIVE, KeyType::HKDF, GENERIC_BYTES, SizeUnit::Bytes).taking(Parameter::Hkdf),
+    generic(M::SP800_108_COUNTER_KDF, Uses::DERIVE).taking(Parameter::Kbkdf { feedback: false }),
+    generic(M::SP800_108_FEEDBACK_KDF, Uses::DERIVE).taking(Parameter::Kbkdf { feedback: true }),
+    // Known bytes beside unknown ones, and the result cut to any length: keys can be read out a byte at a time.
+    generic(M::CONCATENATE_BASE_AND_KEY, Uses::DERIVE).compat_only(Uses::DERIVE).taking(Parameter::Key),
+    generic(M::CONCATENATE_BASE_AND_DATA, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::CONCATENATE_DATA_AND_BASE, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::GENERIC_SECRET_KEY_GEN, Uses::GENERATE),
     hmac(M::SHA_1_HMAC, M::SHA_1),
     hmac(M::SHA224_HMAC, M::SHA224),
     hmac(M::SHA256_HMAC, M::SHA256),
@@ -213,16 +366,62 @@ pub const TABLE: &[Row] = &[
     hmac(M::SHA256_HMAC_GENERAL, M::SHA256).taking(Parameter::MacBytes),
     hmac(M::SHA384_HMAC_GENERAL, M::SHA384).taking(Parameter::MacBytes),
     hmac(M::SHA512_HMAC_GENERAL, M::SHA512).taking(Parameter::MacBytes),
+    hmac(M::SHA3_224_HMAC, M::SHA3_224),
+    hmac(M::SHA3_256_HMAC, M::SHA3_256),
+    hmac(M::SHA3_384_HMAC, M::SHA3_384),
+    hmac(M::SHA3_512_HMAC, M::SHA3_512),
+    hmac(M::SHA3_224_HMAC_GENERAL, M::SHA3_224).taking(Parameter::MacBytes),
+    hmac(M::SHA3_256_HMAC_GENERAL, M::SHA3_256).taking(Parameter::MacBytes),
+    hmac(M::SHA3_384_HMAC_GENERAL, M::SHA3_384).taking(Parameter::MacBytes),
+    hmac(M::SHA3_512_HMAC_GENERAL, M::SHA3_512).taking(Parameter::MacBytes),
     digest(M::SHA_1),
     digest(M::SHA224),
     digest(M::SHA256),
     digest(M::SHA384),
     digest(M::SHA512),
+    digest(M::SHA3_224),
+    digest(M::SHA3_256),
+    digest(M::SHA3_384),
+    digest(M::SHA3_512),
 ];
 
 /// What we know of a mechanism, if we offer it.
 pub fn row_of(kind: M) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.kind == kind)
+}
+
+/// The key type made for an HMAC over this digest, which serves it like a generic secret.
+pub fn hmac_key(digest: M) -> Option<KeyType> {
+    match digest {
+        M::SHA_1 => Some(KeyType::SHA_1_HMAC),
+        M::SHA224 => Some(KeyType::SHA224_HMAC),
+        M::SHA256 => Some(KeyType::SHA256_HMAC),
+        M::SHA384 => Some(KeyType::SHA384_HMAC),
+        M::SHA512 => Some(KeyType::SHA512_HMAC),
+        M::SHA3_224 => Some(KeyType::SHA3_224_HMAC),
+        M::SHA3_256 => Some(KeyType::SHA3_256_HMAC),
+        M::SHA3_384 => Some(KeyType::SHA3_384_HMAC),
+        M::SHA3_512 => Some(KeyType::SHA3_512_HMAC),
+        _ => None,
+    }
+}
+
+/// Whether keys of this type are secrets of any length that only HMACs use.
+pub fn is_hmac_key(kind: KeyType) -> bool {
+    TABLE
+        .iter()
+        .filter(|row| row.is_hmac())
+        .filter_map(|row| row.digest)
+        .any(|digest| hmac_key(digest) == Some(kind))
+}
+
+/// The length of the whole MAC that a mechanism makes, if it makes MACs.
+pub fn mac_bytes(row: &Row) -> Option<u32> {
+    match row.kind {
+        M::AES_CMAC | M::AES_CMAC_GENERAL => Some(16),
+        _ if row.is_hmac() => row.digest.and_then(digest_bytes),
+        _ => None,
+    }
 }
 
 /// The length of a digest in bytes, if `kind` is one we know.
@@ -233,6 +432,60 @@ pub fn digest_bytes(kind: M) -> Option<u32> {
         M::SHA256 => Some(32),
         M::SHA384 => Some(48),
         M::SHA512 => Some(64),
+        M::SHA3_224 => Some(28),
+        M::SHA3_256 => Some(32),
+        M::SHA3_384 => Some(48),
+        M::SHA3_512 => Some(64),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mechanism_stands_once_and_has_a_name() {
+        for (at, row) in TABLE.iter().enumerate() {
+            assert!(row.kind.name().is_some(), "{at}");
+            assert!(TABLE[..at].iter().all(|other| other.kind != row.kind), "{}", row.kind);
+            assert!(row.uses.has(row.not_strict), "{}: it leaves out what it has", row.kind);
+            assert!(row.sizes.0 <= row.sizes.1, "{}", row.kind);
+        }
+    }
+
+    #[test]
+    fn keys_serve_the_mechanisms_they_are_made_for() {
+        let suits = |kind, key| row_of(kind).unwrap().suits(key);
+        assert!(
+            suits(M::SHA256_HMAC, KeyType::GENERIC_SECRET) && suits(M::SHA256_HMAC, KeyType::SHA256_HMAC)
+        );
+        assert!(!suits(M::SHA256_HMAC, KeyType::SHA512_HMAC) && !suits(M::SHA256_HMAC, KeyType::AES));
+        assert!(suits(M::ECDH1_DERIVE, KeyType::EC) && suits(M::ECDH1_DERIVE, KeyType::EC_MONTGOMERY));
+        assert!(!suits(M::ECDSA, KeyType::EC_MONTGOMERY) && !suits(M::ECDH1_DERIVE, KeyType::EC_EDWARDS));
+        assert!(suits(M::HKDF_DERIVE, KeyType::HKDF) && suits(M::HKDF_DERIVE, KeyType::GENERIC_SECRET));
+        assert!(
+            suits(M::SP800_108_COUNTER_KDF, KeyType::AES) && !suits(M::SP800_108_COUNTER_KDF, KeyType::RSA)
+        );
+        assert!(!suits(M::SHA256, KeyType::GENERIC_SECRET));
+    }
+
+    #[test]
+    fn a_strict_ring_wraps_and_derives_with_what_is_safe() {
+        let strict = |kind| row_of(kind).map(|row| row.uses.without(row.not_strict)).unwrap();
+        for kind in [M::RSA_PKCS, M::AES_CBC, M::AES_CBC_PAD] {
+            assert_eq!(strict(kind).0 & Uses::WRAPPING.0, 0, "{kind}");
+        }
+        assert!(!strict(M::AES_GCM).has(Uses::WRAP) && strict(M::AES_GCM).has(Uses::UNWRAP));
+        let derives: Vec<M> =
+            TABLE.iter().map(|row| row.kind).filter(|kind| strict(*kind).has(Uses::DERIVE)).collect();
+        let expected = [
+            M::ECDH1_DERIVE,
+            M::ECDH1_COFACTOR_DERIVE,
+            M::HKDF_DERIVE,
+            M::SP800_108_COUNTER_KDF,
+            M::SP800_108_FEEDBACK_KDF,
+        ];
+        assert_eq!(derives, expected);
     }
 }

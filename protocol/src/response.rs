@@ -51,6 +51,8 @@ pub struct Slot {
     pub policy: RingPolicy,
     /// Whether the user has a PIN.
     pub user_pin_set: bool,
+    /// Whether there is a ring. The free slot has none yet, and all but its number is empty: `C_InitToken` makes one.
+    pub initialized: bool,
 }
 
 /// An object as its application sees it.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cargo_metadata::MetadataCommand;
-use kms_protocol::{AttributeType, KeyType, MechanismType, Mgf, ObjectClass, Rv};
+use kms_protocol::{AttributeType, Kdf, KeyType, MechanismType, Mgf, ObjectClass, Rv};
 
 /// The constants of `cryptoki-sys`, read from its generated bindings: no list of ours that could lack one.
 fn header() -> HashMap<String, u64> {
@@ -27,6 +27,7 @@ fn every_named_code_is_the_headers() {
     assert!(header.len() > 800, "the bindings look as they did: {} constants", header.len());
     let families = [
         AttributeType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect::<Vec<_>>(),
+        Kdf::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
         KeyType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
         MechanismType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
         Mgf::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),

@@ -1,7 +1,9 @@
 //! One generation of the module, from `C_Initialize` to `C_Finalize`: sessions, slots, the way to the backend.
 //! A forked child never touches its parent's (`ffi::generation`).
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,8 @@ pub(crate) struct Module {
     slots: Mutex<Slots>,
     client: Option<Client>,
     log: Option<Log>,
+    /// Set by `C_Finalize`: calls that still wait go home.
+    closed: AtomicBool,
 }
 
 /// What is known of the slots.
@@ -32,6 +36,17 @@ struct Slots {
     known: Arc<Vec<Slot>>,
     present: bool,
     looked: Option<Instant>,
+    /// What the application has been told of: a difference is an event. None until the slots were first seen.
+    told: Option<BTreeMap<SlotId, bool>>,
+}
+
+/// What is always asked of a slot's token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Terms {
+    /// What its ring allows.
+    pub(crate) policy: RingPolicy,
+    /// Whether there is a ring.
+    pub(crate) initialized: bool,
 }
 
 /// How fresh what is said of slots has to be.
@@ -68,7 +83,8 @@ impl Module {
             Some(_) | None => None,
         };
         let client = config.map(|config| Client::new(config.socket, config.timeout, config.connections_max));
-        Ok(Self { sessions: Mutex::default(), slots: Mutex::default(), client, log })
+        let (sessions, slots, closed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Self { sessions, slots, client, log, closed })
     }
 
     /// Looks at, or changes, what is open: short, and never while waiting for anything.
@@ -144,14 +160,45 @@ impl Module {
         slot.ring.filter(|_| slot.present).ok_or(Rv::TOKEN_NOT_PRESENT)
     }
 
-    /// What the ring in a slot allows, without a round trip when the slot is known and its backend was there when last
+    /// What the token in a slot is, without a round trip when the slot is known and its backend was there when last
     /// looked at: sessions are opened for each operation by some.
-    pub(crate) fn policy(&self, id: SlotId) -> Result<RingPolicy, Rv> {
-        let slots = self.known_slots().clone();
-        match slots.known.iter().find(|slot| slot.id == id) {
-            Some(slot) if slots.present => Ok(slot.policy),
-            Some(_) | None => self.token(id).map(|slot| slot.policy),
+    pub(crate) fn terms(&self, id: SlotId) -> Result<Terms, Rv> {
+        let terms = |slot: &Slot| Terms { policy: slot.policy, initialized: slot.initialized };
+        let known = {
+            let slots = self.known_slots();
+            slots.known.iter().find(|slot| slot.id == id && slots.present).map(terms)
+        };
+        match known {
+            Some(known) if known.initialized => Ok(known),
+            Some(_) | None => self.token(id).map(|slot| terms(&slot)),
         }
+    }
+
+    /// A slot of which the application was told otherwise, or not at all; it is told now.
+    pub(crate) fn event(&self) -> Option<SlotId> {
+        let now = present(&self.look(Freshness::Recent));
+        let mut slots = self.known_slots();
+        let told = slots.told.get_or_insert_with(|| now.clone());
+        let changed = now.iter().find(|(id, present)| told.get(*id) != Some(*present));
+        let changed =
+            changed.map(|(id, _)| *id).or_else(|| told.keys().find(|id| !now.contains_key(*id)).copied());
+        if let Some(id) = changed {
+            match now.get(&id) {
+                Some(present) => told.insert(id, *present),
+                None => told.remove(&id),
+            };
+        }
+        changed
+    }
+
+    /// `C_Finalize`: whoever waits for an event waits no longer.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `C_Finalize` was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Something about the slots has changed.
@@ -179,6 +226,8 @@ impl Module {
             Ok(_) | Err(_) => slots.present = false,
         }
         slots.looked = Some(Instant::now());
+        let now = present(&slots);
+        slots.told.get_or_insert(now);
         slots.clone()
     }
 
@@ -194,11 +243,18 @@ impl Module {
     }
 }
 
+/// The slots there are, and whether their tokens are there.
+fn present(slots: &Slots) -> BTreeMap<SlotId, bool> {
+    slots.known.iter().map(|slot| (slot.id, slots.present)).collect()
+}
+
 /// Whether repeating a request would make a second thing: then its id is what tells the backend.
 fn makes_something(request: &Request) -> bool {
     match request {
         Request::Generate { .. } | Request::GeneratePair { .. } => true,
-        Request::Create { .. } | Request::Copy { .. } | Request::Unwrap { .. } | Request::Derive { .. } => true,
+        Request::Create { .. } | Request::Copy { .. } | Request::Unwrap { .. } | Request::Derive { .. } => {
+            true
+        }
         Request::Encapsulate { .. } | Request::Decapsulate { .. } => true,
         // To be a new ring once or twice is the same; the second time its officer is asked for the same PIN.
         Request::InitToken { .. } | Request::Wrap { .. } | Request::EncryptMessage { .. } => false,
@@ -219,7 +275,9 @@ fn too_large(request: &Request) -> Rv {
         Request::EncryptMessage { .. } => Rv::DATA_LEN_RANGE,
         Request::Decrypt { .. } | Request::Decapsulate { .. } => Rv::ENCRYPTED_DATA_LEN_RANGE,
         Request::Unwrap { .. } => Rv::WRAPPED_KEY_LEN_RANGE,
-        Request::Create { .. } | Request::Copy { .. } | Request::Encapsulate { .. } => Rv::ATTRIBUTE_VALUE_INVALID,
+        Request::Create { .. } | Request::Copy { .. } | Request::Encapsulate { .. } => {
+            Rv::ATTRIBUTE_VALUE_INVALID
+        }
         Request::Derive { .. } | Request::Wrap { .. } => Rv::MECHANISM_PARAM_INVALID,
         Request::InitToken { .. } => Rv::PIN_LEN_RANGE,
         Request::Find { .. } | Request::SetAttributes { .. } => Rv::ATTRIBUTE_VALUE_INVALID,
@@ -289,7 +347,8 @@ mod tests {
         let slots = module.slots(Freshness::Recent);
         assert!(matches!(slots.as_slice(), [SlotView { id: PLACEHOLDER, present: false, .. }]));
         assert_eq!(module.token(PLACEHOLDER).err(), Some(Rv::TOKEN_NOT_PRESENT));
-        assert_eq!(module.policy(PLACEHOLDER).err(), Some(Rv::TOKEN_NOT_PRESENT));
+        assert_eq!(module.terms(PLACEHOLDER).err(), Some(Rv::TOKEN_NOT_PRESENT));
+        assert_eq!(module.event(), None);
         assert_eq!(module.token(SlotId(5)).err(), Some(Rv::SLOT_ID_INVALID));
     }
 

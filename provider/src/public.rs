@@ -5,11 +5,12 @@ use getrandom::SysRng;
 use kms_protocol::{
     AttributeType, Mechanism, MechanismType, Parameters, Rv, Secret, Template, mechanism_table,
 };
+use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
-use rsa::traits::SignatureScheme;
+use rsa::traits::{PublicKeyParts, SignatureScheme};
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
 use sha1::Sha1;
-use sha2::{Sha224, Sha256, Sha384, Sha512};
+use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
 use crate::session::usage::{digest_length, field_bytes, mgf_digest};
 
@@ -36,14 +37,29 @@ pub(crate) fn encrypt(key: &Template, mechanism: &Mechanism, data: &[u8]) -> Res
                 _ => Err(Rv::MECHANISM_PARAM_INVALID),
             };
         }
+        (MechanismType::RSA_X_509, _) => return raw(&key, data).ok_or(Rv::DATA_INVALID),
         _ => return Err(Rv::MECHANISM_INVALID),
     };
     encrypted.map(Secret::from).map_err(|error| rv_of(&error))
 }
 
+/// The bare RSA operation, as long as the modulus; none for a number that is not below it.
+fn raw(key: &rsa::PublicKey, data: &[u8]) -> Option<Secret> {
+    let bits = u32::try_from(key.size() * 8).ok()?;
+    let number = BoxedUint::from_be_slice(data, bits).ok()?;
+    if number >= **key.n() {
+        return None;
+    }
+    let result = rsa::hazmat::rsa_encrypt(key, &number).ok()?.to_be_bytes();
+    let mut padded = vec![0; key.size()];
+    let (from, to) = (result.len().saturating_sub(key.size()), key.size().saturating_sub(result.len()));
+    padded[to..].copy_from_slice(&result[from..]);
+    Some(Secret::from(padded))
+}
+
 fn oaep<D>(key: &rsa::PublicKey, mgf: MechanismType, label: &[u8], data: &[u8]) -> Result<Secret, Rv>
 where
-    D: sha2::Digest + sha2::digest::FixedOutputReset,
+    D: Digest + sha2::digest::FixedOutputReset,
 {
     let mut random = SysRng;
     let encrypted = match mgf {
@@ -93,13 +109,70 @@ pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signatu
                 _ => Err(Rv::MECHANISM_PARAM_INVALID),
             }
         }
+        MechanismType::RSA_X_509 => verify_raw(&rsa_key(key)?, data, signature),
         MechanismType::ECDSA => verify_ecdsa(key, data, signature),
+        MechanismType::EDDSA => verify_eddsa(key, &mechanism.parameters, data, signature),
+        MechanismType::ML_DSA => verify_ml_dsa(key, &mechanism.parameters, data, signature),
         _ => Err(Rv::MECHANISM_INVALID),
     }
 }
 
 fn verify_rsa(key: &Template, scheme: impl SignatureScheme, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
     rsa_key(key)?.verify(scheme, data, signature).map_err(|_| Rv::SIGNATURE_INVALID)
+}
+
+/// What was signed is the number itself: leading zeros do not count (spec, "X.509 (raw) RSA").
+fn verify_raw(key: &rsa::PublicKey, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    let signed = raw(key, signature).ok_or(Rv::SIGNATURE_INVALID)?;
+    let significant = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
+    if significant(&signed) == significant(data) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
+}
+
+/// Ed25519 and Ed25519ph. Ed25519ctx is refused, as the backend refuses to sign with it.
+fn verify_eddsa(key: &Template, parameters: &Parameters, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    let point: &[u8; 32] = point_of(key)?.try_into().map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
+    let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
+    let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_LEN_RANGE)?;
+    let (prehashed, context): (bool, &[u8]) = if let Parameters::Eddsa { prehashed, context } = parameters {
+        (*prehashed, context)
+    } else {
+        (false, &[])
+    };
+    let verified = match (prehashed, context) {
+        (true, context) => key.verify_prehashed(Sha512::new_with_prefix(data), Some(context), &signature),
+        (false, []) => key.verify(data, &signature),
+        (false, _) => return Err(Rv::MECHANISM_PARAM_INVALID),
+    };
+    verified.map_err(|_| Rv::SIGNATURE_INVALID)
+}
+
+fn verify_ml_dsa(key: &Template, parameters: &Parameters, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    let context: &[u8] = if let Parameters::MlDsa { context, .. } = parameters { context } else { &[] };
+    let value = key.bytes(AttributeType::VALUE).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+    let valid = match key.ulong(AttributeType::PARAMETER_SET) {
+        Some(1) => ml_dsa_holds::<ml_dsa::MlDsa44>(value, data, context, signature),
+        Some(2) => ml_dsa_holds::<ml_dsa::MlDsa65>(value, data, context, signature),
+        Some(3) => ml_dsa_holds::<ml_dsa::MlDsa87>(value, data, context, signature),
+        _ => None,
+    };
+    match valid {
+        Some(true) => Ok(()),
+        Some(false) => Err(Rv::SIGNATURE_INVALID),
+        None => Err(Rv::KEY_TYPE_INCONSISTENT),
+    }
+}
+
+/// Whether a signature holds; none for a key of another length.
+fn ml_dsa_holds<P: ml_dsa::MlDsaParams>(
+    key: &[u8],
+    data: &[u8],
+    context: &[u8],
+    signature: &[u8],
+) -> Option<bool> {
+    let encoded = ml_dsa::EncodedVerifyingKey::<P>::try_from(key).ok()?;
+    let key = ml_dsa::VerifyingKey::<P>::decode(&encoded);
+    let signature = ml_dsa::Signature::<P>::try_from(signature);
+    Some(signature.is_ok_and(|signature| key.verify_with_context(data, context, &signature)))
 }
 
 /// PKCS #1 v1.5 with the digest's identifier before the digest.
@@ -167,8 +240,6 @@ mod tests {
     use kms_protocol::{Attribute, Mgf};
     use p256::ecdsa::signature::hazmat::PrehashSigner;
     use rsa::rand_core::UnwrapErr;
-    use rsa::traits::PublicKeyParts;
-    use sha2::Digest;
 
     use super::*;
 
@@ -224,6 +295,61 @@ mod tests {
         let scheme = Oaep::<Sha256, Sha1>::new_with_mgf_hash_and_label(b"label".as_slice());
         assert_eq!(private.decrypt(scheme, &encrypted).unwrap(), b"data");
         assert_eq!(encrypt(&key, &oaep, &[0; 191]), Err(Rv::DATA_LEN_RANGE));
+    }
+
+    #[test]
+    fn raw_rsa_is_the_number_itself() {
+        let private = rsa::PrivateKey::new(&mut UnwrapErr(SysRng), 2048).unwrap();
+        let key = public_half(&private.to_public_key());
+        let raw = Mechanism::plain(MechanismType::RSA_X_509);
+        let signed = [&[0, 1], [0xff; 20].as_slice()].concat();
+        // What the private key makes of a number, the public key makes undone, and the other way round.
+        let encrypted = encrypt(&key, &raw, &signed).unwrap();
+        assert_eq!(encrypted.len(), 256);
+        let again = encrypt(&key, &raw, &encrypted).unwrap();
+        assert_eq!(verify(&key, &raw, &again, &encrypted), Ok(()));
+        assert_eq!(verify(&key, &raw, b"other", &encrypted), Err(Rv::SIGNATURE_INVALID));
+        assert_eq!(encrypt(&key, &raw, &[0xff; 256]), Err(Rv::DATA_INVALID));
+    }
+
+    #[test]
+    fn ed25519_is_verified_with_and_without_prehash_and_never_with_a_bare_context() {
+        use ed25519_dalek::Signer;
+        let private = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let point = private.verifying_key().to_bytes();
+        let key =
+            Template(vec![Attribute::bytes(AttributeType::EC_POINT, [&[0x04, 32], &point[..]].concat())]);
+        let eddsa = |prehashed, context: &[u8]| Mechanism {
+            kind: MechanismType::EDDSA,
+            parameters: Parameters::Eddsa { prehashed, context: Secret::from(context) },
+        };
+        let pure = private.sign(b"data").to_bytes();
+        assert_eq!(verify(&key, &Mechanism::plain(MechanismType::EDDSA), b"data", &pure), Ok(()));
+        assert_eq!(verify(&key, &eddsa(false, b""), b"data", &pure), Ok(()));
+        assert_eq!(verify(&key, &eddsa(false, b""), b"other", &pure), Err(Rv::SIGNATURE_INVALID));
+        assert_eq!(verify(&key, &eddsa(false, b"x"), b"data", &pure), Err(Rv::MECHANISM_PARAM_INVALID));
+        let hashed = private.sign_prehashed(Sha512::new_with_prefix(b"data"), Some(b"x")).unwrap().to_bytes();
+        assert_eq!(verify(&key, &eddsa(true, b"x"), b"data", &hashed), Ok(()));
+        assert_eq!(verify(&key, &eddsa(true, b"y"), b"data", &hashed), Err(Rv::SIGNATURE_INVALID));
+    }
+
+    #[test]
+    fn ml_dsa_is_verified_with_its_context() {
+        let private = ml_dsa::ExpandedSigningKey::<ml_dsa::MlDsa65>::from_seed(&[7; 32].into());
+        let signature = private.sign_deterministic(b"data", b"context").unwrap().encode().to_vec();
+        let key = Template(vec![
+            Attribute::ulong(AttributeType::PARAMETER_SET, 2),
+            Attribute::bytes(AttributeType::VALUE, private.verifying_key().encode().to_vec()),
+        ]);
+        let with = |context: &[u8]| Mechanism {
+            kind: MechanismType::ML_DSA,
+            parameters: Parameters::MlDsa { hedge: 0, context: Secret::from(context) },
+        };
+        assert_eq!(verify(&key, &with(b"context"), b"data", &signature), Ok(()));
+        assert_eq!(verify(&key, &with(b""), b"data", &signature), Err(Rv::SIGNATURE_INVALID));
+        assert_eq!(verify(&key, &with(b"context"), b"data", &signature[1..]), Err(Rv::SIGNATURE_INVALID));
+        let short = Template(vec![key.0[0].clone(), Attribute::bytes(AttributeType::VALUE, [0; 9])]);
+        assert_eq!(verify(&short, &with(b""), b"data", &signature), Err(Rv::KEY_TYPE_INCONSISTENT));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Fork. The child has no session and says so; it may initialise at once, or finalise first; the parent goes on.
 
 use cryptoki_sys::{
-    CK_OBJECT_HANDLE, CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_SERIAL_SESSION, CKM_AES_CBC_PAD,
-    CKM_AES_KEY_GEN,
+    CK_OBJECT_HANDLE, CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_SERIAL_SESSION,
+    CKM_AES_CBC_PAD, CKM_AES_KEY_GEN,
 };
 use kms_protocol::Rv;
 use kms_tests::Policy;
@@ -135,8 +135,9 @@ fn a_fork_in_the_middle_of_other_threads_calls() {
                 });
             }
             // Whatever lock one of them holds at that moment is held for ever in the child.
-            let ended: Vec<_> =
-                (0..100).map(|_| in_fork(|| module.initialize_bare() == Ok(()) && works_anew(module))).collect();
+            let ended: Vec<_> = (0..100)
+                .map(|_| in_fork(|| module.initialize_bare() == Ok(()) && works_anew(module)))
+                .collect();
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(ended.iter().all(|end| *end == WELL), "{ended:?}");
         });

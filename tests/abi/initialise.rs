@@ -4,7 +4,8 @@ use std::ffi::c_void;
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_RV, CKF_LIBRARY_CANT_CREATE_OS_THREADS, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKR_GENERAL_ERROR,
+    CK_RV, CKF_LIBRARY_CANT_CREATE_OS_THREADS, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION,
+    CKR_GENERAL_ERROR,
 };
 use kms_protocol::Rv;
 use kms_tests::child::isolated;
@@ -87,7 +88,11 @@ fn nothing_works_before_or_after() {
             assert_eq!(module.slots(false), gone.map(|()| vec![]), "C_GetSlotList {when}");
             assert_eq!(call!(module, C_GenerateRandom(1, &raw mut byte, 1)), gone, "C_GenerateRandom {when}");
             assert_eq!(call!(module, C_CloseSession(1)), gone, "C_CloseSession {when}");
-            assert_eq!(call!(module, C_Sign(1, &raw mut byte, 1, &raw mut byte, &raw mut count)), gone, "C_Sign {when}");
+            assert_eq!(
+                call!(module, C_Sign(1, &raw mut byte, 1, &raw mut byte, &raw mut count)),
+                gone,
+                "C_Sign {when}"
+            );
             assert_eq!(call!(module, C_GetInfo(ptr::null_mut())), gone, "C_GetInfo {when}");
             assert_eq!(call!(module, C_Logout(1)), gone, "C_Logout {when}");
         };

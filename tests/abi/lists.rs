@@ -40,9 +40,13 @@ fn interfaces_are_found_by_name_and_version() {
     assert_eq!(version(Some("PKCS 11"), Some((3, 2))), Ok((3, 2)));
     assert_eq!(version(Some("PKCS 11"), Some((3, 0))), Ok((3, 0)));
     // Not FUNCTION_NOT_SUPPORTED: hosts then give up on interfaces altogether.
-    for (name, wanted) in [(Some("PKCS 11"), Some((9, 9))), (Some("Vendor"), None), (Some(""), Some((3, 0)))] {
+    for (name, wanted) in [(Some("PKCS 11"), Some((9, 9))), (Some("Vendor"), None), (Some(""), Some((3, 0)))]
+    {
         let refused = version(name, wanted);
-        assert!(matches!(refused, Err(rv) if rv != Rv::FUNCTION_NOT_SUPPORTED), "{name:?} {wanted:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(rv) if rv != Rv::FUNCTION_NOT_SUPPORTED),
+            "{name:?} {wanted:?}: {refused:?}"
+        );
     }
 }
 
@@ -74,7 +78,8 @@ fn only_pkcs11_is_exported() {
     }
     // 68 of 2.40; 3.0 adds 24, which may be exported as well, and 3.2 adds 12.
     assert!([68, 92, 104].contains(&names.len()), "{} functions: {names:?}", names.len());
-    for name in ["C_GetFunctionList", "C_GetInterface", "C_GetInterfaceList", "C_Sign", "C_WaitForSlotEvent"] {
+    for name in ["C_GetFunctionList", "C_GetInterface", "C_GetInterfaceList", "C_Sign", "C_WaitForSlotEvent"]
+    {
         assert!(names.contains(&name), "{name}");
     }
 }

@@ -3,9 +3,9 @@
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_GCM_PARAMS, CK_INVALID_HANDLE, CK_MECHANISM, CK_OBJECT_HANDLE, CKA_ENCRYPT, CKA_DECRYPT, CKA_LABEL,
-    CKA_TOKEN, CKA_VALUE_LEN, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_AES_CBC, CKM_AES_ECB, CKM_AES_GCM, CKM_AES_KEY_GEN,
-    CKM_SHA256, CKU_USER,
+    CK_ATTRIBUTE, CK_GCM_PARAMS, CK_INVALID_HANDLE, CK_MECHANISM, CK_OBJECT_HANDLE, CKA_DECRYPT, CKA_ENCRYPT,
+    CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_AES_CBC, CKM_AES_ECB,
+    CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_SHA256, CKU_USER,
 };
 use kms_protocol::Rv;
 use kms_tests::child::isolated;
@@ -47,12 +47,18 @@ fn null_pointers() {
         refused(call!(module, C_GetTokenInfo(slot, ptr::null_mut())), bad);
         refused(call!(module, C_GetMechanismList(slot, ptr::null_mut(), ptr::null_mut())), bad);
         refused(call!(module, C_GetMechanismInfo(slot, CKM_AES_ECB, ptr::null_mut())), bad);
-        refused(call!(module, C_OpenSession(slot, CKF_SERIAL_SESSION, ptr::null_mut(), None, ptr::null_mut())), bad);
+        refused(
+            call!(module, C_OpenSession(slot, CKF_SERIAL_SESSION, ptr::null_mut(), None, ptr::null_mut())),
+            bad,
+        );
         refused(call!(module, C_GetSessionInfo(handle, ptr::null_mut())), bad);
         refused(call!(module, C_GetAttributeValue(handle, key, ptr::null_mut(), 1)), bad);
         refused(call!(module, C_SetAttributeValue(handle, key, ptr::null_mut(), 1)), bad);
         refused(call!(module, C_FindObjectsInit(handle, ptr::null_mut(), 1)), bad);
-        refused(call!(module, C_GenerateKey(handle, ptr::null_mut(), ptr::null_mut(), 0, &raw mut number)), bad);
+        refused(
+            call!(module, C_GenerateKey(handle, ptr::null_mut(), ptr::null_mut(), 0, &raw mut number)),
+            bad,
+        );
         refused(call!(module, C_GenerateRandom(handle, ptr::null_mut(), 16)), bad);
         let mut generate = Mechanism::plain(CKM_AES_KEY_GEN);
         let mut raw = generate.raw();
@@ -99,7 +105,8 @@ fn a_null_length_is_refused() {
         let (key, handle) = (aes(&session), session.handle);
         let mut data = [0_u8; 64];
         session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("encryption begins");
-        let null = call!(module, C_Encrypt(handle, data.as_mut_ptr(), 16, data.as_mut_ptr(), ptr::null_mut()));
+        let null =
+            call!(module, C_Encrypt(handle, data.as_mut_ptr(), 16, data.as_mut_ptr(), ptr::null_mut()));
         refused(null, &[Rv::ARGUMENTS_BAD]);
         // Whether it ended or not, a new one can be begun after it was cancelled.
         call!(module, C_EncryptInit(handle, ptr::null_mut(), 0)).unwrap_or_default();
@@ -118,14 +125,16 @@ fn lengths_beyond_all_memory() {
         for huge in [NO_LENGTH, NO_LENGTH - 1, 1 << 63, (1 << 63) - 1, 1 << 48] {
             let lengths = &[Rv::ARGUMENTS_BAD, Rv::DATA_LEN_RANGE];
             session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("encryption begins");
-            let all = call!(module, C_Encrypt(handle, data.as_mut_ptr(), huge, data.as_mut_ptr(), &raw mut length));
+            let all =
+                call!(module, C_Encrypt(handle, data.as_mut_ptr(), huge, data.as_mut_ptr(), &raw mut length));
             refused(all, lengths);
             session.digest_init(Mechanism::plain(CKM_SHA256)).expect("digesting begins");
             refused(call!(module, C_DigestUpdate(handle, data.as_mut_ptr(), huge)), lengths);
             refused(call!(module, C_GenerateRandom(handle, data.as_mut_ptr(), huge)), lengths);
             let pins = &[Rv::ARGUMENTS_BAD, Rv::PIN_LEN_RANGE, Rv::PIN_INCORRECT, Rv::USER_ALREADY_LOGGED_IN];
             refused(call!(module, C_Login(handle, CKU_USER, data.as_mut_ptr(), huge)), pins);
-            let mut value = CK_ATTRIBUTE { type_: CKA_LABEL, pValue: data.as_mut_ptr().cast(), ulValueLen: huge };
+            let mut value =
+                CK_ATTRIBUTE { type_: CKA_LABEL, pValue: data.as_mut_ptr().cast(), ulValueLen: huge };
             let templates = &[Rv::ARGUMENTS_BAD, Rv::ATTRIBUTE_VALUE_INVALID, Rv::TEMPLATE_INCONSISTENT];
             refused(call!(module, C_FindObjectsInit(handle, &raw mut value, 1)), templates);
             refused(call!(module, C_FindObjectsInit(handle, &raw mut value, huge)), templates);
@@ -134,7 +143,8 @@ fn lengths_beyond_all_memory() {
             let (mut found, mut count) = ([0; 4], 0);
             call!(module, C_FindObjectsInit(handle, ptr::null_mut(), 0)).expect("a search begins");
             // A host may claim any room for handles; no more are written than were found.
-            call!(module, C_FindObjects(handle, found.as_mut_ptr(), 4, &raw mut count)).expect("objects are found");
+            call!(module, C_FindObjects(handle, found.as_mut_ptr(), 4, &raw mut count))
+                .expect("objects are found");
             call!(module, C_FindObjectsFinal(handle)).expect("the search ends");
             let mut parameter = CK_MECHANISM {
                 mechanism: CKM_AES_CBC,
@@ -158,7 +168,8 @@ fn broken_mechanism_parameters() {
         let (key, handle) = (aes(&session), session.handle);
         let mut bytes = [0_u8; 16];
         let iv = bytes.as_mut_ptr();
-        let right = CK_GCM_PARAMS { pIv: iv, ulIvLen: 12, ulIvBits: 96, pAAD: iv, ulAADLen: 4, ulTagBits: 128 };
+        let right =
+            CK_GCM_PARAMS { pIv: iv, ulIvLen: 12, ulIvBits: 96, pAAD: iv, ulAADLen: 4, ulTagBits: 128 };
         let wrong = [
             CK_GCM_PARAMS { pIv: ptr::null_mut(), ..right },
             CK_GCM_PARAMS { pAAD: ptr::null_mut(), ..right },
@@ -180,12 +191,17 @@ fn broken_mechanism_parameters() {
         for mut parameters in wrong {
             let told = format!("{parameters:?}");
             let result = begin(&mut parameters, size_of::<CK_GCM_PARAMS>());
-            assert!(matches!(result, Err(Rv::MECHANISM_PARAM_INVALID | Rv::ARGUMENTS_BAD)), "{told}: {result:?}");
+            assert!(
+                matches!(result, Err(Rv::MECHANISM_PARAM_INVALID | Rv::ARGUMENTS_BAD)),
+                "{told}: {result:?}"
+            );
         }
         for length in [0, 1, 47, 49] {
             refused(begin(&mut { right }, length), &[Rv::MECHANISM_PARAM_INVALID, Rv::ARGUMENTS_BAD]);
         }
-        for (kind, length) in [(CKM_AES_CBC, 0_usize), (CKM_AES_CBC, 15), (CKM_AES_CBC, 17), (CKM_AES_ECB, 16)] {
+        for (kind, length) in
+            [(CKM_AES_CBC, 0_usize), (CKM_AES_CBC, 15), (CKM_AES_CBC, 17), (CKM_AES_ECB, 16)]
+        {
             let parameter = Mechanism::with(kind, &bytes[..length.min(16)]);
             let mut parameter = if length == 17 { Mechanism::with(kind, &[0; 17]) } else { parameter };
             let mut raw = parameter.raw();
@@ -216,7 +232,10 @@ fn handles_that_are_none() {
             refused(stranger.find(Template::new()).map(drop), none);
             refused(stranger.destroy(key), none);
             refused(call!(module, C_GenerateRandom(wrong, data.as_mut_ptr(), 8)), none);
-            refused(call!(module, C_Sign(wrong, data.as_mut_ptr(), 8, data.as_mut_ptr(), &raw mut length)), none);
+            refused(
+                call!(module, C_Sign(wrong, data.as_mut_ptr(), 8, data.as_mut_ptr(), &raw mut length)),
+                none,
+            );
             let no_key = &[Rv::KEY_HANDLE_INVALID];
             refused(session.encrypt_init(Mechanism::plain(CKM_AES_ECB), wrong), no_key);
             refused(session.destroy(wrong), &[Rv::OBJECT_HANDLE_INVALID]);

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use cryptoki_sys::{
-    CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_AES_CBC_PAD,
-    CKM_AES_KEY_GEN, CKM_SHA256,
+    CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_RW_SESSION, CKF_SERIAL_SESSION,
+    CKM_AES_CBC_PAD, CKM_AES_KEY_GEN, CKM_SHA256,
 };
 use kms_protocol::Rv;
 use kms_tests::Policy;
@@ -22,18 +22,21 @@ fn eight_threads_with_a_session_each() {
         let module = &Module::load(&target.module);
         module.initialize_bare().expect("it initialises");
         let session = module.user("test");
-        let key = session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"shared")).expect("a key is made");
+        let key =
+            session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"shared")).expect("a key is made");
         let slot = module.slot("test");
         std::thread::scope(|scope| {
             for thread in 0..8_u8 {
                 scope.spawn(move || {
-                    let session = module.open(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
+                    let session =
+                        module.open(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
                     for round in 0..200_u8 {
                         let data = vec![thread ^ round; 100 + usize::from(round)];
                         let mechanism = || Mechanism::with(CKM_AES_CBC_PAD, &[thread; 16]);
                         let sealed = session.encrypt(mechanism(), key, &data).expect("it encrypts");
                         assert_eq!(session.decrypt(mechanism(), key, &sealed), Ok(data));
-                        let found = session.find(Template::new().bytes(CKA_LABEL, b"shared")).expect("a search");
+                        let found =
+                            session.find(Template::new().bytes(CKA_LABEL, b"shared")).expect("a search");
                         assert_eq!(found, [key]);
                     }
                     let own = session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(&[b'0' + thread]));
@@ -58,7 +61,10 @@ fn one_session_shared_by_threads_stays_whole() {
                     for _ in 0..500 {
                         let known = [Rv::OPERATION_ACTIVE, Rv::OPERATION_NOT_INITIALIZED];
                         let begun = session.digest_init(Mechanism::plain(CKM_SHA256));
-                        assert!(begun.is_ok_and(|()| true) || begun.is_err_and(|rv| known.contains(&rv)), "{begun:?}");
+                        assert!(
+                            begun.is_ok_and(|()| true) || begun.is_err_and(|rv| known.contains(&rv)),
+                            "{begun:?}"
+                        );
                         let done = session.digest_into(b"abc", Room::Bytes(32)).map_err(|(rv, _)| rv);
                         match done {
                             Ok((digest, _)) => assert_eq!(digest[0], 0xba),
@@ -78,7 +84,8 @@ fn finalising_in_the_middle_of_calls() {
         for _ in 0..20 {
             module.initialize_bare().expect("it initialises");
             let session = module.user("test");
-            let key = session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"k")).expect("a key is made");
+            let key =
+                session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"k")).expect("a key is made");
             let slot = module.slot("test");
             let (over, calls) = (&AtomicBool::new(false), &AtomicU32::new(0));
             std::thread::scope(|scope| {
@@ -86,10 +93,13 @@ fn finalising_in_the_middle_of_calls() {
                     scope.spawn(move || {
                         let Ok(session) = module.open(slot, CKF_SERIAL_SESSION) else { return };
                         loop {
-                            let result = session.encrypt(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), key, b"x");
+                            let result =
+                                session.encrypt(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), key, b"x");
                             calls.fetch_add(1, Ordering::Relaxed);
                             match result {
-                                Ok(_) => assert!(!over.load(Ordering::Acquire), "a call succeeds after the end"),
+                                Ok(_) => {
+                                    assert!(!over.load(Ordering::Acquire), "a call succeeds after the end")
+                                }
                                 Err(rv) => {
                                     let end = [Rv::CRYPTOKI_NOT_INITIALIZED, Rv::SESSION_HANDLE_INVALID];
                                     let midway = [Rv::OPERATION_NOT_INITIALIZED, Rv::KEY_HANDLE_INVALID];

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use cryptoki_sys::{
-    CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKA_ENCRYPT, CKM_AES_CBC_PAD, CKM_AES_KEY_GEN, CKM_SHA256,
+    CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKM_AES_CBC_PAD, CKM_AES_KEY_GEN, CKM_SHA256,
 };
 use kms_tests::Policy;
 use kms_tests::child::isolated;
@@ -21,7 +21,8 @@ const GROWTH_KIB_MAX: u64 = 1024;
 
 fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("the kernel tells");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells the resident memory");
+    let line =
+        status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells the resident memory");
     line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number of KiB")
 }
 
@@ -35,7 +36,9 @@ fn cycle(path: &Path) {
     {
         let session = module.user("test");
         let found = session.find(Template::new().bytes(CKA_LABEL, b"kept")).expect("a search");
-        session.encrypt(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), found[0], b"a thousand times").expect("sealed");
+        session
+            .encrypt(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), found[0], b"a thousand times")
+            .expect("sealed");
         session.digest_init(Mechanism::plain(CKM_SHA256)).expect("an operation that is never ended");
         session.encrypt_init(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), found[0]).expect("and another");
         session.encrypt_update(b"left behind", Room::Bytes(64)).expect("with data");
@@ -49,7 +52,8 @@ fn a_thousand_lives_leave_nothing_behind() {
     isolated(Policy::Strict, |target| {
         let module = Module::load(&target.module);
         module.initialize_bare().expect("it initialises");
-        let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, b"kept");
+        let template =
+            Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, b"kept");
         let template = template.bool(CKA_ENCRYPT, true);
         module.user("test").generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("a key is made");
         module.finalize().expect("it finalises");

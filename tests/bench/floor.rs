@@ -51,7 +51,12 @@ impl Floor {
     }
 
     /// One round: nanoseconds per ping-pong with the bare operation. None where ours asks nobody.
-    pub(crate) fn measure(&mut self, row: Row, threads: usize, milliseconds: u64) -> anyhow::Result<Option<f64>> {
+    pub(crate) fn measure(
+        &mut self,
+        row: Row,
+        threads: usize,
+        milliseconds: u64,
+    ) -> anyhow::Result<Option<f64>> {
         if row == Row::Attributes {
             return Ok(None);
         }
@@ -76,7 +81,10 @@ impl Floor {
                 })
             };
             let running: Vec<_> = (0..threads).map(run).collect();
-            running.into_iter().map(|thread| thread.join().expect("no panic")).collect::<anyhow::Result<Vec<_>>>()
+            running
+                .into_iter()
+                .map(|thread| thread.join().expect("no panic"))
+                .collect::<anyhow::Result<Vec<_>>>()
         })?;
         Ok(Some(1e9 / rates.iter().sum::<f64>()))
     }
@@ -91,9 +99,10 @@ impl Floor {
                 let nonce = Nonce::assume_unique_for_key([1; 12]);
                 self.gcm.seal_in_place_append_tag(nonce, Aad::empty(), &mut data).map_err(failed)
             }
-            Row::Rsa2048 => {
-                self.rsa2048.sign(&RSA_PKCS1_SHA256, &self.random, &message, &mut signature[..256]).map_err(failed)
-            }
+            Row::Rsa2048 => self
+                .rsa2048
+                .sign(&RSA_PKCS1_SHA256, &self.random, &message, &mut signature[..256])
+                .map_err(failed),
             Row::Rsa4096 => {
                 self.rsa4096.sign(&RSA_PKCS1_SHA256, &self.random, &message, &mut signature).map_err(failed)
             }

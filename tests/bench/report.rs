@@ -67,7 +67,12 @@ impl Report {
         let date = program::run(Command::new("date").args(["-u", "+%F"])).ok();
         writeln!(page, "- Date: {}", date.trim())?;
         writeln!(page, "- Machine: {}", machine()?)?;
-        writeln!(page, "- SoftHSM {}, in the process of the caller; ours through the provider and a Unix socket", softhsm())?;
+        writeln!(page, "- Load average of the last minute, this program's own included: {}", load()?)?;
+        writeln!(
+            page,
+            "- SoftHSM {}, in the process of the caller; ours through the provider and a Unix socket",
+            softhsm()
+        )?;
         page.push_str(
             "\nTime per operation, medians of interleaved rounds, each side in one process through the C API. With four \
              threads, the time of all divided by the operations of all. The floor is a 1 KiB frame over a Unix socket to \
@@ -103,6 +108,12 @@ fn machine() -> anyhow::Result<String> {
     let virtual_machine = cpus.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
     let kind = if virtual_machine { "virtual" } else { "bare metal" };
     Ok(format!("{model}, {} cores, {} GiB, {kind}, {}", models.len(), kib >> 20, kernel.trim()))
+}
+
+/// A machine that others used at the time shows here: one of its own has a load of about two.
+fn load() -> anyhow::Result<String> {
+    let loads = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(loads.split_whitespace().next().unwrap_or("unknown").to_owned())
 }
 
 fn softhsm() -> String {

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_DECRYPT, CKA_EC_PARAMS,
-    CKA_ENCRYPT, CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_MODULUS_BITS, CKA_PUBLIC_EXPONENT, CKA_SIGN, CKA_TOKEN, CKA_VALUE_LEN,
-    CKA_VERIFY, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA,
-    CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_SHA256_RSA_PKCS,
+    CK_ATTRIBUTE, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_DECRYPT,
+    CKA_EC_PARAMS, CKA_ENCRYPT, CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_MODULUS_BITS, CKA_PUBLIC_EXPONENT,
+    CKA_SIGN, CKA_TOKEN, CKA_VALUE_LEN, CKA_VERIFY, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION,
+    CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_RSA_PKCS_KEY_PAIR_GEN,
+    CKM_SHA256_RSA_PKCS,
 };
 use kms_protocol::Rv;
 use kms_tests::call;
-use kms_tests::raw::{Mechanism, Module, Session, Template};
+use kms_tests::raw::{Mechanism, Module, Session, Template, arguments};
 
 use crate::row::Row;
 
@@ -35,7 +36,8 @@ struct Keys {
 /// Reads orders, `row threads milliseconds`, and answers each with nanoseconds per operation.
 pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let module = Module::load(path);
-    module.initialize_bare()?;
+    // With threads announced: SoftHSM takes no locks otherwise.
+    module.initialize_with(&mut arguments(CKF_OS_LOCKING_OK))?;
     let session = module.user("test");
     let keys = Keys {
         aes: session.generate(Mechanism::plain(CKM_AES_KEY_GEN), aes(b"aes"))?,
@@ -79,7 +81,10 @@ fn measure(module: &Module, keys: &Keys, row: Row, threads: usize, time: Duratio
             })
         };
         let running: Vec<_> = (0..threads).map(run).collect();
-        running.into_iter().map(|thread| thread.join().expect("no panic in a worker")).collect::<Result<Vec<_>, Rv>>()
+        running
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic in a worker"))
+            .collect::<Result<Vec<_>, Rv>>()
     })?;
     // The rate of each thread while it ran; together they are the machine's rate.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
@@ -88,7 +93,13 @@ fn measure(module: &Module, keys: &Keys, row: Row, threads: usize, time: Duratio
 }
 
 /// Runs a row for a while: how many operations took how long.
-fn count(session: &Session<'_>, keys: &Keys, row: Row, thread: usize, time: Duration) -> Result<(u64, Duration), Rv> {
+fn count(
+    session: &Session<'_>,
+    keys: &Keys,
+    row: Row,
+    thread: usize,
+    time: Duration,
+) -> Result<(u64, Duration), Rv> {
     let mut nonce = [0; 12];
     nonce[0] = u8::try_from(thread).expect("few threads");
     let mut counter = 0_u64;
@@ -103,7 +114,9 @@ fn count(session: &Session<'_>, keys: &Keys, row: Row, thread: usize, time: Dura
             Row::Rsa4096 => sign::<512>(session, CKM_SHA256_RSA_PKCS, keys.rsa4096)?,
             Row::P256 => sign::<64>(session, CKM_ECDSA, keys.p256)?,
             Row::Attributes => attributes(session, keys.aes)?,
-            Row::Generate => return session.generate(Mechanism::plain(CKM_AES_KEY_GEN), aes(b"new")).map(Some),
+            Row::Generate => {
+                return session.generate(Mechanism::plain(CKM_AES_KEY_GEN), aes(b"new")).map(Some);
+            }
             Row::Find => find(session, counter)?,
         }
         Ok(None)
@@ -124,19 +137,25 @@ fn count(session: &Session<'_>, keys: &Keys, row: Row, thread: usize, time: Dura
 
 fn gcm(session: &Session<'_>, key: CK_OBJECT_HANDLE, nonce: &mut [u8; 12]) -> Result<(), Rv> {
     let (mut data, mut sealed, mut length) = ([0x5a_u8; 1024], [0_u8; 1040], 1040);
-    let mut parameters =
-        CK_GCM_PARAMS { pIv: nonce.as_mut_ptr(), ulIvLen: 12, ulIvBits: 96, ulTagBits: 128, ..CK_GCM_PARAMS::default() };
-    let mut mechanism = CK_MECHANISM {
-        mechanism: CKM_AES_GCM,
-        pParameter: (&raw mut parameters).cast(),
-        ulParameterLen: 48,
+    let mut parameters = CK_GCM_PARAMS {
+        pIv: nonce.as_mut_ptr(),
+        ulIvLen: 12,
+        ulIvBits: 96,
+        ulTagBits: 128,
+        ..CK_GCM_PARAMS::default()
     };
+    let mut mechanism =
+        CK_MECHANISM { mechanism: CKM_AES_GCM, pParameter: (&raw mut parameters).cast(), ulParameterLen: 48 };
     call!(session.module, C_EncryptInit(session.handle, &raw mut mechanism, key))?;
     let (input, output) = (data.as_mut_ptr(), sealed.as_mut_ptr());
     call!(session.module, C_Encrypt(session.handle, input, 1024, output, &raw mut length))
 }
 
-fn sign<const BYTES: usize>(session: &Session<'_>, kind: CK_MECHANISM_TYPE, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
+fn sign<const BYTES: usize>(
+    session: &Session<'_>,
+    kind: CK_MECHANISM_TYPE,
+    key: CK_OBJECT_HANDLE,
+) -> Result<(), Rv> {
     let (mut data, mut signature, mut length) = ([0x5a_u8; 32], [0_u8; BYTES], BYTES as u64);
     let mut mechanism = CK_MECHANISM { mechanism: kind, ..CK_MECHANISM::default() };
     call!(session.module, C_SignInit(session.handle, &raw mut mechanism, key))?;
@@ -149,7 +168,8 @@ fn attributes(session: &Session<'_>, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
     let kinds = [CKA_CLASS, CKA_KEY_TYPE, CKA_LABEL, CKA_ID, CKA_VALUE_LEN];
     let mut index = 0;
     let mut list = values.each_mut().map(|value| {
-        let attribute = CK_ATTRIBUTE { type_: kinds[index], pValue: value.as_mut_ptr().cast(), ulValueLen: 64 };
+        let attribute =
+            CK_ATTRIBUTE { type_: kinds[index], pValue: value.as_mut_ptr().cast(), ulValueLen: 64 };
         index += 1;
         attribute
     });
@@ -181,7 +201,9 @@ fn rsa(session: &Session<'_>, bits: u64) -> Result<CK_OBJECT_HANDLE, Rv> {
     let public = Template::new().bool(CKA_TOKEN, true).bool(CKA_VERIFY, true).ulong(CKA_MODULUS_BITS, bits);
     let public = public.bytes(CKA_PUBLIC_EXPONENT, &[1, 0, 1]);
     let private = Template::new().bool(CKA_TOKEN, true).bool(CKA_SIGN, true);
-    session.generate_pair(Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN), public, private).map(|(_, private)| private)
+    session
+        .generate_pair(Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN), public, private)
+        .map(|(_, private)| private)
 }
 
 fn ec(session: &Session<'_>) -> Result<CK_OBJECT_HANDLE, Rv> {

@@ -20,9 +20,25 @@ fn generates_lists_and_signs() {
     let token = "pkcs11:token=test";
     let tokens = run("p11tool", &["--list-tokens"]);
     assert!(tokens.contains("token=test"), "{tokens}");
-    let rsa = ["--login", "--generate-privkey=rsa", "--bits=2048", "--label=g1", "--id=61", "--outfile=g1.pub", token];
+    let rsa = [
+        "--login",
+        "--generate-privkey=rsa",
+        "--bits=2048",
+        "--label=g1",
+        "--id=61",
+        "--outfile=g1.pub",
+        token,
+    ];
     run("p11tool", &rsa);
-    let ec = ["--login", "--generate-privkey=ecdsa", "--curve=secp256r1", "--label=g2", "--id=62", "--outfile=g2.pub", token];
+    let ec = [
+        "--login",
+        "--generate-privkey=ecdsa",
+        "--curve=secp256r1",
+        "--label=g2",
+        "--id=62",
+        "--outfile=g2.pub",
+        token,
+    ];
     run("p11tool", &ec);
     let listed = run("p11tool", &["--login", "--list-all", token]);
     for label in ["g1", "g2"] {

@@ -1,14 +1,14 @@
-//! Java's SunPKCS11, by keytool. Key pairs need certificates in the token, which come with a later issue; secret keys
-//! do not.
+//! Java's SunPKCS11, by keytool. Its key stores make keys outside and import them, which comes with `C_CreateObject`;
+//! keys that were made inside are listed and removed.
 
 use kms_tests::program::{self, installed};
 use kms_tests::{Stack, USER_PIN};
 
-use crate::{command, file};
+use crate::{command, file, pkcs11_tool, words};
 
 #[test]
-fn keytool_makes_and_lists_secret_keys() {
-    if !installed(&["keytool"]) {
+fn keytool_lists_and_deletes_secret_keys() {
+    if !installed(&["keytool", "pkcs11-tool"]) {
         return;
     }
     let stack = Stack::compat();
@@ -20,7 +20,7 @@ fn keytool_makes_and_lists_secret_keys() {
         command.args(["-providerClass", "sun.security.pkcs11.SunPKCS11", "-providerArg"]).arg(&config);
         program::run(command.args(words))
     };
-    keytool(&["-genseckey", "-alias", "ja1", "-keyalg", "AES", "-keysize", "256"]).ok();
+    pkcs11_tool(&stack, &words("--keygen --key-type AES:32 --id 01 --label ja1")).ok();
     let listed = keytool(&["-list"]).ok();
     assert!(listed.contains("ja1, SecretKeyEntry"), "{listed}");
     keytool(&["-delete", "-alias", "ja1"]).ok();

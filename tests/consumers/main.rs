@@ -26,7 +26,13 @@ pub(crate) fn command(stack: &Stack, program: &str) -> Command {
 /// pkcs11-tool, logged in, with these further words.
 pub(crate) fn pkcs11_tool<A: AsRef<OsStr>>(stack: &Stack, words: &[A]) -> Ran {
     let mut tool = command(stack, "pkcs11-tool");
-    tool.arg("--module").arg(stack.module()).args(["--token-label", stack.ring(), "--login", "--pin", USER_PIN]);
+    tool.arg("--module").arg(stack.module()).args([
+        "--token-label",
+        stack.ring(),
+        "--login",
+        "--pin",
+        USER_PIN,
+    ]);
     program::run(tool.args(words))
 }
 

@@ -45,7 +45,8 @@ fn the_engine_signs() {
     make_keys(&stack);
     for (label, public) in [("r1", "pub01.der"), ("e1", "pub02.der")] {
         let uri = format!("pkcs11:token=test;object={label};type=private;pin-value=1234");
-        let line = ["dgst", "-engine", "pkcs11", "-keyform", "engine", "-sha256", "-sign", &uri, "-out", "s", "msg"];
+        let line =
+            ["dgst", "-engine", "pkcs11", "-keyform", "engine", "-sha256", "-sign", &uri, "-out", "s", "msg"];
         program::run(&mut with_engine(&stack, &line)).ok();
         let mut verify = command(&stack, "openssl");
         verify.args(["dgst", "-sha256", "-keyform", "DER", "-verify", public, "-signature", "s", "msg"]);
@@ -55,17 +56,25 @@ fn the_engine_signs() {
     // PSS and OAEP by the engine.
     let uri = "pkcs11:token=test;object=r1;type=private;pin-value=1234";
     file(&stack, "digest", &kms_tests::openssl::digest("sha256", b"a message to sign"));
-    let mut sign = with_engine(&stack, &["pkeyutl", "-engine", "pkcs11", "-keyform", "engine", "-sign", "-inkey", uri]);
+    let mut sign =
+        with_engine(&stack, &["pkeyutl", "-engine", "pkcs11", "-keyform", "engine", "-sign", "-inkey", uri]);
     let pss = words("-pkeyopt digest:sha256 -pkeyopt rsa_padding_mode:pss -pkeyopt rsa_pss_saltlen:digest");
     program::run(sign.args(["-in", "digest", "-out", "s"]).args(&pss)).ok();
     let mut verify = command(&stack, "openssl");
-    verify.args(words("pkeyutl -verify -pubin -keyform DER -inkey pub01.der -in digest -sigfile s")).args(&pss);
+    verify
+        .args(words("pkeyutl -verify -pubin -keyform DER -inkey pub01.der -in digest -sigfile s"))
+        .args(&pss);
     program::run(&mut verify).ok();
     let oaep = words("-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha1");
     let mut encrypt = command(&stack, "openssl");
-    encrypt.args(words("pkeyutl -encrypt -pubin -keyform DER -inkey pub01.der -in digest -out c")).args(&oaep);
+    encrypt
+        .args(words("pkeyutl -encrypt -pubin -keyform DER -inkey pub01.der -in digest -out c"))
+        .args(&oaep);
     program::run(&mut encrypt).ok();
-    let line = ["pkeyutl", "-engine", "pkcs11", "-keyform", "engine", "-decrypt", "-inkey", uri, "-in", "c", "-out", "p"];
+    let line = [
+        "pkeyutl", "-engine", "pkcs11", "-keyform", "engine", "-decrypt", "-inkey", uri, "-in", "c", "-out",
+        "p",
+    ];
     program::run(with_engine(&stack, &line).args(&oaep)).ok();
     assert_eq!(read(&stack, "p"), read(&stack, "digest"));
 }
@@ -79,7 +88,8 @@ fn the_engine_issues_certificates() {
     make_keys(&stack);
     for label in ["r1", "e1"] {
         let uri = format!("pkcs11:token=test;object={label};type=private;pin-value=1234");
-        let mut request = with_engine(&stack, &words("req -engine pkcs11 -keyform engine -new -x509 -days 30"));
+        let mut request =
+            with_engine(&stack, &words("req -engine pkcs11 -keyform engine -new -x509 -days 30"));
         program::run(request.args(["-subj", "/CN=kms.test", "-key", &uri, "-out", "cert.pem"])).ok();
         let mut verify = command(&stack, "openssl");
         let verified = program::run(verify.args(words("verify -CAfile cert.pem cert.pem"))).ok();
@@ -98,7 +108,6 @@ fn the_engine_issues_certificates() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn the_provider_signs_and_generates() {
     // In Debian 12 it comes from backports only, so it may be missing in CI.
     if !Path::new(PROVIDER).exists() {
@@ -124,7 +133,9 @@ fn the_provider_signs_and_generates() {
         let mut verify = command(&stack, "openssl");
         verify.args(["dgst", "-sha256", "-keyform", "DER", "-verify", public, "-signature", "s", "msg"]);
         assert!(program::run(&mut verify).text().contains("Verified OK"), "{label}");
-        openssl(&format!("req -new -x509 -key pkcs11:object={label};type=private -subj /CN=p -days 30 -out ca.pem"));
+        openssl(&format!(
+            "req -new -x509 -key pkcs11:object={label};type=private -subj /CN=p -days 30 -out ca.pem"
+        ));
         assert!(openssl("verify -CAfile ca.pem ca.pem").contains("OK"));
     }
     let options = "-pkeyopt rsa_keygen_bits:2048 -pkeyopt pkcs11_uri:pkcs11:object=pr1;id=%61;token=test";
@@ -141,7 +152,8 @@ fn the_engine_works_on_after_a_restart_of_the_backend() {
     make_keys(&stack);
     let uri = "pkcs11:token=test;object=r1;type=private;pin-value=1234";
     for _ in 0..2 {
-        let line = ["dgst", "-engine", "pkcs11", "-keyform", "engine", "-sha256", "-sign", uri, "-out", "s", "msg"];
+        let line =
+            ["dgst", "-engine", "pkcs11", "-keyform", "engine", "-sha256", "-sign", uri, "-out", "s", "msg"];
         program::run(&mut with_engine(&stack, &line)).ok();
         stack.restart();
     }

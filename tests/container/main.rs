@@ -89,8 +89,11 @@ fn the_main_job_with_a_backend_in_a_container() {
     ];
     let key = session.generate_key(&Mechanism::AesKeyGen, &aes).expect("a key is made");
     let sealed = session.encrypt(&Mechanism::AesCbcPad([1; 16]), key, b"over the wall").expect("it encrypts");
-    let public =
-        [Attribute::Token(true), Attribute::ModulusBits(2048.into()), Attribute::PublicExponent(vec![1, 0, 1])];
+    let public = [
+        Attribute::Token(true),
+        Attribute::ModulusBits(2048.into()),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+    ];
     let private = [Attribute::Token(true), Attribute::Sign(true)];
     let pair = session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
     let (public, private) = pair.expect("a pair is made");

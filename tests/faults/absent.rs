@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::{
-    CK_MECHANISM_INFO, CK_SLOT_INFO, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_RW_SESSION, CKF_SERIAL_SESSION,
-    CKF_TOKEN_PRESENT, CKM_AES_ECB, CKM_AES_KEY_GEN, CKU_USER,
+    CK_MECHANISM_INFO, CK_SLOT_INFO, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_RW_SESSION,
+    CKF_SERIAL_SESSION, CKF_TOKEN_PRESENT, CKM_AES_ECB, CKM_AES_KEY_GEN, CKU_USER,
 };
 use kms_protocol::Rv;
 use kms_tests::raw::{Mechanism, Module, Template};
@@ -33,7 +33,8 @@ fn aes() -> Template {
 fn absent_from_the_start() {
     let stack = Stack::stopped(Policy::Strict);
     let module = &Module::load(&stack.module());
-    in_time(|| module.initialize(&stack.config_with_timeout(TIMEOUT_MS))).expect("it initialises all the same");
+    in_time(|| module.initialize(&stack.config_with_timeout(TIMEOUT_MS)))
+        .expect("it initialises all the same");
     assert_eq!(in_time(|| module.slots(true)), Ok(vec![]));
     let slots = in_time(|| module.slots(false)).expect("slots can be listed");
     assert_eq!(slots.len(), 1, "a slot without a token");
@@ -59,7 +60,8 @@ fn gone_in_the_middle() {
     let slot = module.slot("test");
     stack.kill9();
     let gone = [Rv::DEVICE_REMOVED, Rv::TOKEN_NOT_PRESENT];
-    let refused = |result: Result<(), Rv>| assert!(matches!(result, Err(rv) if gone.contains(&rv)), "{result:?}");
+    let refused =
+        |result: Result<(), Rv>| assert!(matches!(result, Err(rv) if gone.contains(&rv)), "{result:?}");
     refused(in_time(|| session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).map(drop)));
     refused(in_time(|| session.find(Template::new()).map(drop)));
     refused(in_time(|| session.generate(Mechanism::plain(CKM_AES_KEY_GEN), aes()).map(drop)));
@@ -87,7 +89,8 @@ fn stuck_backends_do_not_hang_applications() {
     let slot = module.slot("test");
     stack.daemon().pause();
     let late = [Rv::DEVICE_REMOVED, Rv::DEVICE_ERROR, Rv::TOKEN_NOT_PRESENT];
-    let refused = |result: Result<(), Rv>| assert!(matches!(result, Err(rv) if late.contains(&rv)), "{result:?}");
+    let refused =
+        |result: Result<(), Rv>| assert!(matches!(result, Err(rv) if late.contains(&rv)), "{result:?}");
     refused(in_time(|| session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).map(drop)));
     refused(in_time(|| session.find(Template::new()).map(drop)));
     in_time(|| module.slots(true)).expect("slots can be listed");
@@ -113,7 +116,8 @@ fn a_socket_that_answers_nothing() {
     // Somebody listens, but is not our backend: connections are taken in, and nothing is ever said.
     let silent = std::os::unix::net::UnixListener::bind(stack.socket()).expect("a socket can be made");
     let module = Module::load(&stack.module());
-    in_time(|| module.initialize(&stack.config_with_timeout(TIMEOUT_MS))).expect("it initialises all the same");
+    in_time(|| module.initialize(&stack.config_with_timeout(TIMEOUT_MS)))
+        .expect("it initialises all the same");
     assert_eq!(in_time(|| module.slots(true)), Ok(vec![]));
     drop(silent);
 }

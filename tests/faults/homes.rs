@@ -11,7 +11,8 @@ use kms_tests::{Policy, Stack, init};
 /// Every file under a folder with its contents.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("the folder can be read")) {
+    for entry in walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("the folder can be read"))
+    {
         if entry.file_type().is_file() {
             found.insert(entry.path().to_owned(), fs::read(entry.path()).expect("a file can be read"));
         }
@@ -99,7 +100,10 @@ fn a_broken_configuration_names_file_line_and_key() {
         assert!(said.contains("kms.toml"), "the file: {said}");
         assert!(said.contains(key), "the key: {said}");
         let at = whole.lines().position(|line| line.contains(key)).expect("it stands somewhere") + 1;
-        assert!(said.contains(&format!("line {at}")) || said.contains(&format!(":{at}:")), "line {at}: {said}");
+        assert!(
+            said.contains(&format!("line {at}")) || said.contains(&format!(":{at}:")),
+            "line {at}: {said}"
+        );
     }
     fs::write(&path, format!("{right}\nnonsense here\n")).expect("kms.toml can be written");
     let said = serve_refused(&stack);
@@ -118,12 +122,15 @@ fn a_foreign_database_is_named_as_such() {
     }
     let said = serve_refused(&stack);
     assert!(said.contains("kms.db") && said.contains("not exist"), "missing: {said}");
-    fs::write(&path, b"This is a letter to my grandmother, and no database at all. ".repeat(100)).expect("written");
+    fs::write(&path, b"This is a letter to my grandmother, and no database at all. ".repeat(100))
+        .expect("written");
     let letter = serve_refused(&stack);
     assert!(letter.contains("not a database"), "a letter: {letter}");
     fs::remove_file(&path).expect("the file can be removed");
     let other = rusqlite::Connection::open(&path).expect("a database can be made");
-    other.execute_batch("CREATE TABLE recipes (name TEXT); INSERT INTO recipes VALUES ('soup');").expect("filled");
+    other
+        .execute_batch("CREATE TABLE recipes (name TEXT); INSERT INTO recipes VALUES ('soup');")
+        .expect("filled");
     drop(other);
     let recipes = serve_refused(&stack);
     assert!(recipes.contains("another program"), "recipes: {recipes}");
@@ -144,7 +151,11 @@ fn a_damaged_database_is_named_as_such() {
     fs::write(&path, &bytes).expect("the database can be written");
     let said = serve_refused(&stack);
     assert!(said.contains("damaged"), "{length} bytes: {said}");
-    assert_eq!(fs::read(&path).expect("the database can be read").len(), length, "it is left for the backup's owner");
+    assert_eq!(
+        fs::read(&path).expect("the database can be read").len(),
+        length,
+        "it is left for the backup's owner"
+    );
 }
 
 #[test]

@@ -6,7 +6,9 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType};
 use cryptoki::session::SessionState;
-use cryptoki_sys::{CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKM_AES_CBC_PAD, CKM_AES_KEY_GEN};
+use cryptoki_sys::{
+    CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKM_AES_CBC_PAD, CKM_AES_KEY_GEN,
+};
 use kms_protocol::Rv;
 use kms_tests::Stack;
 use kms_tests::client::{Client, load, pin};
@@ -29,7 +31,8 @@ fn handles_sessions_and_login_outlive_the_backend() {
     let client = Client::user(&stack);
     let session = &client.session;
     let key = session.generate_key(&Mechanism::AesKeyGen, &template("token", true)).expect("a key is made");
-    let passing = session.generate_key(&Mechanism::AesKeyGen, &template("session", false)).expect("a session key");
+    let passing =
+        session.generate_key(&Mechanism::AesKeyGen, &template("session", false)).expect("a session key");
     let mechanism = Mechanism::AesCbcPad([4; 16]);
     let sealed = session.encrypt(&mechanism, key, b"before").expect("it encrypts");
     let sealed_passing = session.encrypt(&mechanism, passing, b"before, too").expect("it encrypts");
@@ -38,7 +41,10 @@ fn handles_sessions_and_login_outlive_the_backend() {
         let state = session.get_session_info().expect("the session is there").session_state();
         assert_eq!(state, SessionState::RwUser);
         assert_eq!(session.decrypt(&mechanism, key, &sealed).expect("the key works"), b"before");
-        assert_eq!(session.decrypt(&mechanism, passing, &sealed_passing).expect("so does the session's"), b"before, too");
+        assert_eq!(
+            session.decrypt(&mechanism, passing, &sealed_passing).expect("so does the session's"),
+            b"before, too"
+        );
         let found = session.find_objects(&[Attribute::Label(b"token".to_vec())]).expect("a search");
         assert_eq!(found, [key], "and keeps its handle");
         session.get_attributes(key, &[AttributeType::Label]).expect("attributes can be read");
@@ -117,7 +123,8 @@ fn a_key_asked_for_is_made_once_though_the_backend_dies() {
     let (mut made, mut kills) = (Vec::new(), 0);
     for number in 0..60_u32 {
         let label = format!("once-{number}");
-        let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, label.as_bytes());
+        let template =
+            Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, label.as_bytes());
         let result = std::thread::scope(|scope| {
             let call = scope.spawn(|| session.generate(Raw::plain(CKM_AES_KEY_GEN), template));
             if number % 10 == 9 {
@@ -143,7 +150,10 @@ fn what_was_answered_is_on_the_disk() {
     let client = Client::user(&stack);
     for round in 0..5 {
         let label = format!("durable-{round}");
-        let key = client.session.generate_key(&Mechanism::AesKeyGen, &template(&label, true)).expect("a key is made");
+        let key = client
+            .session
+            .generate_key(&Mechanism::AesKeyGen, &template(&label, true))
+            .expect("a key is made");
         stack.kill9();
         stack.start();
         let found = client.session.find_objects(&[Attribute::Label(label.into_bytes())]).expect("a search");
@@ -160,7 +170,10 @@ fn a_polite_stop_is_quick_and_clean() {
     assert!(!stack.socket().exists(), "the socket is removed");
     let removed = client.session.find_objects(&[]);
     assert!(
-        matches!(removed, Err(Error::Pkcs11(RvError::DeviceRemoved | RvError::TokenNotPresent | RvError::DeviceError, _))),
+        matches!(
+            removed,
+            Err(Error::Pkcs11(RvError::DeviceRemoved | RvError::TokenNotPresent | RvError::DeviceError, _))
+        ),
         "{removed:?}"
     );
     stack.start();
@@ -182,5 +195,7 @@ fn a_module_that_met_no_backend_meets_it_later() {
     }
     let slot = kms_tests::client::slot(&pkcs11, stack.ring());
     let session = pkcs11.open_rw_session(slot).expect("a session opens");
-    session.login(cryptoki::session::UserType::User, Some(&pin(kms_tests::USER_PIN))).expect("the user logs in");
+    session
+        .login(cryptoki::session::UserType::User, Some(&pin(kms_tests::USER_PIN)))
+        .expect("the user logs in");
 }

@@ -21,7 +21,8 @@ fn check(statement: &str) {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
-    let make = |label| session.generate_key(&Mechanism::AesKeyGen, &template(label, true)).expect("a key is made");
+    let make =
+        |label| session.generate_key(&Mechanism::AesKeyGen, &template(label, true)).expect("a key is made");
     let (edited, kept) = (make("edited"), make("kept"));
     let mechanism = Mechanism::AesCbcPad([0; 16]);
     let sealed = [edited, kept].map(|key| session.encrypt(&mechanism, key, b"data").expect("it encrypts"));
@@ -30,7 +31,11 @@ fn check(statement: &str) {
     stack.start();
     let refused = session.decrypt(&mechanism, edited, &sealed[0]);
     assert!(refused.is_err(), "{statement}: {refused:?}");
-    assert_eq!(session.decrypt(&mechanism, kept, &sealed[1]).expect("the other key works"), b"data", "{statement}");
+    assert_eq!(
+        session.decrypt(&mechanism, kept, &sealed[1]).expect("the other key works"),
+        b"data",
+        "{statement}"
+    );
     let found = session.find_objects(&[Attribute::Label(b"kept".to_vec())]).expect("a search");
     assert_eq!(found, [kept], "{statement}");
     make("new");
@@ -48,7 +53,9 @@ fn changed_material() {
 
 #[test]
 fn changed_attributes() {
-    check("UPDATE objects SET attributes = CAST(attributes || x'00' AS BLOB) WHERE label = CAST('edited' AS BLOB)");
+    check(
+        "UPDATE objects SET attributes = CAST(attributes || x'00' AS BLOB) WHERE label = CAST('edited' AS BLOB)",
+    );
 }
 
 #[test]

@@ -90,8 +90,22 @@ impl Offer {
     }
 }
 
+/// A sequence of calls. Most begin as applications do: a session, a login, a key or two.
+pub(crate) fn sequence(length: usize) -> impl Strategy<Value = Vec<Call>> {
+    let key = |kind, token, label| Call::Generate { session: 0, kind, token, label, usage: None };
+    let usual = vec![
+        Call::Open { write: true },
+        Call::Login { session: 0, who: Who::User },
+        key(Kind::Aes, true, 0),
+        key(Kind::Secret, true, 1),
+    ];
+    let beginning = prop_oneof![1 => Just(Vec::new()), 4 => Just(usual)];
+    let rest = prop::collection::vec(any_call(), 1..length);
+    (beginning, rest).prop_map(|(beginning, rest)| [beginning, rest].concat())
+}
+
 /// Any call, the frequent ones more often.
-pub(crate) fn any_call() -> impl Strategy<Value = Call> {
+fn any_call() -> impl Strategy<Value = Call> {
     prop_oneof![
         8 => sessions(),
         8 => objects(),

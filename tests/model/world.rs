@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-
 use cryptoki_sys::{
-    CK_OBJECT_HANDLE, CK_SLOT_ID, CKA_CLASS, CKA_DECRYPT, CKA_ENCRYPT, CKA_KEY_TYPE, CKA_LABEL, CKA_LOCAL, CKA_MODULUS,
-    CKA_NEVER_EXTRACTABLE, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN, CKA_VALUE, CKA_VALUE_LEN, CKF_RW_SESSION,
-    CKF_SERIAL_SESSION, CKK_AES, CKK_GENERIC_SECRET, CKM_AES_CBC, CKM_AES_CBC_PAD, CKM_AES_ECB, CKM_AES_KEY_GEN,
-    CKM_GENERIC_SECRET_KEY_GEN, CKM_SHA256, CKM_SHA256_HMAC, CKU_SO, CKU_USER,
+    CK_OBJECT_HANDLE, CK_SLOT_ID, CKA_CLASS, CKA_DECRYPT, CKA_ENCRYPT, CKA_ID, CKA_KEY_TYPE, CKA_LABEL,
+    CKA_LOCAL, CKA_MODULUS, CKA_NEVER_EXTRACTABLE, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN,
+    CKA_VALUE, CKA_VALUE_LEN, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKK_AES, CKK_GENERIC_SECRET, CKM_AES_CBC,
+    CKM_AES_CBC_PAD, CKM_AES_ECB, CKM_AES_KEY_GEN, CKM_GENERIC_SECRET_KEY_GEN, CKM_SHA256, CKM_SHA256_HMAC,
+    CKU_SO, CKU_USER,
 };
 use kms_protocol::Rv;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
@@ -28,8 +28,8 @@ pub(crate) enum Outcome {
     Bytes(Vec<u8>),
     /// So many bytes, and the length reported.
     Length(usize, usize),
-    /// Which of the sequence's keys.
-    Keys(Vec<usize>),
+    /// Which of the sequence's keys, by id.
+    Keys(Vec<u32>),
 }
 
 /// The loaded modules.
@@ -47,7 +47,10 @@ struct Side<'w> {
     module: &'w Module,
     slot: CK_SLOT_ID,
     sessions: Vec<Session<'w>>,
-    keys: Vec<CK_OBJECT_HANDLE>,
+    /// The keys made, with the id given to each: handles end with a login, ids do not.
+    keys: Vec<(u32, CK_OBJECT_HANDLE)>,
+    /// Keys asked for, made or not: the next id.
+    asked: u32,
 }
 
 impl World {
@@ -93,7 +96,7 @@ impl<'w> Side<'w> {
             session.destroy(key).expect("a key is destroyed");
         }
         session.close().expect("the session closes");
-        Self { module, slot, sessions: Vec::new(), keys: Vec::new() }
+        Self { module, slot, sessions: Vec::new(), keys: Vec::new(), asked: 0 }
     }
 
     fn run(&mut self, call: &Call) -> Outcome {
@@ -143,6 +146,7 @@ impl<'w> Side<'w> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` has sorted the calls by family")]
     fn object_call(&mut self, call: &Call) -> Result<Outcome, Outcome> {
         match call {
             Call::Generate { session, kind, token, label, usage } => {
@@ -153,26 +157,30 @@ impl<'w> Side<'w> {
                 };
                 let mut template = Template::new().bool(CKA_TOKEN, *token).ulong(CKA_VALUE_LEN, 32);
                 template = template.bytes(CKA_LABEL, &[b'a' + label]).bool(CKA_PRIVATE, true);
+                let id = self.asked;
+                self.asked += 1;
+                template = template.bytes(CKA_ID, &id.to_be_bytes());
                 if let Some(usage) = usage {
                     template = template.bool(usages[0], *usage);
                     if usages[0] != usages[1] {
                         template = template.bool(usages[1], *usage);
                     }
                 }
-                let key = session.generate(Mechanism::plain(mechanism), template).map_err(Outcome::Refused)?;
-                self.keys.push(key);
+                let key =
+                    session.generate(Mechanism::plain(mechanism), template).map_err(Outcome::Refused)?;
+                self.keys.push((id, key));
                 Ok(Outcome::Done)
             }
             Call::Destroy { session, key } => done(self.session(*session)?.destroy(self.key(*key)?)),
             Call::Find { session, label } => {
-                self.found(self.session(*session)?.find(Template::new().bytes(CKA_LABEL, &[b'a' + label])))
+                self.find(*session, Template::new().bytes(CKA_LABEL, &[b'a' + label]))
             }
             Call::FindClass { session, kind } => {
                 let kind = match kind {
                     Kind::Aes => CKK_AES,
                     Kind::Secret => CKK_GENERIC_SECRET,
                 };
-                self.found(self.session(*session)?.find(Template::new().ulong(CKA_KEY_TYPE, kind)))
+                self.find(*session, Template::new().ulong(CKA_KEY_TYPE, kind))
             }
             Call::Attribute { session, key, attribute } => self.attribute(*session, *key, *attribute),
             Call::Rename { session, key, label } => {
@@ -183,6 +191,7 @@ impl<'w> Side<'w> {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` has sorted the calls by family")]
     fn cipher_call(&self, call: &Call) -> Result<Outcome, Outcome> {
         match call {
             Call::EncryptInit { session, key, cipher } => {
@@ -198,17 +207,24 @@ impl<'w> Side<'w> {
                 let room = kms_tests::raw::Room::Bytes(4096);
                 length(self.session(*session)?.encrypt_update(&vec![7; *bytes], room))
             }
-            Call::EncryptFinal { session, room } => length(self.session(*session)?.encrypt_final(room.room())),
+            Call::EncryptFinal { session, room } => {
+                length(self.session(*session)?.encrypt_final(room.room()))
+            }
             Call::RoundTrip { session, key, cipher, bytes } => {
                 let (session, key) = (self.session(*session)?, self.key(*key)?);
-                let data: Vec<u8> = (0..*bytes).map(|index| u8::try_from(index).expect("at most 100")).collect();
+                let data: Vec<u8> =
+                    (0..*bytes).map(|index| u8::try_from(index).expect("at most 100")).collect();
                 let sealed = session.encrypt(mechanism(*cipher), key, &data).map_err(Outcome::Refused)?;
-                session.decrypt(mechanism(*cipher), key, &sealed).map(Outcome::Bytes).map_err(Outcome::Refused)
+                session
+                    .decrypt(mechanism(*cipher), key, &sealed)
+                    .map(Outcome::Bytes)
+                    .map_err(Outcome::Refused)
             }
             other => unreachable!("{other:?} is no cipher's"),
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` has sorted the calls by family")]
     fn signature_call(&self, call: &Call) -> Result<Outcome, Outcome> {
         match call {
             Call::SignInit { session, key } => {
@@ -217,9 +233,13 @@ impl<'w> Side<'w> {
             Call::Sign { session, bytes, room } => {
                 length(self.session(*session)?.sign_into(&vec![7; *bytes], room.room()))
             }
-            Call::SignUpdate { session, bytes } => done(self.session(*session)?.sign_update(&vec![7; *bytes])),
+            Call::SignUpdate { session, bytes } => {
+                done(self.session(*session)?.sign_update(&vec![7; *bytes]))
+            }
             Call::SignFinal { session, room } => length(self.session(*session)?.sign_final(room.room())),
-            Call::DigestInit { session } => done(self.session(*session)?.digest_init(Mechanism::plain(CKM_SHA256))),
+            Call::DigestInit { session } => {
+                done(self.session(*session)?.digest_init(Mechanism::plain(CKM_SHA256)))
+            }
             Call::Digest { session, bytes, room } => {
                 let digest = self.session(*session)?.digest_into(&vec![7; *bytes], room.room());
                 match digest {
@@ -260,12 +280,19 @@ impl<'w> Side<'w> {
         }
     }
 
-    fn found(&self, found: Result<Vec<CK_OBJECT_HANDLE>, Rv>) -> Result<Outcome, Outcome> {
-        let found = found.map_err(Outcome::Refused)?;
-        let number = |handle: &CK_OBJECT_HANDLE| {
-            self.keys.iter().position(|key| key == handle).unwrap_or_else(|| panic!("{handle} is none of {:?}", self.keys))
-        };
-        let mut numbers: Vec<_> = found.iter().map(number).collect();
+    /// Looks for keys, and takes the handles found as the keys' from now on.
+    fn find(&mut self, session: usize, template: Template) -> Result<Outcome, Outcome> {
+        let session = self.session(session)?;
+        let mut numbers = Vec::new();
+        for handle in session.find(template).map_err(Outcome::Refused)? {
+            let id = session.attribute(handle, CKA_ID).map_err(Outcome::Refused)?;
+            let id = u32::from_be_bytes(id.try_into().expect("the tests' ids are four bytes"));
+            // A key that only one side made, and that the sequence therefore forgot, counts by its id alone.
+            if let Some(key) = self.keys.iter_mut().find(|(known, _)| *known == id) {
+                key.1 = handle;
+            }
+            numbers.push(id);
+        }
         numbers.sort_unstable();
         Ok(Outcome::Keys(numbers))
     }
@@ -277,7 +304,7 @@ impl<'w> Side<'w> {
 
     fn key(&self, number: usize) -> Result<CK_OBJECT_HANDLE, Outcome> {
         let index = number.checked_rem(self.keys.len()).ok_or(Outcome::Nothing)?;
-        Ok(self.keys[index])
+        Ok(self.keys[index].1)
     }
 }
 
@@ -305,4 +332,3 @@ fn length(result: Result<(Vec<u8>, usize), (Rv, usize)>) -> Result<Outcome, Outc
 fn refused(rv: Rv, wanted: usize) -> Outcome {
     if rv == Rv::BUFFER_TOO_SMALL { Outcome::Wants(rv, wanted) } else { Outcome::Refused(rv) }
 }
-

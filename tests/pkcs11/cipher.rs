@@ -21,7 +21,13 @@ fn text(length: usize) -> Vec<u8> {
 }
 
 /// Encrypts in pieces of these sizes, then what is left.
-fn encrypt_in_pieces(client: &Client, mechanism: &Mechanism<'_>, key: ObjectHandle, data: &[u8], sizes: &[usize]) -> Vec<u8> {
+fn encrypt_in_pieces(
+    client: &Client,
+    mechanism: &Mechanism<'_>,
+    key: ObjectHandle,
+    data: &[u8],
+    sizes: &[usize],
+) -> Vec<u8> {
     client.session.encrypt_init(mechanism, key).expect("encryption begins");
     let mut sealed = Vec::new();
     for piece in pieces(data, sizes) {
@@ -31,7 +37,13 @@ fn encrypt_in_pieces(client: &Client, mechanism: &Mechanism<'_>, key: ObjectHand
     sealed
 }
 
-fn decrypt_in_pieces(client: &Client, mechanism: &Mechanism<'_>, key: ObjectHandle, data: &[u8], sizes: &[usize]) -> Vec<u8> {
+fn decrypt_in_pieces(
+    client: &Client,
+    mechanism: &Mechanism<'_>,
+    key: ObjectHandle,
+    data: &[u8],
+    sizes: &[usize],
+) -> Vec<u8> {
     client.session.decrypt_init(mechanism, key).expect("decryption begins");
     let mut opened = Vec::new();
     for piece in pieces(data, sizes) {
@@ -61,8 +73,16 @@ fn check(client: &Client, mechanism: &Mechanism<'_>, key: ObjectHandle, data: &[
         if sizes[0] == 1 && data.len() > 1000 {
             continue;
         }
-        assert_eq!(encrypt_in_pieces(client, mechanism, key, data, sizes), expected, "{mechanism:?} in {sizes:?}");
-        assert_eq!(decrypt_in_pieces(client, mechanism, key, expected, sizes), data, "{mechanism:?} in {sizes:?}");
+        assert_eq!(
+            encrypt_in_pieces(client, mechanism, key, data, sizes),
+            expected,
+            "{mechanism:?} in {sizes:?}"
+        );
+        assert_eq!(
+            decrypt_in_pieces(client, mechanism, key, expected, sizes),
+            data,
+            "{mechanism:?} in {sizes:?}"
+        );
     }
 }
 
@@ -112,15 +132,18 @@ fn aes_ctr() {
             let data = text(length);
             let parameters = CK_AES_CTR_PARAMS { ulCounterBits: 128, cb: [0xfe; 16] };
             let mechanism = VendorDefinedMechanism::new(MechanismType::AES_CTR, Some(&parameters));
-            let expected = openssl::encrypt(&format!("aes-{}-ctr", bytes * 8), &[], &value, &[0xfe; 16], &data);
+            let expected =
+                openssl::encrypt(&format!("aes-{}-ctr", bytes * 8), &[], &value, &[0xfe; 16], &data);
             check(&client, &Mechanism::VendorDefined(mechanism), key, &data, &expected);
         }
         // A counter of 32 bits wraps within those bits, where openssl's would carry on into the rest: two blocks of a
         // counter at its end are the block of the end, then the block of zero.
         let parameters = CK_AES_CTR_PARAMS { ulCounterBits: 32, cb: [0xff; 16] };
         let mechanism = VendorDefinedMechanism::new(MechanismType::AES_CTR, Some(&parameters));
-        let sealed = client.session.encrypt(&Mechanism::VendorDefined(mechanism), key, &[0; 16]).expect("one block");
-        let block = openssl::encrypt(&format!("aes-{}-ecb", bytes * 8), &["-nopad"], &value, &[], &[0xff; 16]);
+        let sealed =
+            client.session.encrypt(&Mechanism::VendorDefined(mechanism), key, &[0; 16]).expect("one block");
+        let block =
+            openssl::encrypt(&format!("aes-{}-ecb", bytes * 8), &["-nopad"], &value, &[], &[0xff; 16]);
         assert_eq!(sealed, block);
     }
 }
@@ -153,7 +176,8 @@ fn aes_gcm_refuses_what_was_changed() {
     for tag_bits in [128, 96] {
         let mut iv = [1; 12];
         let parameters = GcmParams::new(&mut iv, b"aad", tag_bits.into()).expect("parameters");
-        let sealed = client.session.encrypt(&Mechanism::AesGcm(parameters), key, b"attack at dawn").expect("sealed");
+        let sealed =
+            client.session.encrypt(&Mechanism::AesGcm(parameters), key, b"attack at dawn").expect("sealed");
         assert_eq!(sealed.len(), 14 + usize::try_from(tag_bits / 8).expect("small"));
         assert_eq!(open([1; 12], b"aad", tag_bits, &sealed).expect("it opens"), b"attack at dawn");
         for index in 0..sealed.len() {
@@ -186,7 +210,11 @@ fn gcm_gives_nothing_out_before_the_tag_is_right() {
     *sealed.last_mut().expect("there is a tag") ^= 1;
     client.session.decrypt_init(&mechanism, key).expect("decryption begins");
     for piece in sealed.chunks(100) {
-        assert_eq!(client.session.decrypt_update(piece).expect("a piece is taken"), b"", "nothing before the tag");
+        assert_eq!(
+            client.session.decrypt_update(piece).expect("a piece is taken"),
+            b"",
+            "nothing before the tag"
+        );
     }
     let (code, _) = kms_tests::client::code(client.session.decrypt_final());
     assert!(matches!(code, RvError::EncryptedDataInvalid), "{code:?}");
@@ -203,13 +231,17 @@ fn bad_padding_looks_the_same_whatever_it_is() {
     for index in 32..48 {
         let mut changed = sealed.clone();
         changed[index - 16] ^= 0xff;
-        let (code, function) = kms_tests::client::code(client.session.decrypt(&Mechanism::AesCbcPad([0; 16]), key, &changed));
+        let (code, function) =
+            kms_tests::client::code(client.session.decrypt(&Mechanism::AesCbcPad([0; 16]), key, &changed));
         codes.push(format!("{code:?} by {function:?}"));
     }
     codes.dedup();
     assert_eq!(codes.len(), 1, "{codes:?}");
     assert!(codes[0].contains("EncryptedDataInvalid"), "{codes:?}");
-    refused(client.session.decrypt(&Mechanism::AesCbcPad([0; 16]), key, &sealed[..40]), RvError::EncryptedDataLenRange);
+    refused(
+        client.session.decrypt(&Mechanism::AesCbcPad([0; 16]), key, &sealed[..40]),
+        RvError::EncryptedDataLenRange,
+    );
 }
 
 #[test]
@@ -226,7 +258,11 @@ fn rsa_oaep() {
     ];
     for (name, hash, mgf) in hashes {
         for label in [b"".as_slice(), b"a label"] {
-            let source = if label.is_empty() { PkcsOaepSource::empty() } else { PkcsOaepSource::data_specified(label) };
+            let source = if label.is_empty() {
+                PkcsOaepSource::empty()
+            } else {
+                PkcsOaepSource::data_specified(label)
+            };
             let mechanism = Mechanism::RsaPkcsOaep(PkcsOaepParams::new(hash, mgf, source));
             let (md, mgf1) = (format!("rsa_oaep_md:{name}"), format!("rsa_mgf1_md:{name}"));
             let hex_label = format!("rsa_oaep_label:{}", openssl::hex(label));
@@ -235,21 +271,32 @@ fn rsa_oaep() {
                 options.push(&hex_label);
             }
             let theirs = openssl.encrypt(&options, b"from outside");
-            assert_eq!(client.session.decrypt(&mechanism, private, &theirs).expect("it decrypts"), b"from outside");
+            assert_eq!(
+                client.session.decrypt(&mechanism, private, &theirs).expect("it decrypts"),
+                b"from outside"
+            );
             let ours = client.session.encrypt(&mechanism, public, b"from inside").expect("it encrypts");
-            assert_eq!(client.session.decrypt(&mechanism, private, &ours).expect("it decrypts"), b"from inside");
+            assert_eq!(
+                client.session.decrypt(&mechanism, private, &ours).expect("it decrypts"),
+                b"from inside"
+            );
             let mut changed = ours;
             changed[100] ^= 1;
             let (code, _) = kms_tests::client::code(client.session.decrypt(&mechanism, private, &changed));
-            assert!(matches!(code, RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange), "{code:?}");
+            assert!(
+                matches!(code, RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange),
+                "{code:?}"
+            );
         }
     }
     // Hash and mask function need not be the same.
     let mixed = PkcsOaepParams::new(MechanismType::SHA256, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
-    let theirs = openssl.encrypt(&["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha1"], b"mixed");
+    let theirs =
+        openssl.encrypt(&["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha1"], b"mixed");
     assert_eq!(client.session.decrypt(&mixed.into(), private, &theirs).expect("it decrypts"), b"mixed");
     // The longest message is 256 - 2 * 32 - 2 bytes.
-    let longest = PkcsOaepParams::new(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, PkcsOaepSource::empty());
+    let longest =
+        PkcsOaepParams::new(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, PkcsOaepSource::empty());
     let longest = Mechanism::from(longest);
     let ours = client.session.encrypt(&longest, public, &[7; 190]).expect("it encrypts");
     assert_eq!(client.session.decrypt(&longest, private, &ours).expect("it decrypts"), [7; 190]);
@@ -263,8 +310,14 @@ fn rsa_pkcs_on_a_compat_ring() {
     let (public, private) = keys::rsa(&client, 2048);
     let openssl = PublicKey::new(&client.public_key_info(public));
     let theirs = openssl.encrypt(&["rsa_padding_mode:pkcs1"], b"from outside");
-    assert_eq!(client.session.decrypt(&Mechanism::RsaPkcs, private, &theirs).expect("it decrypts"), b"from outside");
+    assert_eq!(
+        client.session.decrypt(&Mechanism::RsaPkcs, private, &theirs).expect("it decrypts"),
+        b"from outside"
+    );
     let ours = client.session.encrypt(&Mechanism::RsaPkcs, public, b"from inside").expect("it encrypts");
-    assert_eq!(client.session.decrypt(&Mechanism::RsaPkcs, private, &ours).expect("it decrypts"), b"from inside");
+    assert_eq!(
+        client.session.decrypt(&Mechanism::RsaPkcs, private, &ours).expect("it decrypts"),
+        b"from inside"
+    );
     refused(client.session.encrypt(&Mechanism::RsaPkcs, public, &[7; 246]), RvError::DataLenRange);
 }

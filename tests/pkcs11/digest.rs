@@ -21,13 +21,21 @@ fn digests_are_openssls() {
             let data = vec![0x61; length];
             let expected = openssl::digest(name, &data);
             if length > 0 {
-                assert_eq!(client.session.digest(mechanism, &data).expect("a digest"), expected, "{name}, {length}");
+                assert_eq!(
+                    client.session.digest(mechanism, &data).expect("a digest"),
+                    expected,
+                    "{name}, {length}"
+                );
             }
             client.session.digest_init(mechanism).expect("digesting begins");
             for piece in data.chunks(999_999) {
                 client.session.digest_update(piece).expect("a piece is taken");
             }
-            assert_eq!(client.session.digest_final().expect("a digest"), expected, "{name}, {length} in pieces");
+            assert_eq!(
+                client.session.digest_final().expect("a digest"),
+                expected,
+                "{name}, {length} in pieces"
+            );
         }
     }
     refused(client.session.digest_init(&Mechanism::AesEcb), RvError::MechanismInvalid);

@@ -52,8 +52,12 @@ pub(crate) fn rsa(client: &Client, bits: u64) -> (ObjectHandle, ObjectHandle) {
         Attribute::PublicExponent(vec![1, 0, 1]),
         Attribute::Label(b"rsa".to_vec()),
     ];
-    let private =
-        [Attribute::Token(true), Attribute::Sign(true), Attribute::Decrypt(true), Attribute::Label(b"rsa".to_vec())];
+    let private = [
+        Attribute::Token(true),
+        Attribute::Sign(true),
+        Attribute::Decrypt(true),
+        Attribute::Label(b"rsa".to_vec()),
+    ];
     let pair = client.session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
     pair.expect("an RSA pair is made")
 }
@@ -77,7 +81,8 @@ pub(crate) fn open_secret(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>
         Attribute::KeyType(KeyType::GENERIC_SECRET),
         Attribute::ValueLen(bytes.into()),
     ];
-    let key = client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template).expect("a secret is made");
+    let key =
+        client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template).expect("a secret is made");
     (key, client.bytes(key, AttributeType::Value))
 }
 
@@ -174,7 +179,11 @@ fn a_pair_is_complete_and_openssl_reads_the_public_half() {
     let (public, private) = rsa(&client, 2048);
     for key in [public, private] {
         has(&client, key, &OF_EVERY_KEY);
-        has(&client, key, &[AttributeType::Modulus, AttributeType::PublicExponent, AttributeType::PublicKeyInfo]);
+        has(
+            &client,
+            key,
+            &[AttributeType::Modulus, AttributeType::PublicExponent, AttributeType::PublicKeyInfo],
+        );
         has(&client, key, &[AttributeType::Subject]);
     }
     has(
@@ -205,7 +214,11 @@ fn a_pair_is_complete_and_openssl_reads_the_public_half() {
             AttributeType::ModulusBits,
         ],
     );
-    are(&client, private, &[Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)]);
+    are(
+        &client,
+        private,
+        &[Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)],
+    );
     are(&client, public, &[Attribute::Private(false), Attribute::ModulusBits(2048.into())]);
     assert_eq!(client.bytes(public, AttributeType::Id), client.bytes(private, AttributeType::Id));
     assert_eq!(client.bytes(public, AttributeType::Modulus).len(), 256);
@@ -241,7 +254,11 @@ fn pairs_lie_on_the_curve_asked_for() {
         // CKA_EC_POINT is a DER octet string with the uncompressed point, which also ends the public key's info.
         let point = client.bytes(public, AttributeType::EcPoint);
         let start = if point[1] == 0x81 { 3 } else { 2 };
-        assert_eq!((point[0], point[start]), (0x04, 0x04), "{name}: an octet string with an uncompressed point");
+        assert_eq!(
+            (point[0], point[start]),
+            (0x04, 0x04),
+            "{name}: an octet string with an uncompressed point"
+        );
         assert!(info.ends_with(&point[start..]), "{name}: the point is the key's");
     }
 }
@@ -271,7 +288,8 @@ fn session_keys_work_and_die_with_their_session() {
     ];
     let key = other.generate_key(&Mechanism::AesKeyGen, &template).expect("a session key is made");
     // Spec, "Session objects": other sessions of the application may use it.
-    let sealed = client.session.encrypt(&Mechanism::AesCbcPad([7; 16]), key, b"passing by").expect("it encrypts");
+    let sealed =
+        client.session.encrypt(&Mechanism::AesCbcPad([7; 16]), key, b"passing by").expect("it encrypts");
     let opened = client.session.decrypt(&Mechanism::AesCbcPad([7; 16]), key, &sealed).expect("it decrypts");
     assert_eq!(opened, b"passing by");
     let found = client.session.find_objects(&[Attribute::Label(b"passing".to_vec())]).expect("a search");
@@ -306,9 +324,16 @@ fn bad_templates_are_refused_with_the_code_of_the_specification() {
     let public = [Attribute::ModulusBits(1024.into()), Attribute::PublicExponent(vec![1, 0, 1])];
     let pair = client.session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &[]);
     let (code, _) = kms_tests::client::code(pair);
-    assert!(matches!(code, RvError::KeySizeRange | RvError::AttributeValueInvalid), "RSA of 1024 bits: {code:?}");
+    assert!(
+        matches!(code, RvError::KeySizeRange | RvError::AttributeValueInvalid),
+        "RSA of 1024 bits: {code:?}"
+    );
     let public = [Attribute::EcParams(vec![6, 3, 1, 2, 3])];
-    let (code, _) = kms_tests::client::code(client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &[]));
+    let (code, _) =
+        kms_tests::client::code(client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &[]));
     let known = [RvError::CurveNotSupported, RvError::DomainParamsInvalid, RvError::AttributeValueInvalid];
-    assert!(known.iter().any(|known| format!("{known:?}") == format!("{code:?}")), "an unknown curve: {code:?}");
+    assert!(
+        known.iter().any(|known| format!("{known:?}") == format!("{code:?}")),
+        "an unknown curve: {code:?}"
+    );
 }

@@ -36,7 +36,11 @@ fn a_repeated_login_is_quick() {
     }
     times.sort();
     // Promised: well under 1 ms. Argon2 takes tens of milliseconds; the bound leaves room for a busy machine.
-    assert!(times[times.len() / 2].as_millis() < 5, "the median of repeated logins: {:?}", times[times.len() / 2]);
+    assert!(
+        times[times.len() / 2].as_millis() < 5,
+        "the median of repeated logins: {:?}",
+        times[times.len() / 2]
+    );
 }
 
 #[test]
@@ -73,7 +77,9 @@ fn the_officer_sets_the_users_pin_and_ends_older_logins() {
     user.session.login(UserType::User, Some(&pin("55555"))).expect("the new PIN opens");
     // Spec, "C_Logout": handles of private objects do not outlive a login, so the key is found anew.
     let found = user.session.find_objects(&[Attribute::Label(b"before".to_vec())]).expect("a search");
-    user.session.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, found[0], &[0; 16]).expect("and the key works");
+    user.session
+        .encrypt(&cryptoki::mechanism::Mechanism::AesEcb, found[0], &[0; 16])
+        .expect("and the key works");
 }
 
 #[test]
@@ -85,8 +91,11 @@ fn private_objects_need_a_login() {
     client.session.logout().expect("the user logs out");
     let found = client.session.find_objects(&[]).expect("a search");
     assert_eq!(found.len(), 1, "only the public key is to be seen");
-    let (code, _) =
-        kms_tests::client::code(client.session.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, key, &[0; 16]));
+    let (code, _) = kms_tests::client::code(client.session.encrypt(
+        &cryptoki::mechanism::Mechanism::AesEcb,
+        key,
+        &[0; 16],
+    ));
     assert!(matches!(code, RvError::KeyHandleInvalid | RvError::UserNotLoggedIn), "{code:?}");
     let template = [Attribute::Token(true), Attribute::ValueLen(32.into())];
     let made = client.session.generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template);
@@ -102,7 +111,17 @@ fn a_named_principal_logs_in() {
     let mut stack = Stack::strict();
     let secret = stack.folder().join("secret");
     std::fs::write(&secret, "swordfish\n").expect("a file can be written");
-    stack.kms(&["account", "add", "alice", "--ring", "test", "--secret-file", secret.to_str().expect("a path")]).ok();
+    stack
+        .kms(&[
+            "account",
+            "add",
+            "alice",
+            "--ring",
+            "test",
+            "--secret-file",
+            secret.to_str().expect("a path"),
+        ])
+        .ok();
     stack.restart();
     let client = Client::public(&stack);
     refused(client.session.login(UserType::User, Some(&pin("alice:perch"))), RvError::PinIncorrect);

@@ -22,7 +22,10 @@ fn what_is_looked_for_is_found() {
     };
     assert_eq!(find(&[Attribute::Label(b"one".to_vec())]), [one]);
     assert_eq!(find(&[Attribute::Class(ObjectClass::SECRET_KEY)]), [one, two]);
-    assert_eq!(find(&[Attribute::KeyType(KeyType::RSA), Attribute::Class(ObjectClass::PRIVATE_KEY)]), [private]);
+    assert_eq!(
+        find(&[Attribute::KeyType(KeyType::RSA), Attribute::Class(ObjectClass::PRIVATE_KEY)]),
+        [private]
+    );
     assert_eq!(find(&[Attribute::Sign(true), Attribute::KeyType(KeyType::RSA)]), [private]);
     let id = client.bytes(public, AttributeType::Id);
     let mut pair = [public, private];
@@ -57,9 +60,12 @@ fn labels_are_any_bytes() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let long = "ORACLE.SECURITY.KM.ENCRYPTION.".repeat(4);
-    for label in [b"".as_slice(), b"with\0null", "überall €".as_bytes(), &[0xff, 0xfe, 0x80], long.as_bytes()] {
-        let template = [Attribute::Token(true), Attribute::ValueLen(16.into()), Attribute::Label(label.to_vec())];
-        let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key with this label");
+    for label in [b"".as_slice(), b"with\0null", "überall €".as_bytes(), &[0xff, 0xfe, 0x80], long.as_bytes()]
+    {
+        let template =
+            [Attribute::Token(true), Attribute::ValueLen(16.into()), Attribute::Label(label.to_vec())];
+        let key =
+            client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key with this label");
         assert_eq!(client.bytes(key, AttributeType::Label), label);
         let found = client.session.find_objects(&[Attribute::Label(label.to_vec())]).expect("a search");
         assert_eq!(found, [key]);
@@ -93,9 +99,18 @@ fn attributes_change_one_way_and_all_or_none() {
     assert_ne!(client.bytes(key, AttributeType::Label), b"half");
     client.session.update_attributes(key, &[Attribute::Sensitive(true)]).expect("a key becomes sensitive");
     keys::is_sensitive(&client, key, &[AttributeType::Value]);
-    refused(client.session.update_attributes(key, &[Attribute::Sensitive(false)]), RvError::AttributeReadOnly);
-    client.session.update_attributes(key, &[Attribute::Extractable(false)]).expect("a key becomes unextractable");
-    refused(client.session.update_attributes(key, &[Attribute::Extractable(true)]), RvError::AttributeReadOnly);
+    refused(
+        client.session.update_attributes(key, &[Attribute::Sensitive(false)]),
+        RvError::AttributeReadOnly,
+    );
+    client
+        .session
+        .update_attributes(key, &[Attribute::Extractable(false)])
+        .expect("a key becomes unextractable");
+    refused(
+        client.session.update_attributes(key, &[Attribute::Extractable(true)]),
+        RvError::AttributeReadOnly,
+    );
     let history = [Attribute::AlwaysSensitive(false), Attribute::NeverExtractable(false)];
     let kinds = [AttributeType::AlwaysSensitive, AttributeType::NeverExtractable];
     assert_eq!(client.session.get_attributes(key, &kinds).expect("attributes can be read"), history);

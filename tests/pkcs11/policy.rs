@@ -41,7 +41,8 @@ fn no_strict_token_key_is_in_the_clear() {
     ];
     // Recorded as sensitive, so that applications which always ask so work all the same (decision 0009).
     let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key is made");
-    let found = client.session.get_attributes(key, &[AttributeType::Sensitive]).expect("attributes can be read");
+    let found =
+        client.session.get_attributes(key, &[AttributeType::Sensitive]).expect("attributes can be read");
     assert_eq!(found, [Attribute::Sensitive(true)]);
     keys::is_sensitive(&client, key, &[AttributeType::Value]);
 }
@@ -70,8 +71,14 @@ fn no_strict_key_both_wraps_and_decrypts() {
     let plain = [Attribute::Token(true), Attribute::ValueLen(32.into())];
     let kinds = [AttributeType::Wrap, AttributeType::Decrypt, AttributeType::Unwrap, AttributeType::Encrypt];
     let defaults = flags(&client, &plain, &kinds);
-    assert!(!(defaults[0] == Attribute::Wrap(true) && defaults[1] == Attribute::Decrypt(true)), "{defaults:?}");
-    assert!(!(defaults[2] == Attribute::Unwrap(true) && defaults[3] == Attribute::Encrypt(true)), "{defaults:?}");
+    assert!(
+        !(defaults[0] == Attribute::Wrap(true) && defaults[1] == Attribute::Decrypt(true)),
+        "{defaults:?}"
+    );
+    assert!(
+        !(defaults[2] == Attribute::Unwrap(true) && defaults[3] == Attribute::Encrypt(true)),
+        "{defaults:?}"
+    );
 }
 
 #[test]
@@ -84,7 +91,10 @@ fn strict_neither_decrypts_nor_lists_pkcs1_decryption() {
         code(client.session.decrypt(&Mechanism::RsaPkcs, private, &[1; 256])).0,
         code(client.session.encrypt(&Mechanism::RsaPkcs, public, b"secret")).0,
     ] {
-        assert!(matches!(refusal, RvError::MechanismInvalid | RvError::KeyFunctionNotPermitted), "{refusal:?}");
+        assert!(
+            matches!(refusal, RvError::MechanismInvalid | RvError::KeyFunctionNotPermitted),
+            "{refusal:?}"
+        );
     }
 }
 

@@ -14,7 +14,9 @@ fn states_follow_the_login() {
     let client = Client::public(&stack);
     let reader = client.pkcs11.open_ro_session(client.slot).expect("a session opens");
     let states = || {
-        let of = |session: &cryptoki::session::Session| session.get_session_info().expect("a session tells of itself");
+        let of = |session: &cryptoki::session::Session| {
+            session.get_session_info().expect("a session tells of itself")
+        };
         (of(&client.session).session_state(), of(&reader).session_state())
     };
     assert_eq!(states(), (SessionState::RwPublic, SessionState::RoPublic));
@@ -42,7 +44,8 @@ fn the_login_ends_with_the_last_session() {
     let (pkcs11, slot) = (client.pkcs11.clone(), client.slot);
     let second = pkcs11.open_rw_session(slot).expect("a session opens");
     client.session.close().expect("the session closes");
-    let state = |session: &cryptoki::session::Session| session.get_session_info().expect("it tells").session_state();
+    let state =
+        |session: &cryptoki::session::Session| session.get_session_info().expect("it tells").session_state();
     assert_eq!(state(&second), SessionState::RwUser);
     second.close().expect("the session closes");
     let third = pkcs11.open_rw_session(slot).expect("a session opens");
@@ -64,6 +67,8 @@ fn read_only_sessions_make_no_token_objects() {
     refused(reader.update_attributes(key, &[Attribute::Label(b"x".to_vec())]), RvError::SessionReadOnly);
     // Session keys are no token objects, and using a key changes nothing.
     let template = [Attribute::Token(false), Attribute::ValueLen(32.into())];
-    reader.generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template).expect("a session key is made");
+    reader
+        .generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template)
+        .expect("a session key is made");
     reader.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, key, &[0; 16]).expect("a token key is used");
 }

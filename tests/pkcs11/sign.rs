@@ -4,9 +4,12 @@ use cryptoki::error::RvError;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
+use cryptoki_sys::{CKA_KEY_TYPE, CKK_GENERIC_SECRET, CKM_SHA256_HMAC_GENERAL};
+use kms_protocol::Rv;
 use kms_tests::Stack;
 use kms_tests::client::{Client, refused};
 use kms_tests::openssl::{self, PublicKey};
+use kms_tests::raw::{Mechanism as Raw, Module, Template};
 
 use crate::keys;
 
@@ -41,7 +44,8 @@ fn refuses_others(
     message: &[u8],
     signature: &[u8],
 ) {
-    let verify = |message: &[u8], signature: &[u8]| client.session.verify(mechanism, verifier, message, signature);
+    let verify =
+        |message: &[u8], signature: &[u8]| client.session.verify(mechanism, verifier, message, signature);
     let mut other = message.to_vec();
     other[0] ^= 1;
     refused(verify(&other, signature), RvError::SignatureInvalid);
@@ -163,7 +167,10 @@ fn ecdsa() {
             // The same over a digest that the application made, whatever its length.
             let raw = client.session.sign(&Mechanism::Ecdsa, private, &digest).expect("it signs a digest");
             client.session.verify(&Mechanism::Ecdsa, public, &digest, &raw).expect("it verifies");
-            assert!(openssl.verifies(&[], &digest, &openssl::ecdsa_der(&raw)), "{curve}, {name}, of the digest");
+            assert!(
+                openssl.verifies(&[], &digest, &openssl::ecdsa_der(&raw)),
+                "{curve}, {name}, of the digest"
+            );
             client.session.verify(mechanism, public, MESSAGE, &raw).expect("both mean the same");
         }
         refuses_others(&client, &Mechanism::EcdsaSha256, public, MESSAGE, &{
@@ -189,6 +196,34 @@ fn hmac() {
             let mac = sign(&client, mechanism, key, key);
             assert_eq!(mac, openssl::hmac(name, &value, MESSAGE), "{name}, a key of {bytes} bytes");
         }
+    }
+}
+
+#[test]
+fn macs_can_be_cut_short() {
+    let stack = Stack::compat();
+    let client = Client::user(&stack);
+    let (_, value) = keys::open_secret(&client, 32);
+    // The cryptoki crate has no such mechanism: spoken in C, by a second copy of the module.
+    let copy = stack.folder().join("raw.so");
+    std::fs::copy(stack.module(), &copy).expect("the module can be copied");
+    let module = Module::load(&copy);
+    module.initialize(&stack.config()).expect("it initialises");
+    let session = module.user(stack.ring());
+    let key = session.find(Template::new().ulong(CKA_KEY_TYPE, CKK_GENERIC_SECRET)).expect("a search")[0];
+    let whole = openssl::hmac("sha256", &value, MESSAGE);
+    for bytes in [1_usize, 10, 16, 32] {
+        let general = || Raw::general(CKM_SHA256_HMAC_GENERAL, bytes as u64);
+        let mac = session.sign(general(), key, MESSAGE).expect("it signs");
+        assert_eq!(mac, whole[..bytes]);
+        session.verify_init(general(), key).expect("verifying begins");
+        session.verify(MESSAGE, &mac).expect("it verifies");
+        session.verify_init(general(), key).expect("verifying begins");
+        assert!(session.verify(b"another message", &mac).is_err());
+    }
+    for bytes in [0, 33, u64::MAX] {
+        let refused = session.sign_init(Raw::general(CKM_SHA256_HMAC_GENERAL, bytes), key);
+        assert_eq!(refused, Err(Rv::MECHANISM_PARAM_INVALID), "{bytes} bytes");
     }
 }
 

@@ -15,7 +15,9 @@ fn a_ring_is_a_token() {
     let token = client.pkcs11.get_token_info(client.slot).expect("the token tells of itself");
     assert_eq!(token.label(), stack.ring());
     assert_eq!(token.serial_number().len(), 16, "{token:?}");
-    assert!(token.token_initialized() && token.login_required() && token.user_pin_initialized() && token.rng());
+    assert!(
+        token.token_initialized() && token.login_required() && token.user_pin_initialized() && token.rng()
+    );
     assert!(!token.write_protected() && !token.user_pin_locked() && !token.user_pin_to_be_changed());
     let limits = (token.max_session_count(), token.max_rw_session_count());
     assert!(matches!(limits, (Limit::Infinite, Limit::Infinite)), "{limits:?}");

@@ -16,20 +16,26 @@ pub struct Artefacts {
     pub module: PathBuf,
 }
 
-/// The artefacts, built if need be. `KMS_TESTS_BUILT=1` says that somebody has built them already.
+/// The artefacts, built if need be. `KMS_TESTS_BUILT=1` says that somebody has built them already;
+/// `KMS_TESTS_ARTEFACTS` names a folder with others to test, such as installed ones.
 ///
 /// # Panics
-/// When they cannot be built.
+/// When they cannot be built, or are not there.
 pub fn artefacts() -> &'static Artefacts {
     static BUILT: OnceLock<Artefacts> = OnceLock::new();
     BUILT.get_or_init(|| {
-        if variable("KMS_TESTS_BUILT").is_none() {
+        let given = variable("KMS_TESTS_ARTEFACTS").map(PathBuf::from);
+        if given.is_none() && variable("KMS_TESTS_BUILT").is_none() {
             build();
         }
-        let folder = target().join("release");
+        let folder = given.unwrap_or_else(|| target().join("release"));
         let found = Artefacts { kms: folder.join("kms"), module: folder.join("libkms_pkcs11.so") };
         for file in [&found.kms, &found.module] {
-            assert!(file.is_file(), "{} is missing: cargo build --release -p kms-provider -p kms-backend", file.display());
+            assert!(
+                file.is_file(),
+                "{} is missing: cargo build --release -p kms-provider -p kms-backend",
+                file.display()
+            );
         }
         found
     })
@@ -44,7 +50,10 @@ pub fn workspace() -> &'static Path {
 }
 
 /// A variable of the environment.
-#[expect(clippy::disallowed_methods, reason = "how the suites are run is said in the environment, and read here only")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how the suites are run is said in the environment, and read here only"
+)]
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -65,5 +74,9 @@ fn build() {
         .current_dir(workspace())
         .output()
         .expect("cargo runs");
-    assert!(built.status.success(), "the artefacts do not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    assert!(
+        built.status.success(),
+        "the artefacts do not build:\n{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
 }

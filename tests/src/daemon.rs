@@ -18,6 +18,9 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to stop when asked to.
 const STOPPED_WITHIN: Duration = Duration::from_secs(15);
 
+/// How many lines of its log a failure shows.
+const REPORTED_LINES: usize = 40;
+
 /// A running daemon; it goes with the value.
 #[derive(Debug)]
 pub struct Daemon {
@@ -130,7 +133,14 @@ fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     receiver
 }
 
-/// The log of a daemon, for a failure's report.
+/// The log of a daemon.
 pub fn read_log(log: &Path) -> String {
     File::open(log).and_then(std::io::read_to_string).unwrap_or_else(|error| format!("(no log: {error})"))
+}
+
+/// The end of a daemon's log, for a failure's report.
+pub fn end_of_log(log: &Path) -> String {
+    let whole = read_log(log);
+    let lines: Vec<_> = whole.lines().collect();
+    lines[lines.len().saturating_sub(REPORTED_LINES)..].join("\n")
 }

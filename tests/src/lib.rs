@@ -3,6 +3,7 @@
 //! [`Stack`] is a home, a daemon and a module of one test's own; [`raw`] speaks C to a module, [`client`] speaks to it
 //! through the `cryptoki` crate; [`child`] gives a test a process of its own; [`program`] runs real clients.
 //! Nothing here knows the insides of provider or backend: only their artefacts and the words of `protocol`.
+#![allow(clippy::macro_metavars_in_unsafe, reason = "`call!` takes pointers and numbers, made in safe code")]
 
 /// The artefacts under test, built once.
 pub mod artefacts;

@@ -90,7 +90,9 @@ pub fn run_with(command: &mut Command, input: &[u8], patience: Duration) -> Ran 
     let errors = String::from_utf8_lossy(&errors).into_owned();
     match status {
         Some(status) => Ran { status, output, errors, command: name },
-        None => panic!("{name}: still running after {patience:?}\n{}{errors}", String::from_utf8_lossy(&output)),
+        None => {
+            panic!("{name}: still running after {patience:?}\n{}{errors}", String::from_utf8_lossy(&output))
+        }
     }
 }
 

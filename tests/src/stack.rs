@@ -10,7 +10,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::artefacts::artefacts;
-use crate::daemon::{Daemon, read_log};
+use crate::daemon::{Daemon, end_of_log};
 use crate::program::{self, Ran};
 
 /// The user's PIN of every test's ring.
@@ -71,7 +71,8 @@ impl Stack {
         // A short name: a Unix socket's path has 107 bytes.
         let folder = tempfile::Builder::new().prefix("kms-").tempdir_in("/tmp").expect("a temporary folder");
         let ring = "test".to_owned();
-        std::fs::copy(&artefacts().module, folder.path().join("module.so")).expect("the module can be copied");
+        std::fs::copy(&artefacts().module, folder.path().join("module.so"))
+            .expect("the module can be copied");
         let stack = Self { daemon: None, ring, folder };
         program::run(&mut init(&stack.home(), &stack.ring, policy)).ok();
         stack
@@ -182,7 +183,7 @@ impl Drop for Stack {
     #[expect(clippy::print_stderr, reason = "a failing test shows the daemon's log")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the daemon's log ---\n{}--- end of log ---", read_log(&self.log()));
+            eprintln!("--- the daemon's log ---\n{}\n--- end of log ---", end_of_log(&self.log()));
         }
     }
 }

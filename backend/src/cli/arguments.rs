@@ -33,7 +33,7 @@ pub(super) enum Command {
     /// Make and list rings: each is a token to applications
     #[command(subcommand)]
     Ring(Ring),
-    /// List keys
+    /// List and rotate keys
     #[command(subcommand)]
     Key(Key),
     /// Add who may log in by name
@@ -175,6 +175,28 @@ pub(super) struct RingList {
 pub(super) enum Key {
     /// List the keys of a ring, or of all
     List(KeyList),
+    /// Make a key's next version, which takes over its label
+    Rotate(KeyRotate),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kms key rotate --home /srv/kms --ring payments invoices
+  kms key rotate --home /srv/kms --ring payments 3f1c9a52-8a0e-4f0c-9d0e-2f1f6c0a7b11 --json
+
+The version before goes on as LABEL#NUMBER and under its own CKA_ID.")]
+pub(super) struct KeyRotate {
+    #[command(flatten)]
+    pub(super) home: Home,
+    /// The key's ring
+    #[arg(long, value_name = "NAME")]
+    pub(super) ring: String,
+    /// The key, by label or id
+    #[arg(value_name = "KEY")]
+    pub(super) key: String,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 #[derive(Args)]

@@ -153,6 +153,8 @@ fn culprit(error: &ServiceError) -> Part {
         | ServiceError::Mismatch { .. }
         | ServiceError::Incomplete(_)
         | ServiceError::NoSuchRing(_)
+        | ServiceError::NoSuchKey(_)
+        | ServiceError::Ambiguous(_)
         | ServiceError::Exists(_)
         | ServiceError::BadName(_)
         | ServiceError::BadPin => Part::Database,

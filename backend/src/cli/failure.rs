@@ -64,6 +64,8 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::NoSuchRing(_) => {
             "use a name that `kms ring list` shows, or make it with `kms ring create`"
         }
+        ServiceError::NoSuchKey(_) => "use a label or an id that `kms key list` shows",
+        ServiceError::Ambiguous(_) => "name the key by its id",
         ServiceError::Exists(_) => "choose another name",
         ServiceError::BadName(_) => "choose a name of 1 to 32 letters, digits, `-` and `_`",
         ServiceError::BadPin => "choose another PIN, or give none and get a random one",

@@ -50,6 +50,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Ring(Ring::Create(create)) => rings::create(create, arguments)?,
         Command::Ring(Ring::List(list)) => rings::list(list, arguments)?,
         Command::Key(Key::List(list)) => rings::keys(list, arguments)?,
+        Command::Key(Key::Rotate(rotate)) => rings::rotate(rotate, arguments)?,
         Command::Account(Account::Add(add)) => rings::add_account(add, arguments)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
         Command::Probe(probe) => return Ok(probe::run(&probe)),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use kms_protocol::RingPolicy;
 use serde_json::{Value, json};
 
-use super::arguments::{AccountAdd, KeyList, RingCreate, RingList};
+use super::arguments::{AccountAdd, KeyList, KeyRotate, RingCreate, RingList};
 use super::credentials::{self, Chosen, Entry};
 use super::failure::Failure;
 use super::home::Home;
@@ -78,6 +78,20 @@ pub(super) fn keys(arguments: KeyList, typed: &[OsString]) -> Result<(), Failure
         })
         .collect();
     screen::table(["RING", "LABEL", "ALGORITHM", "VERSIONS", "STATE", "CREATED", "ID"], &rows, "no keys");
+    Ok(())
+}
+
+/// `kms key rotate`.
+pub(super) fn rotate(arguments: KeyRotate, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let version = Backend::open(&home.open(typed)?)?.rotate_key(&arguments.ring, &arguments.key)?;
+    if arguments.output.json {
+        screen::json(&json!({ "ring": arguments.ring, "key": arguments.key, "version": version }));
+    } else {
+        let before = version.saturating_sub(1);
+        screen::line(&format!("key {:?} has version {version} now", arguments.key));
+        screen::line(&format!("version {before} goes on as LABEL#{before} and under its own id"));
+    }
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! AES: ECB, CBC, CBC with PKCS #7 padding, CTR and GCM. The key schedule is made once, when the key is opened.
+//! AES: ECB, CBC, CBC with PKCS #7 padding, CTR, GCM, CCM, CMAC and key wrap. The key schedule is made once, when the
+//! key is opened.
 
 use aes::cipher::array::Array;
 use aes::cipher::consts::{U12, U16};
@@ -9,16 +10,23 @@ use aes::cipher::{
 use aes::{Aes128, Aes192, Aes256, Block};
 use aes_gcm::AesGcm;
 use aes_gcm::aead::AeadInOut;
+use aes_kw::InnerInit;
+use cmac::{Cmac, Mac as _};
 use ctr::{Ctr128BE, CtrCore};
 use ghash::GHash;
 use kms_protocol::{Mechanism, MechanismType, Parameters, Rv, Secret};
 use subtle::{Choice, ConstantTimeEq, ConstantTimeLess};
+use zeroize::Zeroizing;
 
-use super::gcm;
+use super::keywrap::Padding;
+use super::{ccm, gcm, keywrap};
 use crate::object::KeyBytes;
 
 /// The length of a block, in bytes.
 const BLOCK: usize = 16;
+
+/// The longest key, in bytes.
+const KEY_BYTES_MAX: usize = 32;
 
 /// What an opened AES key takes: two key schedules of 15 round keys in both directions, and the hash keys.
 pub(super) const OPENED_BYTES: usize = 2048;
@@ -29,15 +37,23 @@ pub(super) trait Modes: Send + Sync {
     fn encrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv>;
     /// Decrypts as the mechanism says.
     fn decrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv>;
+    /// Wraps a key.
+    fn wrap(&self, padding: Padding, key: &[u8]) -> Result<Secret, Rv>;
+    /// Unwraps a key.
+    fn unwrap(&self, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv>;
+    /// The whole CMAC.
+    fn cmac(&self, data: &[u8]) -> [u8; BLOCK];
+    /// The key itself, for derivations that take any secret.
+    fn value(&self) -> &[u8];
 }
 
 /// Prepares an AES key. None if no AES key has this length.
 pub(super) fn open(material: &KeyBytes) -> Option<Box<dyn Modes>> {
     let bytes = material.as_ref();
     match bytes.len() {
-        16 => Some(Box::new(Keyed::new(Aes128::new_from_slice(bytes).ok()?))),
-        24 => Some(Box::new(Keyed::new(Aes192::new_from_slice(bytes).ok()?))),
-        32 => Some(Box::new(Keyed::new(Aes256::new_from_slice(bytes).ok()?))),
+        16 => Some(Box::new(Keyed::new(Aes128::new_from_slice(bytes).ok()?, bytes))),
+        24 => Some(Box::new(Keyed::new(Aes192::new_from_slice(bytes).ok()?, bytes))),
+        32 => Some(Box::new(Keyed::new(Aes256::new_from_slice(bytes).ok()?, bytes))),
         _ => None,
     }
 }
@@ -52,6 +68,8 @@ struct Keyed<C> {
     cipher: C,
     gcm: AesGcm<C, U12>,
     hash: GHash,
+    value: Zeroizing<[u8; KEY_BYTES_MAX]>,
+    value_bytes: usize,
 }
 
 /// What the modes ask of a block cipher.
@@ -65,8 +83,12 @@ impl Cipher for Aes192 {}
 impl Cipher for Aes256 {}
 
 impl<C: Cipher> Keyed<C> {
-    fn new(cipher: C) -> Self {
-        Self { gcm: AesGcm::from(cipher.clone()), hash: gcm::hash_of(&cipher), cipher }
+    /// `bytes` are no longer than the longest key.
+    fn new(cipher: C, bytes: &[u8]) -> Self {
+        let mut value = Zeroizing::new([0; KEY_BYTES_MAX]);
+        value[..bytes.len()].copy_from_slice(bytes);
+        let gcm = AesGcm::from(cipher.clone());
+        Self { gcm, hash: gcm::hash_of(&cipher), cipher, value, value_bytes: bytes.len() }
     }
 
     fn encrypt_gcm(&self, iv: &[u8], aad: &[u8], tag_bytes: usize, data: &[u8]) -> Result<Secret, Rv> {
@@ -160,6 +182,17 @@ impl<C: Cipher> Modes for Keyed<C> {
                 self.count(*bits, block, out.bytes_mut())?;
                 Ok(out)
             }
+            (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }) => {
+                if u32::try_from(data.len()) != Ok(*data_bytes) {
+                    return Err(Rv::DATA_LEN_RANGE);
+                }
+                let mut out = Secret::from(data);
+                let mac = ccm::encrypt(&self.cipher, nonce, aad, out.bytes_mut(), usize::from(*mac_bytes));
+                out.bytes_mut().extend_from_slice(&mac);
+                Ok(out)
+            }
+            // Only a message has a vector that is made here; a caller of C_Encrypt would never learn it.
+            (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
     }
@@ -192,8 +225,38 @@ impl<C: Cipher> Modes for Keyed<C> {
                 self.count(*bits, block, out.bytes_mut()).map_err(|_| Rv::ENCRYPTED_DATA_LEN_RANGE)?;
                 Ok(out)
             }
+            (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }) => {
+                let at =
+                    data.len().checked_sub(usize::from(*mac_bytes)).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+                if u32::try_from(at) != Ok(*data_bytes) {
+                    return Err(Rv::ENCRYPTED_DATA_LEN_RANGE);
+                }
+                let (data, mac) = data.split_at(at);
+                let mut out = Secret::from(data);
+                let right = ccm::decrypt(&self.cipher, nonce, aad, out.bytes_mut(), mac);
+                if right { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
+            }
+            (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
+    }
+
+    fn wrap(&self, padding: Padding, key: &[u8]) -> Result<Secret, Rv> {
+        keywrap::wrap(&self.cipher, padding, key)
+    }
+
+    fn unwrap(&self, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv> {
+        keywrap::unwrap(&self.cipher, padding, wrapped)
+    }
+
+    fn cmac(&self, data: &[u8]) -> [u8; BLOCK] {
+        let mut mac = Cmac::inner_init(&self.cipher);
+        mac.update(data);
+        mac.finalize().into_bytes().into()
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.value[..self.value_bytes]
     }
 }
 

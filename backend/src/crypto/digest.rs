@@ -32,6 +32,52 @@ macro_rules! with_digest {
 }
 pub(super) use with_digest;
 
+/// Runs `$body` with `$mac` standing for the type that computes the HMAC over the digest `$kind` names.
+macro_rules! with_hmac {
+    ($kind:expr, $mac:ident => $body:expr) => {
+        match $kind {
+            kms_protocol::MechanismType::SHA_1 => {
+                type $mac = hmac::Hmac<sha1::Sha1>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA224 => {
+                type $mac = hmac::Hmac<sha2::Sha224>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA256 => {
+                type $mac = hmac::Hmac<sha2::Sha256>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA384 => {
+                type $mac = hmac::Hmac<sha2::Sha384>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA512 => {
+                type $mac = hmac::Hmac<sha2::Sha512>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_224 => {
+                type $mac = hmac::SimpleHmac<sha3::Sha3_224>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_256 => {
+                type $mac = hmac::SimpleHmac<sha3::Sha3_256>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_384 => {
+                type $mac = hmac::SimpleHmac<sha3::Sha3_384>;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_512 => {
+                type $mac = hmac::SimpleHmac<sha3::Sha3_512>;
+                $body
+            }
+            _ => Err(kms_protocol::Rv::MECHANISM_PARAM_INVALID),
+        }
+    };
+}
+pub(super) use with_hmac;
+
 /// The digest inside a mask generation function.
 pub(super) fn of_mgf(mgf: Mgf) -> Result<MechanismType, Rv> {
     match mgf {

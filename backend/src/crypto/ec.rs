@@ -1,5 +1,8 @@
-//! ECDSA on the NIST curves.
+//! ECDSA and key agreement on the NIST curves.
 
+use std::sync::OnceLock;
+
+use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, ECDH_P521, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::digest::{self as aws_digest, Digest};
 use aws_lc_rs::encoding::AsBigEndian;
 use aws_lc_rs::signature::{
@@ -8,8 +11,10 @@ use aws_lc_rs::signature::{
 };
 use kms_protocol::{Mechanism, MechanismType, Rv, Secret, mechanism_table};
 use p521::ecdsa::signature::hazmat::RandomizedPrehashSigner;
+use p521::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use zeroize::Zeroizing;
 
+use super::der;
 use super::random::Random;
 use crate::object::{Curve, KeyBytes};
 
@@ -20,6 +25,8 @@ pub(super) const OPENED_BYTES: usize = 2048;
 pub(super) struct EcKey {
     pair: EcdsaKeyPair,
     curve: Curve,
+    /// The same key for agreements, opened when it is first needed: most keys sign alone.
+    agrees: OnceLock<PrivateKey>,
 }
 
 impl EcKey {
@@ -27,7 +34,7 @@ impl EcKey {
     pub(super) fn open(material: &KeyBytes) -> Option<Self> {
         let curve = curve_of(material)?;
         let pair = EcdsaKeyPair::from_pkcs8(algorithm_of(curve), material.as_ref()).ok()?;
-        Some(Self { pair, curve })
+        Some(Self { pair, curve, agrees: OnceLock::new() })
     }
 
     /// Signs a digest: whatever is longer than the curve's order counts with its leftmost bits (FIPS 186-5).
@@ -50,6 +57,34 @@ impl EcKey {
         let digest = digest.map_err(|_| Rv::FUNCTION_FAILED)?;
         let signature = self.pair.sign_digest(&digest).map_err(|_| Rv::FUNCTION_FAILED)?;
         Ok(Secret::from(signature.as_ref()))
+    }
+
+    /// What both sides of an agreement get: the first coordinate of the common point. All our curves have cofactor 1.
+    ///
+    /// # Errors
+    /// `CKR_MECHANISM_PARAM_INVALID` for what is no point of the curve, uncompressed.
+    pub(super) fn agree(&self, public: &[u8]) -> Result<Zeroizing<Vec<u8>>, Rv> {
+        let invalid = Rv::MECHANISM_PARAM_INVALID;
+        let public = der::point(public, 1 + 2 * self.curve.field_bytes()).ok_or(invalid)?;
+        let algorithm = agreement_of(self.curve);
+        let key = match self.agrees.get() {
+            Some(key) => key,
+            None => {
+                let scalar = self.scalar().ok_or(Rv::FUNCTION_FAILED)?;
+                let key =
+                    PrivateKey::from_private_key(algorithm, &scalar).map_err(|_| Rv::FUNCTION_FAILED)?;
+                self.agrees.get_or_init(|| key)
+            }
+        };
+        agreement::agree(key, UnparsedPublicKey::new(algorithm, public), invalid, |shared| {
+            Ok(Zeroizing::new(shared.to_vec()))
+        })
+    }
+
+    /// The private number, as long as a field element.
+    fn scalar(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let scalar = self.pair.private_key().as_be_bytes().ok()?;
+        Some(Zeroizing::new(fitted(scalar.as_ref(), self.curve.field_bytes())))
     }
 
     /// P-521 over more than 64 bytes. aws-lc-rs takes digests by their names, and no digest is that long.
@@ -98,6 +133,14 @@ pub(super) fn algorithm_of(curve: Curve) -> &'static EcdsaSigningAlgorithm {
     }
 }
 
+fn agreement_of(curve: Curve) -> &'static agreement::Algorithm {
+    match curve {
+        Curve::P256 => &ECDH_P256,
+        Curve::P384 => &ECDH_P384,
+        Curve::P521 => &ECDH_P521,
+    }
+}
+
 fn hash_of(curve: Curve) -> &'static aws_digest::Algorithm {
     match curve {
         Curve::P256 => &aws_digest::SHA256,
@@ -107,7 +150,7 @@ fn hash_of(curve: Curve) -> &'static aws_digest::Algorithm {
 }
 
 /// The curve that a private key's PKCS #8 form names.
-fn curve_of(material: &KeyBytes) -> Option<Curve> {
+pub(super) fn curve_of(material: &KeyBytes) -> Option<Curve> {
     let info = p521::pkcs8::PrivateKeyInfoRef::try_from(material.as_ref()).ok()?;
     let oid = info.algorithm.parameters_oid().ok()?;
     // The attribute's form is the identifier with its two bytes of tag and length.
@@ -116,9 +159,40 @@ fn curve_of(material: &KeyBytes) -> Option<Curve> {
 
 /// The private number, as long as a field element: for those who may see it.
 pub(super) fn scalar(material: &KeyBytes) -> Option<Zeroizing<Vec<u8>>> {
-    let key = EcKey::open(material)?;
-    let scalar = key.pair.private_key().as_be_bytes().ok()?;
-    Some(Zeroizing::new(fitted(scalar.as_ref(), key.curve.field_bytes())))
+    EcKey::open(material)?.scalar()
+}
+
+/// A private key in our stored form, from its number, which may lack leading zeros or have some too many.
+pub(super) fn build(curve: Curve, number: &[u8]) -> Option<KeyBytes> {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let number = number.get(zeros..).filter(|number| number.len() <= curve.field_bytes())?;
+    let scalar = Zeroizing::new(fitted(number, curve.field_bytes()));
+    macro_rules! build {
+        ($curve:ident) => {
+            $curve::SecretKey::from_slice(&scalar).ok()?.to_pkcs8_der().ok()?
+        };
+    }
+    let document = match curve {
+        Curve::P256 => build!(p256),
+        Curve::P384 => build!(p384),
+        Curve::P521 => build!(p521),
+    };
+    Some(KeyBytes::from(document.as_bytes().to_vec()))
+}
+
+/// A private key in PKCS #8 of anybody's making, in our stored form: with the public key, which some leave out.
+pub(super) fn stored(material: &KeyBytes) -> Option<KeyBytes> {
+    macro_rules! rebuild {
+        ($curve:ident) => {
+            $curve::SecretKey::from_pkcs8_der(material.as_ref()).ok()?.to_pkcs8_der().ok()?
+        };
+    }
+    let document = match curve_of(material)? {
+        Curve::P256 => rebuild!(p256),
+        Curve::P384 => rebuild!(p384),
+        Curve::P521 => rebuild!(p521),
+    };
+    Some(KeyBytes::from(document.as_bytes().to_vec()))
 }
 
 #[cfg(test)]
@@ -187,6 +261,45 @@ mod tests {
             let made = make(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
             assert_eq!(scalar(&made.material).unwrap().len(), curve.field_bytes());
             assert_eq!(curve_of(&made.material), Some(curve));
+        }
+    }
+
+    #[test]
+    fn two_sides_agree_and_a_third_library_too() {
+        for curve in Curve::ALL {
+            let keys = [key(curve), key(curve)];
+            let public = |key: &EcKey| key.pair.public_key().as_ref().to_vec();
+            let shared = keys[0].agree(&public(&keys[1])).unwrap();
+            assert_eq!(shared.len(), curve.field_bytes());
+            assert_eq!(shared, keys[1].agree(&public(&keys[0])).unwrap());
+            assert_eq!(shared, keys[1].agree(&der::octet_string(&public(&keys[0]))).unwrap());
+            let mut off = public(&keys[1]);
+            off[curve.field_bytes()] ^= 1;
+            assert_eq!(keys[0].agree(&off).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
+            assert_eq!(keys[0].agree(&off[1..]).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
+        }
+        let keys = [key(Curve::P256), key(Curve::P256)];
+        let own = p256::SecretKey::from_slice(&keys[0].scalar().unwrap()).unwrap();
+        let other = p256::PublicKey::from_sec1_bytes(keys[1].pair.public_key().as_ref()).unwrap();
+        let common = other.to_projective() * own.to_nonzero_scalar().as_ref();
+        let common = p256::PublicKey::try_from(common).unwrap().to_sec1_bytes();
+        let ours = keys[0].agree(keys[1].pair.public_key().as_ref()).unwrap();
+        assert_eq!(ours.as_slice(), &common[1..33]);
+    }
+
+    #[test]
+    fn a_number_is_a_key_however_it_is_padded() {
+        for curve in Curve::ALL {
+            let made = make(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+            let number = scalar(&made.material).unwrap();
+            let zeros = number.iter().take_while(|byte| **byte == 0).count();
+            for given in [number.to_vec(), number[zeros..].to_vec(), [&[0, 0], &number[..]].concat()] {
+                let built = build(curve, &given).unwrap();
+                assert_eq!(scalar(&built).unwrap(), number);
+                assert_eq!(stored(&made.material).unwrap().as_ref(), built.as_ref());
+            }
+            assert!(build(curve, &[]).is_none());
+            assert!(build(curve, &vec![0xff; curve.field_bytes()]).is_none(), "beyond the order");
         }
     }
 

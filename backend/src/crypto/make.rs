@@ -1,24 +1,26 @@
 //! Making keys (`docs/decisions/0006`).
 
 use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::encoding::{Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::Pkcs8V1Der;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
-use kms_protocol::{Attribute, AttributeType, KeyType};
+use aws_lc_rs::signature::{EcdsaKeyPair, RsaKeyPair};
+use kms_protocol::{Attribute, KeyType};
 use rsa::pkcs8::EncodePrivateKey;
-use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
+use super::describe::{self, Halves};
+use super::mldsa::DsaKey;
+use super::mlkem::KemKey;
 use super::random::Random;
-use super::{CryptoError, aes, ec};
+use super::{CryptoError, curve25519, ec};
 use crate::object::{Curve, KeyBytes, KeySpec};
 
 /// The public exponent that aws-lc-rs uses, big endian.
 const USUAL_EXPONENT: &[u8] = &[1, 0, 1];
 
-/// The tag of an OCTET STRING in DER.
-const OCTET_STRING: u8 = 0x04;
+/// The length of a ChaCha20 key.
+const CHACHA_BYTES: u32 = 32;
 
 /// A key that was made.
 #[derive(Debug)]
@@ -37,19 +39,20 @@ pub struct Made {
 /// When the library cannot: a length it does not have, or no random numbers.
 pub fn make(spec: &KeySpec, random: &SystemRandom) -> Result<Made, CryptoError> {
     match spec {
-        KeySpec::Aes { bytes } => {
-            let material = fresh(*bytes, KeyType::AES, random)?;
-            let check = aes::check_value(&material).ok_or(CryptoError::Making(KeyType::AES))?;
-            Ok(secret(material, *bytes, &check))
-        }
+        KeySpec::Aes { bytes } => secret_key(fresh(*bytes, KeyType::AES, random)?, KeyType::AES),
         KeySpec::Generic { bytes } => {
-            let material = fresh(*bytes, KeyType::GENERIC_SECRET, random)?;
-            // Spec, "Generic secret key objects": the front of the value's SHA-1.
-            let check: [u8; 20] = Sha1::digest(material.as_ref()).into();
-            Ok(secret(material, *bytes, &check[..3]))
+            let kind = KeyType::GENERIC_SECRET;
+            secret_key(fresh(*bytes, kind, random)?, kind)
         }
         KeySpec::Rsa { bits, exponent } => rsa_pair(*bits, exponent, random),
         KeySpec::Ec { curve } => ec_pair(*curve),
+        KeySpec::ChaCha20 => {
+            let material = fresh(CHACHA_BYTES, KeyType::CHACHA20, random)?;
+            secret_key(material, KeyType::CHACHA20)
+        }
+        KeySpec::Curve25519 { form } => pair(form.key_type(), curve25519::make(*form, random)),
+        KeySpec::MlKem { set } => pair(KeyType::ML_KEM, KemKey::make(*set)),
+        KeySpec::MlDsa { set } => pair(KeyType::ML_DSA, DsaKey::make(*set, random)),
     }
 }
 
@@ -60,12 +63,20 @@ fn fresh(bytes: u32, kind: KeyType, random: &SystemRandom) -> Result<KeyBytes, C
     Ok(KeyBytes(material))
 }
 
-fn secret(material: KeyBytes, bytes: u32, check: &[u8]) -> Made {
-    let attributes = vec![
-        Attribute::ulong(AttributeType::VALUE_LEN, u64::from(bytes)),
-        Attribute::bytes(AttributeType::CHECK_VALUE, check),
-    ];
-    Made { material, attributes, public: Vec::new() }
+fn secret_key(material: KeyBytes, kind: KeyType) -> Result<Made, CryptoError> {
+    let attributes = describe::secret(kind, &material).map_err(|_| CryptoError::Making(kind))?;
+    Ok(Made { material, attributes, public: Vec::new() })
+}
+
+fn pair(kind: KeyType, material: Option<KeyBytes>) -> Result<Made, CryptoError> {
+    let material = material.ok_or(CryptoError::Making(kind))?;
+    let halves = describe::halves(kind, &material);
+    made(kind, material, halves)
+}
+
+fn made(kind: KeyType, material: KeyBytes, halves: Option<Halves>) -> Result<Made, CryptoError> {
+    let Halves { private, public } = halves.ok_or(CryptoError::Making(kind))?;
+    Ok(Made { material, attributes: private, public })
 }
 
 fn rsa_pair(bits: u32, exponent: &[u8], random: &SystemRandom) -> Result<Made, CryptoError> {
@@ -95,16 +106,7 @@ fn rsa_pair(bits: u32, exponent: &[u8], random: &SystemRandom) -> Result<Made, C
             (pair, KeyBytes::from(der.as_bytes().to_vec()))
         }
     };
-    let info = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).map_err(|_| FAILED)?;
-    let numbers = rsa::pkcs1::RsaPublicKeyRef::try_from(pair.public_key().as_ref()).map_err(|_| FAILED)?;
-    let common = vec![
-        Attribute::bytes(AttributeType::MODULUS, numbers.modulus.as_bytes()),
-        Attribute::bytes(AttributeType::PUBLIC_EXPONENT, numbers.public_exponent.as_bytes()),
-        Attribute::bytes(AttributeType::PUBLIC_KEY_INFO, info.as_ref()),
-    ];
-    let mut public = common.clone();
-    public.push(Attribute::ulong(AttributeType::MODULUS_BITS, u64::from(bits)));
-    Ok(Made { material, attributes: common, public })
+    made(KeyType::RSA, material, describe::rsa(&pair))
 }
 
 fn ec_pair(curve: Curve) -> Result<Made, CryptoError> {
@@ -112,25 +114,12 @@ fn ec_pair(curve: Curve) -> Result<Made, CryptoError> {
     let pair = EcdsaKeyPair::generate(ec::algorithm_of(curve)).map_err(|_| FAILED)?;
     let der = pair.to_pkcs8v1().map_err(|_| FAILED)?;
     let material = KeyBytes::from(der.as_ref().to_vec());
-    let info = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).map_err(|_| FAILED)?;
-    let attributes = vec![
-        Attribute::bytes(AttributeType::EC_PARAMS, curve.oid_der()),
-        Attribute::bytes(AttributeType::PUBLIC_KEY_INFO, info.as_ref()),
-    ];
-    let mut public = attributes.clone();
-    public.push(Attribute::bytes(AttributeType::EC_POINT, octet_string(pair.public_key().as_ref())));
-    Ok(Made { material, attributes, public })
-}
-
-/// DER of an OCTET STRING of at most 255 bytes: the form of `CKA_EC_POINT` (spec, "Elliptic curve public key objects").
-fn octet_string(bytes: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(bytes.len()).expect("a point of P-521 has 133 bytes");
-    let head: &[u8] = if length < 0x80 { &[OCTET_STRING, length] } else { &[OCTET_STRING, 0x81, length] };
-    [head, bytes].concat()
+    made(KeyType::EC, material, describe::of_ec(curve, &pair))
 }
 
 #[cfg(test)]
 mod tests {
+    use kms_protocol::AttributeType;
     use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
     use rsa::traits::PublicKeyParts;
 

@@ -17,30 +17,58 @@
 //! | RSA-OAEP with one digest of SHA-1, SHA-256, SHA-384, SHA-512 | `aws-lc-rs` |
 //! | RSA-OAEP otherwise, PKCS #1 v1.5 decryption (implicit rejection) | `rsa`, blinded |
 //! | ECDSA | `aws-lc-rs`; P-521 over more than 64 bytes: `p521` |
-//! | HMAC | `hmac` over `sha1`, `sha2` |
+//! | HMAC | `hmac` over `sha1`, `sha2`, `sha3` |
+//! | AES-CMAC; AES key wrap | `cmac`; `aes-kw` |
+//! | AES-CCM | composed: `cbc` and `ctr` over `aes` |
+//! | ChaCha20-Poly1305 | `chacha20poly1305` |
+//! | Ed25519, Ed25519ph | `ed25519-dalek` |
+//! | ECDH, X25519 | `aws-lc-rs` |
+//! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
+//! | ML-KEM, ML-DSA | `aws-lc-rs`; ML-DSA with a context or without randomness: `ml-dsa`; seeds of ML-KEM: `ml-kem` |
 
 mod aes;
+mod ccm;
+mod chacha;
+mod curve25519;
+mod der;
+mod derive;
+mod describe;
 mod digest;
 mod ec;
 mod gcm;
+mod import;
+mod kdf;
+mod keywrap;
 mod mac;
 mod make;
+mod message;
+mod mldsa;
+mod mlkem;
 mod pss;
+mod public;
 mod random;
 mod reveal;
 mod rsa;
+mod rsa_parts;
 #[cfg(test)]
 mod vectors;
+mod wrap;
 
 use std::fmt;
 
-use kms_protocol::{KeyType, Mechanism, ObjectClass, Rv, Secret};
+use kms_protocol::{KeyType, Mechanism, ObjectClass, Rv, Secret, Template};
 
+use self::mac::MacKey;
 use crate::object::KeyBytes;
 use crate::policy::{Permit, Usage};
 
+pub use derive::{decapsulate, derive, encapsulate};
+pub use describe::describe;
+pub use import::{Imported, import};
 pub use make::{Made, make};
+pub use message::encrypt_message;
 pub use reveal::reveal;
+pub use wrap::{unwrap, wrap};
 
 /// Why a key could not be made or read. Callers never see it: it is ours, and goes to the log.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +92,16 @@ pub struct OpenedKey(Kind);
 
 enum Kind {
     Aes(Box<dyn aes::Modes>),
-    Rsa(Box<rsa::RsaKey>),
-    Ec(ec::EcKey),
+    ChaCha(Box<chacha::ChaChaKey>),
     Generic(KeyBytes),
+    Rsa(Box<rsa::RsaKey>),
+    Ec(Box<ec::EcKey>),
+    Edwards(Box<curve25519::EdwardsKey>),
+    Montgomery(Box<curve25519::MontgomeryKey>),
+    Kem(mlkem::KemKey),
+    Dsa(Box<mldsa::DsaKey>),
+    PublicRsa(Box<::rsa::PublicKey>),
+    PublicKem(mlkem::KemPublic),
 }
 
 impl OpenedKey {
@@ -75,22 +110,46 @@ impl OpenedKey {
     /// # Errors
     /// When the material does not belong to a key of this class and type.
     pub fn open(class: ObjectClass, kind: KeyType, material: &KeyBytes) -> Result<Self, CryptoError> {
+        let bytes = material.as_ref();
         let opened = match (class, kind) {
-            (ObjectClass::SECRET_KEY, KeyType::AES) => {
-                Kind::Aes(aes::open(material).ok_or(CryptoError::Material(kind))?)
+            (ObjectClass::SECRET_KEY, KeyType::AES) => aes::open(material).map(Kind::Aes),
+            (ObjectClass::SECRET_KEY, KeyType::CHACHA20) => {
+                chacha::ChaChaKey::open(material).map(|key| Kind::ChaCha(Box::new(key)))
             }
-            (ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET) => {
-                Kind::Generic(KeyBytes::from(material.as_ref().to_vec()))
+            (ObjectClass::SECRET_KEY, _) if describe::is_any_secret(kind) => {
+                Some(Kind::Generic(KeyBytes::from(bytes.to_vec())))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::RSA) => {
-                Kind::Rsa(Box::new(rsa::RsaKey::open(material).ok_or(CryptoError::Material(kind))?))
+                rsa::RsaKey::open(material).map(|key| Kind::Rsa(Box::new(key)))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::EC) => {
-                Kind::Ec(ec::EcKey::open(material).ok_or(CryptoError::Material(kind))?)
+                ec::EcKey::open(material).map(|key| Kind::Ec(Box::new(key)))
+            }
+            (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS) => {
+                curve25519::EdwardsKey::open(bytes).map(|key| Kind::Edwards(Box::new(key)))
+            }
+            (ObjectClass::PRIVATE_KEY, KeyType::EC_MONTGOMERY) => {
+                curve25519::MontgomeryKey::open(bytes).map(|key| Kind::Montgomery(Box::new(key)))
+            }
+            (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => mlkem::KemKey::open(bytes).map(Kind::Kem),
+            (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => {
+                mldsa::DsaKey::open(bytes).map(|key| Kind::Dsa(Box::new(key)))
             }
             _ => return Err(CryptoError::Unsupported(class, kind)),
         };
-        Ok(Self(opened))
+        opened.map(Self).ok_or(CryptoError::Material(kind))
+    }
+
+    /// Prepares a public key, to wrap or to encapsulate with it, from its object's attributes.
+    ///
+    /// # Errors
+    /// `CKR_KEY_TYPE_INCONSISTENT` for a type whose public keys the backend does not use.
+    pub fn public(kind: KeyType, attributes: &Template) -> Result<Self, Rv> {
+        match kind {
+            KeyType::RSA => public::rsa_of(attributes).map(|key| Self(Kind::PublicRsa(Box::new(key)))),
+            KeyType::ML_KEM => public::kem_of(attributes).map(|key| Self(Kind::PublicKem(key))),
+            _ => Err(Rv::KEY_TYPE_INCONSISTENT),
+        }
     }
 
     /// How much memory it takes, roughly, for the cache that bounds it.
@@ -100,19 +159,34 @@ impl OpenedKey {
             Kind::Rsa(key) => key.bytes(),
             Kind::Ec(_) => ec::OPENED_BYTES,
             Kind::Generic(key) => size_of::<Self>() + key.as_ref().len(),
+            Kind::ChaCha(_) | Kind::Edwards(_) | Kind::Montgomery(_) => SMALL_BYTES,
+            Kind::PublicRsa(_) => SMALL_BYTES,
+            Kind::Kem(_) | Kind::PublicKem(_) => mlkem::OPENED_BYTES,
+            Kind::Dsa(_) => mldsa::OPENED_BYTES,
+        }
+    }
+
+    fn key_type(&self) -> KeyType {
+        match &self.0 {
+            Kind::Aes(_) => KeyType::AES,
+            Kind::ChaCha(_) => KeyType::CHACHA20,
+            Kind::Generic(_) => KeyType::GENERIC_SECRET,
+            Kind::Rsa(_) | Kind::PublicRsa(_) => KeyType::RSA,
+            Kind::Ec(_) => KeyType::EC,
+            Kind::Edwards(_) => KeyType::EC_EDWARDS,
+            Kind::Montgomery(_) => KeyType::EC_MONTGOMERY,
+            Kind::Kem(_) | Kind::PublicKem(_) => KeyType::ML_KEM,
+            Kind::Dsa(_) => KeyType::ML_DSA,
         }
     }
 }
 
+/// What an opened key of curve 25519, a ChaCha20 key, or an RSA public key takes, roughly.
+const SMALL_BYTES: usize = 1024;
+
 impl fmt::Debug for OpenedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
-            Kind::Aes(_) => KeyType::AES,
-            Kind::Rsa(_) => KeyType::RSA,
-            Kind::Ec(_) => KeyType::EC,
-            Kind::Generic(_) => KeyType::GENERIC_SECRET,
-        };
-        write!(f, "OpenedKey({kind})")
+        write!(f, "OpenedKey({})", self.key_type())
     }
 }
 
@@ -124,8 +198,14 @@ pub fn encrypt(permit: &Permit, key: &OpenedKey, mechanism: &Mechanism, data: &[
     covered(permit, Usage::Encrypt, mechanism)?;
     match &key.0 {
         Kind::Aes(key) => key.encrypt(mechanism, data),
+        Kind::ChaCha(key) => key.encrypt(mechanism, data),
         // Encryption with a public key is the provider's.
-        Kind::Rsa(_) | Kind::Ec(_) | Kind::Generic(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
+        Kind::Rsa(_) | Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
+            Err(Rv::KEY_TYPE_INCONSISTENT)
+        }
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+            Err(Rv::KEY_TYPE_INCONSISTENT)
+        }
     }
 }
 
@@ -138,8 +218,14 @@ pub fn decrypt(permit: &Permit, key: &OpenedKey, mechanism: &Mechanism, data: &[
     covered(permit, Usage::Decrypt, mechanism)?;
     match &key.0 {
         Kind::Aes(key) => key.decrypt(mechanism, data),
+        Kind::ChaCha(key) => key.decrypt(mechanism, data),
         Kind::Rsa(key) => key.decrypt(mechanism, data),
-        Kind::Ec(_) | Kind::Generic(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
+        Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
+            Err(Rv::KEY_TYPE_INCONSISTENT)
+        }
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+            Err(Rv::KEY_TYPE_INCONSISTENT)
+        }
     }
 }
 
@@ -152,8 +238,12 @@ pub fn sign(permit: &Permit, key: &OpenedKey, mechanism: &Mechanism, data: &[u8]
     match &key.0 {
         Kind::Rsa(key) => key.sign(mechanism, data),
         Kind::Ec(key) => key.sign(mechanism, data),
-        Kind::Generic(key) => mac::sign(key, mechanism, data),
-        Kind::Aes(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
+        Kind::Generic(key) => mac::sign(key.into(), mechanism, data),
+        Kind::Aes(key) => mac::sign(MacKey::Aes(key.as_ref()), mechanism, data),
+        Kind::Edwards(key) => key.sign(mechanism, data),
+        Kind::Dsa(key) => key.sign(mechanism, data),
+        Kind::ChaCha(_) | Kind::Montgomery(_) | Kind::Kem(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
+        Kind::PublicRsa(_) | Kind::PublicKem(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
     }
 }
 
@@ -170,8 +260,14 @@ pub fn verify(
 ) -> Result<(), Rv> {
     covered(permit, Usage::Verify, mechanism)?;
     match &key.0 {
-        Kind::Generic(key) => mac::verify(key, mechanism, data, signature),
-        Kind::Aes(_) | Kind::Rsa(_) | Kind::Ec(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
+        Kind::Generic(key) => mac::verify(key.into(), mechanism, data, signature),
+        Kind::Aes(key) => mac::verify(MacKey::Aes(key.as_ref()), mechanism, data, signature),
+        Kind::ChaCha(_) | Kind::Rsa(_) | Kind::Ec(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
+            Err(Rv::KEY_TYPE_INCONSISTENT)
+        }
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+            Err(Rv::KEY_TYPE_INCONSISTENT)
+        }
     }
 }
 
@@ -180,35 +276,71 @@ fn covered(permit: &Permit, usage: Usage, mechanism: &Mechanism) -> Result<(), R
     if permit.covers(usage, mechanism.kind) { Ok(()) } else { Err(Rv::KEY_FUNCTION_NOT_PERMITTED) }
 }
 
+/// Permits for the tests of this room.
+#[cfg(test)]
+mod permits {
+    use kms_protocol::{Attribute, AttributeType, RingId, RingPolicy};
+
+    use super::*;
+    use crate::object::{Material, Object, Standing};
+    use crate::policy::{self, callers::caller};
+
+    /// A key that its owner opened to every use, as far as policy asks.
+    pub(super) fn object(class: ObjectClass, kind: KeyType, attributes: &[Attribute]) -> Object {
+        let number = |kind, code: u32| Attribute::ulong(kind, u64::from(code));
+        let mut template = Template(vec![
+            number(AttributeType::CLASS, class.0),
+            number(AttributeType::KEY_TYPE, kind.0),
+            Attribute::bool(AttributeType::SENSITIVE, false),
+            Attribute::bool(AttributeType::EXTRACTABLE, true),
+        ]);
+        for flag in [
+            AttributeType::ENCRYPT,
+            AttributeType::DECRYPT,
+            AttributeType::SIGN,
+            AttributeType::VERIFY,
+            AttributeType::WRAP,
+            AttributeType::UNWRAP,
+            AttributeType::DERIVE,
+            AttributeType::ENCAPSULATE,
+            AttributeType::DECAPSULATE,
+        ] {
+            template.set(Attribute::bool(flag, true));
+        }
+        attributes.iter().for_each(|attribute| template.set(attribute.clone()));
+        Object {
+            id: None,
+            ring: RingId([1; 16]),
+            version: None,
+            attributes: template,
+            material: Material::None,
+        }
+    }
+
+    /// A permit for a use of it in a ring that allows everything.
+    pub(super) fn permit(usage: Usage, mechanism: &Mechanism, object: &Object) -> Permit {
+        mechanism.check().unwrap();
+        let user = caller(Some(Standing::User), RingPolicy::Compat);
+        policy::permit(&user, usage, mechanism, object).unwrap()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::rand::SystemRandom;
-    use kms_protocol::{Attribute, AttributeType, MechanismType, Parameters, RingId, RingPolicy, Template};
+    use kms_protocol::{AttributeType, MechanismType, Parameters, RingPolicy};
     use zeroize::ZeroizeOnDrop;
 
+    use super::permits::object;
     use super::*;
-    use crate::object::{Curve, KeySpec, Material, Object, Standing};
+    use crate::object::{Curve, KeySpec, Standing};
     use crate::policy::{self, callers::caller, permit};
     use ::rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
-
-    /// An object with the flags that make a key open to its user, as far as policy asks.
-    fn object(class: ObjectClass, kind: KeyType, made: &Made) -> Object {
-        let mut attributes = Template(vec![
-            Attribute::ulong(AttributeType::CLASS, u64::from(class.0)),
-            Attribute::ulong(AttributeType::KEY_TYPE, u64::from(kind.0)),
-            Attribute::bool(AttributeType::SENSITIVE, false),
-            Attribute::bool(AttributeType::EXTRACTABLE, true),
-            Attribute::bool(AttributeType::ENCRYPT, true),
-            Attribute::bool(AttributeType::DECRYPT, true),
-        ]);
-        made.attributes.iter().for_each(|attribute| attributes.set(attribute.clone()));
-        Object { id: None, ring: RingId([1; 16]), version: None, attributes, material: Material::None }
-    }
 
     fn revealed(class: ObjectClass, kind: KeyType, spec: &KeySpec) -> (Made, Template) {
         let made = make(spec, &SystemRandom::new()).unwrap();
         let user = caller(Some(Standing::User), RingPolicy::Strict);
-        let permit = policy::permit_reveal(&user, &object(class, kind, &made)).unwrap();
+        let permit = policy::permit_reveal(&user, &object(class, kind, &made.attributes)).unwrap();
         let secret = reveal(&permit, kind, class, &made.material).unwrap();
         (made, secret)
     }
@@ -237,7 +369,7 @@ mod tests {
     #[test]
     fn a_permit_opens_nothing_else() {
         let made = make(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
-        let object = object(ObjectClass::SECRET_KEY, KeyType::AES, &made);
+        let object = object(ObjectClass::SECRET_KEY, KeyType::AES, &made.attributes);
         let key = OpenedKey::open(ObjectClass::SECRET_KEY, KeyType::AES, &made.material).unwrap();
         let user = caller(Some(Standing::User), RingPolicy::Strict);
         let (ecb, cbc) = (
@@ -265,6 +397,9 @@ mod tests {
         wipes::<::aes::Aes256>();
         wipes::<::aes_gcm::Aes256Gcm>();
         wipes::<::rsa::PrivateKey>();
+        wipes::<chacha20poly1305::ChaCha20Poly1305>();
+        wipes::<ed25519_dalek::SigningKey>();
+        wipes::<ml_dsa::ExpandedSigningKey<ml_dsa::MlDsa65>>();
         wipes::<zeroize::Zeroizing<Vec<u8>>>();
     }
 

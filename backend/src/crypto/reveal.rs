@@ -2,8 +2,10 @@
 
 use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, Template};
 
-use super::{CryptoError, ec, rsa};
-use crate::object::KeyBytes;
+use super::mldsa::{self, DsaKey};
+use super::mlkem::{self, KemKey};
+use super::{CryptoError, curve25519, ec, rsa_parts};
+use crate::object::{Curve25519, KeyBytes};
 use crate::policy::Permit;
 
 /// The attributes that hold a key's secret, as the specification names them for its class and type.
@@ -26,7 +28,7 @@ pub fn reveal(
             Ok(value(&ec::scalar(material).ok_or(CryptoError::Material(kind))?))
         }
         (ObjectClass::PRIVATE_KEY, KeyType::RSA) => {
-            let key = rsa::components(material).ok_or(CryptoError::Material(kind))?;
+            let key = rsa_parts::components(material).ok_or(CryptoError::Material(kind))?;
             let parts = [
                 (AttributeType::PRIVATE_EXPONENT, &key.private_exponent),
                 (AttributeType::PRIME_1, &key.primes[0]),
@@ -37,6 +39,27 @@ pub fn reveal(
             ];
             Ok(Template(parts.map(|(kind, number)| Attribute::bytes(kind, number.as_slice())).to_vec()))
         }
+        (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
+            let form = Curve25519::ALL.into_iter().find(|form| form.key_type() == kind);
+            let seed = form.and_then(|form| curve25519::seed_of(form, material.as_ref()));
+            Ok(value(&*seed.ok_or(CryptoError::Material(kind))?))
+        }
+        (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => {
+            let (_, expanded) = KemKey::expanded(material.as_ref()).ok_or(CryptoError::Material(kind))?;
+            Ok(with_seed(value(expanded), mlkem::seed_of(material.as_ref())))
+        }
+        (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => {
+            let expanded = DsaKey::open(material.as_ref()).and_then(|key| key.expanded());
+            let shown = value(&expanded.ok_or(CryptoError::Material(kind))?);
+            Ok(with_seed(shown, mldsa::seed_of(material.as_ref())))
+        }
         _ => Err(CryptoError::Unsupported(class, kind)),
     }
+}
+
+fn with_seed(mut shown: Template, seed: Option<&[u8]>) -> Template {
+    if let Some(seed) = seed {
+        shown.set(Attribute::bytes(AttributeType::SEED, seed));
+    }
+    shown
 }

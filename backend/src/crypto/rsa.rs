@@ -19,7 +19,6 @@ use kms_protocol::{Mechanism, MechanismType, Mgf, Parameters, Rv, Secret, mechan
 use rsa::pkcs8::DecodePrivateKey;
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, PrivateKey};
-use zeroize::Zeroizing;
 
 use super::digest::{info_prefix, of_mgf, with_digest};
 use super::pss::{self, Padding};
@@ -56,7 +55,7 @@ impl RsaKey {
     }
 
     /// The modulus in bytes.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.fast.public_modulus_len()
     }
 
@@ -75,6 +74,7 @@ impl RsaKey {
                 None => self.sign_raw(data),
             },
             MechanismType::RSA_PKCS_PSS => self.sign_pss(&padding_of(mechanism, row.digest)?, data),
+            MechanismType::RSA_X_509 => self.raw(data, Rv::DATA_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
     }
@@ -127,6 +127,19 @@ impl RsaKey {
         Ok(Secret::from(signature))
     }
 
+    /// The bare private operation, on a number below the modulus; `beyond` is the code for any other.
+    fn raw(&self, data: &[u8], beyond: Rv) -> Result<Secret, Rv> {
+        if data.is_empty() || data.len() > self.size() {
+            return Err(Rv::DATA_LEN_RANGE);
+        }
+        let padded = [&vec![0; self.size() - data.len()], data].concat();
+        // Both are as long: the order of the bytes is that of the numbers. The modulus is no secret, nor is the data.
+        if padded >= self.other()?.n_bytes().to_vec() {
+            return Err(beyond);
+        }
+        self.apply(&SystemRandom::new(), &padded)
+    }
+
     /// The private operation on an encoded message, blinded, its result checked with the public key.
     fn apply(&self, random: &SystemRandom, encoded: &[u8]) -> Result<Secret, Rv> {
         let key = self.other()?;
@@ -154,6 +167,7 @@ impl RsaKey {
                 let plain = self.other()?.decrypt_blinded(&mut random, Pkcs1v15Encrypt, data);
                 Ok(Secret::from(plain.map_err(|_| Rv::ENCRYPTED_DATA_INVALID)?))
             }
+            (MechanismType::RSA_X_509, Parameters::None) => self.raw(data, Rv::ENCRYPTED_DATA_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
     }
@@ -267,27 +281,6 @@ fn oaep_of(hash: MechanismType, mask: MechanismType) -> Option<&'static OaepAlgo
         MechanismType::SHA512 => Some(&OAEP_SHA512_MGF1SHA512),
         _ => None,
     }
-}
-
-/// The parts of a private key that its PKCS #8 form holds: for those who may see them.
-pub(super) struct Components {
-    pub(super) private_exponent: Zeroizing<Vec<u8>>,
-    pub(super) primes: [Zeroizing<Vec<u8>>; 2],
-    pub(super) exponents: [Zeroizing<Vec<u8>>; 2],
-    pub(super) coefficient: Zeroizing<Vec<u8>>,
-}
-
-/// Takes a private key apart.
-pub(super) fn components(material: &KeyBytes) -> Option<Components> {
-    let info = rsa::pkcs8::PrivateKeyInfoRef::try_from(material.as_ref()).ok()?;
-    let key = rsa::pkcs1::RsaPrivateKeyRef::try_from(info.private_key.as_bytes()).ok()?;
-    let part = |number: rsa::pkcs1::UintRef<'_>| Zeroizing::new(number.as_bytes().to_vec());
-    Some(Components {
-        private_exponent: part(key.private_exponent),
-        primes: [part(key.prime1), part(key.prime2)],
-        exponents: [part(key.exponent1), part(key.exponent2)],
-        coefficient: part(key.coefficient),
-    })
 }
 
 #[cfg(test)]
@@ -423,6 +416,23 @@ mod tests {
         check!(SHA224, Sha224, SHA224, Sha224, b"label");
         check!(SHA256, Sha256, SHA1, Sha1, b"label");
         check!(SHA_1, Sha1, SHA512, Sha512, b"");
+    }
+
+    #[test]
+    fn the_bare_operation_is_undone_by_the_public_one() {
+        let key = key();
+        let raw = Mechanism::plain(MechanismType::RSA_X_509);
+        let public = key.other().unwrap();
+        for data in [&[7][..], &[0, 0, 9], &[0x11; 256]] {
+            let signed = key.sign(&raw, data).unwrap();
+            assert_eq!(signed, key.decrypt(&raw, &[&vec![0; 256 - data.len()], data].concat()).unwrap());
+            let number = BoxedUint::from_be_slice(&signed, public.n_bits_precision()).unwrap();
+            let back = rsa::hazmat::rsa_encrypt(public, &number).unwrap().to_be_bytes();
+            assert!(back.ends_with(data) && back[..256 - data.len()].iter().all(|byte| *byte == 0));
+        }
+        assert_eq!(key.sign(&raw, &[0xff; 256]).unwrap_err(), Rv::DATA_INVALID);
+        assert_eq!(key.sign(&raw, &[1; 257]).unwrap_err(), Rv::DATA_LEN_RANGE);
+        assert_eq!(key.decrypt(&raw, &[0xff; 256]).unwrap_err(), Rv::ENCRYPTED_DATA_INVALID);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Published attack vectors (Wycheproof) against each family of keys.
 
+mod keys;
+mod signing;
+
 use kms_protocol::{KeyType, Mechanism, MechanismType, Mgf, ObjectClass, Parameters, Rv, Secret};
 use rsa::BoxedUint;
 use rsa::pkcs8::DecodePublicKey;
@@ -19,7 +22,22 @@ fn decrypt(key: &OpenedKey, mechanism: &Mechanism, data: &[u8]) -> Result<Secret
     match &key.0 {
         Kind::Aes(key) => key.decrypt(mechanism, data),
         Kind::Rsa(key) => key.decrypt(mechanism, data),
-        Kind::Ec(_) | Kind::Generic(_) => unreachable!("these do not decrypt"),
+        Kind::ChaCha(key) => key.decrypt(mechanism, data),
+        Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) | Kind::Kem(_) => {
+            unreachable!("these do not decrypt")
+        }
+        Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => unreachable!("nor do these"),
+    }
+}
+
+fn encrypt(key: &OpenedKey, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
+    match &key.0 {
+        Kind::Aes(key) => key.encrypt(mechanism, data),
+        Kind::ChaCha(key) => key.encrypt(mechanism, data),
+        Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) | Kind::Kem(_) => {
+            unreachable!("these do not encrypt")
+        }
+        Kind::Rsa(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => unreachable!("nor do these"),
     }
 }
 
@@ -101,16 +119,80 @@ fn hmac() {
         (mac::TestName::HmacSha256, MechanismType::SHA256_HMAC_GENERAL),
         (mac::TestName::HmacSha384, MechanismType::SHA384_HMAC_GENERAL),
         (mac::TestName::HmacSha512, MechanismType::SHA512_HMAC_GENERAL),
+        (mac::TestName::HmacSha3_224, MechanismType::SHA3_224_HMAC_GENERAL),
+        (mac::TestName::HmacSha3_256, MechanismType::SHA3_256_HMAC_GENERAL),
+        (mac::TestName::HmacSha3_384, MechanismType::SHA3_384_HMAC_GENERAL),
+        (mac::TestName::HmacSha3_512, MechanismType::SHA3_512_HMAC_GENERAL),
     ] {
         for group in mac::TestSet::load(name).unwrap().test_groups {
             let bytes = u32::try_from(group.tag_size / 8).unwrap();
             let mechanism = Mechanism { kind, parameters: Parameters::MacBytes(bytes) };
             for test in group.tests {
                 let key = KeyBytes::from(test.key.to_vec());
-                let right = super::mac::verify(&key, &mechanism, &test.msg, &test.tag).is_ok();
+                let right = super::mac::verify((&key).into(), &mechanism, &test.msg, &test.tag).is_ok();
                 assert_eq!(right, !test.result.must_fail(), "{kind}, test {}", test.tc_id);
             }
         }
+    }
+}
+
+#[test]
+fn aes_cmac() {
+    let mut ran = 0;
+    for group in mac::TestSet::load(mac::TestName::AesCmac).unwrap().test_groups {
+        let parameters = Parameters::MacBytes(u32::try_from(group.tag_size / 8).unwrap());
+        let mechanism = Mechanism { kind: MechanismType::AES_CMAC_GENERAL, parameters };
+        for test in group.tests {
+            let Some(key) = super::aes::open(&KeyBytes::from(test.key.to_vec())) else {
+                assert!(test.result.must_fail(), "test {}", test.tc_id);
+                continue;
+            };
+            let key = super::mac::MacKey::Aes(key.as_ref());
+            let right = super::mac::verify(key, &mechanism, &test.msg, &test.tag).is_ok();
+            assert_eq!(right, !test.result.must_fail(), "test {}", test.tc_id);
+            ran += 1;
+        }
+    }
+    assert!(ran > 200, "{ran} tests ran");
+}
+
+#[test]
+fn other_authenticated_ciphers() {
+    for (name, kind) in
+        [(aead::TestName::AesCcm, KeyType::AES), (aead::TestName::ChaCha20Poly1305, KeyType::CHACHA20)]
+    {
+        let (mut valid, mut invalid) = (0, 0);
+        for group in aead::TestSet::load(name).unwrap().test_groups {
+            for test in group.tests {
+                let (nonce, aad) = (Secret::from(test.nonce.to_vec()), Secret::from(test.aad.to_vec()));
+                let mechanism = if kind == KeyType::AES {
+                    let data_bytes = u32::try_from(test.ct.len()).unwrap();
+                    let mac_bytes = u8::try_from(group.tag_size / 8).unwrap();
+                    let parameters = Parameters::Ccm { data_bytes, nonce, aad, mac_bytes };
+                    Mechanism { kind: MechanismType::AES_CCM, parameters }
+                } else {
+                    let parameters = Parameters::Poly1305 { nonce, aad };
+                    Mechanism { kind: MechanismType::CHACHA20_POLY1305, parameters }
+                };
+                let Some(key) = opened(ObjectClass::SECRET_KEY, kind, &test.key) else { continue };
+                if mechanism.check().is_err() {
+                    assert!(test.result.must_fail(), "{name:?}, test {}", test.tc_id);
+                    continue;
+                }
+                let both = [&test.ct[..], &test.tag[..]].concat();
+                let plain = decrypt(&key, &mechanism, &both);
+                if test.result.must_fail() {
+                    assert!(plain.is_err(), "{name:?}, test {}", test.tc_id);
+                    invalid += 1;
+                } else {
+                    assert_eq!(&*plain.unwrap(), &test.pt[..], "{name:?}, test {}", test.tc_id);
+                    let encrypted = encrypt(&key, &mechanism, &test.pt);
+                    assert_eq!(&*encrypted.unwrap(), &both, "{name:?}, test {}", test.tc_id);
+                    valid += 1;
+                }
+            }
+        }
+        assert!(valid > 100 && invalid > 30, "{name:?}: {valid} valid and {invalid} invalid tests ran");
     }
 }
 

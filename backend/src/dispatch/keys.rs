@@ -13,7 +13,9 @@ use super::{Dispatch, objects::view, owner, seconds};
 use crate::crypto;
 use crate::error::Error;
 use crate::integrity;
-use crate::object::{Caller, Curve, Draft, KeyBytes, KeyVersion, Material, Object, Wrapped};
+use crate::object::{
+    Caller, Curve, Draft, KeyBytes, KeyVersion, Material, MlDsaSet, MlKemSet, Object, Wrapped,
+};
 use crate::policy;
 use crate::seal::NONCE_BYTES;
 use crate::store::{NewKey, Ring};
@@ -80,7 +82,7 @@ impl Dispatch {
     }
 
     /// Wraps a key's material in the HSM and stores it with its objects, in one transaction.
-    fn store_key(
+    pub(super) fn store_key(
         &self,
         ring: &Ring,
         request: RequestId,
@@ -106,7 +108,7 @@ impl Dispatch {
         Ok(self.store.insert(request, new, drafts)?)
     }
 
-    fn seal(
+    pub(super) fn seal(
         &self,
         ring: &Ring,
         caller: &Caller,
@@ -149,18 +151,31 @@ fn half_of(stored: &[Arc<Object>], key: [u8; 16]) -> Result<&Arc<Object>, Error>
 }
 
 /// Adds what comes with the key: its public values, and names where the caller gave none.
-fn complete(draft: &mut Draft, key: [u8; 16], made: Vec<Attribute>) {
+pub(super) fn complete(draft: &mut Draft, key: [u8; 16], made: Vec<Attribute>) {
     for attribute in made {
         draft.attributes.set(attribute);
     }
-    // The same id for both halves and unlike any other key's: the key's UUID and the number of its first version.
+    name(draft, KeyVersion { key, number: 1 });
+}
+
+/// Names an object of a key version, where its caller gave no name.
+pub(super) fn name(draft: &mut Draft, version: KeyVersion) {
+    // The same id for both halves and unlike any other key's: the key's UUID and the number of its version.
     if draft.attributes.bytes(AttributeType::ID).unwrap_or_default().is_empty() {
-        let id = [key.as_slice(), &1_u32.to_be_bytes()].concat();
+        let id = [version.key.as_slice(), &version.number.to_be_bytes()].concat();
         draft.attributes.set(Attribute::bytes(AttributeType::ID, id));
     }
-    let class = draft.attributes.class().map_or(0, |class| class.0);
-    let unique = format!("{}-1-{class}", Uuid::from_bytes(key));
-    draft.attributes.set(Attribute::bytes(AttributeType::UNIQUE_ID, unique));
+    let class = draft.attributes.class().unwrap_or(ObjectClass::SECRET_KEY);
+    draft.attributes.set(Attribute::bytes(AttributeType::UNIQUE_ID, unique_of(version, class)));
+}
+
+/// The name that no other object has or will have.
+pub(super) fn unique_id(key: [u8; 16], class: ObjectClass) -> String {
+    unique_of(KeyVersion { key, number: 1 }, class)
+}
+
+fn unique_of(version: KeyVersion, class: ObjectClass) -> String {
+    format!("{}-{}-{}", Uuid::from_bytes(version.key), version.number, class.0)
 }
 
 /// The key's algorithm in a word, for listings.
@@ -179,7 +194,23 @@ fn algorithm_of(attributes: &Template) -> String {
                 .map_or_else(|| "ec".to_owned(), |curve| format!("ec-p{}", bits_of(*curve))),
             None => "ec".to_owned(),
         },
-        Some(KeyType::GENERIC_SECRET) => format!("secret-{}", number(AttributeType::VALUE_LEN) * 8),
+        Some(KeyType::EC_EDWARDS) => "ed25519".to_owned(),
+        Some(KeyType::EC_MONTGOMERY) => "x25519".to_owned(),
+        Some(KeyType::CHACHA20) => "chacha20".to_owned(),
+        Some(KeyType::ML_KEM) => match MlKemSet::of_number(number(AttributeType::PARAMETER_SET)) {
+            Some(MlKemSet::Kem768) => "ml-kem-768".to_owned(),
+            Some(MlKemSet::Kem1024) => "ml-kem-1024".to_owned(),
+            None => "ml-kem".to_owned(),
+        },
+        Some(KeyType::ML_DSA) => match MlDsaSet::of_number(number(AttributeType::PARAMETER_SET)) {
+            Some(MlDsaSet::Dsa44) => "ml-dsa-44".to_owned(),
+            Some(MlDsaSet::Dsa65) => "ml-dsa-65".to_owned(),
+            Some(MlDsaSet::Dsa87) => "ml-dsa-87".to_owned(),
+            None => "ml-dsa".to_owned(),
+        },
+        Some(_) if attributes.class() == Some(ObjectClass::SECRET_KEY) => {
+            format!("secret-{}", number(AttributeType::VALUE_LEN) * 8)
+        }
         Some(other) => other.to_string().to_ascii_lowercase(),
         None => "unknown".to_owned(),
     }

@@ -10,7 +10,7 @@ use crate::policy::{self, Claims};
 use crate::store::{Principal, Ring};
 
 /// The ring's own user (`CKU_USER`).
-pub(crate) const USER: &str = "user";
+pub(crate) const USER: &str = Principal::USER;
 
 /// The ring's security officer (`CKU_SO`).
 pub(crate) const OFFICER: &str = "so";
@@ -31,7 +31,7 @@ impl Dispatch {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         let principal = self.store.principal(ring.id, &name)?;
-        if principal.is_none() && name == USER {
+        if name == USER && !principal.as_ref().is_some_and(|user| user.has_pin()) {
             return Err(Rv::USER_PIN_NOT_INITIALIZED.into());
         }
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
@@ -65,7 +65,8 @@ impl Dispatch {
             (None, Role::User | Role::Context) => USER.to_owned(),
         };
         pins::acceptable(new)?;
-        let principal = self.store.principal(ring.id, &name)?.ok_or(Rv::USER_PIN_NOT_INITIALIZED)?;
+        let principal = self.store.principal(ring.id, &name)?.filter(|known| known.has_pin());
+        let principal = principal.ok_or(Rv::USER_PIN_NOT_INITIALIZED)?;
         // A named principal's PIN may come with or without the name before it.
         let prefix = format!("{name}:");
         let old = old.strip_prefix(prefix.as_bytes()).unwrap_or(old);

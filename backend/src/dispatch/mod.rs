@@ -2,18 +2,23 @@
 //!
 //! Everything here blocks: a door calls it on a thread that may wait. No door has a path of its own to a key.
 
+mod arrivals;
 mod keys;
 mod login;
 mod objects;
 mod operations;
+mod rotation;
 #[cfg(test)]
 mod tests;
+mod token;
+mod transport;
+mod vectors;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
-use kms_protocol::{Answer, Ask, ObjectRef, Request, Response, Role, Rv, Slot, SlotId, Ticket};
+use kms_protocol::{Answer, Ask, ObjectRef, Request, Response, Role, Rv, SLOTS_MAX, Slot, SlotId, Ticket};
 
 use crate::error::{Error, chain};
 use crate::hsm::Hsm;
@@ -25,10 +30,15 @@ use crate::seal::Seals;
 use crate::store::{Ring, Store, StoreError};
 
 pub(crate) use login::{OFFICER, USER};
+pub(crate) use rotation::day_of;
+pub(crate) use vectors::Vectors;
 
 /// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its
 /// life, so its length only limits how long an application may be idle: a database uses its master key at start alone.
 pub const TICKET_SECONDS: u64 = 30 * 24 * 3600;
+
+/// How long a destroyed key can be restored: the 30 days of the service certificate.
+const RESTORABLE_SECONDS: u64 = 30 * 24 * 3600;
 
 /// The rooms behind every door, opened.
 pub struct Dispatch {
@@ -40,6 +50,9 @@ pub struct Dispatch {
     pub(crate) tickets: TicketKey,
     pub(crate) master: MasterVersion,
     pub(crate) random: SystemRandom,
+    pub(crate) vectors: Vectors,
+    /// Whether there is a slot that `C_InitToken` makes a ring of.
+    pub(crate) offers_free_slot: bool,
 }
 
 /// What one connection remembers between two requests: the ticket it saw last and what that proved.
@@ -77,7 +90,13 @@ impl Dispatch {
         if let Request::Slots = ask.request {
             return Ok((self.slots()?, None));
         }
-        let ring = self.store.ring(ask.slot)?.ok_or(Error::NoSuchSlot)?;
+        let ring = match (self.store.ring(ask.slot)?, &ask.request) {
+            (Some(ring), _) => ring,
+            (None, Request::InitToken { pin, label }) => {
+                return Ok((self.init_free(peer, ask.slot, pin, label)?, None));
+            }
+            (None, _) => return Err(Error::NoSuchSlot),
+        };
         let (login, renewed) = match (&ask.ticket, &ask.request) {
             // Who logs in anew may still show the ticket of a login that has ended.
             (_, Request::Login { role: Role::User | Role::Officer, .. }) | (None, _) => (None, None),
@@ -101,7 +120,7 @@ impl Dispatch {
             Request::SetAttributes { object, template } => {
                 self.set_attributes(ring, caller, &object, &template)
             }
-            Request::Destroy { object } => self.destroy(ring, caller, &object),
+            Request::Destroy { object } => self.destroy(ring, caller, id, &object),
             Request::Generate { mechanism, template } => {
                 self.generate(ring, caller, id, &mechanism, &template)
             }
@@ -114,11 +133,27 @@ impl Dispatch {
             Request::Verify { key, mechanism, data, signature } => {
                 self.verify(ring, caller, &key, &mechanism, &data, &signature)
             }
-            Request::Create { .. } | Request::Copy { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
-            Request::Wrap { .. } | Request::Unwrap { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
-            Request::Derive { .. } | Request::EncryptMessage { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
-            Request::Encapsulate { .. } | Request::Decapsulate { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
-            Request::InitToken { .. } => Err(Rv::FUNCTION_NOT_SUPPORTED.into()),
+            Request::Create { template } => self.create(ring, caller, id, &template),
+            Request::Copy { object, template } => self.copy(ring, caller, id, &object, &template),
+            Request::Wrap { mechanism, wrapping, key } => {
+                self.wrap(ring, caller, &mechanism, &wrapping, &key)
+            }
+            Request::Unwrap { mechanism, unwrapping, wrapped, template } => {
+                self.unwrap((ring, caller, id), &mechanism, &unwrapping, &wrapped, &template)
+            }
+            Request::Derive { mechanism, base, template } => {
+                self.derive((ring, caller, id), &mechanism, &base, &template)
+            }
+            Request::Encapsulate { mechanism, public, template } => {
+                self.encapsulate((ring, caller, id), &mechanism, &public, &template)
+            }
+            Request::Decapsulate { mechanism, private, ciphertext, template } => {
+                self.decapsulate((ring, caller, id), &mechanism, &private, &ciphertext, &template)
+            }
+            Request::EncryptMessage { key, mechanism, data } => {
+                self.encrypt_message(ring, caller, &key, &mechanism, &data)
+            }
+            Request::InitToken { pin, label } => self.init_token(ring, caller, &pin, &label),
         }
     }
 
@@ -127,12 +162,13 @@ impl Dispatch {
         for ring in self.store.rings()? {
             // An edited row of one ring's user shuts that user out, at login; it must not hide every token.
             let user_pin_set = match self.store.principal(ring.id, USER) {
-                Ok(user) => user.is_some(),
+                Ok(user) => user.is_some_and(|user| user.has_pin()),
                 Err(StoreError::RowInvalid { .. }) => true,
                 Err(error) => return Err(error.into()),
             };
             slots.push(slot_of(&ring, user_pin_set));
         }
+        slots.extend(self.free_slot()?.filter(|_| slots.len() < SLOTS_MAX));
         Ok(Response::Slots(slots))
     }
 
@@ -194,6 +230,7 @@ pub(crate) fn slot_of(ring: &Ring, user_pin_set: bool) -> Slot {
         serial: serial_of(ring.id.0),
         policy: ring.policy,
         user_pin_set,
+        initialized: true,
     }
 }
 

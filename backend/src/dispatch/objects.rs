@@ -3,27 +3,22 @@
 use std::sync::Arc;
 
 use kms_protocol::{
-    AttributeType, FOUND_MAX, ObjectId, ObjectRef, ObjectView, Response, Rv, Template, Value,
+    Attribute, AttributeType, FOUND_MAX, ObjectClass, ObjectId, ObjectRef, ObjectView, RequestId, Response,
+    Rv, Template, Value,
 };
 
-use super::{Dispatch, seconds};
+use super::{Dispatch, RESTORABLE_SECONDS, seconds};
 use crate::crypto;
 use crate::error::Error;
-use crate::object::{Caller, Object};
+use crate::object::{Caller, KeyBytes, Material, Object};
 use crate::policy::{self, Action};
-use crate::store::{Ring, StoreError};
-
-/// How long a destroyed key can be restored: the 30 days of the service certificate.
-const RESTORABLE_SECONDS: u64 = 30 * 24 * 3600;
+use crate::store::Ring;
 
 /// Objects read from the store at once. Two pages fit in one answer.
 const PAGE: usize = FOUND_MAX / 2;
 
 /// Where a page ends, in bytes of attributes: one more object of the largest size still fits in the frame.
 const PAGE_BYTES: usize = 512 << 10;
-
-/// How often a change is judged anew when somebody else changes the object at the same time.
-const CHANGES_TRIED: usize = 8;
 
 impl Dispatch {
     pub(super) fn find(
@@ -68,6 +63,14 @@ impl Dispatch {
     pub(super) fn reveal(&self, ring: &Ring, caller: &Caller, object: &ObjectRef) -> Result<Response, Error> {
         let object = self.load(ring, caller, object)?;
         let permit = policy::permit_reveal(caller, &object)?;
+        if object.class() == Some(ObjectClass::DATA) {
+            let value = match object.material {
+                Material::None => KeyBytes::from(Vec::new()),
+                Material::Wrapped(_) | Material::Open(_) => self.keys.material(&permit, &object)?,
+            };
+            let value = Attribute::bytes(AttributeType::VALUE, value.as_ref());
+            return Ok(Response::Revealed(Template(vec![value])));
+        }
         let (Some(class), Some(kind)) = (object.class(), object.key_type()) else {
             return Err(Rv::ATTRIBUTE_TYPE_INVALID.into());
         };
@@ -82,54 +85,50 @@ impl Dispatch {
         reference: &ObjectRef,
         template: &Template,
     ) -> Result<Response, Error> {
-        for _ in 0..CHANGES_TRIED {
-            let object = self.load(ring, caller, reference)?;
-            policy::may(caller, Action::Change, &object.attributes)?;
-            let attributes = policy::change(caller, &object, template)?;
-            match reference {
-                ObjectRef::Token(_) => match self.store.update(&object, attributes) {
-                    Ok(changed) => return Ok(Response::Object(view(&changed))),
-                    // Somebody else changed it since: what policy allowed may not hold for what it is now.
-                    Err(StoreError::Changed) => {}
-                    Err(error) => return Err(error.into()),
-                },
-                ObjectRef::Session(seal) => {
-                    let seal = self.reseal(ring, caller, seal, &attributes)?;
-                    return Ok(Response::Object(ObjectView { object: ObjectRef::Session(seal), attributes }));
-                }
+        let object = self.load(ring, caller, reference)?;
+        let (judged, template) = (caller.clone(), template.clone());
+        let judge = move |object: &Object| {
+            policy::may(&judged, Action::Change, &object.attributes)?;
+            policy::change(&judged, object, &template)
+        };
+        match reference {
+            ObjectRef::Token(id) => Ok(Response::Object(view(&self.store.update(ring.id, *id, judge)??))),
+            ObjectRef::Session(seal) => {
+                let attributes = judge(&object)?;
+                let seal = self.reseal(ring, caller, seal, &attributes)?;
+                Ok(Response::Object(ObjectView { object: ObjectRef::Session(seal), attributes }))
             }
         }
-        Err(StoreError::Changed.into())
     }
 
     pub(super) fn destroy(
         &self,
         ring: &Ring,
         caller: &Caller,
+        request: RequestId,
         reference: &ObjectRef,
     ) -> Result<Response, Error> {
         let object = match (self.load(ring, caller, reference), reference) {
             // A destruction that is repeated after a broken connection, or of a half whose other half took it along.
             (Err(Error::NoSuchObject), ObjectRef::Token(id)) => {
                 let leaving = self.store.leaving(ring.id, *id)?;
-                let seen = leaving.filter(|object| policy::visible(caller, &object.attributes));
-                return if seen.is_some() { Ok(Response::Done) } else { Err(Error::NoSuchObject) };
+                let seen = leaving.is_some_and(|object| policy::visible(caller, &object.attributes));
+                let done = seen || self.store.deleted_by(ring.id, request)?;
+                return if done { Ok(Response::Done) } else { Err(Error::NoSuchObject) };
             }
             (loaded, _) => loaded?,
         };
         policy::may(caller, Action::Destroy, &object.attributes)?;
         if let ObjectRef::Token(id) = reference {
-            for left in self.store.schedule_destruction(ring.id, *id, seconds() + RESTORABLE_SECONDS)? {
+            let (now, key) = (seconds(), object.version.is_some());
+            let times = (now, now + RESTORABLE_SECONDS);
+            for left in self.store.schedule_destruction(ring.id, request, *id, times)? {
                 self.keys.forget(left);
             }
             let label = object.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
             let by = caller.login.as_ref().map(|login| login.name.as_str());
-            tracing::info!(
-                object = id.0,
-                label = label.as_deref(),
-                by,
-                "destruction scheduled, restorable for 30 days"
-            );
+            let done = if key { "destruction scheduled, restorable for 30 days" } else { "deleted" };
+            tracing::info!(object = id.0, label = label.as_deref(), by, "{done}");
         }
         Ok(Response::Done)
     }

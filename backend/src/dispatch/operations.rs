@@ -1,13 +1,13 @@
-//! Encrypt, decrypt, sign, verify: load the key, let policy decide, open the key for the permit, act.
+//! Encrypt, decrypt, sign, verify, encrypt messages: load the key, let policy decide, open the key for the permit, act.
 
 use std::sync::Arc;
 
-use kms_protocol::{Mechanism, ObjectRef, Response, Rv};
+use kms_protocol::{Mechanism, ObjectClass, ObjectRef, Response, Rv};
 
 use super::Dispatch;
 use crate::crypto::{self, OpenedKey};
 use crate::error::Error;
-use crate::object::Caller;
+use crate::object::{Caller, Object};
 use crate::policy::{self, Permit, Usage};
 use crate::store::Ring;
 
@@ -62,7 +62,23 @@ impl Dispatch {
         Ok(Response::Done)
     }
 
-    /// The only way to an opened key: the permit is made for this caller, this use and this object.
+    pub(super) fn encrypt_message(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        key: &ObjectRef,
+        mechanism: &Mechanism,
+        data: &[u8],
+    ) -> Result<Response, Error> {
+        let Opened { object, permit, key } =
+            self.open_object(ring, caller, Usage::Encrypt, key, mechanism)?;
+        if let Some(version) = object.version {
+            self.vectors.take(&self.store, version)?;
+        }
+        let (nonce, ciphertext) = crypto::encrypt_message(&permit, &key, mechanism, data, &self.random)?;
+        Ok(Response::Message { nonce, ciphertext })
+    }
+
     fn open(
         &self,
         ring: &Ring,
@@ -71,13 +87,52 @@ impl Dispatch {
         key: &ObjectRef,
         mechanism: &Mechanism,
     ) -> Result<(Permit, Arc<OpenedKey>), Error> {
-        mechanism.check()?;
-        let object = self.load(ring, caller, key).map_err(|error| {
-            let none = matches!(error, Error::NoSuchObject | Error::Seal(_));
-            if none { Error::Refused(Rv::KEY_HANDLE_INVALID) } else { error }
-        })?;
-        let permit = policy::permit(caller, usage, mechanism, &object)?;
-        let opened = self.keys.open(&permit, &object)?;
-        Ok((permit, opened))
+        let Opened { permit, key, .. } = self.open_object(ring, caller, usage, key, mechanism)?;
+        Ok((permit, key))
     }
+
+    /// The only way to an opened key: the permit is made for this caller, this use and this object.
+    pub(super) fn open_object(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        usage: Usage,
+        key: &ObjectRef,
+        mechanism: &Mechanism,
+    ) -> Result<Opened, Error> {
+        mechanism.check()?;
+        let object = self.load_key(ring, caller, key, usage.unknown())?;
+        let permit = policy::permit(caller, usage, mechanism, &object)?;
+        let key = match (object.class(), object.key_type()) {
+            (Some(ObjectClass::PUBLIC_KEY), Some(kind)) => {
+                Arc::new(OpenedKey::public(kind, &object.attributes)?)
+            }
+            _ => self.keys.open(&permit, &object)?,
+        };
+        Ok(Opened { object, permit, key })
+    }
+
+    /// Loads a key; `unknown` says that there is none.
+    pub(super) fn load_key(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        key: &ObjectRef,
+        unknown: Rv,
+    ) -> Result<Arc<Object>, Error> {
+        self.load(ring, caller, key).map_err(|error| {
+            let none = matches!(error, Error::NoSuchObject | Error::Seal(_));
+            if none { Error::Refused(unknown) } else { error }
+        })
+    }
+}
+
+/// A key, opened for the use that was permitted.
+pub(super) struct Opened {
+    /// What it was loaded from.
+    pub(super) object: Arc<Object>,
+    /// For what.
+    pub(super) permit: Permit,
+    /// The key itself.
+    pub(super) key: Arc<OpenedKey>,
 }

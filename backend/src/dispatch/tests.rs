@@ -1,5 +1,11 @@
 //! Whole requests, from a door's call to its answer, with a real token and database.
 
+mod arrivals;
+mod attacks;
+mod rotation;
+mod token;
+mod walk;
+
 use std::path::PathBuf;
 
 use kms_protocol::{Attribute, AttributeType, KeyType, MechanismType, ObjectClass, ObjectId, Parameters};
@@ -16,7 +22,7 @@ struct Door {
     memory: Memory,
     ticket: Option<Ticket>,
     slot: SlotId,
-    asked: u8,
+    asked: u128,
 }
 
 impl Door {
@@ -41,7 +47,7 @@ impl Door {
 
     fn ask(&mut self, request: Request) -> Result<Response, Rv> {
         self.asked += 1;
-        self.ask_as(RequestId([self.asked; 16]), request)
+        self.ask_as(RequestId(self.asked.to_be_bytes()), request)
     }
 
     fn ask_as(&mut self, id: RequestId, request: Request) -> Result<Response, Rv> {
@@ -247,7 +253,7 @@ fn changes_at_the_same_time_are_all_kept() {
         for number in 0..4_u8 {
             let set = &set;
             scope.spawn(move || {
-                (0..5).for_each(|_| drop(set(Attribute::bytes(AttributeType::LABEL, vec![number]))))
+                (0..5).for_each(|_| drop(set(Attribute::bytes(AttributeType::LABEL, vec![number])).unwrap()))
             });
         }
     });

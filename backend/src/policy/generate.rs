@@ -2,15 +2,15 @@
 //! its objects.
 
 use kms_protocol::{
-    Attribute, AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, RingPolicy, Rv, Template,
-    Value,
-    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS},
+    Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingPolicy, Rv, Template,
+    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS, Uses, row_of},
 };
 
 use super::attributes::Origins;
+use super::birth::{Descent, born, may_make};
+use super::ring;
 use super::template::{Birth, complete};
-use super::{is_private, is_user, ring};
-use crate::object::{Caller, Curve, Draft, KeySpec, Standing};
+use crate::object::{Caller, Curve, Curve25519, Draft, KeySpec, MlDsaSet, MlKemSet};
 
 /// The public exponent when the template names none, big endian.
 const EXPONENT: &[u8] = &[1, 0, 1];
@@ -18,35 +18,21 @@ const EXPONENT: &[u8] = &[1, 0, 1];
 /// The longest public exponent, in bits: the libraries take no longer one.
 const EXPONENT_BITS_MAX: u32 = 33;
 
+/// The length of a ChaCha20 key, in bytes.
+const CHACHA20_BYTES: u64 = 32;
+
 /// Decides on a secret key: what to make, and what its object will be like.
 ///
 /// # Errors
 /// What `template` refuses, and `CKR_USER_NOT_LOGGED_IN`, `CKR_TOKEN_WRITE_PROTECTED` or `CKR_FUNCTION_REJECTED` for
 /// who may not make it.
 pub fn generate(caller: &Caller, mechanism: &Mechanism, template: &Template) -> Result<(KeySpec, Draft), Rv> {
-    let kind = match mechanism.kind {
-        MechanismType::AES_KEY_GEN => KeyType::AES,
-        MechanismType::GENERIC_SECRET_KEY_GEN => KeyType::GENERIC_SECRET,
-        _ => return Err(Rv::MECHANISM_INVALID),
-    };
-    let birth = Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind };
-    let attributes = complete(birth, caller.policy, template)?;
-    let length = attributes.ulong(AttributeType::VALUE_LEN).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
-    let bytes = u32::try_from(length).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
-    let spec = if kind == KeyType::AES {
-        if !matches!(bytes, 16 | 24 | 32) {
-            return Err(Rv::ATTRIBUTE_VALUE_INVALID);
-        }
-        KeySpec::Aes { bytes }
-    } else {
-        let too_short = caller.policy == RingPolicy::Strict && length < ring::STRICT_GENERIC_BYTES_MIN;
-        if too_short || !(GENERIC_BYTES.0..=GENERIC_BYTES.1).contains(&bytes) {
-            return Err(Rv::ATTRIBUTE_VALUE_INVALID);
-        }
-        KeySpec::Generic { bytes }
-    };
-    may_make(caller, &attributes)?;
-    Ok((spec, draft(attributes, mechanism)))
+    let kind = kind_of(mechanism, Uses::GENERATE)?;
+    let birth = Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(kind) };
+    let attributes = complete(birth, caller, template)?;
+    let spec = secret_spec(caller.policy, kind, attributes.ulong(AttributeType::VALUE_LEN))?;
+    may_make(caller, birth, &attributes)?;
+    Ok((spec, born(birth, attributes, Descent::Made(mechanism.kind))))
 }
 
 /// Decides on a key pair: what to make, and what its public and its private object will be like.
@@ -59,32 +45,97 @@ pub fn generate_pair(
     public: &Template,
     private: &Template,
 ) -> Result<(KeySpec, Draft, Draft), Rv> {
-    let kind = match mechanism.kind {
-        MechanismType::RSA_PKCS_KEY_PAIR_GEN => KeyType::RSA,
-        MechanismType::EC_KEY_PAIR_GEN => KeyType::EC,
-        _ => return Err(Rv::MECHANISM_INVALID),
-    };
-    let birth = |class| Birth { origin: Origins::GENERATE, class, kind };
-    let mut public_half = complete(birth(ObjectClass::PUBLIC_KEY), caller.policy, public)?;
-    let mut private_half = complete(birth(ObjectClass::PRIVATE_KEY), caller.policy, private)?;
+    let kind = kind_of(mechanism, Uses::GENERATE_PAIR)?;
+    let birth = |class| Birth { origin: Origins::GENERATE, class, kind: Some(kind) };
+    let (of_public, of_private) = (birth(ObjectClass::PUBLIC_KEY), birth(ObjectClass::PRIVATE_KEY));
+    let mut public_half = complete(of_public, caller, public)?;
+    let mut private_half = complete(of_private, caller, private)?;
     ring::hold_public(caller.policy, &private_half, &mut public_half);
-    let spec = if kind == KeyType::RSA {
-        rsa_spec(caller.policy, &public_half)?
-    } else {
-        let params = public_half.bytes(AttributeType::EC_PARAMS).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
-        if private_half.bytes(AttributeType::EC_PARAMS).is_some_and(|other| other != params) {
+    // What both templates name must be one thing: the curve, the parameter set.
+    for named in [AttributeType::EC_PARAMS, AttributeType::PARAMETER_SET] {
+        let (one, other) = (public_half.value(named), private_half.value(named));
+        if one.is_some() && other.is_some() && one != other {
             return Err(Rv::TEMPLATE_INCONSISTENT);
         }
-        KeySpec::Ec { curve: curve_of(params)? }
-    };
-    // Spec, "Private key objects": who must prove the PIN for each use must be logged in to begin with.
-    if private_half.bool(AttributeType::ALWAYS_AUTHENTICATE) == Some(true) && !is_private(&private_half) {
-        return Err(Rv::TEMPLATE_INCONSISTENT);
     }
-    may_make(caller, &public_half)?;
-    may_make(caller, &private_half)?;
+    let spec = pair_spec(caller.policy, kind, &public_half)?;
+    may_make(caller, of_public, &public_half)?;
+    may_make(caller, of_private, &private_half)?;
     one_id(&mut public_half, &mut private_half);
-    Ok((spec, draft(public_half, mechanism), draft(private_half, mechanism)))
+    let descent = Descent::Made(mechanism.kind);
+    Ok((spec, born(of_public, public_half, descent), born(of_private, private_half, descent)))
+}
+
+/// What the next version of a key is made of: the same as the one that `now` is, a secret or a private key.
+///
+/// # Errors
+/// `CKR_KEY_TYPE_INCONSISTENT` for what no next one can be made of.
+pub fn successor(now: &Template) -> Result<KeySpec, Rv> {
+    let kind = now.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+    let spec = match now.class() {
+        Some(ObjectClass::SECRET_KEY) => {
+            // Secrets for HMACs and for HKDF are bytes, too.
+            let bytes = !matches!(kind, KeyType::AES | KeyType::CHACHA20);
+            let kind = if bytes { KeyType::GENERIC_SECRET } else { kind };
+            secret_spec(RingPolicy::Compat, kind, now.ulong(AttributeType::VALUE_LEN))
+        }
+        Some(ObjectClass::PRIVATE_KEY) => {
+            let mut asked = now.clone();
+            let bits =
+                now.bytes(AttributeType::MODULUS).and_then(|bytes| u64::try_from(bytes.len() * 8).ok());
+            asked.0.extend(bits.map(|bits| Attribute::ulong(AttributeType::MODULUS_BITS, bits)));
+            pair_spec(RingPolicy::Compat, kind, &asked)
+        }
+        _ => Err(Rv::KEY_TYPE_INCONSISTENT),
+    };
+    spec.map_err(|_| Rv::KEY_TYPE_INCONSISTENT)
+}
+
+/// What type of key a mechanism makes.
+fn kind_of(mechanism: &Mechanism, makes: Uses) -> Result<KeyType, Rv> {
+    let row = row_of(mechanism.kind).filter(|row| row.uses.has(makes)).ok_or(Rv::MECHANISM_INVALID)?;
+    row.key.ok_or(Rv::MECHANISM_INVALID)
+}
+
+fn secret_spec(policy: RingPolicy, kind: KeyType, length: Option<u64>) -> Result<KeySpec, Rv> {
+    if kind == KeyType::CHACHA20 {
+        let right = length.is_none_or(|length| length == CHACHA20_BYTES);
+        return if right { Ok(KeySpec::ChaCha20) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) };
+    }
+    let length = length.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+    let bytes = u32::try_from(length).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
+    match kind {
+        KeyType::AES if matches!(bytes, 16 | 24 | 32) => Ok(KeySpec::Aes { bytes }),
+        KeyType::AES => Err(Rv::ATTRIBUTE_VALUE_INVALID),
+        KeyType::GENERIC_SECRET => {
+            let too_short = policy == RingPolicy::Strict && length < ring::STRICT_GENERIC_BYTES_MIN;
+            if too_short || !(GENERIC_BYTES.0..=GENERIC_BYTES.1).contains(&bytes) {
+                return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+            }
+            Ok(KeySpec::Generic { bytes })
+        }
+        _ => Err(Rv::MECHANISM_INVALID),
+    }
+}
+
+fn pair_spec(policy: RingPolicy, kind: KeyType, public: &Template) -> Result<KeySpec, Rv> {
+    let params = || public.bytes(AttributeType::EC_PARAMS).ok_or(Rv::TEMPLATE_INCOMPLETE);
+    let set = || public.ulong(AttributeType::PARAMETER_SET).ok_or(Rv::TEMPLATE_INCOMPLETE);
+    match kind {
+        KeyType::RSA => rsa_spec(policy, public),
+        KeyType::EC => Ok(KeySpec::Ec { curve: curve_of(params()?)? }),
+        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => Curve25519::of_params(params()?)
+            .filter(|form| form.key_type() == kind)
+            .map(|form| KeySpec::Curve25519 { form })
+            .ok_or(Rv::CURVE_NOT_SUPPORTED),
+        KeyType::ML_KEM => MlKemSet::of_number(set()?)
+            .map(|set| KeySpec::MlKem { set })
+            .ok_or(Rv::PARAMETER_SET_NOT_SUPPORTED),
+        KeyType::ML_DSA => MlDsaSet::of_number(set()?)
+            .map(|set| KeySpec::MlDsa { set })
+            .ok_or(Rv::PARAMETER_SET_NOT_SUPPORTED),
+        _ => Err(Rv::MECHANISM_INVALID),
+    }
 }
 
 /// Consumers find one half by the other's `CKA_ID`: a half whose template names none takes the other's.
@@ -132,43 +183,13 @@ fn curve_of(params: &[u8]) -> Result<Curve, Rv> {
         .ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
-/// Who may make an object like this.
-fn may_make(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
-    // Spec, "Session states": without a user's login there are public objects only.
-    if is_private(attributes) && !is_user(caller) {
-        return Err(Rv::USER_NOT_LOGGED_IN);
-    }
-    let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
-    match (caller.standing(), on_token) {
-        (Some(Standing::Admin), _) | (Some(Standing::Editor | Standing::User), false) => Ok(()),
-        (None | Some(Standing::Officer), true) => Err(Rv::USER_NOT_LOGGED_IN),
-        (Some(Standing::Editor | Standing::User | Standing::Reader), true) => Err(Rv::TOKEN_WRITE_PROTECTED),
-        (Some(Standing::Reader), false) => Err(Rv::FUNCTION_REJECTED),
-        // Key generation is work: who is nobody gets it done in a compat ring only.
-        (None | Some(Standing::Officer), false) => match caller.policy {
-            RingPolicy::Strict => Err(Rv::USER_NOT_LOGGED_IN),
-            RingPolicy::Compat => Ok(()),
-        },
-    }
-}
-
-/// Adds what is computed at birth, from what the object has come to be.
-fn draft(mut attributes: Template, mechanism: &Mechanism) -> Draft {
-    attributes.set(Attribute::ulong(AttributeType::KEY_GEN_MECHANISM, u64::from(mechanism.kind.0)));
-    if let Some(sensitive) = attributes.bool(AttributeType::SENSITIVE) {
-        attributes.set(Attribute::bool(AttributeType::ALWAYS_SENSITIVE, sensitive));
-    }
-    if let Some(extractable) = attributes.bool(AttributeType::EXTRACTABLE) {
-        attributes.set(Attribute::bool(AttributeType::NEVER_EXTRACTABLE, !extractable));
-    }
-    let token = attributes.value(AttributeType::TOKEN) == Some(&Value::Bool(true));
-    Draft { attributes, token }
-}
-
 #[cfg(test)]
 mod tests {
+    use kms_protocol::MechanismType;
+
     use super::super::callers::{LOGINS, caller};
     use super::*;
+    use crate::object::Standing;
 
     fn flag(kind: AttributeType, value: bool) -> Attribute {
         Attribute::bool(kind, value)

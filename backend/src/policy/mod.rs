@@ -3,21 +3,28 @@
 //! Every answer depends on values alone: who asks, what the object is like, what the ring allows. The room knows no
 //! keys, no storage and no clock. That a key may be used is a value, the `Permit`; who has none gets no key.
 
+mod arrival;
 mod attributes;
+mod birth;
+mod classes;
 mod generate;
 mod login;
 mod ring;
 mod template;
 mod usage;
+mod wrapping;
 
 use kms_protocol::{AttributeType, Rv, Template};
 
 use crate::object::{Caller, Standing};
 
-pub use generate::{generate, generate_pair};
+pub use arrival::{Decision, agree, copy, create, derive, unwrap};
+pub use birth::reborn;
+pub use generate::{generate, generate_pair, successor};
 pub use login::{Claims, TicketKey, check, delay_after, issue};
 pub use template::change;
 pub use usage::{Permit, Usage, permit, permit_reveal};
+pub use wrapping::{permit_copy, permit_second, permit_wrapped};
 
 /// What is done to an object as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

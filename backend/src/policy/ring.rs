@@ -1,14 +1,22 @@
 //! What a ring allows, strict or compat: one table of defaults, and the rules beside it.
 //!
 //! `compat` is what SoftHSM 2.6 defaults to. `strict` gives a key the uses of its type and no others, keeps token keys
-//! sensitive and private, and lets no key both protect data and protect keys.
+//! sensitive and private, and lets no key both work on data and protect keys.
+//!
+//! A strict ring's wrapping keys are made in the KMS, sensitive and unextractable from the start: so nobody knows the
+//! value of one, and no second key has it that could undo the wrapping by another name (Clulow; Delaune, Kremer and
+//! Steel; Bortolozzo, Centenaro, Focardi and Steel).
 //!
 //! Where a strict ring cannot grant what a template asks, it records what it grants instead of refusing: pkcs11-tool
 //! asks for `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key unless told otherwise, and Vault,
 //! python-pkcs11 and pkcs11-provider ask for encrypting and wrapping at once (`docs/decisions/0009`). The object always
 //! tells the truth about itself.
 
-use kms_protocol::{AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
+use kms_protocol::{Attribute, AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
+
+use super::attributes::Origins;
+use super::classes::is_hidden;
+use super::template::Birth;
 
 /// What an attribute starts as in a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,7 +69,7 @@ pub(super) const TABLE: &[Line] = &[
     line(SECRET, A::VERIFY, Setting::Natural, Setting::Yes),
     line(SECRET, A::WRAP, Setting::No, Setting::Yes),
     line(SECRET, A::UNWRAP, Setting::No, Setting::Yes),
-    line(SECRET, A::DERIVE, Setting::No, Setting::No),
+    line(SECRET, A::DERIVE, Setting::Natural, Setting::Natural),
     line(PRIVATE, A::PRIVATE, Setting::Yes, Setting::Yes).held(true),
     line(PRIVATE, A::SENSITIVE, Setting::Yes, Setting::Yes).held(true),
     line(PRIVATE, A::EXTRACTABLE, Setting::No, Setting::No),
@@ -69,13 +77,19 @@ pub(super) const TABLE: &[Line] = &[
     line(PRIVATE, A::SIGN, Setting::Natural, Setting::Yes),
     line(PRIVATE, A::SIGN_RECOVER, Setting::No, Setting::Yes),
     line(PRIVATE, A::UNWRAP, Setting::No, Setting::Yes),
-    line(PRIVATE, A::DERIVE, Setting::No, Setting::No),
+    line(PRIVATE, A::DERIVE, Setting::Natural, Setting::Natural),
+    line(PRIVATE, A::DECAPSULATE, Setting::Natural, Setting::Natural),
     line(PUBLIC, A::PRIVATE, Setting::No, Setting::No),
     line(PUBLIC, A::ENCRYPT, Setting::Natural, Setting::Yes),
     line(PUBLIC, A::VERIFY, Setting::Natural, Setting::Yes),
     line(PUBLIC, A::VERIFY_RECOVER, Setting::No, Setting::Yes),
     line(PUBLIC, A::WRAP, Setting::No, Setting::Yes),
     line(PUBLIC, A::DERIVE, Setting::No, Setting::No),
+    line(PUBLIC, A::ENCAPSULATE, Setting::Natural, Setting::Natural),
+    // Consumers look for certificates before they log in.
+    line(ObjectClass::CERTIFICATE, A::PRIVATE, Setting::No, Setting::No),
+    line(ObjectClass::DATA, A::PRIVATE, Setting::Yes, Setting::Yes),
+    line(ObjectClass::PROFILE, A::PRIVATE, Setting::No, Setting::No),
 ];
 
 /// The shortest generic secret of a strict ring, in bytes: 128 bits.
@@ -87,20 +101,28 @@ pub(super) const STRICT_EXPONENT_MIN: u64 = 65_537;
 /// The uses a key has by nature, and those it can have besides.
 fn uses_of(class: ObjectClass, kind: KeyType) -> (&'static [A], &'static [A]) {
     match (class, kind) {
-        (ObjectClass::SECRET_KEY, KeyType::AES) => (&[A::ENCRYPT, A::DECRYPT], &[A::WRAP, A::UNWRAP]),
-        (ObjectClass::SECRET_KEY, _) => (&[A::SIGN, A::VERIFY], &[]),
+        (ObjectClass::SECRET_KEY, KeyType::AES) => {
+            (&[A::ENCRYPT, A::DECRYPT], &[A::WRAP, A::UNWRAP, A::SIGN, A::VERIFY, A::DERIVE])
+        }
+        (ObjectClass::SECRET_KEY, KeyType::CHACHA20) => (&[A::ENCRYPT, A::DECRYPT], &[]),
+        (ObjectClass::SECRET_KEY, KeyType::HKDF) => (&[A::DERIVE], &[]),
+        (ObjectClass::SECRET_KEY, _) => (&[A::SIGN, A::VERIFY], &[A::DERIVE]),
         (ObjectClass::PRIVATE_KEY, KeyType::RSA) => (&[A::SIGN, A::DECRYPT], &[A::UNWRAP, A::SIGN_RECOVER]),
+        (ObjectClass::PRIVATE_KEY, KeyType::EC_MONTGOMERY) => (&[A::DERIVE], &[]),
+        (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => (&[A::DECAPSULATE], &[]),
         (ObjectClass::PRIVATE_KEY, _) => (&[A::SIGN], &[A::DERIVE]),
         (ObjectClass::PUBLIC_KEY, KeyType::RSA) => (&[A::VERIFY, A::ENCRYPT], &[A::WRAP, A::VERIFY_RECOVER]),
+        (ObjectClass::PUBLIC_KEY, KeyType::EC_MONTGOMERY) => (&[], &[]),
+        (ObjectClass::PUBLIC_KEY, KeyType::ML_KEM) => (&[A::ENCAPSULATE], &[]),
         _ => (&[A::VERIFY], &[]),
     }
 }
 
-/// What an attribute of a new key starts as, given what its template asks for.
+/// What an attribute of a new object starts as, given what its template asks for.
 pub(super) fn start_of(
     policy: RingPolicy,
     class: ObjectClass,
-    key: KeyType,
+    key: Option<KeyType>,
     kind: A,
     asked: &Template,
 ) -> bool {
@@ -109,10 +131,10 @@ pub(super) fn start_of(
         RingPolicy::Strict => line.strict,
         RingPolicy::Compat => line.compat,
     });
-    match default {
-        Setting::Yes => true,
-        Setting::No => false,
-        Setting::Natural => {
+    match (default, key) {
+        (Setting::Yes, _) => true,
+        (Setting::No, _) | (Setting::Natural, None) => false,
+        (Setting::Natural, Some(key)) => {
             let (natural, besides) = uses_of(class, key);
             let some_asked = natural.iter().chain(besides).any(|wanted| asked.bool(*wanted) == Some(true));
             natural.contains(&kind) && !some_asked
@@ -120,37 +142,69 @@ pub(super) fn start_of(
     }
 }
 
-/// Makes a strict ring's grant of what was asked for one key: held values, and data before keys.
-pub(super) fn hold(policy: RingPolicy, class: ObjectClass, attributes: &mut Template) {
+/// Makes a strict ring's grant of what was asked for one object: held values, and data before keys.
+pub(super) fn hold(policy: RingPolicy, birth: Birth, attributes: &mut Template) {
     if policy == RingPolicy::Compat {
         return;
     }
+    let class = birth.class;
     if attributes.bool(A::TOKEN) == Some(true) {
         for line in TABLE.iter().filter(|line| line.class == class) {
             if let Some(value) = line.held {
-                attributes.set(kms_protocol::Attribute::bool(line.kind, value));
+                attributes.set(Attribute::bool(line.kind, value));
             }
         }
     }
-    if protects_data(class, attributes) {
+    // Who wrapped the key may have wrapped it to read it here, under another template than it had.
+    if birth.origin == Origins::UNWRAP && is_hidden(class) {
+        attributes.set(Attribute::bool(A::SENSITIVE, true));
+        attributes.set(Attribute::bool(A::EXTRACTABLE, false));
+    }
+    let ours = match birth.origin {
+        Origins::GENERATE => stays_inside(attributes),
+        Origins::COPY => may_wrap(class, attributes),
+        _ => false,
+    };
+    if works_on_data(class, attributes) {
         give_up(attributes, &[A::WRAP, A::UNWRAP]);
+    } else if class == ObjectClass::SECRET_KEY && !ours {
+        give_up(attributes, &[A::WRAP]);
     }
 }
 
 /// The same for the public half of a pair whose private half is decided: a key that can be wrapped by the one and
-/// decrypted by the other is read in two calls.
+/// decrypted by the other is read in two calls, and in one if the other is known.
 pub(super) fn hold_public(policy: RingPolicy, private: &Template, public: &mut Template) {
-    if policy == RingPolicy::Strict && protects_data(ObjectClass::PRIVATE_KEY, private) {
+    let known = works_on_data(ObjectClass::PRIVATE_KEY, private) || !stays_inside(private);
+    if policy == RingPolicy::Strict && known {
         give_up(public, &[A::WRAP]);
     }
 }
 
-/// Whether a key encrypts or decrypts data. The public half alone cannot tell: the private one decides.
-fn protects_data(class: ObjectClass, attributes: &Template) -> bool {
-    let is = |kind| attributes.bool(kind) == Some(true);
+/// Whether a strict ring may wrap with a key: nobody knows it, or the officer vouches for who does.
+///
+/// A secret key must never have been outside in any form, not even wrapped: unwrapped again it could decrypt.
+pub(super) fn may_wrap(class: ObjectClass, wrapping: &Template) -> bool {
+    let is = |kind| wrapping.bool(kind) == Some(true);
     match class {
-        ObjectClass::SECRET_KEY => is(A::ENCRYPT) || is(A::DECRYPT),
-        ObjectClass::PRIVATE_KEY => is(A::DECRYPT),
+        ObjectClass::PUBLIC_KEY => is(A::LOCAL) || is(A::TRUSTED),
+        ObjectClass::SECRET_KEY => is(A::LOCAL) && is(A::ALWAYS_SENSITIVE) && is(A::NEVER_EXTRACTABLE),
+        _ => false,
+    }
+}
+
+/// Whether a key's value shows neither by itself nor wrapped.
+fn stays_inside(attributes: &Template) -> bool {
+    attributes.bool(A::SENSITIVE) == Some(true) && attributes.bool(A::EXTRACTABLE) == Some(false)
+}
+
+/// Whether a key works on data: encrypts, decrypts, signs, derives. Raw RSA signing decrypts, AES-CMAC and derivations
+/// with AES encrypt. The public half alone cannot tell: the private one decides.
+fn works_on_data(class: ObjectClass, attributes: &Template) -> bool {
+    let is = |kind: &A| attributes.bool(*kind) == Some(true);
+    match class {
+        ObjectClass::SECRET_KEY => [A::ENCRYPT, A::DECRYPT, A::SIGN, A::VERIFY, A::DERIVE].iter().any(is),
+        ObjectClass::PRIVATE_KEY => [A::DECRYPT, A::SIGN, A::SIGN_RECOVER, A::DERIVE].iter().any(is),
         _ => false,
     }
 }
@@ -158,7 +212,7 @@ fn protects_data(class: ObjectClass, attributes: &Template) -> bool {
 fn give_up(attributes: &mut Template, uses: &[A]) {
     for kind in uses {
         if attributes.bool(*kind) == Some(true) {
-            attributes.set(kms_protocol::Attribute::bool(*kind, false));
+            attributes.set(Attribute::bool(*kind, false));
         }
     }
 }
@@ -193,7 +247,8 @@ mod tests {
             writeln!(page, "| {} | {} | {strict}{held} | {compat} |", line.class, line.kind).unwrap();
         }
         page.push_str("\n\"By nature\" is true for these uses, unless the template asks for some of them, or for one of those in brackets:\n\n");
-        for (class, kind) in super::super::attributes::KINDS {
+        for (class, kind) in super::super::classes::KINDS {
+            let Some(kind) = kind else { continue };
             let (natural, besides) = uses_of(class, kind);
             let names = |uses: &[A]| uses.iter().map(A::to_string).collect::<Vec<_>>().join(", ");
             let besides = if besides.is_empty() { String::new() } else { format!(" ({})", names(besides)) };
@@ -201,11 +256,27 @@ mod tests {
         }
         page.push_str("\n## What a strict ring records otherwise than asked\n\n");
         page.push_str("- A token key that is secret or private is sensitive and private.\n");
-        page.push_str("- A secret key that encrypts or decrypts neither wraps nor unwraps.\n");
-        page.push_str("- A private key that decrypts does not unwrap, and its public half does not wrap.\n");
+        page.push_str(
+            "- A secret key that encrypts, decrypts, signs, verifies or derives neither wraps nor unwraps.\n",
+        );
+        page.push_str("- A secret key that is not made here, or that is not sensitive or is extractable, does not wrap.\n");
+        page.push_str("- A private key that decrypts, signs or derives does not unwrap, and its public half does not wrap; \
+                       neither does the public half of one that is not sensitive or is extractable.\n");
+        page.push_str("- An unwrapped key is sensitive and unextractable, in the session too.\n");
+        page.push_str("- A key derived from a sensitive key is sensitive, from an unextractable one unextractable. A key \
+                       agreed on (ECDH, ML-KEM) may be open, in the session only: the other side knows it.\n");
         page.push_str("\n## What a strict ring refuses\n\n");
         page.push_str("- Making a key without a login.\n- To set a use of a key that it does not have: uses can be given up only.\n");
-        writeln!(page, "- Generic secrets below {STRICT_GENERIC_BYTES_MIN} bytes.").unwrap();
+        page.push_str("- Secret and private token keys in plaintext (`C_CreateObject`, copies of open session keys, what is \
+                       derived from them).\n");
+        page.push_str(
+            "- To wrap with a key that the KMS did not make, but for a public key that the officer trusts.\n",
+        );
+        writeln!(
+            page,
+            "- Making generic secrets below {STRICT_GENERIC_BYTES_MIN} bytes, or deriving them from sensitive keys."
+        )
+        .unwrap();
         writeln!(page, "- RSA public exponents below {STRICT_EXPONENT_MIN}.").unwrap();
         for row in mechanism_table::TABLE.iter().filter(|row| row.not_strict != Uses::NONE) {
             let uses = [
@@ -213,6 +284,9 @@ mod tests {
                 (Uses::DECRYPT, "decrypt"),
                 (Uses::SIGN, "sign"),
                 (Uses::VERIFY, "verify"),
+                (Uses::WRAP, "wrap"),
+                (Uses::UNWRAP, "unwrap"),
+                (Uses::DERIVE, "derive"),
             ];
             let uses = uses.iter().filter(|(bit, _)| row.not_strict.has(*bit)).map(|(_, name)| *name);
             writeln!(page, "- {} to {}.", row.kind, uses.collect::<Vec<_>>().join(" or to ")).unwrap();
@@ -222,7 +296,8 @@ mod tests {
 
     #[test]
     fn every_line_has_its_row_in_the_attribute_table_and_back() {
-        use super::super::attributes::{KINDS, Start, rules_of};
+        use super::super::attributes::Start;
+        use super::super::classes::{KINDS, rules_of};
         for (class, kind) in KINDS {
             let rules = rules_of(class, kind).unwrap();
             let rows = rules.iter().flat_map(|rows| rows.iter()).filter(|rule| rule.starts == Start::Ring);
@@ -231,15 +306,15 @@ mod tests {
                 TABLE.iter().filter(|line| line.class == class).map(|line| line.kind).collect();
             rows.sort_unstable();
             lines.sort_unstable();
-            assert_eq!(rows, lines, "{class} {kind}");
+            assert_eq!(rows, lines, "{class} {kind:?}");
         }
     }
 
     #[test]
     fn no_defaults_let_a_strict_key_do_both() {
-        for (class, kind) in super::super::attributes::KINDS {
+        for (class, kind) in super::super::classes::KINDS {
             let start = |use_of| start_of(RingPolicy::Strict, class, kind, use_of, &Template::default());
-            assert!(!start(A::WRAP) && !start(A::UNWRAP), "{class} {kind}");
+            assert!(!start(A::WRAP) && !start(A::UNWRAP), "{class} {kind:?}");
         }
     }
 }

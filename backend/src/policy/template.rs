@@ -1,20 +1,21 @@
 //! Template and table → an object's attributes: what a template may say, and how attributes change.
 
-use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, RingPolicy, Rv, Template, Value};
+use kms_protocol::{Attribute, AttributeType, KeyType, Nested, ObjectClass, RingPolicy, Rv, Template, Value};
 
-use super::attributes::{Change, Origins, Rule, Start, empty_of, rule_of, rules_of};
+use super::attributes::{Change, Origins, Rule, Start, empty_of, rule_of};
+use super::classes::{is_key, rules_of};
 use super::ring;
 use crate::object::{Caller, Object, Standing};
 
-/// What a new key is, before its template is read.
+/// What a new object is, before its template is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Birth {
     /// How it comes to be.
     pub(super) origin: Origins,
     /// Its class.
     pub(super) class: ObjectClass,
-    /// Its type.
-    pub(super) kind: KeyType,
+    /// Its type, if it is a key.
+    pub(super) kind: Option<KeyType>,
 }
 
 /// Checks a template against the table and completes it: every attribute that the object will have, but for those that
@@ -23,9 +24,9 @@ pub(super) struct Birth {
 /// # Errors
 /// `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_READ_ONLY`, `CKR_ATTRIBUTE_VALUE_INVALID`,
 /// `CKR_TEMPLATE_INCONSISTENT`, `CKR_TEMPLATE_INCOMPLETE`.
-pub(super) fn complete(birth: Birth, policy: RingPolicy, template: &Template) -> Result<Template, Rv> {
+pub(super) fn complete(birth: Birth, caller: &Caller, template: &Template) -> Result<Template, Rv> {
     let rules = rules_of(birth.class, birth.kind).ok_or(Rv::TEMPLATE_INCONSISTENT)?;
-    check_given(&rules, birth, template)?;
+    check_given(&rules, birth, caller, template)?;
     let mut attributes = Template::default();
     for rule in rules.iter().flat_map(|rows| rows.iter()) {
         if rule.required != Origins::NONE
@@ -35,60 +36,104 @@ pub(super) fn complete(birth: Birth, policy: RingPolicy, template: &Template) ->
             return Err(Rv::TEMPLATE_INCOMPLETE);
         }
         let given = template.value(rule.kind).filter(|_| !rule.secret).cloned();
-        if let Some(value) = given.or_else(|| start_of(rule, birth, policy, template)) {
+        if let Some(value) = given.or_else(|| start_of(rule, birth, caller.policy, template)) {
             attributes.0.push(Attribute { kind: rule.kind, value });
         }
     }
-    ring::hold(policy, birth.class, &mut attributes);
+    ring::hold(caller.policy, birth, &mut attributes);
     Ok(attributes)
 }
 
 /// What a template says must be allowed, well-formed, and said once.
-fn check_given(rules: &[&'static [Rule]], birth: Birth, template: &Template) -> Result<(), Rv> {
+fn check_given(
+    rules: &[&'static [Rule]],
+    birth: Birth,
+    caller: &Caller,
+    template: &Template,
+) -> Result<(), Rv> {
     for (at, attribute) in template.0.iter().enumerate() {
         let rule = rule_of(rules, attribute.kind).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
         check_value(rule, &attribute.value)?;
-        let contradicts = |other: &Attribute| other.kind == attribute.kind && other.value != attribute.value;
-        if template.0[..at].iter().any(contradicts) {
-            return Err(Rv::TEMPLATE_INCONSISTENT);
-        }
+        said_once(template, at)?;
         if !rule.given.has(birth.origin) {
             return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
-        // Spec, "Storage objects": the officer alone makes an object trusted, and makes none.
-        if rule.change == Change::Officer && attribute.value == Value::Bool(true) {
+        // Spec, "Storage objects": the officer alone makes an object trusted.
+        let officer = caller.standing() == Some(Standing::Officer);
+        if rule.change == Change::Officer && attribute.value == Value::Bool(true) && !officer {
             return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
     }
     let class_differs =
         template.ulong(AttributeType::CLASS).is_some() && template.class() != Some(birth.class);
-    let type_differs =
-        template.ulong(AttributeType::KEY_TYPE).is_some() && template.key_type() != Some(birth.kind);
+    let type_differs = template.ulong(AttributeType::KEY_TYPE).is_some() && template.key_type() != birth.kind;
     if class_differs || type_differs { Err(Rv::TEMPLATE_INCONSISTENT) } else { Ok(()) }
 }
 
+/// Whether what stands at a place of the template contradicts nothing before it.
+pub(super) fn said_once(template: &Template, at: usize) -> Result<(), Rv> {
+    let (before, rest) = template.0.split_at(at);
+    let contradicts = |other: &Attribute| {
+        rest.first().is_some_and(|one| one.kind == other.kind && one.value != other.value)
+    };
+    if before.iter().any(contradicts) { Err(Rv::TEMPLATE_INCONSISTENT) } else { Ok(()) }
+}
+
 /// The shape was checked when the template was decoded; it is checked again for who builds one in the process.
-fn check_value(rule: &Rule, value: &Value) -> Result<(), Rv> {
+pub(super) fn check_value(rule: &Rule, value: &Value) -> Result<(), Rv> {
     let right = match value {
         Value::Bytes(bytes) => rule.takes_bytes(bytes),
-        Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_) | Value::Template(_) => true,
+        Value::Template(nested) => nested.is_flat() && nested.0.iter().all(has_its_shape),
+        Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_) => true,
     };
     if right && value.has_shape(rule.kind.shape()) { Ok(()) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
+}
+
+fn has_its_shape(attribute: &Attribute) -> bool {
+    attribute.value.has_shape(attribute.kind.shape())
 }
 
 fn start_of(rule: &Rule, birth: Birth, policy: RingPolicy, asked: &Template) -> Option<Value> {
     match rule.starts {
         Start::Absent | Start::Made => None,
         Start::Bool(value) => Some(Value::Bool(value)),
+        Start::Ulong(value) => Some(Value::Ulong(value)),
         Start::Empty => Some(empty_of(rule.kind)),
         Start::Ring => Some(Value::Bool(ring::start_of(policy, birth.class, birth.kind, rule.kind, asked))),
         Start::Computed => match rule.kind {
             AttributeType::CLASS => Some(Value::Ulong(u64::from(birth.class.0))),
-            AttributeType::KEY_TYPE => Some(Value::Ulong(u64::from(birth.kind.0))),
+            AttributeType::KEY_TYPE => birth.kind.map(|kind| Value::Ulong(u64::from(kind.0))),
             AttributeType::LOCAL => Some(Value::Bool(birth.origin == Origins::GENERATE)),
+            AttributeType::COPYABLE => {
+                Some(Value::Bool(!is_key(birth.class) || asked.bool(AttributeType::TOKEN) != Some(true)))
+            }
             // The rest is computed by who makes the object, from what is known when it is complete.
             _ => None,
         },
+    }
+}
+
+/// A caller's template together with the one that a key prescribes for what it unwraps or derives.
+///
+/// # Errors
+/// `CKR_TEMPLATE_INCONSISTENT` where they contradict each other.
+pub(super) fn prescribed(key: &Object, by: AttributeType, template: &Template) -> Result<Template, Rv> {
+    let mut whole = template.clone();
+    for attribute in nested(&key.attributes, by) {
+        match template.value(attribute.kind) {
+            Some(value) if *value != attribute.value => return Err(Rv::TEMPLATE_INCONSISTENT),
+            Some(_) => {}
+            None => whole.0.push(attribute.clone()),
+        }
+    }
+    Ok(whole)
+}
+
+/// The attributes in an attribute that holds a template; none where there is none.
+pub(super) fn nested(attributes: &Template, kind: AttributeType) -> &[Attribute] {
+    match attributes.value(kind) {
+        Some(Value::Template(Nested(nested))) => nested,
+        _ => &[],
     }
 }
 
@@ -98,43 +143,38 @@ fn start_of(rule: &Rule, birth: Birth, policy: RingPolicy, asked: &Template) -> 
 /// `CKR_ATTRIBUTE_READ_ONLY`, `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_VALUE_INVALID`,
 /// `CKR_TEMPLATE_INCONSISTENT`.
 pub fn change(caller: &Caller, object: &Object, template: &Template) -> Result<Template, Rv> {
-    let (Some(class), Some(kind)) = (object.class(), object.key_type()) else {
-        return Err(Rv::ATTRIBUTE_READ_ONLY);
-    };
-    let rules = rules_of(class, kind).ok_or(Rv::ATTRIBUTE_READ_ONLY)?;
-    let officer = caller.standing() == Some(Standing::Officer);
+    let class = object.class().ok_or(Rv::ATTRIBUTE_READ_ONLY)?;
+    let rules = rules_of(class, object.key_type()).ok_or(Rv::ATTRIBUTE_READ_ONLY)?;
     let mut attributes = object.attributes.clone();
     for (at, attribute) in template.0.iter().enumerate() {
         let rule = rule_of(&rules, attribute.kind).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
         check_value(rule, &attribute.value)?;
-        let contradicts = |other: &Attribute| other.kind == attribute.kind && other.value != attribute.value;
-        if template.0[..at].iter().any(contradicts) {
-            return Err(Rv::TEMPLATE_INCONSISTENT);
-        }
-        let now = object.attributes.value(attribute.kind);
-        let allowed = match rule.change {
-            Change::Never => false,
-            Change::Officer => officer,
-            Change::Free => !officer,
-            Change::OnlyTo(value) => {
-                !officer && (attribute.value == Value::Bool(value) || now == Some(&attribute.value))
-            }
-            Change::Use => {
-                let granted = match caller.policy {
-                    RingPolicy::Strict => {
-                        attribute.value == Value::Bool(false) || now == Some(&attribute.value)
-                    }
-                    RingPolicy::Compat => true,
-                };
-                !officer && granted
-            }
-        };
-        if !allowed {
+        said_once(template, at)?;
+        if !may_become(rule, caller, object, &attribute.value) {
             return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
         attributes.set(attribute.clone());
     }
     Ok(attributes)
+}
+
+/// Whether a caller may give an attribute of an object this value.
+pub(super) fn may_become(rule: &Rule, caller: &Caller, object: &Object, value: &Value) -> bool {
+    let officer = caller.standing() == Some(Standing::Officer);
+    let now = object.attributes.value(rule.kind);
+    match rule.change {
+        Change::Never => false,
+        Change::Officer => officer,
+        Change::Free => !officer,
+        Change::OnlyTo(to) => !officer && (*value == Value::Bool(to) || now == Some(value)),
+        Change::Use => {
+            let granted = match caller.policy {
+                RingPolicy::Strict => *value == Value::Bool(false) || now == Some(value),
+                RingPolicy::Compat => true,
+            };
+            !officer && granted
+        }
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +187,7 @@ mod tests {
     use crate::object::Material;
 
     const AES: Birth =
-        Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: KeyType::AES };
+        Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(KeyType::AES) };
 
     fn length() -> Attribute {
         Attribute::ulong(AttributeType::VALUE_LEN, 32)
@@ -158,14 +198,18 @@ mod tests {
         let mut template = Template(vec![length()]);
         template.0.extend_from_slice(attributes);
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
-            assert_eq!(complete(AES, policy, &template).map(drop), expected, "{policy:?}");
+            assert_eq!(
+                complete(AES, &caller(Some(Standing::Admin), policy), &template).map(drop),
+                expected,
+                "{policy:?}"
+            );
         }
     }
 
     fn object(policy: RingPolicy, asked: &[Attribute]) -> Object {
         let mut template = Template(vec![length(), Attribute::bool(AttributeType::TOKEN, true)]);
         template.0.extend_from_slice(asked);
-        let attributes = complete(AES, policy, &template).unwrap();
+        let attributes = complete(AES, &caller(Some(Standing::Admin), policy), &template).unwrap();
         Object { id: None, ring: RingId([1; 16]), version: None, attributes, material: Material::None }
     }
 
@@ -206,7 +250,8 @@ mod tests {
         check(&[Attribute::bytes(AttributeType::LABEL, vec![b'x'; 1025])], Err(Rv::ATTRIBUTE_VALUE_INVALID));
         check(&[Attribute::bytes(AttributeType::END_DATE, "tomorrow")], Err(Rv::ATTRIBUTE_VALUE_INVALID));
         check(&[Attribute::ulong(AttributeType::TOKEN, 1)], Err(Rv::ATTRIBUTE_VALUE_INVALID));
-        let incomplete = complete(AES, RingPolicy::Compat, &Template::default());
+        let incomplete =
+            complete(AES, &caller(Some(Standing::Admin), RingPolicy::Compat), &Template::default());
         assert_eq!(incomplete, Err(Rv::TEMPLATE_INCOMPLETE));
     }
 
@@ -222,8 +267,12 @@ mod tests {
             assert_eq!(strict.bool(kind), Some(true));
             assert_eq!(compat.bool(kind), Some(false));
         }
-        let session =
-            complete(AES, RingPolicy::Strict, &Template([&asked[..], &[length()]].concat())).unwrap();
+        let session = complete(
+            AES,
+            &caller(Some(Standing::Admin), RingPolicy::Strict),
+            &Template([&asked[..], &[length()]].concat()),
+        )
+        .unwrap();
         assert_eq!(
             session.bool(AttributeType::SENSITIVE),
             Some(false),

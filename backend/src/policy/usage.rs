@@ -5,7 +5,7 @@ use kms_protocol::{
     mechanism_table::{Row, SizeUnit, Uses, row_of},
 };
 
-use super::{is_private, is_user};
+use super::{is_private, is_user, wrapping};
 use crate::object::{Caller, Curve, Object, Standing};
 
 /// What a key is used for.
@@ -19,6 +19,16 @@ pub enum Usage {
     Sign,
     /// `C_Verify`.
     Verify,
+    /// `C_WrapKey`.
+    Wrap,
+    /// `C_UnwrapKey`.
+    Unwrap,
+    /// `C_DeriveKey`.
+    Derive,
+    /// `C_EncapsulateKey`.
+    Encapsulate,
+    /// `C_DecapsulateKey`.
+    Decapsulate,
 }
 
 impl Usage {
@@ -29,6 +39,11 @@ impl Usage {
             Self::Decrypt => AttributeType::DECRYPT,
             Self::Sign => AttributeType::SIGN,
             Self::Verify => AttributeType::VERIFY,
+            Self::Wrap => AttributeType::WRAP,
+            Self::Unwrap => AttributeType::UNWRAP,
+            Self::Derive => AttributeType::DERIVE,
+            Self::Encapsulate => AttributeType::ENCAPSULATE,
+            Self::Decapsulate => AttributeType::DECAPSULATE,
         }
     }
 
@@ -39,11 +54,56 @@ impl Usage {
             Self::Decrypt => Uses::DECRYPT,
             Self::Sign => Uses::SIGN,
             Self::Verify => Uses::VERIFY,
+            Self::Wrap => Uses::WRAP,
+            Self::Unwrap => Uses::UNWRAP,
+            Self::Derive => Uses::DERIVE,
+            Self::Encapsulate => Uses::ENCAPSULATE,
+            Self::Decapsulate => Uses::DECAPSULATE,
+        }
+    }
+
+    /// Whether the backend does it with a public key. What else a public key does, the provider does.
+    fn is_public(self) -> bool {
+        match self {
+            // The value wrapped or agreed on is the backend's; some signatures only it can verify.
+            Self::Wrap | Self::Encapsulate | Self::Verify => true,
+            Self::Encrypt | Self::Decrypt | Self::Sign => false,
+            Self::Unwrap | Self::Derive | Self::Decapsulate => false,
+        }
+    }
+
+    /// The code for a key that is not there.
+    pub(crate) fn unknown(self) -> Rv {
+        match self {
+            Self::Wrap => Rv::WRAPPING_KEY_HANDLE_INVALID,
+            Self::Unwrap => Rv::UNWRAPPING_KEY_HANDLE_INVALID,
+            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_HANDLE_INVALID,
+            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_HANDLE_INVALID,
+        }
+    }
+
+    /// The code for a key of another type than the mechanism's.
+    fn mistaken(self) -> Rv {
+        match self {
+            Self::Wrap => Rv::WRAPPING_KEY_TYPE_INCONSISTENT,
+            Self::Unwrap => Rv::UNWRAPPING_KEY_TYPE_INCONSISTENT,
+            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_TYPE_INCONSISTENT,
+            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_TYPE_INCONSISTENT,
+        }
+    }
+
+    /// The code for a key of a size the mechanism does not take.
+    fn missized(self) -> Rv {
+        match self {
+            Self::Wrap => Rv::WRAPPING_KEY_SIZE_RANGE,
+            Self::Unwrap => Rv::UNWRAPPING_KEY_SIZE_RANGE,
+            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_SIZE_RANGE,
+            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_SIZE_RANGE,
         }
     }
 }
 
-/// Proof that policy let a caller do one thing with one key. Only [`permit`] and [`permit_reveal`] make one.
+/// Proof that policy let a caller do one thing with one key. Only this room makes one.
 #[derive(Debug)]
 pub struct Permit {
     object: Option<ObjectId>,
@@ -54,6 +114,7 @@ pub struct Permit {
 enum Grant {
     Use { usage: Usage, mechanism: MechanismType },
     Reveal,
+    Carry,
 }
 
 impl Permit {
@@ -66,7 +127,7 @@ impl Permit {
     pub fn covers(&self, wanted: Usage, by: MechanismType) -> bool {
         match self.grant {
             Grant::Use { usage, mechanism } => usage == wanted && mechanism == by,
-            Grant::Reveal => false,
+            Grant::Reveal | Grant::Carry => false,
         }
     }
 
@@ -74,8 +135,13 @@ impl Permit {
     pub fn reveals(&self) -> bool {
         match self.grant {
             Grant::Reveal => true,
-            Grant::Use { .. } => false,
+            Grant::Use { .. } | Grant::Carry => false,
         }
+    }
+
+    /// For a key whose secret goes into another object, or under another key, and is shown to nobody.
+    pub(super) fn carry(key: &Object) -> Self {
+        Self { object: key.id, grant: Grant::Carry }
     }
 }
 
@@ -98,25 +164,32 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
     }
     match key.class() {
         Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
+        Some(ObjectClass::PUBLIC_KEY) if usage.is_public() => {}
         // What a public key does needs no secret: the provider does it.
         Some(ObjectClass::PUBLIC_KEY) => return Err(Rv::FUNCTION_NOT_SUPPORTED),
         _ => return Err(Rv::KEY_HANDLE_INVALID),
     }
-    if row.key.is_none() || key.key_type() != row.key {
-        return Err(Rv::KEY_TYPE_INCONSISTENT);
+    if !key.key_type().is_some_and(|kind| row.suits(kind)) {
+        return Err(usage.mistaken());
     }
-    fits(row, &key.attributes)?;
+    fits(row, &key.attributes).map_err(|_| usage.missized())?;
     allows(&key.attributes, mechanism.kind)?;
+    wrapping::permit_by(caller.policy, usage, key)?;
     Ok(Permit { object: key.id, grant: Grant::Use { usage, mechanism: mechanism.kind } })
 }
 
-/// Decides whether a caller may see a key's secret attributes.
+/// Decides whether a caller may see a key's secret attributes, or a data object's value.
 ///
 /// # Errors
 /// `CKR_USER_NOT_LOGGED_IN`, `CKR_ATTRIBUTE_SENSITIVE`, or `CKR_ATTRIBUTE_TYPE_INVALID` for an object without secrets.
 pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
     match key.class() {
         Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
+        // Who may know that it is there may read it.
+        Some(ObjectClass::DATA) if super::visible(caller, &key.attributes) => {
+            return Ok(Permit { object: key.id, grant: Grant::Reveal });
+        }
+        Some(ObjectClass::DATA) => return Err(Rv::USER_NOT_LOGGED_IN),
         _ => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
     }
     // An attribute that is missing hides the secret, as one that says so does.
@@ -131,7 +204,7 @@ pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
 }
 
 /// Who may use keys at all: a private one needs a login of a standing that uses keys.
-fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
+pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
     if !is_private(attributes) {
         return Ok(());
     }
@@ -144,13 +217,15 @@ fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
 /// Whether the key is of a size the mechanism works with.
 fn fits(row: &Row, attributes: &Template) -> Result<(), Rv> {
     let bytes = |kind| attributes.bytes(kind).and_then(|bytes| u64::try_from(bytes.len()).ok());
-    let size = match (row.unit, row.key) {
+    let size = match (row.unit, attributes.key_type()) {
         (SizeUnit::None, _) => return Ok(()),
         (SizeUnit::Bytes, _) => attributes.ulong(AttributeType::VALUE_LEN),
         (SizeUnit::Bits, Some(KeyType::EC)) => {
             attributes.bytes(AttributeType::EC_PARAMS).and_then(curve_bits)
         }
-        (SizeUnit::Bits, _) => bytes(AttributeType::MODULUS).map(|bytes| bytes * 8),
+        (SizeUnit::Bits, Some(KeyType::RSA)) => bytes(AttributeType::MODULUS).map(|bytes| bytes * 8),
+        // One size each, or sets instead of sizes: what is no such key does not open.
+        (SizeUnit::Bits, _) => return Ok(()),
     };
     let (least, most) = (u64::from(row.sizes.0), u64::from(row.sizes.1));
     if size.is_some_and(|size| (least..=most).contains(&size)) { Ok(()) } else { Err(Rv::KEY_SIZE_RANGE) }
@@ -166,7 +241,7 @@ fn curve_bits(params: &[u8]) -> Option<u64> {
 }
 
 /// Whether the key's owner left it this mechanism. An empty list leaves all.
-fn allows(attributes: &Template, mechanism: MechanismType) -> Result<(), Rv> {
+pub(super) fn allows(attributes: &Template, mechanism: MechanismType) -> Result<(), Rv> {
     let Some(Value::Mechanisms(allowed)) = attributes.value(AttributeType::ALLOWED_MECHANISMS) else {
         return Ok(());
     };

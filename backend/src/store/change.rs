@@ -9,7 +9,7 @@ use super::cache::Stale;
 use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, State, Stored, VersionRow, encode};
 use super::rows::{KEY_COLUMNS, KeyRow, signed};
 use super::writer::Desk;
-use super::{NewKey, NewRing, Ring, StoreError};
+use super::{NewKey, NewObject, NewRing, Principal, Ring, StoreError, find, rotation};
 use crate::object::{Draft, KeyVersion, Material, Object};
 
 /// How long a request is remembered. A provider gives up repeating one after seconds.
@@ -19,7 +19,7 @@ const REQUEST_SECONDS: i64 = 3600;
 const REQUESTS_FORGOTTEN: u32 = 16;
 
 /// `software` protection: the material is opened in the backend (architecture D5).
-const SOFTWARE: i64 = 1;
+pub(super) const SOFTWARE: i64 = 1;
 
 /// Makes a ring in the next free slot.
 pub(super) fn insert_ring(desk: &Desk<'_>, new: &NewRing) -> Result<Ring, StoreError> {
@@ -31,6 +31,10 @@ pub(super) fn insert_ring(desk: &Desk<'_>, new: &NewRing) -> Result<Ring, StoreE
         return Err(StoreError::TooManyRings(SLOTS_MAX));
     }
     let slot = SlotId(numbers(desk, "slot", 1)?);
+    // Who asked for the free slot gets that one or none: somebody else may have been faster.
+    if new.slot.is_some_and(|wanted| wanted != slot) {
+        return Err(StoreError::NotFound);
+    }
     let ring = Ring { slot, id: new.id, label: new.label.clone(), policy: new.policy, created: new.created };
     ring.put(desk)?;
     desk.forget(Stale::Rings);
@@ -69,42 +73,66 @@ pub(super) fn insert(
     Ok(made)
 }
 
-/// Writes an object's new attributes over those the caller saw.
-pub(super) fn update(
+/// Stores an object that is no key, or a lone public one; or gives back what the same request made before.
+pub(super) fn insert_object(
     desk: &Desk<'_>,
-    before: &Object,
-    attributes: Template,
+    request: RequestId,
+    new: NewObject,
+    draft: Draft,
 ) -> Result<Arc<Object>, StoreError> {
-    let id = before.id.ok_or(StoreError::NotFound)?;
+    if let Some(made) = made_before(desk, new.ring, request)? {
+        return made.into_iter().next().ok_or(StoreError::NotFound);
+    }
+    let id = ObjectId(numbers(desk, "object", 1)?);
+    let (ring, created, attributes) = (new.ring, signed(new.created), draft.attributes);
+    let encoded = encode(&attributes)?;
+    let row = ObjectRow::of((id, ring, None), &attributes, &encoded, created);
+    ObjectRow { wrapped: new.value.clone(), ..row }.put(desk)?;
+    remember(desk, (ring, request), id.0, 1, created)?;
+    let material = new.value.map_or(Material::None, Material::Wrapped);
+    Ok(Arc::new(Object { id: Some(id), ring, version: None, attributes, material }))
+}
+
+/// Writes an object's new attributes, judged by what the object is inside this very transaction: attributes that go
+/// one way only (`CKA_SENSITIVE`) cannot be turned back by a change that was judged before another.
+pub(super) fn update<E>(
+    desk: &Desk<'_>,
+    ring: RingId,
+    id: ObjectId,
+    judge: impl FnOnce(&Object) -> Result<Template, E>,
+) -> Result<Result<Arc<Object>, E>, StoreError> {
     let stored = load(desk, id)?;
-    if !stored.is_visible() || stored.object.ring != before.ring {
+    if !stored.is_visible() || stored.object.ring != ring {
         return Err(StoreError::NotFound);
     }
-    // Attributes that go one way only (CKA_SENSITIVE) are judged against what the caller saw: it must still be true.
-    if stored.object.attributes != before.attributes {
-        return Err(StoreError::Changed);
-    }
+    let attributes = match judge(&stored.object) {
+        Ok(attributes) => attributes,
+        Err(refused) => return Ok(Err(refused)),
+    };
     let encoded = encode(&attributes)?;
-    let Object { ring, version, .. } = stored.object;
-    ObjectRow::of((id, ring, version), &attributes, &encoded, stored.created).put(desk)?;
+    let version = stored.object.version;
+    let row = ObjectRow::of((id, ring, version), &attributes, &encoded, stored.created);
+    ObjectRow { wrapped: stored.value, ..row }.put(desk)?;
     let label = attributes.bytes(AttributeType::LABEL).unwrap_or_default();
     if let Some(version) = version
         && has_material(&attributes)
+        && rotation::newest(desk.connection, version.key)? == version.number
         && stored.object.attributes.bytes(AttributeType::LABEL) != Some(label)
     {
         KeyRow { label: label.to_vec(), ..key(desk, version.key)? }.put(desk)?;
     }
     desk.forget(Stale::Object(id));
-    Ok(Arc::new(Object { id: Some(id), ring, version, attributes, material: stored.object.material }))
+    Ok(Ok(Arc::new(Object { attributes, ..stored.object })))
 }
 
 /// Takes an object out of the applications' view until `at`; returns the objects that left. A secret or private key
-/// takes the version's other half with it. A public half goes alone: its private key goes on signing.
+/// takes the version's other half with it. A public half goes alone: its private key goes on signing. What belongs to
+/// no key is deleted.
 pub(super) fn schedule_destruction(
     desk: &Desk<'_>,
-    ring: RingId,
+    (ring, request): (RingId, RequestId),
     id: ObjectId,
-    at: u64,
+    (now, at): (u64, u64),
 ) -> Result<Vec<ObjectId>, StoreError> {
     let stored = load(desk, id)?;
     if stored.object.ring != ring {
@@ -113,33 +141,83 @@ pub(super) fn schedule_destruction(
     if !stored.is_visible() {
         return if stored.is_leaving() { Ok(Vec::new()) } else { Err(StoreError::NotFound) };
     }
-    let destroy_at = Some(signed(at));
-    let public_half = stored.object.class() == Some(ObjectClass::PUBLIC_KEY);
-    let left = match stored.version {
-        Some(version) if !public_half || version.wrapped.is_none() => {
-            let name = version.version;
-            VersionRow { state: State::Leaving.number(), destroy_at, ..version }.put(desk)?;
-            let sql = "SELECT id FROM objects WHERE key = ?1 AND version = ?2";
-            let mut statement = desk.connection.prepare_cached(sql)?;
-            let ids = statement.query_map(params![name.key, name.number], |row| row.get::<_, u64>(0))?;
-            ids.map(|id| id.map(ObjectId)).collect::<Result<Vec<_>, _>>()?
-        }
-        Some(_) | None => {
-            let encoded = encode(&stored.object.attributes)?;
-            let name = (id, ring, stored.object.version);
-            let row = ObjectRow::of(name, &stored.object.attributes, &encoded, stored.created);
-            ObjectRow { destroy_at, ..row }.put(desk)?;
-            vec![id]
-        }
-    };
+    // Of what is deleted nothing is left to say so to who asks again.
+    if stored.version.is_none() {
+        remember(desk, (ring, request), id.0, 0, signed(now))?;
+    }
+    let left = leave(desk, stored, at)?;
     for id in &left {
         desk.forget(Stale::Object(*id));
     }
     Ok(left)
 }
 
+/// Does so with an object that is there.
+pub(super) fn leave(desk: &Desk<'_>, stored: Stored, at: u64) -> Result<Vec<ObjectId>, StoreError> {
+    let destroy_at = Some(signed(at));
+    let public_half = stored.object.class() == Some(ObjectClass::PUBLIC_KEY);
+    let id = stored.object.id.ok_or(StoreError::NotFound)?;
+    match stored.version {
+        None => {
+            desk.connection.prepare_cached("DELETE FROM objects WHERE id = ?1")?.execute([signed(id.0)])?;
+            Ok(vec![id])
+        }
+        Some(version) if !public_half || version.wrapped.is_none() => {
+            let name = version.version;
+            VersionRow { state: State::Leaving.number(), destroy_at, ..version }.put(desk)?;
+            let sql = "SELECT id FROM objects WHERE key = ?1 AND version = ?2";
+            let mut statement = desk.connection.prepare_cached(sql)?;
+            let ids = statement.query_map(params![name.key, name.number], |row| row.get::<_, u64>(0))?;
+            Ok(ids.map(|id| id.map(ObjectId)).collect::<Result<Vec<_>, _>>()?)
+        }
+        Some(_) => {
+            let encoded = encode(&stored.object.attributes)?;
+            let name = (id, stored.object.ring, stored.object.version);
+            let row = ObjectRow::of(name, &stored.object.attributes, &encoded, stored.created);
+            ObjectRow { destroy_at, ..row }.put(desk)?;
+            Ok(vec![id])
+        }
+    }
+}
+
+/// Empties a ring and gives it another label: whatever it holds leaves, and its user has no PIN. Returns what left.
+pub(super) fn clear_ring(
+    desk: &Desk<'_>,
+    ring: RingId,
+    label: &str,
+    at: u64,
+) -> Result<Vec<ObjectId>, StoreError> {
+    let sql = "SELECT count(*) FROM rings WHERE label = ?1 AND id != ?2";
+    if desk.connection.query_row(sql, params![label, ring.0], |row| row.get::<_, u64>(0))? > 0 {
+        return Err(StoreError::Taken(label.to_owned()));
+    }
+    let (rings, _) = find::rings(desk.connection, desk.key)?;
+    let found = rings.list().into_iter().find(|known| known.id == ring).ok_or(StoreError::NotFound)?;
+    let mut statement =
+        desk.connection.prepare_cached("SELECT id FROM objects WHERE ring = ?1 ORDER BY id")?;
+    let ids = statement.query_map([ring.0], |row| row.get::<_, u64>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let mut left = Vec::new();
+    for id in ids {
+        match load(desk, ObjectId(id)) {
+            // The other half of one that has left, or destroyed before.
+            Ok(stored) if !stored.is_visible() => {}
+            Ok(stored) => left.extend(leave(desk, stored, at)?),
+            // Nobody sees it; deleted meanwhile, or a row that was edited.
+            Err(StoreError::NotFound | StoreError::RowInvalid { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ring { label: label.to_owned(), ..found }.put(desk)?;
+    if let Some(user) = find::principal(desk.connection, desk.key, ring, Principal::USER)? {
+        let (pin_hash, generation) = (String::new(), user.generation + 1);
+        Principal { pin_hash, generation, ..user }.put(ring, desk)?;
+    }
+    desk.forget(Stale::All);
+    Ok(left)
+}
+
 /// The next numbers of a kind: the first of `count`.
-fn numbers(desk: &Desk<'_>, name: &str, count: u64) -> Result<u64, StoreError> {
+pub(super) fn numbers(desk: &Desk<'_>, name: &str, count: u64) -> Result<u64, StoreError> {
     let sql = "UPDATE counters SET next = next + ?2 WHERE name = ?1 RETURNING next - ?2";
     let mut statement = desk.connection.prepare_cached(sql)?;
     Ok(statement.query_row(params![name, signed(count)], |row| row.get(0))?)
@@ -185,7 +263,7 @@ fn remember(
 }
 
 /// An object as the transaction sees it.
-fn load(desk: &Desk<'_>, id: ObjectId) -> Result<Stored, StoreError> {
+pub(super) fn load(desk: &Desk<'_>, id: ObjectId) -> Result<Stored, StoreError> {
     let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN} WHERE o.id = ?1");
     let mut statement = desk.connection.prepare_cached(&sql)?;
     let mut rows = statement.query([signed(id.0)])?;
@@ -194,7 +272,7 @@ fn load(desk: &Desk<'_>, id: ObjectId) -> Result<Stored, StoreError> {
 }
 
 /// A key as the transaction sees it.
-fn key(desk: &Desk<'_>, id: [u8; 16]) -> Result<KeyRow, StoreError> {
+pub(super) fn key(desk: &Desk<'_>, id: [u8; 16]) -> Result<KeyRow, StoreError> {
     let sql = format!("SELECT {KEY_COLUMNS} FROM keys WHERE id = ?1");
     let mut statement = desk.connection.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
@@ -203,6 +281,6 @@ fn key(desk: &Desk<'_>, id: [u8; 16]) -> Result<KeyRow, StoreError> {
 }
 
 /// Whether the version's material is this object's: public halves have none.
-fn has_material(attributes: &Template) -> bool {
+pub(super) fn has_material(attributes: &Template) -> bool {
     matches!(attributes.class(), Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY))
 }

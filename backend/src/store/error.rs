@@ -12,9 +12,6 @@ pub enum StoreError {
     /// What is asked for is not there.
     #[error("it is not in the database")]
     NotFound,
-    /// Somebody else changed the object between the caller's reading and writing it.
-    #[error("the object was changed by somebody else at the same time")]
-    Changed,
     /// A row does not bear the MAC of this home, or cannot be read.
     #[error(
         "key_material_invalid: row {id} of table {table} was not written by this KMS, or was changed since"

@@ -13,6 +13,7 @@ mod find;
 mod object_rows;
 mod open;
 mod readers;
+mod rotation;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kms_protocol::{ObjectId, RequestId, RingId, RingPolicy, SlotId, Template};
-use rusqlite::{Connection, Error as Sql, ffi};
+use rusqlite::{Connection, Error as Sql, ffi, params};
 
 use cache::{Memory, Stale};
 use find::Narrowing;
@@ -32,7 +33,7 @@ use readers::Readers;
 use writer::Writer;
 
 use crate::integrity::RowKey;
-use crate::object::{Draft, Object, Standing, Wrapped};
+use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
 
 pub use error::StoreError;
 pub use open::LockedStore;
@@ -66,6 +67,8 @@ pub struct NewRing {
     pub policy: RingPolicy,
     /// The time, in seconds since 1970.
     pub created: u64,
+    /// The slot it must come into; any free one where none is named.
+    pub slot: Option<SlotId>,
 }
 
 /// Who may log in to a ring.
@@ -75,10 +78,44 @@ pub struct Principal {
     pub name: String,
     /// What they may do.
     pub standing: Standing,
-    /// The PIN, as argon2 writes it.
+    /// The PIN, as argon2 writes it; empty where there is none yet.
     pub pin_hash: String,
     /// Counts the times that all logins before were ended.
     pub generation: u64,
+}
+
+impl Principal {
+    /// The ring's own user (`CKU_USER`).
+    pub const USER: &str = "user";
+
+    /// Whether there is a PIN to log in with.
+    pub fn has_pin(&self) -> bool {
+        !self.pin_hash.is_empty()
+    }
+}
+
+/// The next version of a key.
+#[derive(Clone, Debug)]
+pub struct NextVersion {
+    /// Which: the number after the newest one's.
+    pub version: KeyVersion,
+    /// Its material.
+    pub wrapped: Wrapped,
+    /// The time, in seconds since 1970.
+    pub created: u64,
+    /// The day, as `CK_DATE` writes it.
+    pub today: [u8; 8],
+}
+
+/// An object to be stored that belongs to no key.
+#[derive(Clone, Debug)]
+pub struct NewObject {
+    /// Its ring.
+    pub ring: RingId,
+    /// Its value, where that is encrypted.
+    pub value: Option<Wrapped>,
+    /// The time, in seconds since 1970.
+    pub created: u64,
 }
 
 /// A key to be stored.
@@ -218,6 +255,69 @@ impl Store {
         self.writer.write(move |desk| change::insert(desk, request, key, drafts))
     }
 
+    /// The objects of a key's newest version that applications see, with that version.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such key in the ring, or its newest version is not active.
+    pub fn newest(&self, ring: RingId, key: [u8; 16]) -> Result<(KeyVersion, Vec<Arc<Object>>), StoreError> {
+        let version = self
+            .readers
+            .read(|connection| Ok(KeyVersion { key, number: rotation::newest(connection, key)? }))?;
+        let ids = self.readers.read(|connection| rotation::objects_of(connection, version))?;
+        let mut objects = Vec::new();
+        for id in ids {
+            match self.object(ring, id) {
+                Ok(object) => objects.push(object),
+                Err(StoreError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if objects.is_empty() { Err(StoreError::NotFound) } else { Ok((version, objects)) }
+    }
+
+    /// Makes a key's next version current, with its objects in the order of the drafts. The objects of the version
+    /// before go on under `label#<number>`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when another version came first.
+    pub fn rotate(&self, next: NextVersion, drafts: Vec<Draft>) -> Result<Vec<Arc<Object>>, StoreError> {
+        self.writer.write(move |desk| rotation::rotate(desk, next, drafts))
+    }
+
+    /// Stores an object that belongs to no key. A request that has made something before gets that again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn insert_object(
+        &self,
+        request: RequestId,
+        object: NewObject,
+        draft: Draft,
+    ) -> Result<Arc<Object>, StoreError> {
+        self.writer.write(move |desk| change::insert_object(desk, request, object, draft))
+    }
+
+    /// The slot that the next ring will have.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn free_slot(&self) -> Result<SlotId, StoreError> {
+        self.readers.read(|connection| {
+            let sql = "SELECT next FROM counters WHERE name = 'slot'";
+            Ok(SlotId(connection.query_row(sql, [], |row| row.get(0))?))
+        })
+    }
+
+    /// Empties a ring and gives it another label: what it holds leaves as by [`Store::schedule_destruction`], and its
+    /// user has no PIN any more. Returns the objects that left.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] when another ring has the label.
+    pub fn clear_ring(&self, ring: RingId, label: &str, at: u64) -> Result<Vec<ObjectId>, StoreError> {
+        let label = label.to_owned();
+        self.writer.write(move |desk| change::clear_ring(desk, ring, &label, at))
+    }
+
     /// An object of a ring that applications may see.
     ///
     /// # Errors
@@ -239,6 +339,18 @@ impl Store {
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a request has deleted something; its answer was lost if it comes again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn deleted_by(&self, ring: RingId, request: RequestId) -> Result<bool, StoreError> {
+        self.readers.read(|connection| {
+            let sql = "SELECT count(*) FROM requests WHERE ring = ?1 AND id = ?2 AND count = 0";
+            let found: u64 = connection.query_row(sql, params![ring.0, request.0], |row| row.get(0))?;
+            Ok(found > 0)
+        })
     }
 
     /// The objects of a ring that have all these attributes: at most `limit`, in ascending order, those after
@@ -270,28 +382,47 @@ impl Store {
         }
     }
 
-    /// Writes an object's new attributes over those that `before` has.
+    /// Gives an object the attributes that `judge` finds for it, or leaves it as it is where that refuses. It judges
+    /// the object as it is at that moment; no other change comes between.
     ///
     /// # Errors
-    /// [`StoreError::Changed`] when somebody else was faster, [`StoreError::NotFound`] when it is no longer there.
-    pub fn update(&self, before: &Arc<Object>, attributes: Template) -> Result<Arc<Object>, StoreError> {
-        let before = Arc::clone(before);
-        self.writer.write(move |desk| change::update(desk, &before, attributes))
+    /// [`StoreError::NotFound`] when the ring has no such object.
+    pub fn update<E: Send + 'static>(
+        &self,
+        ring: RingId,
+        id: ObjectId,
+        judge: impl FnOnce(&Object) -> Result<Template, E> + Send + 'static,
+    ) -> Result<Result<Arc<Object>, E>, StoreError> {
+        self.writer.write(move |desk| change::update(desk, ring, id, judge))
     }
 
-    /// Takes an object out of the applications' view; it can be restored until `at`. Returns the objects that left:
-    /// a secret or private key takes its version's other half with it, a public half goes alone. Done already, it
-    /// returns none.
+    /// Takes an object out of the applications' view; a key can be restored until `at`. Returns the objects that left:
+    /// a secret or private key takes its version's other half with it, a public half goes alone, what belongs to no
+    /// key is deleted. Done already, it returns none.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the ring has no such object.
     pub fn schedule_destruction(
         &self,
         ring: RingId,
+        request: RequestId,
         id: ObjectId,
-        at: u64,
+        (now, at): (u64, u64),
     ) -> Result<Vec<ObjectId>, StoreError> {
-        self.writer.write(move |desk| change::schedule_destruction(desk, ring, id, at))
+        self.writer.write(move |desk| change::schedule_destruction(desk, (ring, request), id, (now, at)))
+    }
+
+    /// Takes so many initialisation vectors for a key version, if no more than `most` are taken then.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn take_vectors(&self, key: KeyVersion, count: u64, most: u64) -> Result<bool, StoreError> {
+        self.writer.write(move |desk| {
+            let sql = "INSERT INTO vectors (key, number, taken) VALUES (?1, ?2, ?3) ON CONFLICT (key, number) \
+                       DO UPDATE SET taken = taken + ?3 WHERE taken + ?3 <= ?4";
+            let mut statement = desk.connection.prepare_cached(sql)?;
+            Ok(statement.execute(params![key.key, key.number, count, most])? > 0)
+        })
     }
 
     /// How many keys of a ring are neither destroyed nor to be.

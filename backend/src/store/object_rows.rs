@@ -43,14 +43,14 @@ impl State {
 
 /// What a search and a load read of an object and of the version it belongs to.
 pub(super) const OBJECT_COLUMNS: &str = "o.id, o.ring, o.key, o.version, o.class, o.key_type, o.label, o.ckid, \
-     o.attributes, o.created, o.destroy_at, o.mac, \
+     o.attributes, o.created, o.destroy_at, o.mac, o.master, o.wrapped, \
      v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac";
 
 /// How an object comes with its version.
 pub(super) const OBJECT_JOIN: &str = "LEFT JOIN versions v ON v.key = o.key AND v.number = o.version";
 
 /// Where in [`OBJECT_COLUMNS`] those of the version begin.
-const VERSION_AT: usize = 12;
+const VERSION_AT: usize = 14;
 
 /// A row of `objects`, whose attributes are still encoded.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub(super) struct ObjectRow<'a> {
     pub(super) attributes: &'a [u8],
     pub(super) created: i64,
     pub(super) destroy_at: Option<i64>,
+    /// The object's own value; that of a key is its version's.
+    pub(super) wrapped: Option<Wrapped>,
 }
 
 impl<'a> ObjectRow<'a> {
@@ -88,6 +90,7 @@ impl<'a> ObjectRow<'a> {
             attributes: encoded,
             created,
             destroy_at: None,
+            wrapped: None,
         }
     }
 
@@ -106,13 +109,14 @@ impl<'a> ObjectRow<'a> {
             attributes: bytes(row, TABLE, 8)?.unwrap_or_default(),
             created: column(row, TABLE, 9)?,
             destroy_at: column(row, TABLE, 10)?,
+            wrapped: wrapped(row, TABLE, 12)?,
         };
         let mac = bytes(row, TABLE, 11)?.unwrap_or_default();
         check(key, TABLE, &found.columns(), mac, row)?;
         Ok(found)
     }
 
-    fn columns(&self) -> [(&'static str, Cell<'_>); 11] {
+    fn columns(&self) -> [(&'static str, Cell<'_>); 13] {
         [
             ("id", Cell::Integer(self.id)),
             ("ring", Cell::Bytes(&self.ring.0)),
@@ -125,14 +129,18 @@ impl<'a> ObjectRow<'a> {
             ("attributes", Cell::Bytes(self.attributes)),
             ("created", Cell::Integer(self.created)),
             ("destroy_at", Cell::from(self.destroy_at)),
+            ("master", Cell::from(self.wrapped.as_ref().map(|wrapped| i64::from(wrapped.master.0)))),
+            ("wrapped", Cell::from(self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()))),
         ]
     }
 
     /// Writes the row, new or in place of the one with its id.
     pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO objects (id, ring, key, version, class, key_type, label, ckid, attributes, created, \
-                   destroy_at, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
-                   ON CONFLICT (id) DO UPDATE SET label = ?7, ckid = ?8, attributes = ?9, destroy_at = ?11, mac = ?12";
+                   destroy_at, mac, master, wrapped) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+                   ON CONFLICT (id) DO UPDATE SET label = ?7, ckid = ?8, attributes = ?9, destroy_at = ?11, mac = ?12, \
+                   master = ?13, wrapped = ?14";
         let mac = desk.key.mac(Self::TABLE, &self.columns());
         desk.connection.prepare_cached(sql)?.execute(params![
             self.id,
@@ -146,10 +154,19 @@ impl<'a> ObjectRow<'a> {
             self.attributes,
             self.created,
             self.destroy_at,
-            mac
+            mac,
+            self.wrapped.as_ref().map(|wrapped| wrapped.master.0),
+            self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice())
         ])?;
         Ok(())
     }
+}
+
+/// Wrapped bytes in two columns, the master key's version before them.
+fn wrapped(row: &Row<'_>, table: &'static str, at: usize) -> Result<Option<Wrapped>, StoreError> {
+    let master: Option<u32> = column(row, table, at)?;
+    let bytes = bytes(row, table, at + 1)?.map(<[u8]>::to_vec);
+    Ok(master.zip(bytes).map(|(master, bytes)| Wrapped { master: MasterVersion(master), bytes }))
 }
 
 /// A row of `versions`.
@@ -168,16 +185,12 @@ impl VersionRow {
 
     fn read(row: &Row<'_>, version: KeyVersion, key: &RowKey) -> Result<Self, StoreError> {
         const TABLE: &str = VersionRow::TABLE;
-        let master: Option<u32> = column(row, TABLE, VERSION_AT + 3)?;
-        let wrapped = bytes(row, TABLE, VERSION_AT + 4)?.map(<[u8]>::to_vec);
         let found = Self {
             version,
             state: column(row, TABLE, VERSION_AT)?,
             destroy_at: column(row, TABLE, VERSION_AT + 1)?,
             protection: column(row, TABLE, VERSION_AT + 2)?,
-            wrapped: master
-                .zip(wrapped)
-                .map(|(master, bytes)| Wrapped { master: MasterVersion(master), bytes }),
+            wrapped: wrapped(row, TABLE, VERSION_AT + 3)?,
             created: column(row, TABLE, VERSION_AT + 5)?,
         };
         let mac = bytes(row, TABLE, VERSION_AT + 6)?.unwrap_or_default();
@@ -230,6 +243,8 @@ pub(super) struct Stored {
     pub(super) destroy_at: Option<i64>,
     /// The version it belongs to.
     pub(super) version: Option<VersionRow>,
+    /// Its own value, if it belongs to none.
+    pub(super) value: Option<Wrapped>,
 }
 
 impl Stored {
@@ -238,16 +253,18 @@ impl Stored {
         let found = ObjectRow::read(row, key)?;
         let version = found.version.map(|version| VersionRow::read(row, version, key)).transpose()?;
         let attributes = decode(found.attributes).ok_or_else(|| invalid(ObjectRow::TABLE, row))?;
-        let material =
-            match (attributes.class(), version.as_ref().and_then(|version| version.wrapped.clone())) {
-                (Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY), Some(wrapped)) => {
-                    Material::Wrapped(wrapped)
-                }
-                (Some(_) | None, _) => Material::None,
-            };
+        let of_version = version.as_ref().and_then(|version| version.wrapped.clone());
+        let material = match (attributes.class(), of_version, &found.wrapped) {
+            (Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY), Some(wrapped), _) => {
+                Material::Wrapped(wrapped)
+            }
+            (_, None, Some(value)) => Material::Wrapped(value.clone()),
+            (Some(_) | None, _, _) => Material::None,
+        };
         let id = Some(ObjectId(unsigned(found.id)));
         let object = Object { id, ring: found.ring, version: found.version, attributes, material };
-        Ok(Self { object, created: found.created, destroy_at: found.destroy_at, version })
+        let (created, destroy_at) = (found.created, found.destroy_at);
+        Ok(Self { object, created, destroy_at, version, value: found.wrapped })
     }
 
     /// Whether applications see it: neither it nor its version is to be destroyed, or disabled.

@@ -99,9 +99,10 @@ impl Ring {
         }
     }
 
-    /// Writes a new ring.
+    /// Writes a ring, new or in place of the one in its slot.
     pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                   ON CONFLICT (slot) DO UPDATE SET label = ?3, mac = ?6";
         let mac = desk.key.mac(Self::TABLE, &self.columns());
         let (slot, created) = (signed(self.slot.0), signed(self.created));
         let values = params![slot, self.id.0, self.label, self.policy_number(), created, mac];

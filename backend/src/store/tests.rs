@@ -46,7 +46,13 @@ fn key() -> RowKey {
 fn ring(store: &Store, name: &str) -> Ring {
     let id = RingId(*uuid::Uuid::new_v4().as_bytes());
     store
-        .insert_ring(&NewRing { id, label: name.to_owned(), policy: RingPolicy::Strict, created: 7 })
+        .insert_ring(&NewRing {
+            id,
+            label: name.to_owned(),
+            policy: RingPolicy::Strict,
+            created: 7,
+            slot: None,
+        })
         .unwrap()
 }
 
@@ -133,13 +139,14 @@ fn a_ring_sees_its_own_objects_alone() {
     assert!(store.object(one.id, id).is_ok());
     assert!(matches!(store.object(two.id, id), Err(StoreError::NotFound)));
     assert_eq!((by_label(&store, &one, "k"), by_label(&store, &two, "k")), (vec![id], vec![]));
-    assert!(matches!(store.schedule_destruction(two.id, id, 1), Err(StoreError::NotFound)));
+    assert!(matches!(store.schedule_destruction(two.id, NO_REQUEST, id, (1, 1)), Err(StoreError::NotFound)));
     assert_eq!(store.leaving(two.id, id).unwrap().map(|object| object.id), None);
     let again = store.insert_ring(&NewRing {
         id: RingId([9; 16]),
         label: "one".to_owned(),
         policy: RingPolicy::Compat,
         created: 0,
+        slot: None,
     });
     assert!(matches!(again, Err(StoreError::Taken(name)) if name == "one"));
 }
@@ -270,7 +277,7 @@ fn an_edited_row_is_refused_and_the_rest_goes_on() {
             assert_eq!(found.iter().map(|object| object.id).collect::<Vec<_>>(), expected, "{sql}");
         }
         assert!(store.object(one.id, other).is_ok());
-        assert!(store.schedule_destruction(one.id, edited, 1).is_err());
+        assert!(store.schedule_destruction(one.id, NO_REQUEST, edited, (1, 1)).is_err());
         assert_eq!(store.reported.lock().unwrap().len(), 1);
     }
 }
@@ -298,22 +305,29 @@ fn an_edited_ring_or_principal_is_refused() {
 }
 
 #[test]
-fn a_change_is_seen_at_once_and_an_older_view_does_not_overwrite_it() {
+fn a_change_is_judged_by_what_the_object_is_and_seen_at_once() {
     let (_home, store) = Home::new();
     let ring = ring(&store, "one");
     let id = secret(&store, &ring, "before");
-    let seen = store.object(ring.id, id).unwrap();
+    store.object(ring.id, id).unwrap();
     let labelled = |label: &str| draft(ObjectClass::SECRET_KEY, label).attributes;
-    let changed = store.update(&seen, labelled("after")).unwrap();
+    let after = labelled("after");
+    let judge = move |object: &Object| {
+        assert_eq!(object.attributes.bytes(AttributeType::LABEL), Some(b"before".as_slice()));
+        Ok::<_, ()>(after)
+    };
+    let changed = store.update(ring.id, id, judge).unwrap().unwrap();
     assert_eq!(changed.attributes, labelled("after"));
     assert_eq!(store.object(ring.id, id).unwrap().attributes, labelled("after"));
     assert_eq!((by_label(&store, &ring, "before"), by_label(&store, &ring, "after")), (vec![], vec![id]));
     assert_eq!(store.keys(ring.id).unwrap()[0].label, b"after");
-    assert!(matches!(store.update(&seen, labelled("late")), Err(StoreError::Changed)));
+    assert_eq!(store.update(ring.id, id, |_| Err("no")).unwrap().map(drop), Err("no"));
     assert_eq!(store.object(ring.id, id).unwrap().attributes, labelled("after"));
     let large =
         Template(vec![Attribute::bytes(AttributeType::LABEL, vec![0; object_rows::OBJECT_BYTES_MAX])]);
-    assert!(matches!(store.update(&changed, large), Err(StoreError::TooLarge(_))));
+    assert!(matches!(store.update(ring.id, id, |_| Ok::<_, ()>(large)), Err(StoreError::TooLarge(_))));
+    let elsewhere = store.update(RingId([9; 16]), id, |_| Err::<Template, _>("not even asked"));
+    assert!(matches!(elsewhere, Err(StoreError::NotFound)));
 }
 
 #[test]
@@ -322,8 +336,8 @@ fn what_is_destroyed_leaves_the_view_and_stays_in_the_database() {
     let ring = ring(&store, "one");
     let (private, public) = pair(&store, &ring, "pair");
     assert!(store.object(ring.id, private).is_ok() && store.object(ring.id, public).is_ok());
-    assert_eq!(store.schedule_destruction(ring.id, private, 99).unwrap(), [private, public]);
-    assert_eq!(store.schedule_destruction(ring.id, public, 99).unwrap(), []);
+    assert_eq!(store.schedule_destruction(ring.id, NO_REQUEST, private, (1, 99)).unwrap(), [private, public]);
+    assert_eq!(store.schedule_destruction(ring.id, NO_REQUEST, public, (1, 99)).unwrap(), []);
     for id in [private, public] {
         assert!(matches!(store.object(ring.id, id), Err(StoreError::NotFound)));
         assert_eq!(store.leaving(ring.id, id).unwrap().unwrap().id, Some(id));
@@ -334,12 +348,15 @@ fn what_is_destroyed_leaves_the_view_and_stays_in_the_database() {
 
     // A public half goes alone.
     let (private, public) = pair(&store, &ring, "other");
-    assert_eq!(store.schedule_destruction(ring.id, public, 99).unwrap(), [public]);
+    assert_eq!(store.schedule_destruction(ring.id, NO_REQUEST, public, (1, 99)).unwrap(), [public]);
     assert!(matches!(store.object(ring.id, public), Err(StoreError::NotFound)));
     assert_eq!(by_label(&store, &ring, "other"), [private]);
     drop(store);
     assert_eq!(by_label(&home.open(), &ring, "other"), [private]);
-    assert!(matches!(home.open().schedule_destruction(ring.id, ObjectId(77), 99), Err(StoreError::NotFound)));
+    assert!(matches!(
+        home.open().schedule_destruction(ring.id, NO_REQUEST, ObjectId(77), (1, 99)),
+        Err(StoreError::NotFound)
+    ));
 }
 
 #[test]
@@ -354,12 +371,13 @@ fn another_processes_writes_are_seen_within_a_second() {
         generation,
     };
     daemon.put_principal(ring.id, &user(1)).unwrap();
-    let seen = daemon.object(ring.id, id).unwrap();
+    daemon.object(ring.id, id).unwrap();
     assert_eq!(daemon.principal(ring.id, "user").unwrap().unwrap().generation, 1);
     assert_eq!(daemon.rings().unwrap().len(), 1);
 
     let command = home.open();
-    command.update(&seen, draft(ObjectClass::SECRET_KEY, "after").attributes).unwrap();
+    let after = draft(ObjectClass::SECRET_KEY, "after").attributes;
+    command.update(ring.id, id, |_| Ok::<_, ()>(after)).unwrap().unwrap();
     command.put_principal(ring.id, &user(2)).unwrap();
     self::ring(&command, "two");
     std::thread::sleep(Duration::from_secs(1));
@@ -466,4 +484,49 @@ fn cost() {
         drop(std::hint::black_box(store.object(ring.id, id).unwrap()));
     });
     time("find a page of 128", 100, &|| drop(store.find(ring.id, &Template::default(), None, 128).unwrap()));
+}
+
+/// `cargo test --release -p kms-backend store::tests::many -- --ignored --nocapture` prints it.
+#[test]
+#[ignore = "a measurement, not a test"]
+#[expect(clippy::disallowed_methods, reason = "a measurement")]
+fn many() {
+    use std::time::Instant;
+    const KEYS: u32 = 100_000;
+    let (home, store) = Home::new();
+    let ring = ring(&store, "one");
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..100 {
+            let (store, ring) = (&store, &ring);
+            let one = move |number| assert!(secret(store, ring, &format!("{}", thread + number * 100)).0 > 0);
+            scope.spawn(move || (0..KEYS / 100).for_each(one));
+        }
+    });
+    println!("{KEYS} keys in {:?}", start.elapsed());
+    drop(store);
+    let bytes = home.path().metadata().unwrap().len();
+    let start = Instant::now();
+    let store = home.open();
+    println!("opened in {:?}; {} bytes of database for each key", start.elapsed(), bytes / u64::from(KEYS));
+    let start = Instant::now();
+    for number in 0..1000 {
+        assert_eq!(by_label(&store, &ring, &format!("{}", number * 97)).len(), 1);
+    }
+    println!("find by label: {:?}", start.elapsed() / 1000);
+    let (start, mut after, mut found) = (Instant::now(), None, 0);
+    loop {
+        let page = store.find(ring.id, &Template::default(), after, 128).unwrap();
+        let Some(last) = page.last() else { break };
+        (after, found) = (last.id, found + page.len());
+    }
+    println!("all {found} in {:?}", start.elapsed());
+    let start = Instant::now();
+    assert_eq!(store.count_keys(ring.id).unwrap(), u64::from(KEYS));
+    println!("counted in {:?}", start.elapsed());
+    let start = Instant::now();
+    store.check().unwrap();
+    println!("checked in {:?}", start.elapsed());
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().filter(|line| line.starts_with("VmRSS")).collect::<String>());
 }

@@ -194,6 +194,7 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
         serial: "0123456789abcdef".to_owned(),
         policy: RingPolicy::Strict,
         user_pin_set: true,
+        initialized: true,
     };
     let ok = |name, response| {
         assert!(known(&response));

@@ -1,13 +1,14 @@
 //! Digests (spec, "Message digesting functions"): computed here, never at the backend.
 
 use kms_protocol::mechanism_table::Uses;
-use kms_protocol::{Mechanism, Rv};
+use kms_protocol::{AttributeType, Mechanism, ObjectClass, Request, Response, Rv};
 
-use super::{Given, Offered, Outcome, outcome, with_operation};
+use super::{Given, Offered, Outcome, outcome, unexpected, with_operation};
 use crate::module::Module;
 use crate::session::digest::{Digesting, Hasher};
+use crate::session::look::{Look, look};
 use crate::session::reply::{Length, Reply, early};
-use crate::session::{Operations, SessionHandle, Sessions};
+use crate::session::{ObjectHandle, Operations, SessionHandle, Sessions};
 
 fn place(operations: &mut Operations) -> &mut Option<Digesting> {
     &mut operations.digest
@@ -49,6 +50,30 @@ pub(crate) fn whole(
 pub(crate) fn part(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
     with_operation(module, session, place, |mut digest, _| {
         digest.feed(data?);
+        Ok(Outcome::GoesOn(digest, ()))
+    })
+}
+
+/// `C_DigestKey`: of a key whose value an application may see anyway.
+pub(crate) fn key(module: &Module, session: SessionHandle, key: ObjectHandle) -> Result<(), Rv> {
+    with_operation(module, session, place, |mut digest, asking| {
+        let known = module.sessions(|sessions| sessions.objects.known(asking.slot, key));
+        let known = known.map_err(|_| Rv::KEY_HANDLE_INVALID)?;
+        let value = match look(&known, None, AttributeType::VALUE) {
+            Look::Secret if known.class() == Some(ObjectClass::SECRET_KEY) => {
+                module.ask(asking, Request::Reveal { object: known.object.clone() })
+            }
+            Look::Secret | Look::Sensitive | Look::Value(_) | Look::Empty | Look::Invalid => {
+                Err(Rv::KEY_INDIGESTIBLE)
+            }
+        };
+        let revealed = match value {
+            Ok(Response::Revealed(revealed)) => revealed,
+            Ok(_) => return unexpected(),
+            Err(Rv::ATTRIBUTE_SENSITIVE) => return Err(Rv::KEY_INDIGESTIBLE),
+            Err(rv) => return Err(rv),
+        };
+        digest.feed(revealed.bytes(AttributeType::VALUE).ok_or(Rv::KEY_INDIGESTIBLE)?);
         Ok(Outcome::GoesOn(digest, ()))
     })
 }

@@ -5,10 +5,14 @@
 pub(crate) mod cipher;
 /// Digests.
 pub(crate) mod digest;
+/// Two operations on the same data.
+pub(crate) mod dual;
 /// General purpose: initialise, finalise, info.
 pub(crate) mod general;
-/// Making keys.
+/// Making, wrapping and deriving keys.
 pub(crate) mod key;
+/// Messages.
+pub(crate) mod message;
 /// Objects: find, look, change, destroy.
 pub(crate) mod object;
 /// Random numbers.

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use kms_protocol::{AttributeType, ObjectId, ObjectView, Request, Response, Rv, Template};
+use kms_protocol::{AttributeType, ObjectId, ObjectRef, ObjectView, Request, Response, Rv, Template};
 
 use super::{object, unexpected};
 use crate::module::Module;
 use crate::session::look::{self, Look};
 use crate::session::objects::Known;
 use crate::session::search::Search;
-use crate::session::{Access, ObjectHandle, SessionHandle};
+use crate::session::{Access, Asking, ObjectHandle, SessionHandle};
 
 /// Objects of one search: as many as fit in the memory of an application that asks for all there are.
 const FOUND_TOTAL_MAX: usize = 1_000_000;
@@ -55,6 +55,57 @@ pub(crate) fn look(
     Ok(Looked { known, revealed })
 }
 
+/// `C_CreateObject`.
+pub(crate) fn create(
+    module: &Module,
+    session: SessionHandle,
+    template: Template,
+) -> Result<ObjectHandle, Rv> {
+    let asking = module.sessions(|sessions| sessions.asking(session))?;
+    may_write(module, session, template.bool(AttributeType::TOKEN) == Some(true))?;
+    let made = module.ask(&asking, Request::Create { template })?;
+    let Response::Object(view) = made else { return unexpected() };
+    let [handle] = note(module, session, &asking, [view])?;
+    Ok(handle)
+}
+
+/// `C_CopyObject`. A copy is where the original is, unless the template says otherwise.
+pub(crate) fn copy(
+    module: &Module,
+    session: SessionHandle,
+    handle: ObjectHandle,
+    template: Template,
+) -> Result<ObjectHandle, Rv> {
+    let (known, asking) = object(module, session, handle)?;
+    may_write(module, session, template.bool(AttributeType::TOKEN).unwrap_or(known.is_token()))?;
+    let made = module.ask(&asking, Request::Copy { object: known.object.clone(), template })?;
+    let Response::Object(view) = made else { return unexpected() };
+    let [handle] = note(module, session, &asking, [view])?;
+    Ok(handle)
+}
+
+/// Gives new objects their handles. A session closed meanwhile has no room for session objects.
+pub(super) fn note<const N: usize>(
+    module: &Module,
+    session: SessionHandle,
+    asking: &Asking,
+    views: [ObjectView; N],
+) -> Result<[ObjectHandle; N], Rv> {
+    module.sessions(|sessions| {
+        sessions.session(session)?;
+        Ok(views.map(|view| sessions.objects.note(asking.slot, session, view)))
+    })
+}
+
+/// How a key that stands in a mechanism's parameter is named in requests.
+pub(crate) fn reference(module: &Module, session: SessionHandle, key: ObjectHandle) -> Result<ObjectRef, Rv> {
+    let known = object(module, session, key).map_err(|rv| match rv {
+        Rv::OBJECT_HANDLE_INVALID => Rv::KEY_HANDLE_INVALID,
+        other => other,
+    });
+    known.map(|(known, _)| known.object.clone())
+}
+
 /// `C_SetAttributeValue`: all attributes or none.
 pub(crate) fn set(
     module: &Module,
@@ -91,9 +142,9 @@ pub(crate) fn may_write(module: &Module, session: SessionHandle, token: bool) ->
     if token && access == Access::ReadOnly { Err(Rv::SESSION_READ_ONLY) } else { Ok(()) }
 }
 
-/// `C_GetObjectSize`: an object that exists has a size, but not one that means anything here.
+/// `C_GetObjectSize`: what its attributes take that are no secret, which is what the application holds of it.
 pub(crate) fn size(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<u64, Rv> {
-    object(module, session, handle).map(|_| u64::MAX)
+    object(module, session, handle).map(|(known, _)| look::size(&known.attributes))
 }
 
 /// `C_FindObjectsInit`: finds everything now, so that what the application walks through stands still.
@@ -170,8 +221,6 @@ pub(crate) fn end_find(module: &Module, session: SessionHandle) -> Result<(), Rv
 
 #[cfg(test)]
 mod tests {
-    use kms_protocol::ObjectRef;
-
     use super::*;
 
     fn page(ids: &[u64], next: Option<u64>) -> Result<Response, Rv> {

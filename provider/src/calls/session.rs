@@ -4,12 +4,16 @@
 use kms_protocol::{PIN_BYTES_MAX, Request, Response, Role, Rv, Secret, SlotId};
 
 use super::unexpected;
-use crate::module::Module;
+use crate::module::{Module, Terms};
 use crate::session::{Access, Asking, SessionHandle, State};
 
 /// `C_OpenSession`.
 pub(crate) fn open(module: &Module, slot: SlotId, access: Access) -> Result<SessionHandle, Rv> {
-    let policy = module.policy(slot)?;
+    let Terms { policy, initialized } = module.terms(slot)?;
+    // What `C_InitToken` has not been called for is no token to work with (spec, "C_OpenSession").
+    if !initialized {
+        return Err(Rv::TOKEN_NOT_RECOGNIZED);
+    }
     module.sessions(|sessions| sessions.open(slot, policy, access))
 }
 
@@ -78,6 +82,26 @@ pub(crate) fn log_out(module: &Module, session: SessionHandle) -> Result<(), Rv>
     module.sessions(|sessions| sessions.log_out(session))
 }
 
+/// `C_InitToken`: a free slot becomes a ring, or a ring is emptied by its officer.
+///
+/// # Errors
+/// `CKR_SESSION_EXISTS` while this application has a session with the token.
+pub(crate) fn init_token(module: &Module, slot: SlotId, pin: &[u8], label: String) -> Result<(), Rv> {
+    module.token(slot)?;
+    if module.sessions(|sessions| sessions.count(slot).0) > 0 {
+        return Err(Rv::SESSION_EXISTS);
+    }
+    if pin.is_empty() {
+        return Err(Rv::PIN_INCORRECT);
+    }
+    let asking = Asking { slot, ticket: None };
+    let done = module.ask(&asking, Request::InitToken { pin: new_pin(pin)?, label });
+    module.slots_changed();
+    let Response::Done = done? else { return unexpected() };
+    module.sessions(|sessions| sessions.objects.forget_slot(slot));
+    Ok(())
+}
+
 /// `C_InitPIN`: the officer sets the user's PIN.
 pub(crate) fn init_pin(module: &Module, session: SessionHandle, pin: &[u8]) -> Result<(), Rv> {
     let asking = module.sessions(|sessions| match sessions.state(session)? {
@@ -123,6 +147,8 @@ pub(crate) struct Cancelled {
     pub(crate) sign: bool,
     pub(crate) verify: bool,
     pub(crate) search: bool,
+    pub(crate) message_encrypt: bool,
+    pub(crate) message_decrypt: bool,
 }
 
 /// `C_SessionCancel`. An operation that does not run is as good as cancelled.
@@ -135,6 +161,8 @@ pub(crate) fn cancel(module: &Module, session: SessionHandle, which: Cancelled) 
         operations.sign.take_if(|_| which.sign);
         operations.verify.take_if(|_| which.verify);
         operations.search.take_if(|_| which.search);
+        operations.message_encrypt.take_if(|_| which.message_encrypt);
+        operations.message_decrypt.take_if(|_| which.message_decrypt);
         Ok(())
     })
 }

@@ -11,6 +11,15 @@ use crate::session::signing::{Signed, Signing};
 use crate::session::usage::Usage;
 use crate::session::{Asking, ObjectHandle, Operations, SessionHandle, Sessions};
 
+/// When the signature comes that is to be verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// With the last of the data, or after it: `C_Verify`.
+    After,
+    /// Before the data: `C_VerifySignature`.
+    Before,
+}
+
 fn signing(operations: &mut Operations) -> &mut Option<Signing> {
     &mut operations.sign
 }
@@ -47,6 +56,21 @@ pub(crate) fn begin_verify(
         verifying,
         mechanism.map(|mechanism| make(session, Usage::Verify, mechanism, key)),
     )
+}
+
+/// `C_VerifySignatureInit`: the signature comes first; without a mechanism, the running verification is cancelled.
+pub(crate) fn begin_verify_signature(
+    module: &Module,
+    session: SessionHandle,
+    mechanism: Option<Mechanism>,
+    key: ObjectHandle,
+    signature: Given<'_>,
+) -> Result<(), Rv> {
+    let make = mechanism.map(|mechanism| {
+        let make = make(session, Usage::Verify, mechanism, key);
+        move |sessions: &mut Sessions| make(sessions)?.promise(signature?)
+    });
+    super::begin(module, session, verifying, make)
 }
 
 fn make(
@@ -124,7 +148,7 @@ pub(crate) fn verify(
 ) -> Result<(), Rv> {
     with_operation(module, session, verifying, |mut operation, asking| {
         let (data, signature) = (data?, signature?);
-        if operation.is_started() {
+        if operation.is_started() || form_of(&operation) != Form::After {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
         operation.feed(data)?;
@@ -132,9 +156,33 @@ pub(crate) fn verify(
     })
 }
 
-/// `C_VerifyUpdate`.
-pub(crate) fn verify_part(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
+/// `C_VerifySignature`.
+pub(crate) fn verify_signature(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
+    with_operation(module, session, verifying, |mut operation, asking| {
+        let data = data?;
+        if operation.is_started() {
+            return Err(Rv::OPERATION_NOT_INITIALIZED);
+        }
+        operation.feed(data)?;
+        compare_promised(module, asking, operation).map(Outcome::Over)
+    })
+}
+
+fn form_of(operation: &Signing) -> Form {
+    if operation.promised().is_some() { Form::Before } else { Form::After }
+}
+
+/// `C_VerifyUpdate`, `C_VerifySignatureUpdate`.
+pub(crate) fn verify_part(
+    module: &Module,
+    session: SessionHandle,
+    data: Given<'_>,
+    form: Form,
+) -> Result<(), Rv> {
     with_operation(module, session, verifying, |mut operation, _| {
+        if form_of(&operation) != form {
+            return Err(Rv::OPERATION_NOT_INITIALIZED);
+        }
         operation.feed(data?)?;
         Ok(Outcome::GoesOn(operation, ()))
     })
@@ -143,8 +191,23 @@ pub(crate) fn verify_part(module: &Module, session: SessionHandle, data: Given<'
 /// `C_VerifyFinal`.
 pub(crate) fn verify_last(module: &Module, session: SessionHandle, signature: Given<'_>) -> Result<(), Rv> {
     with_operation(module, session, verifying, |operation, asking| {
+        if form_of(&operation) != Form::After {
+            return Err(Rv::OPERATION_NOT_INITIALIZED);
+        }
         compare(module, asking, operation, signature?).map(Outcome::Over)
     })
+}
+
+/// `C_VerifySignatureFinal`.
+pub(crate) fn verify_signature_last(module: &Module, session: SessionHandle) -> Result<(), Rv> {
+    with_operation(module, session, verifying, |operation, asking| {
+        compare_promised(module, asking, operation).map(Outcome::Over)
+    })
+}
+
+fn compare_promised(module: &Module, asking: &Asking, operation: Signing) -> Result<(), Rv> {
+    let signature = operation.promised().cloned().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
+    compare(module, asking, operation, &signature)
 }
 
 fn compare(module: &Module, asking: &Asking, operation: Signing, signature: &[u8]) -> Result<(), Rv> {

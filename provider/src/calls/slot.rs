@@ -1,5 +1,7 @@
 //! Slots, tokens and mechanisms (spec, "Slot and token management functions").
 
+use std::time::Duration;
+
 use kms_protocol::mechanism_table::{Row, TABLE, Uses};
 use kms_protocol::{KeyType, MechanismType, RingPolicy, Rv, Slot, SlotId};
 
@@ -45,7 +47,7 @@ pub(crate) fn token(module: &Module, id: SlotId) -> Result<Token, Rv> {
 
 /// `C_GetMechanismList`.
 pub(crate) fn mechanisms(module: &Module, id: SlotId) -> Result<Vec<MechanismType>, Rv> {
-    let policy = module.policy(id)?;
+    let policy = module.terms(id)?.policy;
     Ok(TABLE.iter().filter(|row| usage::uses(row, policy) != Uses::NONE).map(|row| row.kind).collect())
 }
 
@@ -54,13 +56,53 @@ pub(crate) fn mechanisms(module: &Module, id: SlotId) -> Result<Vec<MechanismTyp
 pub(crate) struct MechanismInfo {
     pub(crate) sizes: (u32, u32),
     pub(crate) uses: Uses,
-    /// Whether the mechanism is about named curves over prime fields, with uncompressed points.
-    pub(crate) curves: bool,
+    /// What curves the mechanism is about, if any.
+    pub(crate) curves: Curves,
+}
+
+/// What curves a mechanism is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Curves {
+    None,
+    /// Named curves over prime fields, with uncompressed points.
+    Prime,
+    /// Those of RFC 7748, by name.
+    Twisted,
+}
+
+/// How often a call that waits for an event looks: the slots themselves are asked for once a second at most.
+const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// `C_WaitForSlotEvent`: a slot that has come, gone, or whose token has, since it was last told.
+///
+/// # Errors
+/// `CKR_NO_EVENT` when nothing has happened and nobody wants to wait, `CKR_CRYPTOKI_NOT_INITIALIZED` when
+/// `C_Finalize` in another thread ends the wait.
+pub(crate) fn event(module: &Module, patience: Patience) -> Result<SlotId, Rv> {
+    loop {
+        if let Some(slot) = module.event() {
+            return Ok(slot);
+        }
+        if patience == Patience::None {
+            return Err(Rv::NO_EVENT);
+        }
+        if module.is_closed() {
+            return Err(Rv::CRYPTOKI_NOT_INITIALIZED);
+        }
+        std::thread::sleep(EVENT_INTERVAL);
+    }
+}
+
+/// Whether a call waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Patience {
+    None,
+    UntilFinalized,
 }
 
 /// `C_GetMechanismInfo`.
 pub(crate) fn mechanism(module: &Module, id: SlotId, kind: MechanismType) -> Result<MechanismInfo, Rv> {
-    let policy = module.policy(id)?;
+    let policy = module.terms(id)?.policy;
     let row = TABLE.iter().find(|row| row.kind == kind).ok_or(Rv::MECHANISM_INVALID)?;
     info(row, policy)
 }
@@ -68,7 +110,14 @@ pub(crate) fn mechanism(module: &Module, id: SlotId, kind: MechanismType) -> Res
 fn info(row: &Row, policy: RingPolicy) -> Result<MechanismInfo, Rv> {
     match usage::uses(row, policy) {
         Uses::NONE => Err(Rv::MECHANISM_INVALID),
-        uses => Ok(MechanismInfo { sizes: row.sizes, uses, curves: row.key == Some(KeyType::EC) }),
+        uses => {
+            let curves = match row.key {
+                Some(KeyType::EC) => Curves::Prime,
+                Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => Curves::Twisted,
+                _ => Curves::None,
+            };
+            Ok(MechanismInfo { sizes: row.sizes, uses, curves })
+        }
     }
 }
 

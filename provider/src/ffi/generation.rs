@@ -65,6 +65,9 @@ pub(crate) fn finalize() -> Result<(), Rv> {
         seen.initialized.store(false, Ordering::Release);
         module.take()
     };
+    if let Some(module) = &module {
+        module.close();
+    }
     // Connections close here, or when the last call that runs returns; not under the lock.
     module.map(drop).ok_or(Rv::CRYPTOKI_NOT_INITIALIZED)
 }

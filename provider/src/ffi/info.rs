@@ -9,7 +9,7 @@ use kms_protocol::SlotId;
 
 use super::output::{UNAVAILABLE, ulong};
 use crate::calls::general::{CRYPTOKI_VERSION, MANUFACTURER, library_version};
-use crate::calls::slot::{MechanismInfo, Token};
+use crate::calls::slot::{Curves, MechanismInfo, Token};
 use crate::module::SlotView;
 use crate::session::{Access, State};
 
@@ -46,6 +46,7 @@ pub(crate) fn module() -> CK_INFO {
 /// hosts wait for those to be inserted.
 pub(crate) fn slot(slot: &SlotView) -> CK_SLOT_INFO {
     let description = match &slot.ring {
+        Some(ring) if !ring.initialized => "KMS, free for a new key ring".to_owned(),
         Some(ring) => format!("KMS key ring {}", ring.label),
         None => "KMS, no backend reached yet".to_owned(),
     };
@@ -62,12 +63,13 @@ pub(crate) fn slot(slot: &SlotView) -> CK_SLOT_INFO {
 /// sessions is not used by some.
 pub(crate) fn token(token: &Token) -> CK_TOKEN_INFO {
     let user_pin = if token.slot.user_pin_set { CKF_USER_PIN_INITIALIZED } else { 0 };
+    let initialized = if token.slot.initialized { CKF_TOKEN_INITIALIZED } else { 0 };
     CK_TOKEN_INFO {
         label: padded(&token.slot.label),
         manufacturerID: padded(MANUFACTURER),
         model: padded(MODEL),
         serialNumber: padded(&token.slot.serial),
-        flags: CKF_RNG | CKF_LOGIN_REQUIRED | CKF_TOKEN_INITIALIZED | user_pin,
+        flags: CKF_RNG | CKF_LOGIN_REQUIRED | initialized | user_pin,
         ulMaxSessionCount: CK_EFFECTIVELY_INFINITE,
         ulSessionCount: ulong(token.sessions),
         ulMaxRwSessionCount: CK_EFFECTIVELY_INFINITE,
@@ -110,7 +112,11 @@ fn state_number(state: State) -> cryptoki_sys::CK_STATE {
 
 /// `C_GetMechanismInfo`.
 pub(crate) fn mechanism(info: MechanismInfo) -> CK_MECHANISM_INFO {
-    let curves = if info.curves { CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS } else { 0 };
+    let curves = match info.curves {
+        Curves::None => 0,
+        Curves::Prime => CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS,
+        Curves::Twisted => CKF_EC_F_P | CKF_EC_NAMEDCURVE,
+    };
     CK_MECHANISM_INFO {
         ulMinKeySize: ulong(info.sizes.0.into()),
         ulMaxKeySize: ulong(info.sizes.1.into()),

@@ -6,12 +6,12 @@ use std::{ptr, slice};
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_BYTE, CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SLOT_ID,
     CK_ULONG, CK_USER_TYPE, CKF_ASYNC_SESSION, CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS,
-    CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKF_SIGN, CKF_VERIFY, CKU_CONTEXT_SPECIFIC,
-    CKU_SO, CKU_USER,
+    CKF_MESSAGE_DECRYPT, CKF_MESSAGE_ENCRYPT, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION,
+    CKF_SIGN, CKF_VERIFY, CKU_CONTEXT_SPECIFIC, CKU_SO, CKU_USER,
 };
 use kms_protocol::{
-    ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, MechanismType, Mechanisms, Role, Rv, Secret, Shape,
-    SlotId, TEMPLATE_ATTRIBUTES_MAX, Template, Value,
+    ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, MechanismType, Mechanisms, NESTED_ATTRIBUTES_MAX,
+    Nested, Role, Rv, Secret, Shape, SlotId, TEMPLATE_ATTRIBUTES_MAX, Template, Value,
 };
 
 use super::environment;
@@ -24,6 +24,9 @@ const INPUT_BYTES_MAX: usize = 1 << 40;
 
 /// The longest value of one attribute: a frame has no room for more.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
+
+/// The length of a token's label.
+const LABEL_BYTES: CK_ULONG = 32;
 
 /// The width of a `CK_ULONG` in this process.
 pub(crate) const ULONG_BYTES: usize = size_of::<CK_ULONG>();
@@ -84,6 +87,25 @@ pub(crate) unsafe fn arguments(place: *const c_void) -> Arguments {
 /// # Safety
 /// For a non-zero `count`, `template` must point at so many attributes whose values are readable.
 pub(crate) unsafe fn template(template: *const CK_ATTRIBUTE, count: CK_ULONG) -> Result<Template, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    unsafe { attributes(template, count, Depth::Outer) }.map(Template)
+}
+
+/// Whether a template stands in another. None stands in one that does: hosts have small stacks, and the specification
+/// has no use for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Depth {
+    Outer,
+    Inner,
+}
+
+/// # Safety
+/// As for [`template`].
+unsafe fn attributes(
+    template: *const CK_ATTRIBUTE,
+    count: CK_ULONG,
+    depth: Depth,
+) -> Result<Vec<Attribute>, Rv> {
     let count = attribute_count(template, count)?;
     let mut attributes = Vec::with_capacity(count);
     for index in 0..count {
@@ -93,10 +115,10 @@ pub(crate) unsafe fn template(template: *const CK_ATTRIBUTE, count: CK_ULONG) ->
         let given = unsafe { ptr::read_unaligned(place) };
         let kind = kind_of(&given).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
         // SAFETY: the caller's promise is handed on.
-        let value = unsafe { attribute_value(kind, &given) }?;
+        let value = unsafe { attribute_value(kind, &given, depth) }?;
         attributes.push(Attribute { kind, value });
     }
-    Ok(Template(attributes))
+    Ok(attributes)
 }
 
 /// The types a template asks for; none for a number that cannot be one of ours.
@@ -131,7 +153,7 @@ fn kind_of(attribute: &CK_ATTRIBUTE) -> Option<AttributeType> {
 ///
 /// # Safety
 /// The attribute's value must be readable for its length.
-unsafe fn attribute_value(kind: AttributeType, given: &CK_ATTRIBUTE) -> Result<Value, Rv> {
+unsafe fn attribute_value(kind: AttributeType, given: &CK_ATTRIBUTE, depth: Depth) -> Result<Value, Rv> {
     let within = usize::try_from(given.ulValueLen).is_ok_and(|length| length <= ATTRIBUTE_BYTES_MAX);
     if !within {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
@@ -158,9 +180,37 @@ unsafe fn attribute_value(kind: AttributeType, given: &CK_ATTRIBUTE) -> Result<V
                 numbers.iter().map(|n| mechanism(n).map(MechanismType)).collect();
             Ok(Value::Mechanisms(Mechanisms(mechanisms.map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?)))
         }
-        // Templates inside templates come with wrapping, which is not built yet.
+        // SAFETY: the value was readable, and what it points at is by the caller's promise.
+        Shape::Template if depth == Depth::Outer => unsafe { nested(bytes) },
         Shape::Template => Err(Rv::ATTRIBUTE_VALUE_INVALID),
     }
+}
+
+/// A template that is the value of an attribute.
+///
+/// # Safety
+/// `bytes` must be attributes whose values are readable.
+unsafe fn nested(bytes: &[u8]) -> Result<Value, Rv> {
+    let size = size_of::<CK_ATTRIBUTE>();
+    let count = bytes.len() / size;
+    if !bytes.len().is_multiple_of(size) || count > NESTED_ATTRIBUTES_MAX {
+        return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+    }
+    let count = CK_ULONG::try_from(count).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
+    // SAFETY: there are so many; their values are readable by the caller's promise.
+    let attributes = unsafe { attributes(bytes.as_ptr().cast(), count, Depth::Inner) }?;
+    Ok(Value::Template(Nested(attributes)))
+}
+
+/// The label of `C_InitToken`: 32 bytes, padded with blanks, without a final zero.
+///
+/// # Safety
+/// A pointer that is not null must be readable for 32 bytes.
+pub(crate) unsafe fn label(place: *const CK_BYTE) -> Result<String, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    let label = unsafe { bytes(place, LABEL_BYTES) }?;
+    let label = str::from_utf8(label).map_err(|_| Rv::ARGUMENTS_BAD)?;
+    Ok(label.trim_end_matches([' ', '\0']).to_owned())
 }
 
 fn ulong(bytes: &[u8]) -> Option<CK_ULONG> {
@@ -224,6 +274,8 @@ pub(crate) fn cancelled(flags: CK_FLAGS) -> Cancelled {
         sign: flags & CKF_SIGN != 0,
         verify: flags & CKF_VERIFY != 0,
         search: flags & CKF_FIND_OBJECTS != 0,
+        message_encrypt: flags & CKF_MESSAGE_ENCRYPT != 0,
+        message_decrypt: flags & CKF_MESSAGE_DECRYPT != 0,
     }
 }
 
@@ -264,7 +316,37 @@ mod tests {
         let numbers: [CK_ULONG; 2] = [0x1087, 0x1082];
         check(CKA_ALLOWED_MECHANISMS, &numbers, 2 * ULONG_BYTES, Ok(Value::Mechanisms(mechanisms)));
         check(CKA_ALLOWED_MECHANISMS, &numbers, 2 * ULONG_BYTES - 1, Err(Rv::ATTRIBUTE_VALUE_INVALID));
-        check(CKA_WRAP_TEMPLATE, b"", 0, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        check(CKA_WRAP_TEMPLATE, b"", 0, Ok(Value::Template(Nested::default())));
+    }
+
+    #[test]
+    fn a_template_stands_in_a_template_but_no_deeper() {
+        let class: CK_ULONG = 4;
+        let inner = |kind: CK_ULONG, place: *const c_void, length: usize| CK_ATTRIBUTE {
+            type_: kind,
+            pValue: place.cast_mut(),
+            ulValueLen: CK_ULONG::try_from(length).unwrap(),
+        };
+        let size = size_of::<CK_ATTRIBUTE>();
+        let flat = [inner(CKA_CLASS, ptr::from_ref(&class).cast(), ULONG_BYTES)];
+        let nested = Nested(vec![Attribute::ulong(AttributeType::CLASS, 4)]);
+        check(CKA_WRAP_TEMPLATE, &flat, size, Ok(Value::Template(nested)));
+        check(CKA_WRAP_TEMPLATE, &flat, size - 1, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        let deep = [inner(CKA_WRAP_TEMPLATE, flat.as_ptr().cast(), size)];
+        check(CKA_WRAP_TEMPLATE, &deep, size, Err(Rv::ATTRIBUTE_VALUE_INVALID));
+        let many = vec![flat[0]; NESTED_ATTRIBUTES_MAX + 1];
+        check(CKA_WRAP_TEMPLATE, &many, size * many.len(), Err(Rv::ATTRIBUTE_VALUE_INVALID));
+    }
+
+    #[test]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "the same promise for all of them")]
+    fn a_label_loses_its_padding() {
+        // SAFETY: 32 bytes, or null.
+        unsafe {
+            assert_eq!(label(b"ring  of keys                   ".as_ptr()), Ok("ring  of keys".to_owned()));
+            assert_eq!(label([0xff; 32].as_ptr()), Err(Rv::ARGUMENTS_BAD));
+            assert_eq!(label(ptr::null()), Err(Rv::ARGUMENTS_BAD));
+        }
     }
 
     #[test]

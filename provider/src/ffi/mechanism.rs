@@ -1,15 +1,26 @@
-//! `CK_MECHANISM` with its parameters, each read as the structure that the mechanism table says.
+//! `CK_MECHANISM` with its parameters, each read as the structure that the mechanism table says. What only key
+//! derivations take is read in `derivation`.
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "reading a structure and then what it points at rests on one promise"
+)]
 
 use std::ffi::c_void;
 
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_BYTE, CK_GCM_PARAMS, CK_MECHANISM, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
-    CK_ULONG, CKZ_DATA_SPECIFIED,
+    CK_AES_CTR_PARAMS, CK_BYTE, CK_CCM_PARAMS, CK_CCM_WRAP_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS,
+    CK_GCM_WRAP_PARAMS, CK_MECHANISM, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
+    CK_RSA_PKCS_PSS_PARAMS, CK_SALSA20_CHACHA20_POLY1305_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT, CK_ULONG,
+    CKG_NO_GENERATE, CKZ_DATA_SPECIFIED,
 };
 use kms_protocol::mechanism_table::{self, Parameter};
-use kms_protocol::{Mechanism, MechanismType, Mgf, Parameters, Rv, Secret};
+use kms_protocol::{
+    CONTEXT_BYTES_MAX, GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Mechanism, MechanismType, Mgf,
+    OAEP_LABEL_BYTES_MAX, ObjectRef, Parameters, Rv, Secret,
+};
 
-use super::input;
+use super::{derivation, input};
+use crate::session::ObjectHandle;
 
 /// `CK_GCM_PARAMS` as PKCS#11 2.40 first printed it, without `ulIvBits`; hosts built against that header still live.
 #[repr(C)]
@@ -22,26 +33,55 @@ struct GcmParamsWithoutBits {
     tag_bits: CK_ULONG,
 }
 
-/// A mechanism; none for null, which cancels an operation.
+/// What turns the handle of a key inside a parameter into its name in requests.
+pub(crate) type Keys<'a> = &'a dyn Fn(ObjectHandle) -> Result<ObjectRef, Rv>;
+
+/// A mechanism whose parameter names no key; none for null, which cancels an operation.
 ///
 /// # Safety
 /// A pointer that is not null must point at a `CK_MECHANISM` whose parameter is readable for its length, and so must
 /// everything that the parameter points at.
 pub(crate) unsafe fn mechanism(place: *const CK_MECHANISM) -> Result<Option<Mechanism>, Rv> {
     // SAFETY: the caller's promise is handed on.
+    unsafe { mechanism_with(place, &|_| Err(Rv::MECHANISM_PARAM_INVALID)) }
+}
+
+/// A mechanism; none for null.
+///
+/// # Safety
+/// As for [`mechanism`].
+pub(crate) unsafe fn mechanism_with(
+    place: *const CK_MECHANISM,
+    keys: Keys<'_>,
+) -> Result<Option<Mechanism>, Rv> {
+    // SAFETY: the caller's promise is handed on.
     let Some(given) = (unsafe { input::value(place) }) else { return Ok(None) };
-    let kind = u32::try_from(given.mechanism).map_err(|_| Rv::MECHANISM_INVALID)?;
-    let row = mechanism_table::row_of(MechanismType(kind)).ok_or(Rv::MECHANISM_INVALID)?;
+    let row = row_of(&given)?;
     let parameter = Given { place: given.pParameter, length: given.ulParameterLen };
     // SAFETY: the caller's promise is handed on.
-    let parameters = unsafe { parameters(row.parameter, &parameter) }?;
+    let parameters = unsafe { parameters(row.parameter, &parameter, keys) }?;
     Ok(Some(Mechanism { kind: row.kind, parameters }))
 }
 
+/// Which mechanism, for the message functions: their parameters come with each message (spec, "C_MessageEncryptInit").
+///
+/// # Safety
+/// A pointer that is not null must point at a `CK_MECHANISM`.
+pub(crate) unsafe fn kind(place: *const CK_MECHANISM) -> Result<Option<MechanismType>, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    let Some(given) = (unsafe { input::value(place) }) else { return Ok(None) };
+    row_of(&given).map(|row| Some(row.kind))
+}
+
+fn row_of(given: &CK_MECHANISM) -> Result<&'static mechanism_table::Row, Rv> {
+    let kind = u32::try_from(given.mechanism).map_err(|_| Rv::MECHANISM_INVALID)?;
+    mechanism_table::row_of(MechanismType(kind)).ok_or(Rv::MECHANISM_INVALID)
+}
+
 /// A parameter as it came.
-struct Given {
-    place: *const c_void,
-    length: CK_ULONG,
+pub(super) struct Given {
+    pub(super) place: *const c_void,
+    pub(super) length: CK_ULONG,
 }
 
 impl Given {
@@ -49,98 +89,190 @@ impl Given {
     ///
     /// # Safety
     /// The parameter must be readable for its length, and every bit pattern a value of `T`.
-    unsafe fn as_a<T>(&self) -> Result<T, Rv> {
-        if usize::try_from(self.length) != Ok(size_of::<T>()) {
+    pub(super) unsafe fn as_a<T>(&self) -> Result<T, Rv> {
+        if !self.is_as_long_as::<T>() {
             return Err(Rv::MECHANISM_PARAM_INVALID);
         }
         // SAFETY: of the right length; readable is the caller's promise.
         unsafe { input::value(self.place.cast::<T>()) }.ok_or(Rv::MECHANISM_PARAM_INVALID)
     }
 
-    /// # Safety
-    /// As for [`Given::as_a`].
-    unsafe fn gcm(&self) -> Result<GcmParamsWithoutBits, Rv> {
-        if usize::try_from(self.length) == Ok(size_of::<GcmParamsWithoutBits>()) {
-            // SAFETY: the caller's promise is handed on.
-            return unsafe { self.as_a() };
+    fn is_as_long_as<T>(&self) -> bool {
+        usize::try_from(self.length) == Ok(size_of::<T>())
+    }
+}
+
+/// # Safety
+/// As for [`mechanism`].
+unsafe fn parameters(wanted: Parameter, given: &Given, keys: Keys<'_>) -> Result<Parameters, Rv> {
+    if given.length == 0 && wanted.is_optional() {
+        return Ok(Parameters::None);
+    }
+    // SAFETY: the caller's promise is handed on; each reader checks the length before it reads.
+    unsafe {
+        match wanted {
+            Parameter::None => Err(Rv::MECHANISM_PARAM_INVALID),
+            Parameter::Iv => Ok(Parameters::Iv(given.as_a()?)),
+            Parameter::Ctr => {
+                let counter: CK_AES_CTR_PARAMS = given.as_a()?;
+                Ok(Parameters::Ctr { bits: number(counter.ulCounterBits)?, block: counter.cb })
+            }
+            Parameter::Gcm => gcm(given),
+            Parameter::Ccm => ccm(given),
+            Parameter::Poly1305 => {
+                let sealed: CK_SALSA20_CHACHA20_POLY1305_PARAMS = given.as_a()?;
+                Ok(Parameters::Poly1305 {
+                    nonce: bytes(sealed.pNonce, sealed.ulNonceLen, GCM_IV_BYTES_MAX)?,
+                    aad: bytes(sealed.pAAD, sealed.ulAADLen, GCM_AAD_BYTES_MAX)?,
+                })
+            }
+            Parameter::Pss { .. } => {
+                let pss: CK_RSA_PKCS_PSS_PARAMS = given.as_a()?;
+                let (hash, mgf) = (MechanismType(number(pss.hashAlg)?), Mgf(number(pss.mgf)?));
+                Ok(Parameters::Pss { hash, mgf, salt_bytes: number(pss.sLen)? })
+            }
+            Parameter::Oaep => {
+                let (hash, mgf, label) = oaep(given)?;
+                Ok(Parameters::Oaep { hash, mgf, label })
+            }
+            Parameter::RsaAes => rsa_aes(given),
+            Parameter::MacBytes => {
+                let length: CK_ULONG = given.as_a()?;
+                Ok(Parameters::MacBytes(number(length)?))
+            }
+            Parameter::Eddsa => {
+                let eddsa: CK_EDDSA_PARAMS = given.as_a()?;
+                let context = bytes(eddsa.pContextData, eddsa.ulContextDataLen, CONTEXT_BYTES_MAX)?;
+                Ok(Parameters::Eddsa { prehashed: eddsa.phFlag != 0, context })
+            }
+            Parameter::MlDsa => {
+                let sign: CK_SIGN_ADDITIONAL_CONTEXT = given.as_a()?;
+                let context = bytes(sign.pContext, sign.ulContextLen, CONTEXT_BYTES_MAX)?;
+                Ok(Parameters::MlDsa { hedge: number(sign.hedgeVariant)?, context })
+            }
+            Parameter::WrapIv { bytes: most } => {
+                Ok(Parameters::WrapIv(bytes(given.place.cast(), given.length, most)?))
+            }
+            Parameter::Ecdh => derivation::ecdh(given),
+            Parameter::Hkdf => derivation::hkdf(given, keys),
+            Parameter::Kbkdf { feedback: false } => derivation::counter(given),
+            Parameter::Kbkdf { feedback: true } => derivation::feedback(given),
+            Parameter::Data { iv_bytes: 0 } => derivation::string(given),
+            Parameter::Data { .. } => derivation::cbc_data(given),
+            Parameter::Key => derivation::key(given, keys),
         }
-        // SAFETY: likewise.
-        let given: CK_GCM_PARAMS = unsafe { self.as_a() }?;
-        // Some fill in the bits alone.
-        let iv_length = if given.ulIvLen == 0 { given.ulIvBits.div_ceil(8) } else { given.ulIvLen };
-        Ok(GcmParamsWithoutBits {
-            iv: given.pIv,
-            iv_length,
-            aad: given.pAAD,
-            aad_length: given.ulAADLen,
-            tag_bits: given.ulTagBits,
+    }
+}
+
+/// All three layouts of GCM's parameters, told apart by their lengths.
+///
+/// # Safety
+/// As for [`mechanism`].
+unsafe fn gcm(given: &Given) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    unsafe {
+        let read = if given.is_as_long_as::<GcmParamsWithoutBits>() {
+            given.as_a()?
+        } else if given.is_as_long_as::<CK_GCM_WRAP_PARAMS>() {
+            let wrap: CK_GCM_WRAP_PARAMS = given.as_a()?;
+            // C_WrapKey has no place to give a vector back that it made.
+            if wrap.ivGenerator != CKG_NO_GENERATE {
+                return Err(Rv::MECHANISM_PARAM_INVALID);
+            }
+            GcmParamsWithoutBits {
+                iv: wrap.pIv,
+                iv_length: wrap.ulIvLen,
+                aad: wrap.pAAD,
+                aad_length: wrap.ulAADLen,
+                tag_bits: wrap.ulTagBits,
+            }
+        } else {
+            let with: CK_GCM_PARAMS = given.as_a()?;
+            GcmParamsWithoutBits {
+                iv: with.pIv,
+                // Some fill in the bits alone.
+                iv_length: if with.ulIvLen == 0 { with.ulIvBits.div_ceil(8) } else { with.ulIvLen },
+                aad: with.pAAD,
+                aad_length: with.ulAADLen,
+                tag_bits: with.ulTagBits,
+            }
+        };
+        let iv = bytes(read.iv, read.iv_length, GCM_IV_BYTES_MAX)?;
+        let aad = bytes(read.aad, read.aad_length, GCM_AAD_BYTES_MAX)?;
+        Ok(Parameters::Gcm { iv, aad, tag_bits: number(read.tag_bits)? })
+    }
+}
+
+/// # Safety
+/// As for [`mechanism`].
+unsafe fn ccm(given: &Given) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    unsafe {
+        let read = if given.is_as_long_as::<CK_CCM_WRAP_PARAMS>() {
+            let wrap: CK_CCM_WRAP_PARAMS = given.as_a()?;
+            if wrap.nonceGenerator != CKG_NO_GENERATE {
+                return Err(Rv::MECHANISM_PARAM_INVALID);
+            }
+            CK_CCM_PARAMS {
+                ulDataLen: wrap.ulDataLen,
+                pNonce: wrap.pNonce,
+                ulNonceLen: wrap.ulNonceLen,
+                pAAD: wrap.pAAD,
+                ulAADLen: wrap.ulAADLen,
+                ulMACLen: wrap.ulMACLen,
+            }
+        } else {
+            given.as_a()?
+        };
+        Ok(Parameters::Ccm {
+            data_bytes: number(read.ulDataLen)?,
+            nonce: bytes(read.pNonce, read.ulNonceLen, GCM_IV_BYTES_MAX)?,
+            aad: bytes(read.pAAD, read.ulAADLen, GCM_AAD_BYTES_MAX)?,
+            mac_bytes: number(read.ulMACLen)?,
         })
     }
 }
 
 /// # Safety
 /// As for [`mechanism`].
-unsafe fn parameters(wanted: Parameter, given: &Given) -> Result<Parameters, Rv> {
-    let invalid = Rv::MECHANISM_PARAM_INVALID;
-    // SAFETY, for each read below: the caller's promise is handed on, and the length is checked first.
-    match wanted {
-        Parameter::None | Parameter::Pss { optional: true } if given.length == 0 => Ok(Parameters::None),
-        Parameter::None => Err(invalid),
-        // SAFETY: as above.
-        Parameter::Iv => Ok(Parameters::Iv(unsafe { given.as_a() }?)),
-        Parameter::Ctr => {
-            // SAFETY: as above.
-            let counter: CK_AES_CTR_PARAMS = unsafe { given.as_a() }?;
-            let bits = u8::try_from(counter.ulCounterBits).map_err(|_| invalid)?;
-            Ok(Parameters::Ctr { bits, block: counter.cb })
+unsafe fn oaep(given: &Given) -> Result<(MechanismType, Mgf, Secret), Rv> {
+    // SAFETY: the caller's promise is handed on.
+    unsafe {
+        let oaep: CK_RSA_PKCS_OAEP_PARAMS = given.as_a()?;
+        // Without a source there is no label; hosts that have none leave the field zero.
+        if oaep.source != CKZ_DATA_SPECIFIED && !(oaep.source == 0 && oaep.ulSourceDataLen == 0) {
+            return Err(Rv::MECHANISM_PARAM_INVALID);
         }
-        Parameter::Gcm => {
-            // SAFETY: as above.
-            let gcm = unsafe { given.gcm() }?;
-            // SAFETY: as above.
-            let iv = unsafe { bytes(gcm.iv, gcm.iv_length, kms_protocol::GCM_IV_BYTES_MAX) }?;
-            // SAFETY: as above.
-            let aad = unsafe { bytes(gcm.aad, gcm.aad_length, kms_protocol::GCM_AAD_BYTES_MAX) }?;
-            Ok(Parameters::Gcm { iv, aad, tag_bits: u8::try_from(gcm.tag_bits).map_err(|_| invalid)? })
-        }
-        Parameter::Pss { .. } => {
-            // SAFETY: as above.
-            let pss: CK_RSA_PKCS_PSS_PARAMS = unsafe { given.as_a() }?;
-            Ok(Parameters::Pss {
-                hash: MechanismType(u32::try_from(pss.hashAlg).map_err(|_| invalid)?),
-                mgf: Mgf(u32::try_from(pss.mgf).map_err(|_| invalid)?),
-                salt_bytes: u32::try_from(pss.sLen).map_err(|_| invalid)?,
-            })
-        }
-        Parameter::Oaep => {
-            // SAFETY: as above.
-            let oaep: CK_RSA_PKCS_OAEP_PARAMS = unsafe { given.as_a() }?;
-            // Without a source there is no label; hosts that have none leave the field zero.
-            if oaep.source != CKZ_DATA_SPECIFIED && !(oaep.source == 0 && oaep.ulSourceDataLen == 0) {
-                return Err(invalid);
-            }
-            let most = kms_protocol::OAEP_LABEL_BYTES_MAX;
-            // SAFETY: as above.
-            let label = unsafe { bytes(oaep.pSourceData.cast(), oaep.ulSourceDataLen, most) }?;
-            Ok(Parameters::Oaep {
-                hash: MechanismType(u32::try_from(oaep.hashAlg).map_err(|_| invalid)?),
-                mgf: Mgf(u32::try_from(oaep.mgf).map_err(|_| invalid)?),
-                label,
-            })
-        }
-        Parameter::MacBytes => {
-            // SAFETY: as above.
-            let length: CK_ULONG = unsafe { given.as_a() }?;
-            Ok(Parameters::MacBytes(u32::try_from(length).map_err(|_| invalid)?))
-        }
+        let label = bytes(oaep.pSourceData.cast(), oaep.ulSourceDataLen, OAEP_LABEL_BYTES_MAX)?;
+        Ok((MechanismType(number(oaep.hashAlg)?), Mgf(number(oaep.mgf)?), label))
     }
+}
+
+/// # Safety
+/// As for [`mechanism`].
+unsafe fn rsa_aes(given: &Given) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    unsafe {
+        let wrap: CK_RSA_AES_KEY_WRAP_PARAMS = given.as_a()?;
+        let inner = Given {
+            place: wrap.pOAEPParams.cast(),
+            length: size_of::<CK_RSA_PKCS_OAEP_PARAMS>() as CK_ULONG,
+        };
+        let (hash, mgf, label) = oaep(&inner)?;
+        Ok(Parameters::RsaAes { aes_bits: number(wrap.ulAESKeyBits)?, hash, mgf, label })
+    }
+}
+
+/// A number that fits what the parameter is.
+pub(super) fn number<T: TryFrom<CK_ULONG>>(given: CK_ULONG) -> Result<T, Rv> {
+    T::try_from(given).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
 }
 
 /// Bytes that a parameter points at: at most `most`.
 ///
 /// # Safety
 /// As for [`input::bytes`].
-unsafe fn bytes(place: *const CK_BYTE, length: CK_ULONG, most: usize) -> Result<Secret, Rv> {
+pub(super) unsafe fn bytes(place: *const CK_BYTE, length: CK_ULONG, most: usize) -> Result<Secret, Rv> {
     let within = usize::try_from(length).is_ok_and(|length| length <= most);
     if !within {
         return Err(Rv::MECHANISM_PARAM_INVALID);

@@ -18,8 +18,13 @@
 
 /// What each call passes: initialised, forked, panicked, logged.
 mod boundary;
+/// The parameters of key derivations.
+mod derivation;
 /// What the process says: environment, `errno`.
 mod environment;
+/// What a row of the function table becomes.
+#[macro_use]
+mod rows;
 /// Which generation of the module this process has.
 mod generation;
 /// Slot, token and mechanism information as C structures.
@@ -30,6 +35,8 @@ mod input;
 mod interface;
 /// `CK_MECHANISM` with its parameters.
 mod mechanism;
+/// The parameters of one message.
+mod message;
 /// Replies to the caller's memory, after the call is over.
 mod output;
 /// The page on what is supported.

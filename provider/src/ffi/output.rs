@@ -4,7 +4,7 @@
 use std::ptr;
 
 use cryptoki_sys::{CK_ATTRIBUTE, CK_BYTE, CK_ULONG};
-use kms_protocol::{Rv, Secret, Value};
+use kms_protocol::{Attribute, Rv, Secret, Shape, Value};
 
 use super::input;
 use crate::calls::object::Looked;
@@ -101,7 +101,7 @@ unsafe fn room(data: *const CK_BYTE, data_length: *const CK_ULONG) -> Offered {
 ///
 /// # Safety
 /// `to` must be writable for as many bytes as `from` has.
-unsafe fn copy(from: &[u8], to: *mut u8) {
+pub(super) unsafe fn copy(from: &[u8], to: *mut u8) {
     if !from.is_empty() {
         // SAFETY: `to` has room for `from`, which is our own memory and cannot overlap the caller's.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
@@ -251,7 +251,8 @@ unsafe fn write_value(place: *const CK_ATTRIBUTE, value: &Value) -> Result<usize
             list = mechanisms.0.iter().flat_map(|kind| CK_ULONG::from(kind.0).to_ne_bytes()).collect();
             &list
         }
-        Value::Template(_) => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
+        // SAFETY: the caller's promise is handed on.
+        Value::Template(nested) => return unsafe { write_nested(place, &nested.0) },
     };
     // SAFETY: the caller's promise is handed on.
     let attribute = unsafe { ptr::read_unaligned(place) };
@@ -266,8 +267,48 @@ unsafe fn write_value(place: *const CK_ATTRIBUTE, value: &Value) -> Result<usize
     Ok(bytes.len())
 }
 
+/// Writes a template that is the value of an attribute. Each of its own attributes is answered by the same rule as the
+/// outer ones: a length for a null value, the value where there is room (spec, "C_GetAttributeValue").
+///
+/// # Safety
+/// As for [`write_value`], and the values of the attributes inside must be null or writable for their lengths.
+unsafe fn write_nested(place: *const CK_ATTRIBUTE, nested: &[Attribute]) -> Result<usize, Rv> {
+    let needed = nested.len() * size_of::<CK_ATTRIBUTE>();
+    // SAFETY: the caller's promise is handed on.
+    let outer = unsafe { ptr::read_unaligned(place) };
+    if outer.pValue.is_null() {
+        return Ok(needed);
+    }
+    if usize::try_from(outer.ulValueLen).is_ok_and(|room| room < needed) {
+        return Err(Rv::BUFFER_TOO_SMALL);
+    }
+    let list = outer.pValue.cast::<CK_ATTRIBUTE>();
+    let mut result = Ok(needed);
+    for (index, attribute) in nested.iter().enumerate() {
+        // SAFETY: the list has room for all of them.
+        let inner = unsafe { list.add(index) };
+        // A template that came from the wire has none inside.
+        let written = if attribute.value.has_shape(Shape::Template) {
+            Err(Rv::ATTRIBUTE_TYPE_INVALID)
+        } else {
+            // SAFETY: likewise, and its value is null or writable by the caller's promise.
+            unsafe { write_value(inner, &attribute.value) }
+        };
+        // SAFETY: as above.
+        let mut answered = unsafe { ptr::read_unaligned(inner) };
+        answered.type_ = attribute.kind.0.into();
+        answered.ulValueLen = written.map_or(UNAVAILABLE, length);
+        // SAFETY: as above.
+        unsafe { inner.write_unaligned(answered) };
+        result = result.and_then(|needed| written.map(|_| needed));
+    }
+    result
+}
+
 #[cfg(test)]
 mod tests {
+    use kms_protocol::AttributeType;
+
     use super::*;
     use crate::session::reply::{Length, early};
 
@@ -307,6 +348,32 @@ mod tests {
         // SAFETY: null.
         let refused = unsafe { value(ptr::null_mut::<CK_ULONG>(), || panic!("nothing is to be done")) };
         assert_eq!(refused, Err(Rv::ARGUMENTS_BAD));
+    }
+
+    #[test]
+    fn a_template_in_a_template_is_answered_attribute_by_attribute() {
+        let nested =
+            [Attribute::bool(AttributeType::SENSITIVE, true), Attribute::bytes(AttributeType::ID, [1, 2])];
+        let empty = CK_ATTRIBUTE { type_: 0, pValue: ptr::null_mut(), ulValueLen: 0 };
+        let size = size_of::<CK_ATTRIBUTE>();
+        let mut list = [empty; 2];
+        let mut outer = CK_ATTRIBUTE { type_: cryptoki_sys::CKA_WRAP_TEMPLATE, ..empty };
+        // SAFETY: null values are not written to.
+        assert_eq!(unsafe { write_nested(&raw const outer, &nested) }, Ok(2 * size));
+        outer.pValue = list.as_mut_ptr().cast();
+        outer.ulValueLen = length(size);
+        // SAFETY: nothing is written where there is no room.
+        assert_eq!(unsafe { write_nested(&raw const outer, &nested) }, Err(Rv::BUFFER_TOO_SMALL));
+        outer.ulValueLen = length(2 * size);
+        // SAFETY: two attributes have room; their values are null.
+        assert_eq!(unsafe { write_nested(&raw const outer, &nested) }, Ok(2 * size));
+        assert_eq!(list.map(|inner| (inner.type_, inner.ulValueLen)), [(0x103, 1), (0x102, 2)]);
+        let mut id = [0; 1];
+        list[1].pValue = id.as_mut_ptr().cast();
+        list[1].ulValueLen = 1;
+        // SAFETY: the value has one byte, and says so.
+        assert_eq!(unsafe { write_nested(&raw const outer, &nested) }, Err(Rv::BUFFER_TOO_SMALL));
+        assert_eq!((list[1].ulValueLen, id), (UNAVAILABLE, [0]));
     }
 
     #[test]

@@ -12,72 +12,24 @@ use cryptoki_sys::*;
 use kms_protocol::{MechanismType, Rv};
 
 use super::boundary::{self, bare, call};
-use super::mechanism::mechanism;
+use super::mechanism::{kind, mechanism, mechanism_with};
+use super::message::{self as messages, Tag};
 use super::{environment, generation, info, input, interface, output};
-use crate::calls::{cipher, digest, general, key, object, random, session, sign, slot, valid};
+use crate::calls::sign::Form;
+use crate::calls::slot::Patience;
+use crate::calls::{cipher, digest, dual, general, key, message, object, random, session, sign, slot, valid};
 use crate::module::Module;
 use crate::session::cipher::Direction::{Decrypt, Encrypt};
+use crate::session::cipher::Part;
 
-/// A row: `[how far] name(C signature) = entry body`. `call` needs the module; `bare` works without.
-macro_rules! cryptoki {
-    (
-        since_2_40 { $($first:tt)* }
-        since_3_0 { $($second:tt)* }
-        since_3_2 { $($third:tt)* }
-    ) => {
-        functions! { $($first)* }
-        functions! { $($second)* }
-        functions! { $($third)* }
-
-        /// The functions of PKCS#11 2.40.
-        pub(crate) static LIST_2_40: CK_FUNCTION_LIST = list!(CK_FUNCTION_LIST, 2, 40, $($first)*);
-        /// The functions of PKCS#11 3.0.
-        pub(crate) static LIST_3_0: CK_FUNCTION_LIST_3_0 =
-            list!(CK_FUNCTION_LIST_3_0, 3, 0, $($first)* $($second)*);
-        /// The functions of PKCS#11 3.2.
-        pub(crate) static LIST_3_2: CK_FUNCTION_LIST_3_2 =
-            list!(CK_FUNCTION_LIST_3_2, 3, 2, $($first)* $($second)* $($third)*);
-
-        /// Name, version of PKCS#11, how far it is built, and a note, for each function.
-        #[cfg(test)]
-        pub(crate) const SUPPORT: &[&[(&str, &str, &str, &str)]] =
-            &[support!("2.40", $($first)*), support!("3.0", $($second)*), support!("3.2", $($third)*)];
-    };
-}
-
-macro_rules! functions {
-    ($([$support:ident $($note:literal)?] $name:ident($($argument:ident: $type:ty),* $(,)?) = $entry:ident $body:expr;)*) => {
-        $(
-            #[doc = concat!("`", stringify!($name), "`.")]
-            /// # Safety
-            /// What the specification asks of a caller: each pointer null, or valid for what it is passed as.
-            #[unsafe(no_mangle)]
-            #[allow(unused_variables, unused_unsafe, reason = "functions that are not built look at no argument")]
-            pub(crate) unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
-                // SAFETY: pointers go unread to `input`, `mechanism`, `output` and `interface`, which check what can
-                // be checked; that the rest is readable and writable until we return is the caller's promise (`ffi`).
-                unsafe { $entry(stringify!($name), $body) }
-            }
-        )*
-    };
-}
-
-macro_rules! list {
-    ($list:ident, $major:literal, $minor:literal, $([$($support:tt)*] $name:ident($($argument:tt)*) = $entry:ident $body:expr;)*) => {
-        $list { version: CK_VERSION { major: $major, minor: $minor }, $($name: Some($name),)* }
-    };
-}
-
-#[cfg(test)]
-macro_rules! support {
-    ($since:literal, $([$support:ident $($note:literal)?] $name:ident($($argument:tt)*) = $entry:ident $body:expr;)*) => {
-        &[$((stringify!($name), $since, stringify!($support), concat!($($note)?)),)*]
-    };
-}
-
-/// The answer of functions that are not built yet.
+/// The answer of functions that are refused; their rows say why.
 fn unsupported(_: &Module) -> Result<(), Rv> {
     Err(Rv::FUNCTION_NOT_SUPPORTED)
+}
+
+/// Whether a part of a message is its last.
+fn part_of(flags: CK_FLAGS) -> Part {
+    if flags & CKF_END_OF_MESSAGE == 0 { Part::Inner } else { Part::Last }
 }
 
 /// The answer of the two functions that are there for hosts of the nineties.
@@ -119,15 +71,17 @@ since_2_40 {
             slot::mechanism(module, input::slot(id), MechanismType(kind)).map(info::mechanism)
         })
     };
-    [no "rings are made by `kms ring create`"]
+    [yes "a free slot becomes a ring, where the configuration of the backend has one"]
     C_InitToken(id: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, pin_length: CK_ULONG, label: *mut CK_UTF8CHAR)
-        = call unsupported;
+        = call |module| {
+            let (pin, label) = (input::bytes(pin, pin_length)?, input::label(label)?);
+            session::init_token(module, input::slot(id), pin, label)
+        };
     [yes] C_InitPIN(handle: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, pin_length: CK_ULONG) = call |module| {
         let handle = input::session(handle);
         session::init_pin(module, handle, valid(module, handle, input::bytes(pin, pin_length))?)
     };
-    [yes]
-    C_SetPIN(
+    [yes] C_SetPIN(
         handle: CK_SESSION_HANDLE, old: *mut CK_UTF8CHAR, old_length: CK_ULONG, new: *mut CK_UTF8CHAR,
         new_length: CK_ULONG,
     ) = call |module| {
@@ -166,33 +120,39 @@ since_2_40 {
         };
     [yes] C_Logout(handle: CK_SESSION_HANDLE) = call |module| session::log_out(module, input::session(handle));
 
-    [no] C_CreateObject(
+    [yes] C_CreateObject(
         handle: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG, place: *mut CK_OBJECT_HANDLE,
-    ) = call unsupported;
-    [no] C_CopyObject(
-        handle: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
+    ) = call |module| output::value(place, || {
+        let handle = input::session(handle);
+        let template = valid(module, handle, input::template(template, count))?;
+        object::create(module, handle, template).map(|object| output::ulong(object.0))
+    });
+    [yes] C_CopyObject(
+        handle: CK_SESSION_HANDLE, target: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
         place: *mut CK_OBJECT_HANDLE,
-    ) = call unsupported;
+    ) = call |module| output::value(place, || {
+        let handle = input::session(handle);
+        let template = valid(module, handle, input::template(template, count))?;
+        object::copy(module, handle, input::object(target), template).map(|object| output::ulong(object.0))
+    });
     [yes "a token key is destroyed after 30 days, until when the operator can restore it"]
     C_DestroyObject(handle: CK_SESSION_HANDLE, target: CK_OBJECT_HANDLE) = call |module| {
         object::destroy(module, input::session(handle), input::object(target))
     };
-    [partly "always unavailable information"]
+    [yes "what its attributes take that are no secret"]
     C_GetObjectSize(handle: CK_SESSION_HANDLE, target: CK_OBJECT_HANDLE, place: *mut CK_ULONG) = call |module| {
         output::value(place, || {
             object::size(module, input::session(handle), input::object(target)).map(output::ulong)
         })
     };
-    [yes]
-    C_GetAttributeValue(
+    [yes] C_GetAttributeValue(
         handle: CK_SESSION_HANDLE, target: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
     ) = call |module| {
         output::attributes(template, count, |kinds| {
             object::look(module, input::session(handle), input::object(target), kinds)
         })
     };
-    [yes]
-    C_SetAttributeValue(
+    [yes] C_SetAttributeValue(
         handle: CK_SESSION_HANDLE, target: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
     ) = call |module| {
         let handle = input::session(handle);
@@ -202,8 +162,7 @@ since_2_40 {
     [yes] C_FindObjectsInit(handle: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG) = call |module| {
         object::find(module, input::session(handle), input::template(template, count))
     };
-    [yes]
-    C_FindObjects(handle: CK_SESSION_HANDLE, objects: *mut CK_OBJECT_HANDLE, most: CK_ULONG, count: *mut CK_ULONG)
+    [yes] C_FindObjects(handle: CK_SESSION_HANDLE, objects: *mut CK_OBJECT_HANDLE, most: CK_ULONG, count: *mut CK_ULONG)
         = call |module| {
             output::found(objects, most, count, |most| {
                 let found = object::found(module, input::session(handle), most)?;
@@ -218,8 +177,7 @@ since_2_40 {
         let handle = input::session(handle);
         cipher::begin(module, handle, Encrypt, valid(module, handle, mechanism(how))?, input::object(key))
     };
-    [yes]
-    C_Encrypt(
+    [yes] C_Encrypt(
         handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG, encrypted: *mut CK_BYTE,
         encrypted_length: *mut CK_ULONG,
     ) = call |module| output::bytes(encrypted, encrypted_length, |room| {
@@ -240,8 +198,7 @@ since_2_40 {
         let handle = input::session(handle);
         cipher::begin(module, handle, Decrypt, valid(module, handle, mechanism(how))?, input::object(key))
     };
-    [yes]
-    C_Decrypt(
+    [yes] C_Decrypt(
         handle: CK_SESSION_HANDLE, encrypted: *mut CK_BYTE, encrypted_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: *mut CK_ULONG,
     ) = call |module| output::bytes(data, data_length, |room| {
@@ -263,8 +220,7 @@ since_2_40 {
         let handle = input::session(handle);
         digest::begin(module, handle, valid(module, handle, mechanism(how))?)
     };
-    [yes]
-    C_Digest(
+    [yes] C_Digest(
         handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG, digest: *mut CK_BYTE,
         digest_length: *mut CK_ULONG,
     ) = call |module| output::bytes(digest, digest_length, |room| {
@@ -273,8 +229,10 @@ since_2_40 {
     [yes] C_DigestUpdate(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG) = call |module| {
         digest::part(module, input::session(handle), input::bytes(data, data_length))
     };
-    [no "keys do not leave the backend"] C_DigestKey(handle: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE)
-        = call unsupported;
+    [yes "keys whose value an application may see"]
+    C_DigestKey(handle: CK_SESSION_HANDLE, key: CK_OBJECT_HANDLE) = call |module| {
+        digest::key(module, input::session(handle), input::object(key))
+    };
     [yes] C_DigestFinal(handle: CK_SESSION_HANDLE, digest: *mut CK_BYTE, digest_length: *mut CK_ULONG)
         = call |module| output::bytes(digest, digest_length, |room| {
             digest::last(module, input::session(handle), room)
@@ -284,8 +242,7 @@ since_2_40 {
         let handle = input::session(handle);
         sign::begin_sign(module, handle, valid(module, handle, mechanism(how))?, input::object(key))
     };
-    [yes]
-    C_Sign(
+    [yes] C_Sign(
         handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG, signature: *mut CK_BYTE,
         signature_length: *mut CK_ULONG,
     ) = call |module| output::bytes(signature, signature_length, |room| {
@@ -299,9 +256,10 @@ since_2_40 {
         = call |module| output::bytes(signature, signature_length, |room| {
             sign::sign_last(module, input::session(handle), room)
         });
-    [no] C_SignRecoverInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
+    [no "no mechanism here recovers data that `C_Sign` does not sign"]
+    C_SignRecoverInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
         = call unsupported;
-    [no] C_SignRecover(
+    [no "likewise"] C_SignRecover(
         handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG, signature: *mut CK_BYTE,
         signature_length: *mut CK_ULONG,
     ) = call unsupported;
@@ -310,8 +268,7 @@ since_2_40 {
         let handle = input::session(handle);
         sign::begin_verify(module, handle, valid(module, handle, mechanism(how))?, input::object(key))
     };
-    [yes]
-    C_Verify(
+    [yes] C_Verify(
         handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG, signature: *mut CK_BYTE,
         signature_length: CK_ULONG,
     ) = call |module| {
@@ -320,37 +277,45 @@ since_2_40 {
     };
     [yes "HMAC takes at most 1 MiB"]
     C_VerifyUpdate(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG) = call |module| {
-        sign::verify_part(module, input::session(handle), input::bytes(data, data_length))
+        sign::verify_part(module, input::session(handle), input::bytes(data, data_length), Form::After)
     };
     [yes] C_VerifyFinal(handle: CK_SESSION_HANDLE, signature: *mut CK_BYTE, signature_length: CK_ULONG)
         = call |module| {
             sign::verify_last(module, input::session(handle), input::bytes(signature, signature_length))
         };
-    [no] C_VerifyRecoverInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
+    [no "`C_Encrypt` with `CKM_RSA_X_509` and the public key gives what was signed"]
+    C_VerifyRecoverInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
         = call unsupported;
-    [no] C_VerifyRecover(
+    [no "likewise"] C_VerifyRecover(
         handle: CK_SESSION_HANDLE, signature: *mut CK_BYTE, signature_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: *mut CK_ULONG,
     ) = call unsupported;
-    [no] C_DigestEncryptUpdate(
+    [yes] C_DigestEncryptUpdate(
         handle: CK_SESSION_HANDLE, part: *mut CK_BYTE, part_length: CK_ULONG, encrypted: *mut CK_BYTE,
         encrypted_length: *mut CK_ULONG,
-    ) = call unsupported;
-    [no] C_DecryptDigestUpdate(
+    ) = call |module| output::bytes(encrypted, encrypted_length, |room| {
+        dual::digest_encrypt(module, input::session(handle), input::bytes(part, part_length), room)
+    });
+    [yes] C_DecryptDigestUpdate(
         handle: CK_SESSION_HANDLE, encrypted: *mut CK_BYTE, encrypted_length: CK_ULONG, part: *mut CK_BYTE,
         part_length: *mut CK_ULONG,
-    ) = call unsupported;
-    [no] C_SignEncryptUpdate(
+    ) = call |module| output::bytes(part, part_length, |room| {
+        dual::decrypt_digest(module, input::session(handle), input::bytes(encrypted, encrypted_length), room)
+    });
+    [yes] C_SignEncryptUpdate(
         handle: CK_SESSION_HANDLE, part: *mut CK_BYTE, part_length: CK_ULONG, encrypted: *mut CK_BYTE,
         encrypted_length: *mut CK_ULONG,
-    ) = call unsupported;
-    [no] C_DecryptVerifyUpdate(
+    ) = call |module| output::bytes(encrypted, encrypted_length, |room| {
+        dual::sign_encrypt(module, input::session(handle), input::bytes(part, part_length), room)
+    });
+    [yes] C_DecryptVerifyUpdate(
         handle: CK_SESSION_HANDLE, encrypted: *mut CK_BYTE, encrypted_length: CK_ULONG, part: *mut CK_BYTE,
         part_length: *mut CK_ULONG,
-    ) = call unsupported;
+    ) = call |module| output::bytes(part, part_length, |room| {
+        dual::decrypt_verify(module, input::session(handle), input::bytes(encrypted, encrypted_length), room)
+    });
 
-    [yes]
-    C_GenerateKey(
+    [yes] C_GenerateKey(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
         place: *mut CK_OBJECT_HANDLE,
     ) = call |module| output::value(place, || {
@@ -359,8 +324,7 @@ since_2_40 {
         let template = valid(module, handle, input::template(template, count))?;
         key::generate(module, handle, how, template).map(|key| output::ulong(key.0))
     });
-    [yes]
-    C_GenerateKeyPair(
+    [yes] C_GenerateKeyPair(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, public: *mut CK_ATTRIBUTE, public_count: CK_ULONG,
         private: *mut CK_ATTRIBUTE, private_count: CK_ULONG, public_place: *mut CK_OBJECT_HANDLE,
         private_place: *mut CK_OBJECT_HANDLE,
@@ -372,18 +336,36 @@ since_2_40 {
         let (public, private) = key::generate_pair(module, handle, how, public, private)?;
         Ok((output::ulong(public.0), output::ulong(private.0)))
     });
-    [no] C_WrapKey(
+    [yes] C_WrapKey(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, wrapping_key: CK_OBJECT_HANDLE, key: CK_OBJECT_HANDLE,
         wrapped: *mut CK_BYTE, wrapped_length: *mut CK_ULONG,
-    ) = call unsupported;
-    [no] C_UnwrapKey(
+    ) = call |module| output::bytes(wrapped, wrapped_length, |room| {
+        let handle = input::session(handle);
+        let how = valid(module, handle, mechanism(how))?.ok_or(Rv::ARGUMENTS_BAD)?;
+        key::wrap(module, handle, how, input::object(wrapping_key), input::object(key), room)
+    });
+    [yes] C_UnwrapKey(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, unwrapping_key: CK_OBJECT_HANDLE, wrapped: *mut CK_BYTE,
         wrapped_length: CK_ULONG, template: *mut CK_ATTRIBUTE, count: CK_ULONG, place: *mut CK_OBJECT_HANDLE,
-    ) = call unsupported;
-    [no] C_DeriveKey(
+    ) = call |module| output::value(place, || {
+        let (handle, wrapped) = (input::session(handle), input::bytes(wrapped, wrapped_length));
+        let how = valid(module, handle, mechanism(how))?.ok_or(Rv::ARGUMENTS_BAD)?;
+        let template = valid(module, handle, input::template(template, count))?;
+        let key = key::unwrap(module, handle, how, input::object(unwrapping_key), wrapped, template)?;
+        Ok(output::ulong(key.0))
+    });
+    [yes "one key for each call"]
+    C_DeriveKey(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, base: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE,
         count: CK_ULONG, place: *mut CK_OBJECT_HANDLE,
-    ) = call unsupported;
+    ) = call |module| output::value(place, || {
+        let handle = input::session(handle);
+        let second = |key| object::reference(module, handle, key);
+        let how = valid(module, handle, mechanism_with(how, &second))?.ok_or(Rv::ARGUMENTS_BAD)?;
+        let template = valid(module, handle, input::template(template, count))?;
+        let key = key::derive(module, handle, how, input::object(base), template)?;
+        Ok(output::ulong(key.0))
+    });
     [no "the operating system's generator takes no seed"]
     C_SeedRandom(handle: CK_SESSION_HANDLE, seed: *mut CK_BYTE, seed_length: CK_ULONG) = call |module| {
         random::seed(module, input::session(handle))
@@ -393,23 +375,20 @@ since_2_40 {
     };
     [no "a relic: `CKR_FUNCTION_NOT_PARALLEL`"] C_GetFunctionStatus(handle: CK_SESSION_HANDLE) = call not_parallel;
     [no "a relic: `CKR_FUNCTION_NOT_PARALLEL`"] C_CancelFunction(handle: CK_SESSION_HANDLE) = call not_parallel;
-    [partly "never waits: without `CKF_DONT_BLOCK` it is not supported"]
-    C_WaitForSlotEvent(flags: CK_FLAGS, place: *mut CK_SLOT_ID, reserved: *mut c_void) = call |_| {
-        Err(match (reserved.is_null(), flags & CKF_DONT_BLOCK) {
-            (false, _) => Rv::ARGUMENTS_BAD,
-            (true, 0) => Rv::FUNCTION_NOT_SUPPORTED,
-            (true, _) => Rv::NO_EVENT,
-        })
+    [yes] C_WaitForSlotEvent(flags: CK_FLAGS, place: *mut CK_SLOT_ID, reserved: *mut c_void) = call |module| {
+        if !reserved.is_null() {
+            return Err(Rv::ARGUMENTS_BAD);
+        }
+        let patience = if flags & CKF_DONT_BLOCK == 0 { Patience::UntilFinalized } else { Patience::None };
+        output::value(place, || slot::event(module, patience).map(|slot| output::ulong(slot.0)))
     };
 }
 since_3_0 {
     [yes] C_GetInterfaceList(list: *mut CK_INTERFACE, count: *mut CK_ULONG) = bare || interface::list(list, count);
-    [yes]
-    C_GetInterface(
+    [yes] C_GetInterface(
         name: *mut CK_UTF8CHAR, version: *mut CK_VERSION, chosen: *mut *mut CK_INTERFACE, flags: CK_FLAGS,
     ) = bare || interface::choose(name, version, chosen, flags);
-    [yes]
-    C_LoginUser(
+    [yes] C_LoginUser(
         handle: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: *mut CK_UTF8CHAR, pin_length: CK_ULONG,
         name: *mut CK_UTF8CHAR, name_length: CK_ULONG,
     ) = call |module| {
@@ -421,120 +400,183 @@ since_3_0 {
     [yes] C_SessionCancel(handle: CK_SESSION_HANDLE, flags: CK_FLAGS) = call |module| {
         session::cancel(module, input::session(handle), input::cancelled(flags))
     };
-    [no] C_MessageEncryptInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
-        = call unsupported;
-    [no] C_EncryptMessage(
+    [yes] C_MessageEncryptInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
+        = call |module| {
+            let handle = input::session(handle);
+            message::begin(module, handle, Encrypt, valid(module, handle, kind(how))?, input::object(key))
+        };
+    [yes "AES-GCM and ChaCha20-Poly1305; vectors are given, or made at random behind a fixed part, not counted"]
+    C_EncryptMessage(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, associated: *mut CK_BYTE,
         associated_length: CK_ULONG, data: *mut CK_BYTE, data_length: CK_ULONG, encrypted: *mut CK_BYTE,
         encrypted_length: *mut CK_ULONG,
-    ) = call unsupported;
-    [no] C_EncryptMessageBegin(
+    ) = call |module| {
+        let (handle, associated) = (input::session(handle), input::bytes(associated, associated_length));
+        let data = input::bytes(data, data_length);
+        messages::sealed(parameter, parameter_length, Tag::Made, encrypted, encrypted_length, |told, room| {
+            message::encrypt(module, handle, told, associated, data, room)
+        })
+    };
+    [yes] C_EncryptMessageBegin(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, associated: *mut CK_BYTE,
         associated_length: CK_ULONG,
-    ) = call unsupported;
-    [no] C_EncryptMessageNext(
+    ) = call |module| {
+        let told = messages::parameter(parameter, parameter_length, Encrypt, Tag::Later);
+        let associated = input::bytes(associated, associated_length);
+        message::open(module, input::session(handle), Encrypt, told, associated)
+    };
+    [yes "a message comes out at its end, and takes at most 1 MiB"]
+    C_EncryptMessageNext(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: CK_ULONG, encrypted: *mut CK_BYTE, encrypted_length: *mut CK_ULONG, flags: CK_FLAGS,
-    ) = call unsupported;
-    [no] C_MessageEncryptFinal(handle: CK_SESSION_HANDLE) = call unsupported;
-    [no] C_MessageDecryptInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
-        = call unsupported;
-    [no] C_DecryptMessage(
+    ) = call |module| {
+        let (handle, data, part) = (input::session(handle), input::bytes(data, data_length), part_of(flags));
+        let tag = if part == Part::Last { Tag::Made } else { Tag::Later };
+        messages::sealed(parameter, parameter_length, tag, encrypted, encrypted_length, |told, room| {
+            message::encrypt_next(module, handle, told, data, room, part)
+        })
+    };
+    [yes] C_MessageEncryptFinal(handle: CK_SESSION_HANDLE) = call |module| {
+        message::end(module, input::session(handle), Encrypt)
+    };
+    [yes] C_MessageDecryptInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
+        = call |module| {
+            let handle = input::session(handle);
+            message::begin(module, handle, Decrypt, valid(module, handle, kind(how))?, input::object(key))
+        };
+    [yes] C_DecryptMessage(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, associated: *mut CK_BYTE,
         associated_length: CK_ULONG, encrypted: *mut CK_BYTE, encrypted_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: *mut CK_ULONG,
-    ) = call unsupported;
-    [no] C_DecryptMessageBegin(
+    ) = call |module| output::bytes(data, data_length, |room| {
+        let told = messages::parameter(parameter, parameter_length, Decrypt, Tag::Checked);
+        let associated = input::bytes(associated, associated_length);
+        let encrypted = input::bytes(encrypted, encrypted_length);
+        message::decrypt(module, input::session(handle), told, associated, encrypted, room)
+    });
+    [yes] C_DecryptMessageBegin(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, associated: *mut CK_BYTE,
         associated_length: CK_ULONG,
-    ) = call unsupported;
-    [no] C_DecryptMessageNext(
+    ) = call |module| {
+        let told = messages::parameter(parameter, parameter_length, Decrypt, Tag::Later);
+        let associated = input::bytes(associated, associated_length);
+        message::open(module, input::session(handle), Decrypt, told, associated)
+    };
+    [yes "a message comes out at its end, when the tag is right, and takes at most 1 MiB"]
+    C_DecryptMessageNext(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, encrypted: *mut CK_BYTE,
         encrypted_length: CK_ULONG, data: *mut CK_BYTE, data_length: *mut CK_ULONG, flags: CK_FLAGS,
-    ) = call unsupported;
-    [no] C_MessageDecryptFinal(handle: CK_SESSION_HANDLE) = call unsupported;
-    [no] C_MessageSignInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
+    ) = call |module| output::bytes(data, data_length, |room| {
+        let part = part_of(flags);
+        let tag = if part == Part::Last { Tag::Checked } else { Tag::Later };
+        let told = messages::parameter(parameter, parameter_length, Decrypt, tag);
+        let encrypted = input::bytes(encrypted, encrypted_length);
+        message::decrypt_next(module, input::session(handle), told, encrypted, room, part)
+    });
+    [yes] C_MessageDecryptFinal(handle: CK_SESSION_HANDLE) = call |module| {
+        message::end(module, input::session(handle), Decrypt)
+    };
+    [no "no signature here has a parameter of its own for each message"]
+    C_MessageSignInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
         = call unsupported;
-    [no] C_SignMessage(
+    [no "likewise"] C_SignMessage(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: CK_ULONG, signature: *mut CK_BYTE, signature_length: *mut CK_ULONG,
     ) = call unsupported;
-    [no] C_SignMessageBegin(handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG)
+    [no "likewise"] C_SignMessageBegin(handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG)
         = call unsupported;
-    [no] C_SignMessageNext(
+    [no "likewise"] C_SignMessageNext(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: CK_ULONG, signature: *mut CK_BYTE, signature_length: *mut CK_ULONG,
     ) = call unsupported;
-    [no] C_MessageSignFinal(handle: CK_SESSION_HANDLE) = call unsupported;
-    [no] C_MessageVerifyInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
+    [no "likewise"] C_MessageSignFinal(handle: CK_SESSION_HANDLE) = call unsupported;
+    [no "likewise"] C_MessageVerifyInit(handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE)
         = call unsupported;
-    [no] C_VerifyMessage(
+    [no "likewise"] C_VerifyMessage(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: CK_ULONG, signature: *mut CK_BYTE, signature_length: CK_ULONG,
     ) = call unsupported;
-    [no] C_VerifyMessageBegin(handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG)
+    [no "likewise"] C_VerifyMessageBegin(handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG)
         = call unsupported;
-    [no] C_VerifyMessageNext(
+    [no "likewise"] C_VerifyMessageNext(
         handle: CK_SESSION_HANDLE, parameter: *mut c_void, parameter_length: CK_ULONG, data: *mut CK_BYTE,
         data_length: CK_ULONG, signature: *mut CK_BYTE, signature_length: CK_ULONG,
     ) = call unsupported;
-    [no] C_MessageVerifyFinal(handle: CK_SESSION_HANDLE) = call unsupported;
+    [no "likewise"] C_MessageVerifyFinal(handle: CK_SESSION_HANDLE) = call unsupported;
 }
 since_3_2 {
-    [no] C_EncapsulateKey(
+    [yes] C_EncapsulateKey(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, public_key: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE,
         count: CK_ULONG, encrypted: *mut CK_BYTE, encrypted_length: *mut CK_ULONG, place: *mut CK_OBJECT_HANDLE,
-    ) = call unsupported;
-    [no] C_DecapsulateKey(
+    ) = call |module| output::bytes(encrypted, encrypted_length, |room| {
+        let (handle, public_key) = (input::session(handle), input::object(public_key));
+        let how = valid(module, handle, mechanism(how))?.ok_or(Rv::ARGUMENTS_BAD)?;
+        let template = valid(module, handle, input::template(template, count))?;
+        // Before a key is made that nobody could be told of.
+        if place.is_null() && !encrypted.is_null() {
+            return Err(Rv::ARGUMENTS_BAD);
+        }
+        let (reply, key) = key::encapsulate(module, handle, how, public_key, template, room)?;
+        if let Some(key) = key {
+            output::value(place, || Ok(output::ulong(key.0)))?;
+        }
+        Ok(reply)
+    });
+    [yes] C_DecapsulateKey(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, private_key: CK_OBJECT_HANDLE,
         template: *mut CK_ATTRIBUTE, count: CK_ULONG, encrypted: *mut CK_BYTE, encrypted_length: CK_ULONG,
         place: *mut CK_OBJECT_HANDLE,
-    ) = call unsupported;
-    [no] C_VerifySignatureInit(
+    ) = call |module| output::value(place, || {
+        let (handle, encrypted) = (input::session(handle), input::bytes(encrypted, encrypted_length));
+        let how = valid(module, handle, mechanism(how))?.ok_or(Rv::ARGUMENTS_BAD)?;
+        let template = valid(module, handle, input::template(template, count))?;
+        let key = key::decapsulate(module, handle, how, input::object(private_key), encrypted, template)?;
+        Ok(output::ulong(key.0))
+    });
+    [yes] C_VerifySignatureInit(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE, signature: *mut CK_BYTE,
         signature_length: CK_ULONG,
-    ) = call unsupported;
-    [no] C_VerifySignature(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG) = call unsupported;
-    [no] C_VerifySignatureUpdate(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG)
-        = call unsupported;
-    [no] C_VerifySignatureFinal(handle: CK_SESSION_HANDLE) = call unsupported;
-    [no] C_GetSessionValidationFlags(
+    ) = call |module| {
+        let (handle, signature) = (input::session(handle), input::bytes(signature, signature_length));
+        let how = valid(module, handle, mechanism(how))?;
+        sign::begin_verify_signature(module, handle, how, input::object(key), signature)
+    };
+    [yes] C_VerifySignature(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG) = call |module| {
+        sign::verify_signature(module, input::session(handle), input::bytes(data, data_length))
+    };
+    [yes] C_VerifySignatureUpdate(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG)
+        = call |module| {
+            sign::verify_part(module, input::session(handle), input::bytes(data, data_length), Form::Before)
+        };
+    [yes] C_VerifySignatureFinal(handle: CK_SESSION_HANDLE) = call |module| {
+        sign::verify_signature_last(module, input::session(handle))
+    };
+    [yes "no flags: nobody has validated the module"]
+    C_GetSessionValidationFlags(
         handle: CK_SESSION_HANDLE, kind: CK_SESSION_VALIDATION_FLAGS_TYPE, place: *mut CK_FLAGS,
-    ) = call unsupported;
-    [no] C_AsyncComplete(handle: CK_SESSION_HANDLE, name: *mut CK_UTF8CHAR, result: *mut CK_ASYNC_DATA)
+    ) = call |module| output::value(place, || {
+        let asked = if kind == CKS_LAST_VALIDATION_OK { Ok(()) } else { Err(Rv::ARGUMENTS_BAD) };
+        session::info(module, input::session(handle)).and(asked).map(|()| 0)
+    });
+    [no "every call returns when it is done"]
+    C_AsyncComplete(handle: CK_SESSION_HANDLE, name: *mut CK_UTF8CHAR, result: *mut CK_ASYNC_DATA)
         = call unsupported;
-    [no] C_AsyncGetID(handle: CK_SESSION_HANDLE, name: *mut CK_UTF8CHAR, place: *mut CK_ULONG) = call unsupported;
-    [no] C_AsyncJoin(
+    [no "likewise"]
+    C_AsyncGetID(handle: CK_SESSION_HANDLE, name: *mut CK_UTF8CHAR, place: *mut CK_ULONG) = call unsupported;
+    [no "likewise"]
+    C_AsyncJoin(
         handle: CK_SESSION_HANDLE, name: *mut CK_UTF8CHAR, id: CK_ULONG, data: *mut CK_BYTE, data_length: CK_ULONG,
     ) = call unsupported;
-    [no] C_WrapKeyAuthenticated(
+    [no "`C_WrapKey` takes the associated data in the parameter of `CKM_AES_GCM`"]
+    C_WrapKeyAuthenticated(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, wrapping_key: CK_OBJECT_HANDLE, key: CK_OBJECT_HANDLE,
         associated: *mut CK_BYTE, associated_length: CK_ULONG, wrapped: *mut CK_BYTE, wrapped_length: *mut CK_ULONG,
     ) = call unsupported;
-    [no] C_UnwrapKeyAuthenticated(
+    [no "likewise"]
+    C_UnwrapKeyAuthenticated(
         handle: CK_SESSION_HANDLE, how: *mut CK_MECHANISM, unwrapping_key: CK_OBJECT_HANDLE, wrapped: *mut CK_BYTE,
         wrapped_length: CK_ULONG, template: *mut CK_ATTRIBUTE, count: CK_ULONG, associated: *mut CK_BYTE,
         associated_length: CK_ULONG, place: *mut CK_OBJECT_HANDLE,
     ) = call unsupported;
 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_function_of_every_list_is_there() {
-        let counts: Vec<usize> = SUPPORT.iter().map(|part| part.len()).collect();
-        assert_eq!(counts, [68, 24, 12]);
-        assert_eq!(size_of::<CK_FUNCTION_LIST_3_2>(), (104 + 1) * size_of::<*const c_void>());
-    }
-
-    #[test]
-    fn without_initialize_calls_say_so_and_touch_nothing() {
-        let mut length = 5;
-        // SAFETY: null pointers, which are legal to pass, and one length.
-        let returned = unsafe { C_Sign(1, std::ptr::null_mut(), 9, std::ptr::null_mut(), &raw mut length) };
-        assert_eq!((returned, length), (CKR_CRYPTOKI_NOT_INITIALIZED, 5));
-    }
 }

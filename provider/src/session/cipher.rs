@@ -14,6 +14,9 @@ use super::usage::{self, Usage};
 
 const BLOCK: usize = 16;
 
+/// The tag of ChaCha20-Poly1305 (RFC 8439).
+const POLY1305_TAG_BYTES: usize = 16;
+
 /// Which way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Direction {
@@ -40,8 +43,8 @@ enum Mode {
     CbcPad { iv: [u8; BLOCK] },
     /// Each piece begins with the counter after the piece before; `spent` when that would come round.
     Ctr { bits: u8, block: [u8; BLOCK], spent: bool },
-    /// Held back until the end: nothing comes out before the tag is made or checked.
-    Gcm { tag: usize },
+    /// Held back until the end: nothing comes out before the tag is made or checked. CCM is told how much `exactly`.
+    Sealed { tag: usize, exactly: Option<usize> },
     /// One block of the modulus's length, with room for so much plaintext.
     Rsa { modulus: usize, most: usize },
 }
@@ -122,8 +125,8 @@ impl Cipher {
             (Mode::Ecb | Mode::Cbc { .. } | Mode::Ctr { .. }, _) => Length::Exact(total),
             (Mode::CbcPad { .. }, Direction::Encrypt) => Length::Exact((total / BLOCK + 1) * BLOCK),
             (Mode::CbcPad { .. }, Direction::Decrypt) => Length::AtMost(total),
-            (Mode::Gcm { tag }, Direction::Encrypt) => Length::Exact(total + tag),
-            (Mode::Gcm { tag }, Direction::Decrypt) => Length::Exact(total.saturating_sub(*tag)),
+            (Mode::Sealed { tag, .. }, Direction::Encrypt) => Length::Exact(total + tag),
+            (Mode::Sealed { tag, .. }, Direction::Decrypt) => Length::Exact(total.saturating_sub(*tag)),
             (Mode::Rsa { modulus, .. }, Direction::Encrypt) => Length::Exact(*modulus),
             (Mode::Rsa { most, .. }, Direction::Decrypt) => Length::AtMost(*most),
         }
@@ -166,7 +169,7 @@ impl Cipher {
                 }
             }
             (Mode::Cbc { .. } | Mode::CbcPad { .. }, Direction::Decrypt) => {}
-            (Mode::Ecb | Mode::Ctr { .. } | Mode::Gcm { .. } | Mode::Rsa { .. }, _) => {}
+            (Mode::Ecb | Mode::Ctr { .. } | Mode::Sealed { .. } | Mode::Rsa { .. }, _) => {}
         }
     }
 
@@ -182,7 +185,7 @@ impl Cipher {
 
     fn is_buffered(&self) -> bool {
         match self.mode {
-            Mode::Gcm { .. } | Mode::Rsa { .. } => true,
+            Mode::Sealed { .. } | Mode::Rsa { .. } => true,
             Mode::Ecb | Mode::Cbc { .. } | Mode::CbcPad { .. } | Mode::Ctr { .. } => false,
         }
     }
@@ -214,13 +217,16 @@ impl Cipher {
             }
             (Mode::CbcPad { .. }, Direction::Encrypt) => (true, Take::Last(0)),
             (Mode::Ctr { .. }, _) => (true, Take::Nothing),
-            (Mode::Gcm { tag }, Direction::Decrypt) => {
-                ((*tag..=self.buffer_max()).contains(&total), Take::Last(0))
+            (Mode::Sealed { tag, exactly }, direction) => {
+                let data = match direction {
+                    Direction::Encrypt => Some(total),
+                    Direction::Decrypt => total.checked_sub(*tag),
+                };
+                let legal = data.is_some_and(|data| exactly.is_none_or(|exactly| data == exactly));
+                (legal && total <= self.buffer_max(), Take::Last(0))
             }
             (Mode::Rsa { modulus, .. }, Direction::Decrypt) => (total == *modulus, Take::Nothing),
-            (Mode::Gcm { .. } | Mode::Rsa { .. }, Direction::Encrypt) => {
-                (total <= self.buffer_max(), Take::Last(0))
-            }
+            (Mode::Rsa { .. }, Direction::Encrypt) => (total <= self.buffer_max(), Take::Last(0)),
         };
         match total {
             _ if !legal => Err(self.wrong_length()),
@@ -235,7 +241,7 @@ impl Cipher {
         self.ended = last;
         let wrong_length = self.wrong_length();
         match &mut self.mode {
-            Mode::Ecb | Mode::Gcm { .. } | Mode::Rsa { .. } => Ok(self.mechanism.clone()),
+            Mode::Ecb | Mode::Sealed { .. } | Mode::Rsa { .. } => Ok(self.mechanism.clone()),
             Mode::Cbc { iv } | Mode::CbcPad { iv } => {
                 let padded = last && self.mechanism.kind == MechanismType::AES_CBC_PAD;
                 let kind = if padded { MechanismType::AES_CBC_PAD } else { MechanismType::AES_CBC };
@@ -261,8 +267,8 @@ impl Cipher {
         match (&self.mode, self.direction) {
             (Mode::Rsa { most, .. }, Direction::Encrypt) => *most,
             (Mode::Rsa { modulus, .. }, Direction::Decrypt) => *modulus,
-            (Mode::Gcm { tag }, Direction::Decrypt) => DATA_BYTES_MAX + tag,
-            (Mode::Gcm { .. }, Direction::Encrypt) => DATA_BYTES_MAX,
+            (Mode::Sealed { tag, .. }, Direction::Decrypt) => DATA_BYTES_MAX + tag,
+            (Mode::Sealed { .. }, Direction::Encrypt) => DATA_BYTES_MAX,
             (Mode::Ecb | Mode::Cbc { .. } | Mode::CbcPad { .. } | Mode::Ctr { .. }, _) => BLOCK,
         }
     }
@@ -294,7 +300,17 @@ fn mode_of(mechanism: &Mechanism, key: &Known) -> Result<Mode, Rv> {
             Ok(Mode::Ctr { bits: *bits, block: *block, spent: false })
         }
         (MechanismType::AES_GCM, Parameters::Gcm { tag_bits, .. }) => {
-            Ok(Mode::Gcm { tag: usize::from(*tag_bits) / 8 })
+            Ok(Mode::Sealed { tag: usize::from(*tag_bits) / 8, exactly: None })
+        }
+        (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, mac_bytes, .. }) => {
+            Ok(Mode::Sealed { tag: usize::from(*mac_bytes), exactly: Some(*data_bytes as usize) })
+        }
+        (MechanismType::CHACHA20_POLY1305, Parameters::Poly1305 { .. }) => {
+            Ok(Mode::Sealed { tag: POLY1305_TAG_BYTES, exactly: None })
+        }
+        (MechanismType::RSA_X_509, _) => {
+            let modulus = usage::modulus_bytes(key)?;
+            Ok(Mode::Rsa { modulus, most: modulus })
         }
         (MechanismType::RSA_PKCS, _) => {
             let modulus = usage::modulus_bytes(key)?;

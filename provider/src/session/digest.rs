@@ -3,6 +3,7 @@
 use kms_protocol::{MechanismType, Secret};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 
 /// A digest in progress.
 #[derive(Clone)]
@@ -12,6 +13,10 @@ pub(crate) enum Hasher {
     Sha256(Sha256),
     Sha384(Sha384),
     Sha512(Sha512),
+    Sha3_224(Sha3_224),
+    Sha3_256(Sha3_256),
+    Sha3_384(Sha3_384),
+    Sha3_512(Sha3_512),
 }
 
 impl Hasher {
@@ -23,6 +28,10 @@ impl Hasher {
             MechanismType::SHA256 => Some(Self::Sha256(Sha256::new())),
             MechanismType::SHA384 => Some(Self::Sha384(Sha384::new())),
             MechanismType::SHA512 => Some(Self::Sha512(Sha512::new())),
+            MechanismType::SHA3_224 => Some(Self::Sha3_224(Sha3_224::new())),
+            MechanismType::SHA3_256 => Some(Self::Sha3_256(Sha3_256::new())),
+            MechanismType::SHA3_384 => Some(Self::Sha3_384(Sha3_384::new())),
+            MechanismType::SHA3_512 => Some(Self::Sha3_512(Sha3_512::new())),
             _ => None,
         }
     }
@@ -35,6 +44,10 @@ impl Hasher {
             Self::Sha256(_) => 32,
             Self::Sha384(_) => 48,
             Self::Sha512(_) => 64,
+            Self::Sha3_224(_) => 28,
+            Self::Sha3_256(_) => 32,
+            Self::Sha3_384(_) => 48,
+            Self::Sha3_512(_) => 64,
         }
     }
 
@@ -46,6 +59,10 @@ impl Hasher {
             Self::Sha256(hasher) => hasher.update(data),
             Self::Sha384(hasher) => hasher.update(data),
             Self::Sha512(hasher) => hasher.update(data),
+            Self::Sha3_224(hasher) => hasher.update(data),
+            Self::Sha3_256(hasher) => hasher.update(data),
+            Self::Sha3_384(hasher) => hasher.update(data),
+            Self::Sha3_512(hasher) => hasher.update(data),
         }
     }
 
@@ -57,6 +74,10 @@ impl Hasher {
             Self::Sha256(hasher) => hasher.finalize().to_vec(),
             Self::Sha384(hasher) => hasher.finalize().to_vec(),
             Self::Sha512(hasher) => hasher.finalize().to_vec(),
+            Self::Sha3_224(hasher) => hasher.finalize().to_vec(),
+            Self::Sha3_256(hasher) => hasher.finalize().to_vec(),
+            Self::Sha3_384(hasher) => hasher.finalize().to_vec(),
+            Self::Sha3_512(hasher) => hasher.finalize().to_vec(),
         };
         Secret::from(digest)
     }

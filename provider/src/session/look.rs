@@ -27,17 +27,36 @@ pub(crate) fn look<'a>(known: &'a Known, revealed: Option<&'a Template>, kind: A
     if is_secret(known, kind) {
         return match revealed.map(|revealed| revealed.value(kind)) {
             Some(Some(value)) => Look::Value(value),
+            Some(None) if known.class() == Some(ObjectClass::DATA) => Look::Empty,
             Some(None) => Look::Invalid,
-            None if known.is(AttributeType::SENSITIVE) || !known.is(AttributeType::EXTRACTABLE) => {
-                Look::Sensitive
-            }
+            None if is_kept(known) => Look::Sensitive,
             None => Look::Secret,
         };
     }
     if may_be_empty(known, kind) { Look::Empty } else { Look::Invalid }
 }
 
-/// Whether an attribute is part of the key's secret.
+/// Whether nobody is told the secret. Data objects keep theirs from those alone who may not see the object.
+fn is_kept(known: &Known) -> bool {
+    let keeps = known.is(AttributeType::SENSITIVE) || !known.is(AttributeType::EXTRACTABLE);
+    keeps && known.class() != Some(ObjectClass::DATA)
+}
+
+/// What attributes take in memory: types and lengths as C has them, and their values.
+pub(crate) fn size(attributes: &Template) -> u64 {
+    /// `CK_ATTRIBUTE`, where pointers have eight bytes.
+    const HEADER_BYTES: u64 = 24;
+    let value_bytes = |value: &Value| match value {
+        Value::Bool(_) => 1,
+        Value::Ulong(_) => 8,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        Value::Mechanisms(mechanisms) => 8 * mechanisms.0.len() as u64,
+        Value::Template(nested) => HEADER_BYTES * nested.0.len() as u64,
+    };
+    attributes.0.iter().map(|attribute| HEADER_BYTES + value_bytes(&attribute.value)).sum()
+}
+
+/// Whether an attribute is part of what an object hides: of a key's secret, of a data object's value.
 fn is_secret(known: &Known, kind: AttributeType) -> bool {
     let secrets: &[AttributeType] = match (known.class(), known.attributes.key_type()) {
         (Some(ObjectClass::SECRET_KEY), _) => &[AttributeType::VALUE],
@@ -49,37 +68,64 @@ fn is_secret(known: &Known, kind: AttributeType) -> bool {
             AttributeType::EXPONENT_2,
             AttributeType::COEFFICIENT,
         ],
+        (Some(ObjectClass::PRIVATE_KEY), Some(KeyType::ML_DSA | KeyType::ML_KEM)) => {
+            &[AttributeType::VALUE, AttributeType::SEED]
+        }
         (Some(ObjectClass::PRIVATE_KEY), _) => &[AttributeType::VALUE],
+        (Some(ObjectClass::DATA), _) => &[AttributeType::VALUE],
         _ => &[],
     };
     secrets.contains(&kind)
 }
 
-/// Attributes a key can have and mostly does not. Said to be empty rather than unknown, because hosts that meet an
-/// unknown attribute in a batch ask for each one again.
+/// Attributes a key or another object can have and mostly does not. Said to be empty rather than unknown, because hosts
+/// that meet an unknown attribute in a batch ask for each one again.
 fn may_be_empty(known: &Known, kind: AttributeType) -> bool {
     let Some(class) = known.class() else { return false };
-    let common = [
-        AttributeType::LABEL,
+    let of_class: &[AttributeType] = match class {
+        ObjectClass::SECRET_KEY => &[
+            AttributeType::CHECK_VALUE,
+            AttributeType::WRAP_TEMPLATE,
+            AttributeType::UNWRAP_TEMPLATE,
+            AttributeType::DERIVE_TEMPLATE,
+        ],
+        ObjectClass::PUBLIC_KEY => &[
+            AttributeType::SUBJECT,
+            AttributeType::PUBLIC_KEY_INFO,
+            AttributeType::WRAP_TEMPLATE,
+            AttributeType::ENCAPSULATE_TEMPLATE,
+        ],
+        ObjectClass::PRIVATE_KEY => &[
+            AttributeType::SUBJECT,
+            AttributeType::PUBLIC_KEY_INFO,
+            AttributeType::UNWRAP_TEMPLATE,
+            AttributeType::DERIVE_TEMPLATE,
+            AttributeType::DECAPSULATE_TEMPLATE,
+        ],
+        ObjectClass::CERTIFICATE => &[
+            AttributeType::ID,
+            AttributeType::ISSUER,
+            AttributeType::SERIAL_NUMBER,
+            AttributeType::URL,
+            AttributeType::CHECK_VALUE,
+            AttributeType::START_DATE,
+            AttributeType::END_DATE,
+            AttributeType::PUBLIC_KEY_INFO,
+            AttributeType::HASH_OF_SUBJECT_PUBLIC_KEY,
+            AttributeType::HASH_OF_ISSUER_PUBLIC_KEY,
+        ],
+        ObjectClass::DATA => &[AttributeType::APPLICATION, AttributeType::OBJECT_ID],
+        _ => &[],
+    };
+    let of_keys = [
         AttributeType::ID,
         AttributeType::START_DATE,
         AttributeType::END_DATE,
         AttributeType::ALLOWED_MECHANISMS,
     ];
-    match class {
-        ObjectClass::SECRET_KEY => {
-            common.contains(&kind)
-                || kind == AttributeType::WRAP_TEMPLATE
-                || kind == AttributeType::UNWRAP_TEMPLATE
-        }
-        ObjectClass::PUBLIC_KEY => {
-            common.contains(&kind) || kind == AttributeType::SUBJECT || kind == AttributeType::WRAP_TEMPLATE
-        }
-        ObjectClass::PRIVATE_KEY => {
-            common.contains(&kind) || kind == AttributeType::SUBJECT || kind == AttributeType::UNWRAP_TEMPLATE
-        }
-        _ => kind == AttributeType::LABEL,
-    }
+    let is_key =
+        matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PUBLIC_KEY | ObjectClass::PRIVATE_KEY);
+    kind == AttributeType::LABEL || of_class.contains(&kind) || (is_key && of_keys.contains(&kind))
 }
 
 #[cfg(test)]
@@ -111,6 +157,16 @@ mod tests {
         let revealed = Template(vec![Attribute::bytes(AttributeType::VALUE, [5; 16])]);
         let value = Value::Bytes(vec![5; 16].into());
         assert_eq!(look(&key, Some(&revealed), AttributeType::VALUE), Look::Value(&value));
+    }
+
+    #[test]
+    fn the_value_of_a_data_object_is_told_to_who_sees_the_object() {
+        let mut data = key(ObjectClass::DATA, KeyType::AES, &[]);
+        assert_eq!(look(&data, None, AttributeType::VALUE), Look::Secret);
+        assert_eq!(look(&data, Some(&Template::default()), AttributeType::VALUE), Look::Empty);
+        assert_eq!(look(&data, None, AttributeType::OBJECT_ID), Look::Empty);
+        data.attributes = Template(vec![Attribute::bytes(AttributeType::LABEL, "four")]);
+        assert_eq!(size(&data.attributes), 28);
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub(crate) mod cipher;
 pub(crate) mod digest;
 /// What an application may learn of an object it knows.
 pub(crate) mod look;
+/// Messages, one after the other.
+pub(crate) mod message;
 /// Objects by handle.
 pub(crate) mod objects;
 /// The two-call rule.
@@ -21,10 +23,11 @@ pub(crate) mod usage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kms_protocol::{RingPolicy, Role, Rv, SlotId, Ticket};
+use kms_protocol::{Mechanism, RingPolicy, Role, Rv, Secret, SlotId, Ticket};
 
 use cipher::Cipher;
 use digest::Digesting;
+use message::Messaging;
 use objects::{Known, Objects};
 use search::Search;
 use signing::Signing;
@@ -70,6 +73,17 @@ pub(crate) struct Operations {
     pub(crate) verify: Option<Signing>,
     pub(crate) digest: Option<Digesting>,
     pub(crate) search: Option<Search>,
+    pub(crate) message_encrypt: Option<Messaging>,
+    pub(crate) message_decrypt: Option<Messaging>,
+    pub(crate) wrapped: Option<Wrapped>,
+}
+
+/// A wrapped key for which the caller has no room yet, and the call that made it.
+pub(crate) struct Wrapped {
+    pub(crate) mechanism: Mechanism,
+    pub(crate) wrapping: ObjectHandle,
+    pub(crate) key: ObjectHandle,
+    pub(crate) bytes: Secret,
 }
 
 impl Operations {
@@ -80,7 +94,10 @@ impl Operations {
         self.decrypt.take_if(|cipher| private(&cipher.key));
         self.sign.take_if(|signing| private(&signing.key));
         self.verify.take_if(|signing| private(&signing.key));
+        self.message_encrypt.take_if(|messaging| private(&messaging.key));
+        self.message_decrypt.take_if(|messaging| private(&messaging.key));
         self.search = None;
+        self.wrapped = None;
     }
 }
 
@@ -287,7 +304,6 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use kms_protocol::Secret;
     use proptest::prelude::*;
 
     use super::*;

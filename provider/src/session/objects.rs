@@ -104,6 +104,12 @@ impl Objects {
         self.known.retain(|_, known| known.owner != Some(session));
     }
 
+    /// The token is initialised anew: what it had is gone.
+    pub(crate) fn forget_slot(&mut self, slot: SlotId) {
+        self.known.retain(|_, known| known.slot != slot);
+        self.tokens.retain(|(of, _), _| *of != slot);
+    }
+
     /// Nobody is logged in any more.
     pub(crate) fn forget_private(&mut self, slot: SlotId) {
         let gone = |known: &Known| known.slot == slot && known.is_private();

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kms_protocol::mechanism_table::{Parameter, Row};
+use kms_protocol::mechanism_table::{self, Parameter, Row};
 use kms_protocol::{
     AttributeType, DATA_BYTES_MAX, KeyType, Mechanism, MechanismType, ObjectClass, Parameters, RingPolicy,
     Rv, Secret,
@@ -12,6 +12,9 @@ use kms_protocol::{
 use super::digest::Hasher;
 use super::objects::Known;
 use super::usage::{self, Usage};
+
+/// The length of a signature of Ed25519, and of its variants (RFC 8032).
+const ED25519_SIGNATURE_BYTES: usize = 64;
 
 /// What becomes of the data.
 enum Input {
@@ -31,6 +34,7 @@ pub(crate) struct Signing {
     input: Input,
     length: usize,
     started: bool,
+    promised: Option<Secret>,
 }
 
 /// What is to be signed, or compared with a signature.
@@ -62,7 +66,24 @@ impl Signing {
             None => Input::Held { data: Secret::default(), most: most_of(row, &mechanism, length)? },
         };
         let awaits_login = key.is(AttributeType::ALWAYS_AUTHENTICATE);
-        Ok(Self { key, awaits_login, mechanism, input, length, started: false })
+        Ok(Self { key, awaits_login, mechanism, input, length, started: false, promised: None })
+    }
+
+    /// `C_VerifySignatureInit`: the signature comes before the data.
+    ///
+    /// # Errors
+    /// `CKR_SIGNATURE_LEN_RANGE` for one that cannot be right.
+    pub(crate) fn promise(mut self, signature: &[u8]) -> Result<Self, Rv> {
+        if signature.len() != self.length {
+            return Err(Rv::SIGNATURE_LEN_RANGE);
+        }
+        self.promised = Some(Secret::from(signature));
+        Ok(self)
+    }
+
+    /// The signature that came before the data, if it did.
+    pub(crate) fn promised(&self) -> Option<&Secret> {
+        self.promised.as_ref()
     }
 
     /// The signature's length.
@@ -120,11 +141,13 @@ fn length_of(row: &Row, mechanism: &Mechanism, key: &Known) -> Result<usize, Rv>
             let params = key.attributes.bytes(AttributeType::EC_PARAMS).unwrap_or_default();
             Ok(2 * usage::field_bytes(params).ok_or(Rv::KEY_TYPE_INCONSISTENT)?)
         }
+        Some(KeyType::EC_EDWARDS) => Ok(ED25519_SIGNATURE_BYTES),
+        Some(KeyType::ML_DSA) => usage::ml_dsa_bytes(key),
         _ => {
             if let Parameters::MacBytes(bytes) = mechanism.parameters {
                 return Ok(bytes as usize);
             }
-            usage::digest_length(row.digest.ok_or(Rv::MECHANISM_INVALID)?)
+            Ok(mechanism_table::mac_bytes(row).ok_or(Rv::MECHANISM_INVALID)? as usize)
         }
     }
 }
@@ -133,6 +156,7 @@ fn length_of(row: &Row, mechanism: &Mechanism, key: &Known) -> Result<usize, Rv>
 fn most_of(row: &Row, mechanism: &Mechanism, length: usize) -> Result<usize, Rv> {
     match (row.kind, &mechanism.parameters) {
         (MechanismType::RSA_PKCS, _) => Ok(length.saturating_sub(11)),
+        (MechanismType::RSA_X_509, _) => Ok(length),
         (_, Parameters::Pss { hash, .. }) => usage::digest_length(*hash),
         _ if row.parameter == Parameter::Pss { optional: false } => Err(Rv::MECHANISM_PARAM_INVALID),
         _ => Ok(DATA_BYTES_MAX),

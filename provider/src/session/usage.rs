@@ -16,6 +16,13 @@ pub(crate) enum Usage {
     Decrypt,
     Sign,
     Verify,
+    Wrap,
+    Unwrap,
+    Derive,
+    Encapsulate,
+    Decapsulate,
+    MessageEncrypt,
+    MessageDecrypt,
 }
 
 impl Usage {
@@ -25,23 +32,37 @@ impl Usage {
             Self::Decrypt => Uses::DECRYPT,
             Self::Sign => Uses::SIGN,
             Self::Verify => Uses::VERIFY,
+            Self::Wrap => Uses::WRAP,
+            Self::Unwrap => Uses::UNWRAP,
+            Self::Derive => Uses::DERIVE,
+            Self::Encapsulate => Uses::ENCAPSULATE,
+            Self::Decapsulate => Uses::DECAPSULATE,
+            Self::MessageEncrypt => Uses::MESSAGE_ENCRYPT,
+            Self::MessageDecrypt => Uses::MESSAGE_DECRYPT,
         }
     }
 
     fn attribute(self) -> AttributeType {
         match self {
-            Self::Encrypt => AttributeType::ENCRYPT,
-            Self::Decrypt => AttributeType::DECRYPT,
+            Self::Encrypt | Self::MessageEncrypt => AttributeType::ENCRYPT,
+            Self::Decrypt | Self::MessageDecrypt => AttributeType::DECRYPT,
             Self::Sign => AttributeType::SIGN,
             Self::Verify => AttributeType::VERIFY,
+            Self::Wrap => AttributeType::WRAP,
+            Self::Unwrap => AttributeType::UNWRAP,
+            Self::Derive => AttributeType::DERIVE,
+            Self::Encapsulate => AttributeType::ENCAPSULATE,
+            Self::Decapsulate => AttributeType::DECAPSULATE,
         }
     }
 
     /// Which half of a key pair does this; a secret key does all of it.
     fn half(self) -> ObjectClass {
         match self {
-            Self::Encrypt | Self::Verify => ObjectClass::PUBLIC_KEY,
-            Self::Decrypt | Self::Sign => ObjectClass::PRIVATE_KEY,
+            Self::Encrypt | Self::Verify | Self::Wrap => ObjectClass::PUBLIC_KEY,
+            Self::Encapsulate | Self::MessageEncrypt => ObjectClass::PUBLIC_KEY,
+            Self::Decrypt | Self::Sign | Self::Unwrap | Self::Derive => ObjectClass::PRIVATE_KEY,
+            Self::Decapsulate | Self::MessageDecrypt => ObjectClass::PRIVATE_KEY,
         }
     }
 }
@@ -65,6 +86,16 @@ pub(crate) fn check(
     policy: RingPolicy,
 ) -> Result<&'static Row, Rv> {
     let row = mechanism.check()?;
+    admit(usage, row, key, policy)?;
+    check_padding(mechanism, row, key)?;
+    Ok(row)
+}
+
+/// Likewise, for a mechanism whose parameters come later.
+///
+/// # Errors
+/// As for [`check`].
+pub(crate) fn admit(usage: Usage, row: &Row, key: &Known, policy: RingPolicy) -> Result<(), Rv> {
     if !uses(row, policy).has(usage.mechanism_use()) {
         return Err(Rv::MECHANISM_INVALID);
     }
@@ -72,35 +103,31 @@ pub(crate) fn check(
     if !key.is(usage.attribute()) {
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
     }
-    let (kind, wanted) = (key.attributes.key_type(), row.key);
-    let suits = kind == wanted || (wanted == Some(KeyType::GENERIC_SECRET) && kind == hmac_key(row.digest));
-    let secret = !matches!(wanted, Some(KeyType::RSA | KeyType::EC));
-    let right_class = if secret { class == ObjectClass::SECRET_KEY } else { class == usage.half() };
-    if !suits || !right_class {
+    let kind = key.attributes.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+    let wanted = if comes_in_pairs(kind) { usage.half() } else { ObjectClass::SECRET_KEY };
+    if !row.suits(kind) || class != wanted {
         return Err(Rv::KEY_TYPE_INCONSISTENT);
     }
-    if !allows(key, mechanism.kind) {
+    if !allows(key, row.kind) {
         return Err(Rv::MECHANISM_INVALID);
     }
-    check_size(row, key)?;
-    check_padding(mechanism, row, key)?;
-    Ok(row)
+    check_size(row, key)
+}
+
+fn comes_in_pairs(kind: KeyType) -> bool {
+    matches!(
+        kind,
+        KeyType::RSA
+            | KeyType::EC
+            | KeyType::EC_EDWARDS
+            | KeyType::EC_MONTGOMERY
+            | KeyType::ML_KEM
+            | KeyType::ML_DSA
+    )
 }
 
 fn is_key(class: ObjectClass) -> bool {
     matches!(class, ObjectClass::PUBLIC_KEY | ObjectClass::PRIVATE_KEY | ObjectClass::SECRET_KEY)
-}
-
-/// The key type made for an HMAC over this digest, which serves it like a generic secret.
-fn hmac_key(digest: Option<MechanismType>) -> Option<KeyType> {
-    match digest? {
-        MechanismType::SHA_1 => Some(KeyType::SHA_1_HMAC),
-        MechanismType::SHA224 => Some(KeyType::SHA224_HMAC),
-        MechanismType::SHA256 => Some(KeyType::SHA256_HMAC),
-        MechanismType::SHA384 => Some(KeyType::SHA384_HMAC),
-        MechanismType::SHA512 => Some(KeyType::SHA512_HMAC),
-        _ => None,
-    }
 }
 
 /// An empty list, or none, allows everything (spec, "CKA_ALLOWED_MECHANISMS").
@@ -129,13 +156,18 @@ fn check_padding(mechanism: &Mechanism, row: &Row, key: &Known) -> Result<(), Rv
             // emLen >= hLen + sLen + 2 (RFC 8017, "EMSA-PSS"); emLen is the modulus's length for all sizes we have.
             mgf_digest(*mgf) == Some(*hash) && hashed + *salt_bytes as usize + 2 <= modulus_bytes(key)?
         }
-        Parameters::Oaep { hash, .. } => 2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?,
+        Parameters::Oaep { hash, .. } | Parameters::RsaAes { hash, .. } => {
+            2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?
+        }
         Parameters::None if row.signs == Some(MechanismType::RSA_PKCS_PSS) => true,
         Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
         Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
         Parameters::Ccm { .. } | Parameters::Poly1305 { .. } | Parameters::Eddsa { .. } => true,
-        Parameters::MlDsa { .. } | Parameters::Ecdh { .. } | Parameters::Hkdf { .. } | Parameters::Kbkdf { .. } => true,
-        Parameters::Data { .. } | Parameters::Key(_) | Parameters::WrapIv(_) | Parameters::RsaAes { .. } => true,
+        Parameters::MlDsa { .. }
+        | Parameters::Ecdh { .. }
+        | Parameters::Hkdf { .. }
+        | Parameters::Kbkdf { .. } => true,
+        Parameters::Data { .. } | Parameters::Key(_) | Parameters::WrapIv(_) => true,
     };
     if fits { Ok(()) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
 }
@@ -144,6 +176,29 @@ fn check_padding(mechanism: &Mechanism, row: &Row, key: &Known) -> Result<(), Rv
 pub(crate) fn modulus_bytes(key: &Known) -> Result<usize, Rv> {
     let modulus = key.attributes.bytes(AttributeType::MODULUS).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     Ok(modulus.iter().skip_while(|byte| **byte == 0).count())
+}
+
+/// What an ML-DSA signature takes in bytes (FIPS 204, "Parameter Sets").
+pub(crate) fn ml_dsa_bytes(key: &Known) -> Result<usize, Rv> {
+    match key.attributes.ulong(AttributeType::PARAMETER_SET) {
+        Some(1) => Ok(2420),
+        Some(2) => Ok(3309),
+        Some(3) => Ok(4627),
+        _ => Err(Rv::KEY_TYPE_INCONSISTENT),
+    }
+}
+
+/// What an encapsulation to a key takes in bytes (FIPS 203, "Parameter Sets").
+///
+/// # Errors
+/// `CKR_KEY_TYPE_INCONSISTENT` for a key that does no such thing.
+pub(crate) fn encapsulated_bytes(key: &Known) -> Result<usize, Rv> {
+    match (key.attributes.key_type(), key.attributes.ulong(AttributeType::PARAMETER_SET)) {
+        (Some(KeyType::ML_KEM), Some(1)) => Ok(768),
+        (Some(KeyType::ML_KEM), Some(2)) => Ok(1088),
+        (Some(KeyType::ML_KEM), Some(3)) => Ok(1568),
+        _ => Err(Rv::KEY_TYPE_INCONSISTENT),
+    }
 }
 
 /// The length of a digest.

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_RV, CK_ULONG,
-    CK_VERSION, CKF_OS_LOCKING_OK,
+    CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_FUNCTION_LIST_3_0, CK_FUNCTION_LIST_3_2, CK_INTERFACE, CK_RV,
+    CK_ULONG, CK_VERSION, CKF_OS_LOCKING_OK,
 };
 use kms_protocol::Rv;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -118,7 +118,8 @@ impl Module {
     /// # Panics
     /// Never: names have no null.
     pub fn interface(&self, name: Option<&str>, version: Option<(u8, u8)>) -> Result<Interface, Rv> {
-        type GetInterface = unsafe extern "C" fn(*mut u8, *mut CK_VERSION, *mut *mut CK_INTERFACE, CK_ULONG) -> CK_RV;
+        type GetInterface =
+            unsafe extern "C" fn(*mut u8, *mut CK_VERSION, *mut *mut CK_INTERFACE, CK_ULONG) -> CK_RV;
         // SAFETY: the specification gives the function this type.
         let found = unsafe { self.library.get::<GetInterface>(b"C_GetInterface\0") };
         let function = *found.map_err(|_| Rv::FUNCTION_NOT_SUPPORTED)?;

@@ -5,8 +5,8 @@
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BYTE, CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_SLOT_ID,
-    CK_TOKEN_INFO, CK_ULONG, CK_USER_TYPE, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_USER,
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BYTE, CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SESSION_INFO,
+    CK_SLOT_ID, CK_TOKEN_INFO, CK_ULONG, CK_USER_TYPE, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_USER,
 };
 use kms_protocol::Rv;
 
@@ -35,7 +35,8 @@ pub struct Session<'m> {
     pub handle: CK_SESSION_HANDLE,
 }
 
-type Cipher = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> u64;
+type Cipher =
+    unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, CK_ULONG, *mut CK_BYTE, *mut CK_ULONG) -> u64;
 type Finish = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, *mut CK_ULONG) -> u64;
 
 impl Module {
@@ -89,7 +90,8 @@ impl Module {
     /// # Panics
     /// When that fails.
     pub fn user(&self, label: &str) -> Session<'_> {
-        let session = self.open(self.slot(label), CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
+        let session =
+            self.open(self.slot(label), CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
         session.login(CKU_USER, USER_PIN.as_bytes()).expect("the user logs in");
         session
     }
@@ -213,7 +215,8 @@ impl Session<'_> {
     /// When the module reports a length beyond the buffer.
     pub fn attribute(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, Rv> {
         let mut value = vec![0_u8; 4096];
-        let mut list = [CK_ATTRIBUTE { type_: kind, pValue: value.as_mut_ptr().cast(), ulValueLen: ulong(value.len()) }];
+        let mut list =
+            [CK_ATTRIBUTE { type_: kind, pValue: value.as_mut_ptr().cast(), ulValueLen: ulong(value.len()) }];
         crate::call!(self.module, C_GetAttributeValue(self.handle, object, list.as_mut_ptr(), 1))?;
         value.truncate(usize::try_from(list[0].ulValueLen).expect("a length fits"));
         Ok(value)
@@ -391,7 +394,12 @@ impl Session<'_> {
         self.sign_into(data, Room::Bytes(ROOM_BYTES)).map(|(bytes, _)| bytes).map_err(|(rv, _)| rv)
     }
 
-    fn cipher(&self, function: Option<Cipher>, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+    fn cipher(
+        &self,
+        function: Option<Cipher>,
+        data: &[u8],
+        room: Room,
+    ) -> Result<(Vec<u8>, usize), (Rv, usize)> {
         let function = function.expect("the list has no null entry");
         let (input, input_len) = (data.as_ptr().cast_mut(), ulong(data.len()));
         fill(room, |output, length| {

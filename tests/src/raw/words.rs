@@ -4,8 +4,8 @@ use std::ffi::c_void;
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_RSA_PKCS_PSS_PARAMS,
-    CK_ULONG,
+    CK_AES_CTR_PARAMS, CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE,
+    CK_RSA_PKCS_PSS_PARAMS, CK_ULONG,
 };
 
 /// A length as C writes it.
@@ -97,7 +97,12 @@ impl Mechanism {
     }
 
     /// A PSS mechanism.
-    pub fn pss(kind: CK_MECHANISM_TYPE, hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, salt_bytes: CK_ULONG) -> Self {
+    pub fn pss(
+        kind: CK_MECHANISM_TYPE,
+        hash: CK_MECHANISM_TYPE,
+        mgf: CK_ULONG,
+        salt_bytes: CK_ULONG,
+    ) -> Self {
         let parameters = CK_RSA_PKCS_PSS_PARAMS { hashAlg: hash, mgf, sLen: salt_bytes };
         Self { kind, parameter: Parameter::Pss(Box::new(parameters)) }
     }

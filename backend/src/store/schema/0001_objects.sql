@@ -67,8 +67,6 @@ CREATE TABLE versions (
     PRIMARY KEY (key, number),
     CHECK ((master IS NULL) = (wrapped IS NULL))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX versions_by_destruction ON versions (destroy_at) WHERE destroy_at IS NOT NULL;
-CREATE INDEX versions_by_master ON versions (master);
 
 -- What applications see. Certificates and data objects belong to no key. The columns that are searched repeat values
 -- of `attributes`, which holds all of them (postcard). An object with destroy_at has been destroyed by itself while

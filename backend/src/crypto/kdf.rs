@@ -1,0 +1,241 @@
+//! Key derivation functions: bytes in, as many bytes out as are asked for.
+
+use hkdf::GenericHkdf;
+use kms_protocol::{Counter, Kdf, MechanismType, PrfPart, Rv};
+use sha2::Digest;
+use zeroize::Zeroizing;
+
+use super::digest::{with_digest, with_hmac};
+use super::mac::{self, Function, MacKey};
+
+/// The most a derivation gives, in bytes: more than any key we have, and far below where counters end.
+const DERIVED_BYTES_MAX: usize = 16 << 10;
+
+/// The function after a key agreement (ANSI X9.63, section 5.6.3; SEC 1, "ANSI-X9.63-KDF").
+///
+/// # Errors
+/// `CKR_KEY_SIZE_RANGE` for a length it does not give, `CKR_MECHANISM_PARAM_INVALID` for a function we do not have.
+pub(super) fn after_agreement(
+    kdf: Kdf,
+    secret: &[u8],
+    shared: &[u8],
+    bytes: Option<usize>,
+) -> Result<Zeroizing<Vec<u8>>, Rv> {
+    let digest = match kdf {
+        // Spec, "Elliptic curve Diffie-Hellman": what is too much is taken off the leading end.
+        Kdf::NULL => {
+            let wanted = bytes.unwrap_or(secret.len());
+            let at = secret.len().checked_sub(wanted).ok_or(Rv::KEY_SIZE_RANGE)?;
+            return Ok(Zeroizing::new(secret[at..].to_vec()));
+        }
+        Kdf::SHA1_KDF => MechanismType::SHA_1,
+        Kdf::SHA224_KDF => MechanismType::SHA224,
+        Kdf::SHA256_KDF => MechanismType::SHA256,
+        Kdf::SHA384_KDF => MechanismType::SHA384,
+        Kdf::SHA512_KDF => MechanismType::SHA512,
+        _ => return Err(Rv::MECHANISM_PARAM_INVALID),
+    };
+    let wanted = bounded(bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)?;
+    let mut out = Zeroizing::new(Vec::with_capacity(wanted + 64));
+    with_digest!(digest, D => {
+        for counter in 1_u32.. {
+            if out.len() >= wanted {
+                break;
+            }
+            let hashed = D::new().chain_update(secret).chain_update(counter.to_be_bytes()).chain_update(shared);
+            out.extend_from_slice(&hashed.finalize());
+        }
+        Ok(())
+    })?;
+    out.truncate(wanted);
+    Ok(out)
+}
+
+fn bounded(bytes: usize) -> Result<usize, Rv> {
+    if (1..=DERIVED_BYTES_MAX).contains(&bytes) { Ok(bytes) } else { Err(Rv::KEY_SIZE_RANGE) }
+}
+
+/// How HKDF runs (RFC 5869).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hkdf<'a> {
+    /// The first half: a key of the digest's length, whatever it is used for.
+    Extract {
+        /// None is as many zeros as the digest is long.
+        salt: Option<&'a [u8]>,
+    },
+    /// The second half: the base is what the first one gave.
+    Expand {
+        /// What the key is for.
+        info: &'a [u8],
+    },
+    /// Both.
+    Both {
+        /// As of the first.
+        salt: Option<&'a [u8]>,
+        /// As of the second.
+        info: &'a [u8],
+    },
+}
+
+/// HKDF over a digest.
+///
+/// # Errors
+/// `CKR_KEY_SIZE_RANGE` for a length it does not give, or a base that is too short to be expanded.
+pub(super) fn hkdf(
+    hash: MechanismType,
+    how: Hkdf<'_>,
+    base: &[u8],
+    bytes: Option<usize>,
+) -> Result<Zeroizing<Vec<u8>>, Rv> {
+    with_hmac!(hash, M => {
+        let (expander, info) = match how {
+            Hkdf::Extract { salt } => {
+                let (extracted, _) = GenericHkdf::<M>::extract(salt, base);
+                // A part of it would be a key cut out of a key.
+                return match bytes {
+                    Some(bytes) if bytes != extracted.len() => Err(Rv::KEY_SIZE_RANGE),
+                    _ => Ok(Zeroizing::new(extracted.to_vec())),
+                };
+            }
+            Hkdf::Expand { info } => (GenericHkdf::<M>::from_prk(base).map_err(|_| Rv::KEY_SIZE_RANGE)?, info),
+            Hkdf::Both { salt, info } => (GenericHkdf::<M>::new(salt, base), info),
+        };
+        let mut out = Zeroizing::new(vec![0; bounded(bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)?]);
+        expander.expand(info, &mut out).map_err(|_| Rv::KEY_SIZE_RANGE)?;
+        Ok(out)
+    })
+}
+
+/// SP 800-108, in counter mode or, with the value before the first, in feedback mode.
+///
+/// # Errors
+/// `CKR_KEY_SIZE_RANGE` for a length that the counter cannot count, `CKR_KEY_TYPE_INCONSISTENT` for a key that the
+/// function does not take.
+pub(super) fn kbkdf(
+    prf: MechanismType,
+    key: MacKey<'_>,
+    parts: &[PrfPart],
+    feedback: Option<&[u8]>,
+    bytes: usize,
+) -> Result<Zeroizing<Vec<u8>>, Rv> {
+    let function = mac::function_of(prf).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    let key = match (function, key) {
+        // An AES key is a secret of some bytes as well.
+        (Function::Hmac(_), MacKey::Aes(aes)) => MacKey::Bytes(aes.value()),
+        (Function::Hmac(_), MacKey::Bytes(_)) | (Function::Cmac, _) => key,
+    };
+    let wanted = bounded(bytes)?;
+    let bits = u64::try_from(wanted).map_err(|_| Rv::KEY_SIZE_RANGE)? * 8;
+    let mut before = Zeroizing::new(feedback.unwrap_or_default().to_vec());
+    let mut out = Zeroizing::new(Vec::with_capacity(wanted + 64));
+    for iteration in 1_u64.. {
+        if out.len() >= wanted {
+            break;
+        }
+        let mut input = Zeroizing::new(Vec::new());
+        for part in parts {
+            match part {
+                PrfPart::Iteration(_) if feedback.is_some() => input.extend_from_slice(&before),
+                PrfPart::Iteration(counter) | PrfPart::Counter(counter) => {
+                    write(&mut input, iteration, *counter)?
+                }
+                PrfPart::Length(counter) => write(&mut input, bits, *counter)?,
+                PrfPart::Bytes(bytes) => input.extend_from_slice(bytes),
+            }
+        }
+        *before = mac::full(key, function, &input)?.to_vec();
+        out.extend_from_slice(&before);
+    }
+    out.truncate(wanted);
+    Ok(out)
+}
+
+/// Writes a number as wide as the counter is. One that does not fit would repeat what came before it.
+fn write(input: &mut Vec<u8>, number: u64, counter: Counter) -> Result<(), Rv> {
+    let width = usize::from(counter.bits / 8);
+    let bytes = number.to_be_bytes();
+    let at = bytes.len().checked_sub(width).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    let (front, back) = bytes.split_at(at);
+    if front.iter().any(|byte| *byte != 0) {
+        return Err(Rv::KEY_SIZE_RANGE);
+    }
+    if counter.little_endian {
+        input.extend(back.iter().rev());
+    } else {
+        input.extend_from_slice(back);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::kdf::{KbkdfCtrHmacAlgorithmId, get_kbkdf_ctr_hmac_algorithm, kbkdf_ctr_hmac};
+    use kms_protocol::Secret;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WIDE: Counter = Counter { bits: 32, little_endian: false };
+
+    proptest! {
+        #[test]
+        fn counter_mode_is_another_librarys(
+            key in prop::collection::vec(any::<u8>(), 16..80), info: Vec<u8>, bytes in 1_usize..200,
+        ) {
+            let parts = [PrfPart::Iteration(WIDE), PrfPart::Bytes(Secret::from(info.clone()))];
+            let ours = kbkdf(MechanismType::SHA256_HMAC, MacKey::Bytes(&key), &parts, None, bytes).unwrap();
+            let algorithm = get_kbkdf_ctr_hmac_algorithm(KbkdfCtrHmacAlgorithmId::Sha256).unwrap();
+            let mut theirs = vec![0; bytes];
+            kbkdf_ctr_hmac(algorithm, &key, &info, &mut theirs).unwrap();
+            prop_assert_eq!(ours.as_slice(), &theirs[..]);
+        }
+
+        #[test]
+        fn a_longer_key_begins_with_the_shorter_one(secret: [u8; 32], shared: Vec<u8>, bytes in 1_usize..200) {
+            let derive = |bytes| after_agreement(Kdf::SHA256_KDF, &secret, &shared, Some(bytes)).unwrap();
+            prop_assert_eq!(&derive(200)[..bytes], &derive(bytes)[..]);
+        }
+    }
+
+    #[test]
+    fn feedback_mode_feeds_back() {
+        let key = MacKey::Bytes(&[1; 32]);
+        let parts = [PrfPart::Iteration(WIDE), PrfPart::Counter(WIDE), PrfPart::Bytes(Secret::from(vec![7]))];
+        let two = kbkdf(MechanismType::SHA256_HMAC, key, &parts, Some(&[9; 32]), 64).unwrap();
+        let hmac = |input: &[u8]| mac::full(key, Function::Hmac(MechanismType::SHA256), input).unwrap();
+        let first = hmac(&[&[9; 32][..], &[0, 0, 0, 1, 7]].concat());
+        let second = hmac(&[&first[..], &[0, 0, 0, 2, 7]].concat());
+        assert_eq!(two.as_slice(), [&*first, &*second].concat());
+    }
+
+    #[test]
+    fn numbers_are_written_as_told_or_refused() {
+        let written = |number, bits, little_endian| {
+            let mut input = Vec::new();
+            write(&mut input, number, Counter { bits, little_endian }).map(|()| input)
+        };
+        assert_eq!(written(258, 24, false), Ok(vec![0, 1, 2]));
+        assert_eq!(written(258, 24, true), Ok(vec![2, 1, 0]));
+        assert_eq!(written(256, 8, false), Err(Rv::KEY_SIZE_RANGE));
+    }
+
+    #[test]
+    fn an_agreement_without_a_function_loses_its_leading_end() {
+        let derive =
+            |bytes| after_agreement(Kdf::NULL, &[1, 2, 3], &[], bytes).map(|derived| derived.to_vec());
+        assert_eq!(derive(Some(2)), Ok(vec![2, 3]));
+        assert_eq!(derive(None), Ok(vec![1, 2, 3]));
+        assert_eq!(derive(Some(4)), Err(Rv::KEY_SIZE_RANGE));
+    }
+
+    #[test]
+    fn an_extracted_key_is_not_cut() {
+        let extract = |bytes| hkdf(MechanismType::SHA256, Hkdf::Extract { salt: None }, b"base", bytes);
+        assert_eq!(extract(None).unwrap().len(), 32);
+        assert_eq!(extract(Some(16)).unwrap_err(), Rv::KEY_SIZE_RANGE);
+        let prk = extract(Some(32)).unwrap();
+        let expand = hkdf(MechanismType::SHA256, Hkdf::Expand { info: b"i" }, &prk, Some(50)).unwrap();
+        let both = hkdf(MechanismType::SHA256, Hkdf::Both { salt: None, info: b"i" }, b"base", Some(50));
+        assert_eq!(both.unwrap(), expand);
+    }
+}

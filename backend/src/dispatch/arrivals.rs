@@ -1,0 +1,139 @@
+//! Objects that arrive: created from their values, copied, and whatever was unwrapped, derived or agreed on. A token
+//! object is in the database before anybody hears of it; a session object goes back under the backends' seal.
+
+use std::sync::Arc;
+
+use kms_protocol::{
+    Attribute, AttributeType, ObjectClass, ObjectRef, ObjectView, RequestId, Response, Rv, Template,
+};
+use uuid::Uuid;
+
+use super::keys::{complete, unique_id};
+use super::objects::view;
+use super::{Dispatch, seconds};
+use crate::crypto::{self, Imported};
+use crate::error::Error;
+use crate::integrity;
+use crate::object::{Caller, KeyBytes, Material, Object, Wrapped};
+use crate::policy::{self, Decision};
+use crate::store::{NewObject, Ring};
+
+/// What comes with an object: its secret, and the attributes that follow from it.
+pub(super) struct Cargo {
+    /// Its secret, if it has one.
+    pub(super) material: Option<KeyBytes>,
+    /// What follows from it.
+    pub(super) attributes: Vec<Attribute>,
+}
+
+impl Cargo {
+    /// A key whose value was unwrapped, derived or agreed on, as its template may have said it would be.
+    pub(super) fn of_key(
+        decision: &Decision,
+        template: &Template,
+        material: KeyBytes,
+    ) -> Result<Self, Error> {
+        let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+        let attributes = crypto::describe(decision.class, kind, &material)?;
+        as_said(template, &attributes)?;
+        Ok(Self { material: Some(material), attributes })
+    }
+}
+
+impl Dispatch {
+    pub(super) fn create(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        request: RequestId,
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let decision = policy::create(caller, template)?;
+        let cargo = match decision.kind {
+            Some(kind) => {
+                let Imported { material, attributes } = crypto::import(decision.class, kind, template)?;
+                as_said(template, &attributes)?;
+                Cargo { material, attributes }
+            }
+            None => {
+                let value =
+                    template.bytes(AttributeType::VALUE).filter(|_| decision.class == ObjectClass::DATA);
+                Cargo { material: value.map(|value| KeyBytes::from(value.to_vec())), attributes: Vec::new() }
+            }
+        };
+        let key = Uuid::new_v4().into_bytes();
+        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+    }
+
+    pub(super) fn copy(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        request: RequestId,
+        object: &ObjectRef,
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let object = self.load(ring, caller, object)?;
+        let permit = policy::permit_copy(caller, &object)?;
+        let decision = policy::copy(caller, &object, template)?;
+        let material = match object.material {
+            Material::None => None,
+            Material::Wrapped(_) | Material::Open(_) => Some(self.keys.material(&permit, &object)?),
+        };
+        let (key, cargo) = (Uuid::new_v4().into_bytes(), Cargo { material, attributes: Vec::new() });
+        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+    }
+
+    /// Stores or seals an object under its new name.
+    pub(super) fn arrive(
+        &self,
+        (ring, caller, request): (&Ring, &Caller, RequestId),
+        key: [u8; 16],
+        decision: Decision,
+        cargo: Cargo,
+    ) -> Result<ObjectView, Error> {
+        let Decision { class, kind, mut draft, .. } = decision;
+        let material = cargo.material.unwrap_or_else(|| KeyBytes::from(Vec::new()));
+        if kind.is_some() {
+            complete(&mut draft, key, cargo.attributes);
+        } else {
+            let unique = Attribute::bytes(AttributeType::UNIQUE_ID, unique_id(key, class));
+            draft.attributes.set(unique);
+        }
+        if !draft.token {
+            return self.seal(ring, caller, draft, &material);
+        }
+        if matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) {
+            let stored = self.store_key(ring, request, key, &material, vec![draft])?;
+            return stored.first().map(view).ok_or(Error::NoSuchObject);
+        }
+        let value = if material.as_ref().is_empty() {
+            None
+        } else {
+            let name = draft.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
+            let bytes =
+                self.hsm.wrap(self.master, &integrity::value_identity(ring.id, name), material.as_ref())?;
+            Some(Wrapped { master: self.master, bytes })
+        };
+        let new = NewObject { ring: ring.id, value, created: seconds() };
+        let stored: Arc<Object> = self.store.insert_object(request, new, draft)?;
+        Ok(view(&stored))
+    }
+}
+
+/// What a template says of a value must be so (spec, "Secret key objects": an empty check value asks for none).
+fn as_said(template: &Template, found: &[Attribute]) -> Result<(), Rv> {
+    for attribute in found {
+        let differs = template.value(attribute.kind).is_some_and(|said| *said != attribute.value);
+        match attribute.kind {
+            AttributeType::VALUE_LEN if differs => return Err(Rv::TEMPLATE_INCONSISTENT),
+            AttributeType::CHECK_VALUE
+                if differs && template.bytes(attribute.kind).is_some_and(|said| !said.is_empty()) =>
+            {
+                return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

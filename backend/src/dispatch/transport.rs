@@ -1,0 +1,128 @@
+//! Keys under keys and out of keys: wrap, unwrap, derive, encapsulate, decapsulate.
+
+use std::sync::Arc;
+
+use kms_protocol::{AttributeType, ObjectClass};
+use kms_protocol::{Mechanism, ObjectRef, Parameters, RequestId, Response, Rv, Salt, Template};
+use uuid::Uuid;
+
+use super::Dispatch;
+use super::arrivals::Cargo;
+use super::keys::unique_id;
+use crate::crypto;
+use crate::error::Error;
+use crate::object::{Caller, KeyBytes, Object};
+use crate::policy::{self, Usage};
+use crate::store::Ring;
+
+impl Dispatch {
+    pub(super) fn wrap(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        mechanism: &Mechanism,
+        wrapping: &ObjectRef,
+        key: &ObjectRef,
+    ) -> Result<Response, Error> {
+        let by = self.open_object(ring, caller, Usage::Wrap, wrapping, mechanism)?;
+        let key = self.load_key(ring, caller, key, Rv::KEY_HANDLE_INVALID)?;
+        let carried = policy::permit_wrapped(caller, &by.object, &key)?;
+        let (class, kind) = key.class().zip(key.key_type()).ok_or(Rv::KEY_NOT_WRAPPABLE)?;
+        let material = self.keys.material(&carried, &key)?;
+        let wrapped = crypto::wrap(&by.permit, &by.key, mechanism, class, kind, &material, &self.random)?;
+        Ok(Response::Bytes(wrapped))
+    }
+
+    pub(super) fn unwrap(
+        &self,
+        (ring, caller, request): (&Ring, &Caller, RequestId),
+        mechanism: &Mechanism,
+        unwrapping: &ObjectRef,
+        wrapped: &[u8],
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let by = self.open_object(ring, caller, Usage::Unwrap, unwrapping, mechanism)?;
+        let decision = policy::unwrap(caller, &by.object, template)?;
+        let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+        let material = crypto::unwrap(&by.permit, &by.key, mechanism, wrapped, decision.class, kind)?;
+        let cargo = Cargo::of_key(&decision, template, material)?;
+        let key = Uuid::new_v4().into_bytes();
+        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+    }
+
+    pub(super) fn derive(
+        &self,
+        (ring, caller, request): (&Ring, &Caller, RequestId),
+        mechanism: &Mechanism,
+        base: &ObjectRef,
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let base = self.open_object(ring, caller, Usage::Derive, base, mechanism)?;
+        let second = self.second(ring, caller, mechanism)?;
+        let (second, value) = match &second {
+            Some((object, value)) => (Some(object.as_ref()), Some(value)),
+            None => (None, None),
+        };
+        let bases: Vec<&Object> = std::iter::once(base.object.as_ref()).chain(second).collect();
+        let decision = policy::derive(caller, mechanism, &bases, template)?;
+        let material = crypto::derive(&base.permit, &base.key, mechanism, value, decision.bytes)?;
+        let cargo = Cargo::of_key(&decision, template, material)?;
+        let key = Uuid::new_v4().into_bytes();
+        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+    }
+
+    /// The second key that a derivation names in its parameters.
+    fn second(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        mechanism: &Mechanism,
+    ) -> Result<Option<(Arc<Object>, KeyBytes)>, Error> {
+        let (Parameters::Key(second) | Parameters::Hkdf { salt: Salt::Key(second), .. }) =
+            &mechanism.parameters
+        else {
+            return Ok(None);
+        };
+        let object = self.load_key(ring, caller, second, Rv::KEY_HANDLE_INVALID)?;
+        let carried = policy::permit_second(caller, mechanism, &object)?;
+        let value = self.keys.material(&carried, &object)?;
+        Ok(Some((object, value)))
+    }
+
+    pub(super) fn encapsulate(
+        &self,
+        (ring, caller, request): (&Ring, &Caller, RequestId),
+        mechanism: &Mechanism,
+        public: &ObjectRef,
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let public = self.open_object(ring, caller, Usage::Encapsulate, public, mechanism)?;
+        let decision = policy::agree(caller, &public.object, template)?;
+        let (ciphertext, material) = crypto::encapsulate(&public.permit, &public.key, mechanism)?;
+        let cargo = Cargo::of_key(&decision, template, material)?;
+        let key = Uuid::new_v4().into_bytes();
+        let secret = self.arrive((ring, caller, request), key, decision, cargo)?;
+        // A request that is repeated gets the key it stored before, which is not what this ciphertext holds.
+        let name = secret.attributes.bytes(AttributeType::UNIQUE_ID);
+        if name != Some(unique_id(key, ObjectClass::SECRET_KEY).as_bytes()) {
+            return Err(Rv::FUNCTION_FAILED.into());
+        }
+        Ok(Response::Encapsulated { ciphertext, secret })
+    }
+
+    pub(super) fn decapsulate(
+        &self,
+        (ring, caller, request): (&Ring, &Caller, RequestId),
+        mechanism: &Mechanism,
+        private: &ObjectRef,
+        ciphertext: &[u8],
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let private = self.open_object(ring, caller, Usage::Decapsulate, private, mechanism)?;
+        let decision = policy::agree(caller, &private.object, template)?;
+        let material = crypto::decapsulate(&private.permit, &private.key, mechanism, ciphertext)?;
+        let cargo = Cargo::of_key(&decision, template, material)?;
+        let key = Uuid::new_v4().into_bytes();
+        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+    }
+}
