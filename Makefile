@@ -7,7 +7,7 @@ CARGO ?= cargo
 BUILD := $(CARGO) build --release --locked --package kms-provider --package kms-backend
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint build
+.PHONY: help demo test bench suites lint build
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -27,12 +27,17 @@ bench: ## Ours against SoftHSM in one process each; rewrites docs/benchmarks.md
 	$(BUILD)
 	KMS_TESTS_BUILT=1 $(CARGO) run --release --locked --package kms-tests --bin kms-bench
 
+suites: ## The suites of others, on tokens of ours (an hour); rewrites docs/suites.md
+	@softhsm-config/install-packages test
+	$(BUILD)
+	@tests/suites/run
+
 lint: ## Format, clippy, documentation, shell scripts, licences and advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@softhsm-config/install-packages lint
-	shellcheck .ci/run softhsm-config/build-image softhsm-config/entrypoint softhsm-config/install-packages tests/demo.sh
+	shellcheck .ci/run softhsm-config/build-image softhsm-config/entrypoint softhsm-config/install-packages tests/demo.sh tests/suites/run
 	@command -v cargo-deny > /dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked --config .deny.toml check licenses bans sources
 	@if timeout 30 git ls-remote --quiet --exit-code https://github.com/RustSec/advisory-db HEAD > /dev/null 2>&1; then \

@@ -379,7 +379,7 @@ impl Mechanism {
             (Parameters::Poly1305 { nonce, aad }, Parameter::Poly1305) => {
                 nonce.len() == POLY1305_NONCE_BYTES && aad.len() <= GCM_AAD_BYTES_MAX
             }
-            (Parameters::Pss { hash, mgf, salt_bytes }, Parameter::Pss { .. }) => {
+            (Parameters::Pss { hash, mgf, salt_bytes }, Parameter::Pss) => {
                 known(*hash)
                     && row.digest.is_none_or(|digest| digest == *hash)
                     && mgf.name().is_some()

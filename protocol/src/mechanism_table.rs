@@ -61,10 +61,7 @@ pub enum Parameter {
     /// `CK_GCM_PARAMS`.
     Gcm,
     /// `CK_RSA_PKCS_PSS_PARAMS`.
-    Pss {
-        /// Whether the mechanism may come without, taking its own digest, its MGF1, and a salt as long.
-        optional: bool,
-    },
+    Pss,
     /// `CK_RSA_PKCS_OAEP_PARAMS`.
     Oaep,
     /// `CK_MAC_GENERAL_PARAMS`.
@@ -106,9 +103,9 @@ impl Parameter {
     /// Whether the mechanism may come without.
     pub const fn is_optional(self) -> bool {
         match self {
-            Self::None | Self::Pss { optional: true } => true,
+            Self::None => true,
             Self::Eddsa | Self::MlDsa | Self::WrapIv { .. } => true,
-            Self::Iv | Self::Ctr | Self::Gcm | Self::Pss { optional: false } | Self::Oaep => false,
+            Self::Iv | Self::Ctr | Self::Gcm | Self::Pss | Self::Oaep => false,
             Self::MacBytes | Self::Ccm | Self::Poly1305 | Self::Ecdh | Self::Hkdf => false,
             Self::Kbkdf { .. } | Self::Data { .. } | Self::Key | Self::RsaAes => false,
         }
@@ -277,8 +274,7 @@ const CONCATENATED: Parameter = Parameter::Data { iv_bytes: 0 };
 
 const WRAPPING_CIPHER: Uses = Uses::CIPHER.and(Uses::WRAPPING);
 
-const PSS: Parameter = Parameter::Pss { optional: false };
-const PSS_HASHED: Parameter = Parameter::Pss { optional: true };
+const PSS: Parameter = Parameter::Pss;
 
 /// Every mechanism, in the order in which `C_GetMechanismList` lists them.
 pub const TABLE: &[Row] = &[
@@ -318,11 +314,11 @@ pub const TABLE: &[Row] = &[
     rsa(M::SHA384_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS),
     rsa(M::SHA512_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS),
     rsa(M::RSA_PKCS_PSS, Uses::SIGNATURE).taking(PSS),
-    rsa(M::SHA1_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA_1, M::RSA_PKCS_PSS).taking(PSS_HASHED),
-    rsa(M::SHA224_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA224, M::RSA_PKCS_PSS).taking(PSS_HASHED),
-    rsa(M::SHA256_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS_PSS).taking(PSS_HASHED),
-    rsa(M::SHA384_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS_PSS).taking(PSS_HASHED),
-    rsa(M::SHA512_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS_PSS).taking(PSS_HASHED),
+    rsa(M::SHA1_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA_1, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA224_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA224, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA256_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA384_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA512_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS_PSS).taking(PSS),
     rsa(M::RSA_PKCS_OAEP, WRAPPING_CIPHER).taking(Parameter::Oaep),
     rsa(M::RSA_AES_KEY_WRAP, Uses::WRAPPING).taking(Parameter::RsaAes),
     ec(M::EC_KEY_PAIR_GEN, Uses::GENERATE_PAIR),

@@ -12,7 +12,7 @@ use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
 use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
-use crate::session::usage::{digest_length, field_bytes, mgf_digest};
+use crate::session::usage::{field_bytes, mgf_digest};
 
 /// The largest public exponent, in bits: what the `rsa` crate takes.
 const EXPONENT_BITS_MAX: u32 = 64;
@@ -95,11 +95,10 @@ pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signatu
             None => verify_rsa(key, Pkcs1v15Sign::new_unprefixed(), data, signature),
         },
         MechanismType::RSA_PKCS_PSS => {
-            let (hash, salt) = match (&mechanism.parameters, row.digest) {
-                (Parameters::Pss { hash, salt_bytes, .. }, _) => (*hash, *salt_bytes as usize),
-                (_, Some(digest)) => (digest, digest_length(digest)?),
-                (_, None) => return Err(Rv::MECHANISM_PARAM_INVALID),
+            let Parameters::Pss { hash, salt_bytes, .. } = &mechanism.parameters else {
+                return Err(Rv::MECHANISM_PARAM_INVALID);
             };
+            let (hash, salt) = (*hash, *salt_bytes as usize);
             match hash {
                 MechanismType::SHA_1 => verify_rsa(key, Pss::<Sha1>::new_with_salt(salt), data, signature),
                 MechanismType::SHA224 => verify_rsa(key, Pss::<Sha224>::new_with_salt(salt), data, signature),
@@ -133,15 +132,13 @@ fn verify_eddsa(key: &Template, parameters: &Parameters, data: &[u8], signature:
     let point: &[u8; 32] = point_of(key)?.try_into().map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
     let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
     let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_LEN_RANGE)?;
-    let (prehashed, context): (bool, &[u8]) = if let Parameters::Eddsa { prehashed, context } = parameters {
-        (*prehashed, context)
+    let verified = if let Parameters::Eddsa { prehashed, context } = parameters {
+        if !prehashed {
+            return Err(Rv::MECHANISM_PARAM_INVALID);
+        }
+        key.verify_prehashed(Sha512::new_with_prefix(data), Some(context), &signature)
     } else {
-        (false, &[])
-    };
-    let verified = match (prehashed, context) {
-        (true, context) => key.verify_prehashed(Sha512::new_with_prefix(data), Some(context), &signature),
-        (false, []) => key.verify(data, &signature),
-        (false, _) => return Err(Rv::MECHANISM_PARAM_INVALID),
+        key.verify(data, &signature)
     };
     verified.map_err(|_| Rv::SIGNATURE_INVALID)
 }
@@ -325,8 +322,9 @@ mod tests {
         };
         let pure = private.sign(b"data").to_bytes();
         assert_eq!(verify(&key, &Mechanism::plain(MechanismType::EDDSA), b"data", &pure), Ok(()));
-        assert_eq!(verify(&key, &eddsa(false, b""), b"data", &pure), Ok(()));
-        assert_eq!(verify(&key, &eddsa(false, b""), b"other", &pure), Err(Rv::SIGNATURE_INVALID));
+        let plain = Mechanism::plain(MechanismType::EDDSA);
+        assert_eq!(verify(&key, &plain, b"other", &pure), Err(Rv::SIGNATURE_INVALID));
+        assert_eq!(verify(&key, &eddsa(false, b""), b"data", &pure), Err(Rv::MECHANISM_PARAM_INVALID));
         assert_eq!(verify(&key, &eddsa(false, b"x"), b"data", &pure), Err(Rv::MECHANISM_PARAM_INVALID));
         let hashed = private.sign_prehashed(Sha512::new_with_prefix(b"data"), Some(b"x")).unwrap().to_bytes();
         assert_eq!(verify(&key, &eddsa(true, b"x"), b"data", &hashed), Ok(()));

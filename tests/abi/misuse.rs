@@ -314,7 +314,10 @@ fn what_is_not_built_says_so() {
         refused(call!(module, C_GetOperationState(handle, io, len)), not);
         refused(call!(module, C_SetOperationState(handle, io, 16, 0, 0)), not);
         refused(call!(module, C_SignRecover(handle, io, 16, io, len)), not);
-        refused(call!(module, C_DigestEncryptUpdate(handle, io, 16, io, len)), &[Rv::OPERATION_NOT_INITIALIZED]);
+        refused(
+            call!(module, C_DigestEncryptUpdate(handle, io, 16, io, len)),
+            &[Rv::OPERATION_NOT_INITIALIZED],
+        );
         refused(call!(module, C_GetFunctionStatus(handle)), &[Rv::FUNCTION_NOT_PARALLEL]);
         refused(call!(module, C_CancelFunction(handle)), &[Rv::FUNCTION_NOT_PARALLEL]);
         call!(module, C_SeedRandom(handle, io, 16)).expect("a seed is mixed in");
@@ -327,7 +330,7 @@ fn what_is_not_built_says_so() {
 fn a_wait_for_slot_events_ends_with_the_module() {
     isolated(Policy::Strict, |target| {
         let module = &Module::load(&target.module);
-        let session = open(module);
+        open(module);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let mut event = 0;
@@ -335,7 +338,6 @@ fn a_wait_for_slot_events_ends_with_the_module() {
             });
             std::thread::sleep(std::time::Duration::from_millis(100));
             assert!(!waiting.is_finished(), "nothing happened to any slot");
-            drop(session);
             assert_eq!(call!(module, C_Finalize(ptr::null_mut())), Ok(()));
             refused(waiting.join().expect("no panic"), &[Rv::CRYPTOKI_NOT_INITIALIZED]);
         });

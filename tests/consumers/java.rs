@@ -1,10 +1,20 @@
-//! Java's SunPKCS11, by keytool. Its key stores make keys outside and import them, which comes with `C_CreateObject`;
+//! Java's SunPKCS11, by keytool. Its key stores make keys outside and import them, which a compat ring takes;
 //! keys that were made inside are listed and removed.
 
-use kms_tests::program::{self, installed};
+use kms_tests::program::{self, Ran, installed};
 use kms_tests::{Stack, USER_PIN};
 
 use crate::{command, file, pkcs11_tool, words};
+
+/// keytool with a stack's module as its key store.
+fn keytool(stack: &Stack, words: &[&str]) -> Ran {
+    let text = format!("name = Kms\nlibrary = {}\nslotListIndex = 0\n", stack.module().display());
+    let config = file(stack, "p11.cfg", text.as_bytes());
+    let mut command = command(stack, "keytool");
+    command.args(["-keystore", "NONE", "-storetype", "PKCS11", "-storepass", USER_PIN]);
+    command.args(["-providerClass", "sun.security.pkcs11.SunPKCS11", "-providerArg"]).arg(&config);
+    program::run(command.args(words))
+}
 
 #[test]
 fn keytool_lists_and_deletes_secret_keys() {
@@ -12,17 +22,30 @@ fn keytool_lists_and_deletes_secret_keys() {
         return;
     }
     let stack = Stack::compat();
-    let text = format!("name = Kms\nlibrary = {}\nslotListIndex = 0\n", stack.module().display());
-    let config = file(&stack, "p11.cfg", text.as_bytes());
-    let keytool = |words: &[&str]| {
-        let mut command = command(&stack, "keytool");
-        command.args(["-keystore", "NONE", "-storetype", "PKCS11", "-storepass", USER_PIN]);
-        command.args(["-providerClass", "sun.security.pkcs11.SunPKCS11", "-providerArg"]).arg(&config);
-        program::run(command.args(words))
-    };
     pkcs11_tool(&stack, &words("--keygen --key-type AES:32 --id 01 --label ja1")).ok();
-    let listed = keytool(&["-list"]).ok();
+    let listed = keytool(&stack, &["-list"]).ok();
     assert!(listed.contains("ja1, SecretKeyEntry"), "{listed}");
-    keytool(&["-delete", "-alias", "ja1"]).ok();
-    assert!(!keytool(&["-list"]).ok().contains("ja1"));
+    keytool(&stack, &["-delete", "-alias", "ja1"]).ok();
+    assert!(!keytool(&stack, &["-list"]).ok().contains("ja1"));
+}
+
+#[test]
+fn keytool_stores_keys_and_certificates() {
+    if !installed(&["keytool"]) {
+        return;
+    }
+    let stack = Stack::compat();
+    keytool(&stack, &["-genseckey", "-keyalg", "AES", "-keysize", "256", "-alias", "made"]).ok();
+    let pair = ["-genkeypair", "-keyalg", "RSA", "-keysize", "2048", "-alias", "web", "-dname", "CN=web"];
+    keytool(&stack, &pair).ok();
+    let listed = keytool(&stack, &["-list"]).ok();
+    for entry in ["made, SecretKeyEntry", "web, PrivateKeyEntry"] {
+        assert!(listed.contains(entry), "{listed}");
+    }
+    let certificate = keytool(&stack, &["-exportcert", "-rfc", "-alias", "web"]).ok();
+    assert!(certificate.contains("BEGIN CERTIFICATE"), "{certificate}");
+    let request = keytool(&stack, &["-certreq", "-alias", "web"]).ok();
+    assert!(request.contains("BEGIN NEW CERTIFICATE REQUEST"), "the private key signs: {request}");
+    keytool(&stack, &["-delete", "-alias", "web"]).ok();
+    assert!(!keytool(&stack, &["-list"]).ok().contains("web"));
 }

@@ -2,7 +2,7 @@
 
 use kms_protocol::Rv;
 
-use crate::call::{Asked, Call, Offer};
+use crate::call::{Call, Offer};
 use crate::world::Outcome::{self, Done, Length, Refused, Wants};
 
 /// What a difference means for the rest of the sequence.
@@ -95,14 +95,6 @@ const KNOWN_DIFFERENCES: &[Difference] = &[
             matches!(case.call, Call::Login { .. }) && tried && already.contains(&case.theirs)
         },
         then: Then::Part,
-    },
-    Difference {
-        why: "Secret keys are sensitive unless asked otherwise, on compat rings too; SoftHSM's are not.",
-        is: |case| {
-            matches!(case.call, Call::Attribute { attribute: Asked::Sensitive | Asked::Value, .. })
-                && !matches!(case.theirs, Refused(_))
-        },
-        then: Then::GoOn,
     },
     Difference {
         why: "Asking for the length never looks at the data: data of a wrong length is refused when there is room for more.",

@@ -3,7 +3,10 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "the enums matched on here are cryptoki's")]
 
+mod attacks;
 mod cipher;
+mod create;
+mod derive;
 mod digest;
 mod general;
 mod keys;
@@ -13,3 +16,7 @@ mod policy;
 mod session;
 mod sign;
 mod slot;
+mod token;
+mod version3;
+mod versions;
+mod wrap;

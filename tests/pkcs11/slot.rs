@@ -63,6 +63,9 @@ fn mechanisms_are_those_of_the_table() {
             (info.verify(), Uses::VERIFY),
             (info.generate(), Uses::GENERATE),
             (info.generate_key_pair(), Uses::GENERATE_PAIR),
+            (info.wrap(), Uses::WRAP),
+            (info.unwrap(), Uses::UNWRAP),
+            (info.derive(), Uses::DERIVE),
         ];
         for (flag, usage) in told {
             assert_eq!(flag, row.uses.has(usage), "{} and {usage:?}", row.kind);

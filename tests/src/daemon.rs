@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::artefacts::artefacts;
 use crate::program;
@@ -76,8 +76,14 @@ impl Daemon {
     }
 
     /// Stops its execution, so that it is there but does not answer.
+    ///
+    /// # Panics
+    /// Never: it is our child.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        // The signal is on its way when `kill` returns; the kernel tells when every thread has stopped.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped).expect("our child can be waited for");
     }
 
     /// Lets it go on.

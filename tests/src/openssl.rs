@@ -38,6 +38,18 @@ impl PublicKey {
         ran.status.success() && ran.text().contains("Signature Verified Successfully")
     }
 
+    /// Whether a signature over a message is right, by keys that hash for themselves, such as Ed25519.
+    ///
+    /// # Panics
+    /// When openssl fails otherwise.
+    pub fn verifies_message(&self, message: &[u8], signature: &[u8]) -> bool {
+        let (data, signature) = (self.file("data", message), self.file("signature", signature));
+        let mut command = self.pkeyutl("-verify", &[]);
+        command.arg("-rawin").arg("-in").arg(data).arg("-sigfile").arg(signature);
+        let ran = program::run(&mut command);
+        ran.status.success() && ran.text().contains("Signature Verified Successfully")
+    }
+
     /// What a PKCS #1 signature signs, read with the public key: openssl verifies only what may be a digest.
     ///
     /// # Panics
@@ -80,6 +92,58 @@ impl PublicKey {
 
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         write(self.folder.path(), name, bytes)
+    }
+}
+
+/// A pair that the openssl program made and keeps.
+#[derive(Debug)]
+pub struct PrivateKey {
+    folder: TempDir,
+}
+
+impl PrivateKey {
+    /// A new one; `words` as `openssl genpkey` takes them.
+    ///
+    /// # Panics
+    /// When openssl fails.
+    pub fn generate(words: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = openssl();
+        command.arg("genpkey").args(words).arg("-out").arg(folder.path().join("key.pem"));
+        program::run(&mut command).ok();
+        Self { folder }
+    }
+
+    /// Its public half as `SubjectPublicKeyInfo`, DER.
+    ///
+    /// # Panics
+    /// When openssl fails.
+    pub fn public_key_info(&self) -> Vec<u8> {
+        let mut command = openssl();
+        command.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(self.folder.path().join("key.pem"));
+        output_of(program::run(&mut command))
+    }
+
+    /// Signs with what `openssl pkeyutl` is told: a digest, or a message after `-rawin`.
+    ///
+    /// # Panics
+    /// When openssl fails.
+    pub fn sign(&self, words: &[&str], data: &[u8]) -> Vec<u8> {
+        let data = write(self.folder.path(), "data", data);
+        let mut command = openssl();
+        command.args(["pkeyutl", "-sign", "-inkey"]).arg(self.folder.path().join("key.pem"));
+        output_of(program::run(command.args(words).arg("-in").arg(data)))
+    }
+
+    /// The secret agreed on with another's public half.
+    ///
+    /// # Panics
+    /// When openssl fails.
+    pub fn agree(&self, other: &[u8]) -> Vec<u8> {
+        let other = write(self.folder.path(), "other.der", other);
+        let mut command = openssl();
+        command.args(["pkeyutl", "-derive", "-inkey"]).arg(self.folder.path().join("key.pem"));
+        output_of(program::run(command.args(["-peerform", "DER", "-peerkey"]).arg(other)))
     }
 }
 

@@ -121,8 +121,13 @@ fn encrypt_data(
         let iv = iv.as_ref().try_into().map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
         Mechanism { kind: MechanismType::AES_CBC, parameters: Parameters::Iv(iv) }
     };
-    let encrypted = key.encrypt(&cipher, data)?;
-    front(Zeroizing::new(encrypted.to_vec()), bytes)
+    // The data is the parameter: what is wrong with its length is wrong with the parameter.
+    let of_data = |rv| match rv {
+        Rv::DATA_LEN_RANGE | Rv::KEY_SIZE_RANGE => Rv::MECHANISM_PARAM_INVALID,
+        other => other,
+    };
+    let encrypted = key.encrypt(&cipher, data).map_err(of_data)?;
+    front(Zeroizing::new(encrypted.to_vec()), bytes).map_err(of_data)
 }
 
 fn concatenate(parts: [&[u8]; 2], bytes: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Rv> {
@@ -283,8 +288,8 @@ mod tests {
                 run((SECRET, KeyType::AES, &base, &attributes), &mechanism, None, bytes)
             };
             assert_eq!(run(32, None).unwrap()[..24], run(32, Some(24)).unwrap());
-            assert_eq!(run(16, Some(24)), Err(Rv::KEY_SIZE_RANGE));
-            assert_eq!(run(17, None), Err(Rv::DATA_LEN_RANGE));
+            assert_eq!(run(16, Some(24)), Err(Rv::MECHANISM_PARAM_INVALID));
+            assert_eq!(run(17, None), Err(Rv::MECHANISM_PARAM_INVALID));
             derived.push(run(32, None).unwrap());
         }
         assert_eq!(derived[0][..16], derived[1][..16]);

@@ -73,7 +73,7 @@ impl RsaKey {
                 Some(digest) => self.sign_digest(digest, data),
                 None => self.sign_raw(data),
             },
-            MechanismType::RSA_PKCS_PSS => self.sign_pss(&padding_of(mechanism, row.digest)?, data),
+            MechanismType::RSA_PKCS_PSS => self.sign_pss(&padding_of(mechanism)?, data),
             MechanismType::RSA_X_509 => self.raw(data, Rv::DATA_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
@@ -212,19 +212,13 @@ fn opened<T>(cell: &OnceLock<T>, open: impl FnOnce() -> Option<T>) -> Result<&T,
     Ok(cell.get_or_init(|| key))
 }
 
-/// The padding of a PSS mechanism; without parameters, a hash-then-sign one takes its own digest three times.
-fn padding_of(mechanism: &Mechanism, digest: Option<MechanismType>) -> Result<Padding, Rv> {
-    match (&mechanism.parameters, digest) {
-        (Parameters::Pss { hash, mgf, salt_bytes }, _) => {
-            let salt_bytes = usize::try_from(*salt_bytes).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
-            Ok(Padding { hash: *hash, mask: of_mgf(*mgf)?, salt_bytes })
-        }
-        (Parameters::None, Some(hash)) => {
-            let padding = Padding { hash, mask: hash, salt_bytes: 0 };
-            Ok(Padding { salt_bytes: padding.hash_bytes()?, ..padding })
-        }
-        _ => Err(Rv::MECHANISM_PARAM_INVALID),
-    }
+/// The padding that the parameters of a PSS mechanism name.
+fn padding_of(mechanism: &Mechanism) -> Result<Padding, Rv> {
+    let Parameters::Pss { hash, mgf, salt_bytes } = &mechanism.parameters else {
+        return Err(Rv::MECHANISM_PARAM_INVALID);
+    };
+    let salt_bytes = usize::try_from(*salt_bytes).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
+    Ok(Padding { hash: *hash, mask: of_mgf(*mgf)?, salt_bytes })
 }
 
 fn aws_of(digest: MechanismType) -> Result<&'static aws_digest::Algorithm, Rv> {
@@ -363,11 +357,8 @@ mod tests {
         check!(SHA512, SHA512, Sha512, [20, 64, 190]);
         let mechanism = pss(MechanismType::RSA_PKCS_PSS, MechanismType::SHA512, Mgf::SHA512, 191);
         assert_eq!(key.sign(&mechanism, &[0; 64]).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
-        let bare =
-            key.sign(&Mechanism::plain(MechanismType::SHA256_RSA_PKCS_PSS), &Sha256::digest(b"message"));
-        let bare = Signature::try_from(&bare.unwrap()[..]).unwrap();
-        let verifier = VerifyingKey::<Sha256>::new_with_salt_len(public, 32);
-        assert!(verifier.verify_prehash(&Sha256::digest(b"message"), &bare).is_ok());
+        let bare = Mechanism::plain(MechanismType::SHA256_RSA_PKCS_PSS);
+        assert_eq!(key.sign(&bare, &Sha256::digest(b"message")).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
     }
 
     #[test]

@@ -161,7 +161,7 @@ pub(super) fn complete(draft: &mut Draft, key: [u8; 16], made: Vec<Attribute>) {
 /// Names an object of a key version, where its caller gave no name.
 pub(super) fn name(draft: &mut Draft, version: KeyVersion) {
     // The same id for both halves and unlike any other key's: the key's UUID and the number of its version.
-    if draft.attributes.bytes(AttributeType::ID).unwrap_or_default().is_empty() {
+    if draft.attributes.value(AttributeType::ID).is_none() {
         let id = [version.key.as_slice(), &version.number.to_be_bytes()].concat();
         draft.attributes.set(Attribute::bytes(AttributeType::ID, id));
     }

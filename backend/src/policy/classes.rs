@@ -26,7 +26,8 @@ const OBJECT: &[Rule] = &[
 
 const KEY: &[Rule] = &[
     rule(A::KEY_TYPE).given(Origins::ANY).starts(Start::Computed),
-    rule(A::ID).given(Origins::ANY).starts(Start::Empty).change(Change::Free).up_to(ID_BYTES_MAX),
+    // None given: one is made. An empty one given: it stays so.
+    rule(A::ID).given(Origins::ANY).starts(Start::Made).change(Change::Free).up_to(ID_BYTES_MAX),
     rule(A::START_DATE).given(Origins::ANY).starts(Start::Empty).change(Change::Free),
     rule(A::END_DATE).given(Origins::ANY).starts(Start::Empty).change(Change::Free),
     usage(A::DERIVE),

@@ -1,7 +1,7 @@
 //! What a ring allows, strict or compat: one table of defaults, and the rules beside it.
 //!
-//! `compat` is what SoftHSM 2.6 defaults to. `strict` gives a key the uses of its type and no others, keeps token keys
-//! sensitive and private, and lets no key both work on data and protect keys.
+//! `compat` is what SoftHSM 2.6 defaults to, but that private keys are sensitive. `strict` gives a key the uses of its
+//! type and no others, keeps token keys sensitive and private, and lets no key both work on data and protect keys.
 //!
 //! A strict ring's wrapping keys are made in the KMS, sensitive and unextractable from the start: so nobody knows the
 //! value of one, and no second key has it that could undo the wrapping by another name (Clulow; Delaune, Kremer and
@@ -61,7 +61,7 @@ const PUBLIC: ObjectClass = ObjectClass::PUBLIC_KEY;
 /// The ring table.
 pub(super) const TABLE: &[Line] = &[
     line(SECRET, A::PRIVATE, Setting::Yes, Setting::Yes).held(true),
-    line(SECRET, A::SENSITIVE, Setting::Yes, Setting::Yes).held(true),
+    line(SECRET, A::SENSITIVE, Setting::Yes, Setting::No).held(true),
     line(SECRET, A::EXTRACTABLE, Setting::No, Setting::No),
     line(SECRET, A::ENCRYPT, Setting::Natural, Setting::Yes),
     line(SECRET, A::DECRYPT, Setting::Natural, Setting::Yes),

@@ -84,7 +84,9 @@ pub(super) fn check_value(rule: &Rule, value: &Value) -> Result<(), Rv> {
     let right = match value {
         Value::Bytes(bytes) => rule.takes_bytes(bytes),
         Value::Template(nested) => nested.is_flat() && nested.0.iter().all(has_its_shape),
-        Value::Bool(_) | Value::Ulong(_) | Value::Mechanisms(_) => true,
+        // Whether an empty list allows everything or nothing, the specification does not say.
+        Value::Mechanisms(mechanisms) => !mechanisms.0.is_empty(),
+        Value::Bool(_) | Value::Ulong(_) => true,
     };
     if right && value.has_shape(rule.kind.shape()) { Ok(()) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
 }
@@ -283,7 +285,8 @@ mod tests {
     #[test]
     fn flags_go_one_way() {
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
-            let extractable = [Attribute::bool(AttributeType::EXTRACTABLE, true)];
+            let extractable = [AttributeType::EXTRACTABLE, AttributeType::SENSITIVE]
+                .map(|kind| Attribute::bool(kind, true));
             let set =
                 |kind, value| changed(policy, Standing::Admin, &extractable, Attribute::bool(kind, value));
             assert!(set(AttributeType::EXTRACTABLE, false).is_ok());

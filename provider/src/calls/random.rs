@@ -1,8 +1,12 @@
 //! Random numbers (spec, "Random number generation functions"): the operating system's, so that a forked child never
 //! sees its parent's.
 
+use std::fs::File;
+use std::io::Write;
+
 use kms_protocol::{Rv, Secret};
 
+use super::Given;
 use crate::module::Module;
 use crate::session::SessionHandle;
 
@@ -20,8 +24,16 @@ pub(crate) fn generate(module: &Module, session: SessionHandle, length: usize) -
     Ok(bytes)
 }
 
-/// `C_SeedRandom`: the operating system's generator takes no seed.
-pub(crate) fn seed(module: &Module, session: SessionHandle) -> Result<(), Rv> {
+/// Where Linux takes what is to be mixed into its generator: from everybody, and without thinking more of itself for it.
+const GENERATOR: &str = "/dev/urandom";
+
+/// `C_SeedRandom`: the seed is mixed into the operating system's generator, where this machine shows it.
+pub(crate) fn seed(module: &Module, session: SessionHandle, seed: Given<'_>) -> Result<(), Rv> {
     module.sessions(|sessions| sessions.session(session).map(drop))?;
-    Err(Rv::RANDOM_SEED_NOT_SUPPORTED)
+    let seed = seed?;
+    if seed.len() > RANDOM_BYTES_MAX {
+        return Err(Rv::ARGUMENTS_BAD);
+    }
+    let generator = File::options().write(true).open(GENERATOR);
+    generator.and_then(|mut generator| generator.write_all(seed)).map_err(|_| Rv::RANDOM_SEED_NOT_SUPPORTED)
 }

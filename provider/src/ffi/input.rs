@@ -5,9 +5,9 @@ use std::{ptr, slice};
 
 use cryptoki_sys::{
     CK_ATTRIBUTE, CK_BYTE, CK_C_INITIALIZE_ARGS, CK_FLAGS, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SLOT_ID,
-    CK_ULONG, CK_USER_TYPE, CKF_ASYNC_SESSION, CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT, CKF_FIND_OBJECTS,
-    CKF_MESSAGE_DECRYPT, CKF_MESSAGE_ENCRYPT, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION,
-    CKF_SIGN, CKF_VERIFY, CKU_CONTEXT_SPECIFIC, CKU_SO, CKU_USER,
+    CK_ULONG, CK_USER_TYPE, CK_UTF8CHAR, CKF_ASYNC_SESSION, CKF_DECRYPT, CKF_DIGEST, CKF_ENCRYPT,
+    CKF_FIND_OBJECTS, CKF_MESSAGE_DECRYPT, CKF_MESSAGE_ENCRYPT, CKF_OS_LOCKING_OK, CKF_RW_SESSION,
+    CKF_SERIAL_SESSION, CKF_SIGN, CKF_VERIFY, CKU_CONTEXT_SPECIFIC, CKU_SO, CKU_USER,
 };
 use kms_protocol::{
     ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, MechanismType, Mechanisms, NESTED_ATTRIBUTES_MAX,
@@ -47,6 +47,18 @@ pub(crate) unsafe fn bytes<'a>(data: *const CK_BYTE, length: CK_ULONG) -> Result
     #[expect(clippy::disallowed_methods, reason = "this is the function to use instead")]
     // SAFETY: not null, of byte alignment, and shorter than `isize::MAX`; that it is readable is the caller's promise.
     Ok(unsafe { slice::from_raw_parts(data, length) })
+}
+
+/// A PIN. A null pointer, of any length, asks for a keypad at the token (spec, "C_Login"), and there is none.
+///
+/// # Safety
+/// As for [`bytes`].
+pub(crate) unsafe fn pin<'a>(pin: *const CK_UTF8CHAR, length: CK_ULONG) -> Result<&'a [u8], Rv> {
+    if pin.is_null() {
+        return Err(Rv::ARGUMENTS_BAD);
+    }
+    // SAFETY: the caller's promise is handed on.
+    unsafe { bytes(pin, length) }
 }
 
 /// A copy of the value the caller points at, aligned or not; none for null.
@@ -202,15 +214,17 @@ unsafe fn nested(bytes: &[u8]) -> Result<Value, Rv> {
     Ok(Value::Template(Nested(attributes)))
 }
 
-/// The label of `C_InitToken`: 32 bytes, padded with blanks, without a final zero.
+/// The label of `C_InitToken`: 32 bytes, padded with blanks. PyKCS11 hands on a string of C: what follows its final zero
+/// is no label.
 ///
 /// # Safety
 /// A pointer that is not null must be readable for 32 bytes.
 pub(crate) unsafe fn label(place: *const CK_BYTE) -> Result<String, Rv> {
     // SAFETY: the caller's promise is handed on.
     let label = unsafe { bytes(place, LABEL_BYTES) }?;
+    let label = label.split(|byte| *byte == 0).next().unwrap_or_default();
     let label = str::from_utf8(label).map_err(|_| Rv::ARGUMENTS_BAD)?;
-    Ok(label.trim_end_matches([' ', '\0']).to_owned())
+    Ok(label.trim_end_matches(' ').to_owned())
 }
 
 fn ulong(bytes: &[u8]) -> Option<CK_ULONG> {
@@ -344,6 +358,7 @@ mod tests {
         // SAFETY: 32 bytes, or null.
         unsafe {
             assert_eq!(label(b"ring  of keys                   ".as_ptr()), Ok("ring  of keys".to_owned()));
+            assert_eq!(label(b"ring\0\xff\xff                          ".as_ptr()), Ok("ring".to_owned()));
             assert_eq!(label([0xff; 32].as_ptr()), Err(Rv::ARGUMENTS_BAD));
             assert_eq!(label(ptr::null()), Err(Rv::ARGUMENTS_BAD));
         }
@@ -361,6 +376,8 @@ mod tests {
             assert_eq!(bytes(ptr::null(), 1), Err(Rv::ARGUMENTS_BAD));
             assert_eq!(bytes(&raw const byte, CK_ULONG::MAX), Err(Rv::ARGUMENTS_BAD));
             assert_eq!(bytes(&raw const byte, 1), Ok([7].as_slice()));
+            assert_eq!(pin(ptr::null(), 0), Err(Rv::ARGUMENTS_BAD));
+            assert_eq!(pin(&raw const byte, 0), Ok([].as_slice()));
             assert_eq!(template(ptr::null(), 0), Ok(Template::default()));
             assert_eq!(template(ptr::null(), 1), Err(Rv::ARGUMENTS_BAD));
             assert_eq!(template(ptr::null(), CK_ULONG::MAX), Err(Rv::ARGUMENTS_BAD));

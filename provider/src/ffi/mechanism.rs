@@ -8,12 +8,12 @@
 use std::ffi::c_void;
 
 use cryptoki_sys::{
-    CK_AES_CTR_PARAMS, CK_BYTE, CK_CCM_PARAMS, CK_CCM_WRAP_PARAMS, CK_EDDSA_PARAMS, CK_GCM_PARAMS,
-    CK_GCM_WRAP_PARAMS, CK_MECHANISM, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
-    CK_RSA_PKCS_PSS_PARAMS, CK_SALSA20_CHACHA20_POLY1305_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT, CK_ULONG,
-    CKG_NO_GENERATE, CKZ_DATA_SPECIFIED,
+    CK_AES_CTR_PARAMS, CK_BYTE, CK_CCM_PARAMS, CK_CCM_WRAP_PARAMS, CK_EDDSA_PARAMS, CK_GCM_MESSAGE_PARAMS,
+    CK_GCM_PARAMS, CK_GCM_WRAP_PARAMS, CK_MECHANISM, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
+    CK_RSA_PKCS_PSS_PARAMS, CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS, CK_SALSA20_CHACHA20_POLY1305_PARAMS,
+    CK_SIGN_ADDITIONAL_CONTEXT, CK_ULONG, CKG_NO_GENERATE, CKZ_DATA_SPECIFIED,
 };
-use kms_protocol::mechanism_table::{self, Parameter};
+use kms_protocol::mechanism_table::{self, Parameter, Uses};
 use kms_protocol::{
     CONTEXT_BYTES_MAX, GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Mechanism, MechanismType, Mgf,
     OAEP_LABEL_BYTES_MAX, ObjectRef, Parameters, Rv, Secret,
@@ -70,7 +70,19 @@ pub(crate) unsafe fn mechanism_with(
 pub(crate) unsafe fn kind(place: *const CK_MECHANISM) -> Result<Option<MechanismType>, Rv> {
     // SAFETY: the caller's promise is handed on.
     let Some(given) = (unsafe { input::value(place) }) else { return Ok(None) };
-    row_of(&given).map(|row| Some(row.kind))
+    let row = row_of(&given)?;
+    // Hosts give none here, or show the first message's. It is not read, but what is no parameter at all is refused.
+    let shapes = [
+        0,
+        size_of::<CK_GCM_MESSAGE_PARAMS>(),
+        size_of::<CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS>(),
+        size_of::<CK_GCM_PARAMS>(),
+    ];
+    let shown = usize::try_from(given.ulParameterLen).is_ok_and(|length| shapes.contains(&length));
+    if row.uses.has(Uses::MESSAGE) && !shown {
+        return Err(Rv::MECHANISM_PARAM_INVALID);
+    }
+    Ok(Some(row.kind))
 }
 
 fn row_of(given: &CK_MECHANISM) -> Result<&'static mechanism_table::Row, Rv> {
@@ -126,7 +138,7 @@ unsafe fn parameters(wanted: Parameter, given: &Given, keys: Keys<'_>) -> Result
                     aad: bytes(sealed.pAAD, sealed.ulAADLen, GCM_AAD_BYTES_MAX)?,
                 })
             }
-            Parameter::Pss { .. } => {
+            Parameter::Pss => {
                 let pss: CK_RSA_PKCS_PSS_PARAMS = given.as_a()?;
                 let (hash, mgf) = (MechanismType(number(pss.hashAlg)?), Mgf(number(pss.mgf)?));
                 Ok(Parameters::Pss { hash, mgf, salt_bytes: number(pss.sLen)? })

@@ -74,20 +74,20 @@ since_2_40 {
     [yes "a free slot becomes a ring, where the configuration of the backend has one"]
     C_InitToken(id: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, pin_length: CK_ULONG, label: *mut CK_UTF8CHAR)
         = call |module| {
-            let (pin, label) = (input::bytes(pin, pin_length)?, input::label(label)?);
+            let (pin, label) = (input::pin(pin, pin_length)?, input::label(label)?);
             session::init_token(module, input::slot(id), pin, label)
         };
     [yes] C_InitPIN(handle: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR, pin_length: CK_ULONG) = call |module| {
         let handle = input::session(handle);
-        session::init_pin(module, handle, valid(module, handle, input::bytes(pin, pin_length))?)
+        session::init_pin(module, handle, valid(module, handle, input::pin(pin, pin_length))?)
     };
     [yes] C_SetPIN(
         handle: CK_SESSION_HANDLE, old: *mut CK_UTF8CHAR, old_length: CK_ULONG, new: *mut CK_UTF8CHAR,
         new_length: CK_ULONG,
     ) = call |module| {
         let handle = input::session(handle);
-        let old = valid(module, handle, input::bytes(old, old_length))?;
-        session::set_pin(module, handle, old, valid(module, handle, input::bytes(new, new_length))?)
+        let old = valid(module, handle, input::pin(old, old_length))?;
+        session::set_pin(module, handle, old, valid(module, handle, input::pin(new, new_length))?)
     };
 
     [yes "no notifications"]
@@ -116,7 +116,7 @@ since_2_40 {
         = call |module| {
             let handle = input::session(handle);
             let role = valid(module, handle, input::role(user))?;
-            session::log_in(module, handle, role, valid(module, handle, input::bytes(pin, pin_length))?)
+            session::log_in(module, handle, role, valid(module, handle, input::pin(pin, pin_length))?)
         };
     [yes] C_Logout(handle: CK_SESSION_HANDLE) = call |module| session::log_out(module, input::session(handle));
 
@@ -366,9 +366,9 @@ since_2_40 {
         let key = key::derive(module, handle, how, input::object(base), template)?;
         Ok(output::ulong(key.0))
     });
-    [no "the operating system's generator takes no seed"]
+    [yes "mixed into the operating system's generator"]
     C_SeedRandom(handle: CK_SESSION_HANDLE, seed: *mut CK_BYTE, seed_length: CK_ULONG) = call |module| {
-        random::seed(module, input::session(handle))
+        random::seed(module, input::session(handle), input::bytes(seed, seed_length))
     };
     [yes] C_GenerateRandom(handle: CK_SESSION_HANDLE, data: *mut CK_BYTE, data_length: CK_ULONG) = call |module| {
         output::fill(data, data_length, |length| random::generate(module, input::session(handle), length))
@@ -394,7 +394,7 @@ since_3_0 {
     ) = call |module| {
         let handle = input::session(handle);
         let role = valid(module, handle, input::role(user))?;
-        let pin = valid(module, handle, input::bytes(pin, pin_length))?;
+        let pin = valid(module, handle, input::pin(pin, pin_length))?;
         session::log_in_named(module, handle, role, pin, valid(module, handle, input::bytes(name, name_length))?)
     };
     [yes] C_SessionCancel(handle: CK_SESSION_HANDLE, flags: CK_FLAGS) = call |module| {

@@ -282,10 +282,12 @@ impl Sessions {
         }
     }
 
-    /// A backend no longer takes this ticket: the PIN was set anew, or the principal is gone.
+    /// A backend no longer takes this ticket: the PIN was set anew, or the principal is gone. Of a security officer it
+    /// says nothing: the same code tells that only the user may do what was asked.
     pub(crate) fn doubt(&mut self, slot: SlotId, ticket: &Ticket) {
         if let Some(login) = self.logins.get_mut(&slot)
             && login.ticket == *ticket
+            && login.role != Role::Officer
         {
             login.doubted = true;
         }
@@ -354,6 +356,15 @@ mod tests {
         assert_eq!(sessions.may_log_in(session, Role::User), Err(Rv::USER_ALREADY_LOGGED_IN));
         sessions.doubt(SLOT, &ticket());
         assert_eq!(sessions.may_log_in(session, Role::User), Ok(SLOT));
+    }
+
+    #[test]
+    fn an_officer_who_is_refused_the_users_work_stays_logged_in() {
+        let mut sessions = Sessions::default();
+        let session = open(&mut sessions, Access::ReadWrite);
+        sessions.log_in(session, Role::Officer, ticket()).unwrap();
+        sessions.doubt(SLOT, &ticket());
+        assert_eq!(sessions.may_log_in(session, Role::User), Err(Rv::USER_ANOTHER_ALREADY_LOGGED_IN));
     }
 
     #[test]

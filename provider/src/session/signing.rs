@@ -158,7 +158,7 @@ fn most_of(row: &Row, mechanism: &Mechanism, length: usize) -> Result<usize, Rv>
         (MechanismType::RSA_PKCS, _) => Ok(length.saturating_sub(11)),
         (MechanismType::RSA_X_509, _) => Ok(length),
         (_, Parameters::Pss { hash, .. }) => usage::digest_length(*hash),
-        _ if row.parameter == Parameter::Pss { optional: false } => Err(Rv::MECHANISM_PARAM_INVALID),
+        _ if row.parameter == Parameter::Pss => Err(Rv::MECHANISM_PARAM_INVALID),
         _ => Ok(DATA_BYTES_MAX),
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn check(
 ) -> Result<&'static Row, Rv> {
     let row = mechanism.check()?;
     admit(usage, row, key, policy)?;
-    check_padding(mechanism, row, key)?;
+    check_padding(mechanism, key)?;
     Ok(row)
 }
 
@@ -149,7 +149,7 @@ fn check_size(row: &Row, key: &Known) -> Result<(), Rv> {
 }
 
 /// Whether the padding's parameters fit the modulus, and are a combination that both sides compute.
-fn check_padding(mechanism: &Mechanism, row: &Row, key: &Known) -> Result<(), Rv> {
+fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
     let fits = match &mechanism.parameters {
         Parameters::Pss { hash, mgf, salt_bytes } => {
             let hashed = digest_length(*hash)?;
@@ -159,10 +159,11 @@ fn check_padding(mechanism: &Mechanism, row: &Row, key: &Known) -> Result<(), Rv
         Parameters::Oaep { hash, .. } | Parameters::RsaAes { hash, .. } => {
             2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?
         }
-        Parameters::None if row.signs == Some(MechanismType::RSA_PKCS_PSS) => true,
         Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
         Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
-        Parameters::Ccm { .. } | Parameters::Poly1305 { .. } | Parameters::Eddsa { .. } => true,
+        // Without the hash it is Ed25519ctx, whatever the context, and there is none here.
+        Parameters::Eddsa { prehashed, .. } => *prehashed,
+        Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
         Parameters::MlDsa { .. }
         | Parameters::Ecdh { .. }
         | Parameters::Hkdf { .. }

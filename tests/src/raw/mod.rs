@@ -4,6 +4,7 @@
 //! either valid for what the call may read and write, or wrong in a way that the module must notice without touching
 //! them (null, too long, a stale handle). A test that passes a dangling pointer on purpose does not exist.
 
+mod keys;
 mod session;
 mod words;
 
@@ -20,7 +21,7 @@ use kms_protocol::Rv;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use session::{Room, Session};
-pub use words::{Mechanism, Template};
+pub use words::{Field, Mechanism, Template};
 
 /// Calls a function of a module's 2.40 list and gives its code: `call!(module, C_CloseSession(session))`.
 #[macro_export]
@@ -64,6 +65,16 @@ impl Module {
         let library = library.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let list = function_list(&library);
         Self { list, library }
+    }
+
+    /// A stack's module, initialised.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn of(stack: &crate::Stack) -> Self {
+        let module = Self::load(&stack.module());
+        module.initialize(&stack.config()).expect("it initialises");
+        module
     }
 
     /// The 2.40 list.

@@ -15,7 +15,7 @@ use super::{Module, code};
 use crate::USER_PIN;
 
 /// More than any answer of the tests.
-const ROOM_BYTES: usize = 1 << 16;
+pub(super) const ROOM_BYTES: usize = 1 << 16;
 
 /// What an output buffer offers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -418,7 +418,7 @@ impl Session<'_> {
 }
 
 /// Offers a room with a canary behind it, and gives what was written and the length reported.
-fn fill(
+pub(super) fn fill(
     room: Room,
     run: impl FnOnce(*mut CK_BYTE, *mut CK_ULONG) -> Result<(), Rv>,
 ) -> Result<(Vec<u8>, usize), (Rv, usize)> {

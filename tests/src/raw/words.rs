@@ -19,7 +19,14 @@ pub(super) fn ulong(length: usize) -> CK_ULONG {
 /// Attributes with their values.
 #[derive(Clone, Debug, Default)]
 pub struct Template {
-    values: Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>,
+    values: Vec<(CK_ATTRIBUTE_TYPE, Value)>,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Bytes(Vec<u8>),
+    /// A template within, and its C array once it is made: three words for each attribute.
+    Nested(Template, Vec<[CK_ULONG; 3]>),
 }
 
 impl Template {
@@ -43,16 +50,38 @@ impl Template {
     /// One more, bytes.
     #[must_use]
     pub fn bytes(mut self, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
-        self.values.push((kind, value.to_vec()));
+        self.values.push((kind, Value::Bytes(value.to_vec())));
+        self
+    }
+
+    /// One more, a template such as `CKA_UNWRAP_TEMPLATE`.
+    #[must_use]
+    pub fn nested(mut self, kind: CK_ATTRIBUTE_TYPE, value: Self) -> Self {
+        self.values.push((kind, Value::Nested(value, Vec::new())));
+        self
+    }
+
+    /// These and those of another.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.values.extend(more.values);
         self
     }
 
     /// The C array; it points into `self`.
     pub fn list(&mut self) -> Vec<CK_ATTRIBUTE> {
-        let attribute = |(kind, value): &mut (CK_ATTRIBUTE_TYPE, Vec<u8>)| CK_ATTRIBUTE {
-            type_: *kind,
-            pValue: value.as_mut_ptr().cast(),
-            ulValueLen: ulong(value.len()),
+        let attribute = |(kind, value): &mut (CK_ATTRIBUTE_TYPE, Value)| {
+            let (place, bytes): (*mut c_void, usize) = match value {
+                Value::Bytes(bytes) => (bytes.as_mut_ptr().cast(), bytes.len()),
+                Value::Nested(template, list) => {
+                    let words = |inner: CK_ATTRIBUTE| {
+                        [inner.type_, ulong(inner.pValue.expose_provenance()), inner.ulValueLen]
+                    };
+                    *list = template.list().into_iter().map(words).collect();
+                    (list.as_mut_ptr().cast(), size_of_val(&**list))
+                }
+            };
+            CK_ATTRIBUTE { type_: *kind, pValue: place, ulValueLen: ulong(bytes) }
         };
         self.values.iter_mut().map(attribute).collect()
     }
@@ -72,6 +101,18 @@ enum Parameter {
     Ctr(Box<CK_AES_CTR_PARAMS>),
     Pss(Box<CK_RSA_PKCS_PSS_PARAMS>),
     Gcm { iv: Vec<u8>, aad: Vec<u8>, tag_bits: CK_ULONG, made: Box<CK_GCM_PARAMS> },
+    Fields { fields: Vec<Field>, made: Vec<Vec<CK_ULONG>> },
+}
+
+/// A field of a parameter structure, or two.
+#[derive(Clone, Debug)]
+pub enum Field {
+    /// A number.
+    Number(CK_ULONG),
+    /// A pointer to bytes, and behind it their length.
+    Bytes(Vec<u8>),
+    /// A pointer to a structure.
+    Structure(Vec<Field>),
 }
 
 impl Mechanism {
@@ -114,6 +155,35 @@ impl Mechanism {
         Self { kind: cryptoki_sys::CKM_AES_GCM, parameter }
     }
 
+    /// With a structure whose fields are each as wide as a pointer, as most parameters are.
+    pub fn fields(kind: CK_MECHANISM_TYPE, fields: Vec<Field>) -> Self {
+        Self { kind, parameter: Parameter::Fields { fields, made: Vec::new() } }
+    }
+
+    /// `CKM_RSA_PKCS_OAEP` with one hash for both of its uses.
+    pub fn oaep(hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, label: &[u8]) -> Self {
+        Self::fields(cryptoki_sys::CKM_RSA_PKCS_OAEP, oaep_fields(hash, mgf, label))
+    }
+
+    /// `CKM_RSA_AES_KEY_WRAP` with OAEP as [`Mechanism::oaep`] has it.
+    pub fn rsa_aes(aes_bits: CK_ULONG, hash: CK_MECHANISM_TYPE, mgf: CK_ULONG) -> Self {
+        let fields = vec![Field::Number(aes_bits), Field::Structure(oaep_fields(hash, mgf, b""))];
+        Self::fields(cryptoki_sys::CKM_RSA_AES_KEY_WRAP, fields)
+    }
+
+    /// `CKM_AES_CCM` of so many bytes of plaintext.
+    pub fn ccm(data_bytes: usize, nonce: &[u8], aad: &[u8], mac_bytes: CK_ULONG) -> Self {
+        let (nonce, aad) = (Field::Bytes(nonce.to_vec()), Field::Bytes(aad.to_vec()));
+        let fields = vec![Field::Number(ulong(data_bytes)), nonce, aad, Field::Number(mac_bytes)];
+        Self::fields(cryptoki_sys::CKM_AES_CCM, fields)
+    }
+
+    /// `CKM_CHACHA20_POLY1305`.
+    pub fn chacha(nonce: &[u8], aad: &[u8]) -> Self {
+        let fields = vec![Field::Bytes(nonce.to_vec()), Field::Bytes(aad.to_vec())];
+        Self::fields(cryptoki_sys::CKM_CHACHA20_POLY1305, fields)
+    }
+
     /// The C structure; it points into `self`.
     pub fn raw(&mut self) -> CK_MECHANISM {
         let (pointer, length): (*mut c_void, usize) = match &mut self.parameter {
@@ -132,7 +202,36 @@ impl Mechanism {
                 };
                 (ptr::from_mut(&mut **made).cast(), size_of::<CK_GCM_PARAMS>())
             }
+            Parameter::Fields { fields, made } => {
+                made.clear();
+                lay(fields, made);
+                let outer = made.last_mut().expect("the outer structure comes last");
+                (outer.as_mut_ptr().cast(), size_of_val(&**outer))
+            }
         };
         CK_MECHANISM { mechanism: self.kind, pParameter: pointer, ulParameterLen: ulong(length) }
     }
+}
+
+fn oaep_fields(hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, label: &[u8]) -> Vec<Field> {
+    let source = Field::Number(cryptoki_sys::CKZ_DATA_SPECIFIED);
+    vec![Field::Number(hash), Field::Number(mgf), source, Field::Bytes(label.to_vec())]
+}
+
+/// Lays a structure out behind those within it, and gives its address.
+fn lay(fields: &mut [Field], made: &mut Vec<Vec<CK_ULONG>>) -> CK_ULONG {
+    let mut words = Vec::new();
+    for field in fields {
+        match field {
+            Field::Number(number) => words.push(*number),
+            Field::Bytes(bytes) if bytes.is_empty() => words.extend([0, 0]),
+            Field::Bytes(bytes) => {
+                words.extend([ulong(bytes.as_mut_ptr().expose_provenance()), ulong(bytes.len())]);
+            }
+            Field::Structure(inner) => words.push(lay(inner, made)),
+        }
+    }
+    let address = ulong(words.as_mut_ptr().expose_provenance());
+    made.push(words);
+    address
 }

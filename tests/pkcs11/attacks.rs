@@ -1,0 +1,168 @@
+//! The published attacks on PKCS #11 tokens, each through the C ABI against a strict ring; see `docs/attacks.md`.
+//! The backend's own `dispatch/tests/attacks.rs` tries more of each; here the module is in between, as an attacker has it.
+
+use cryptoki_sys::{
+    CK_OBJECT_HANDLE, CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_ENCRYPT, CKA_EXTRACTABLE,
+    CKA_KEY_TYPE, CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN, CKA_TRUSTED,
+    CKA_UNWRAP, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES, CKK_GENERIC_SECRET, CKK_RSA, CKM_AES_CBC,
+    CKM_AES_CBC_ENCRYPT_DATA, CKM_AES_ECB, CKM_CONCATENATE_BASE_AND_DATA, CKM_EXTRACT_KEY_FROM_KEY,
+    CKM_RSA_PKCS, CKO_PUBLIC_KEY, CKU_SO,
+};
+use kms_protocol::Rv;
+use kms_tests::raw::{Field, Mechanism, Module, Session, Template};
+use kms_tests::{SO_PIN, Stack};
+
+use crate::wrap::{aes, kwp, leaving, oaep, rsa, secret, wrapping, yes};
+
+/// Runs an attack by a user with a wrapping key, against an extractable key worth stealing.
+fn attack(body: impl FnOnce(&Session<'_>, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)) {
+    let stack = Stack::strict();
+    let module = Module::of(&stack);
+    let session = module.user(stack.ring());
+    let (key, target) = (wrapping(&session), leaving(&session));
+    body(&session, key, target);
+    // Handles of private objects end with a login, so the target is found anew.
+    let target = session.find(yes(&[CKA_EXTRACTABLE, CKA_TOKEN, CKA_DECRYPT])).expect("a search")[0];
+    assert_eq!(session.attribute(target, CKA_VALUE), Err(Rv::ATTRIBUTE_SENSITIVE));
+}
+
+/// Clulow 2003: a key with two uses.
+#[test]
+fn wrap_then_decrypt() {
+    attack(|session, key, target| {
+        let greedy = aes(session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
+        assert_eq!(session.wrap(kwp(), greedy, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
+        let decrypted = session.decrypt(Mechanism::plain(CKM_AES_ECB), key, &wrapped);
+        assert_eq!(decrypted, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        for kind in [CKA_DECRYPT, CKA_ENCRYPT, CKA_SIGN, CKA_DERIVE] {
+            assert!(session.set(key, yes(&[kind])).is_err(), "no use is added to a key");
+            let copyable = aes(session, yes(&[CKA_WRAP, CKA_COPYABLE]));
+            assert!(session.copy(copyable, yes(&[kind])).is_err(), "nor to its copy");
+        }
+    });
+}
+
+/// The same the other way round (Delaune, Kremer, Steel 2008): encrypt a key that one knows, and unwrap it.
+#[test]
+fn encrypt_then_unwrap() {
+    attack(|session, key, target| {
+        let encrypted = session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[7; 32]);
+        assert_eq!(encrypted, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        // What the attacker can write is not what unwraps.
+        let forged = session.unwrap(kwp(), key, &[7; 40], secret(CKK_AES).and(yes(&[CKA_WRAP])));
+        assert!(matches!(forged, Err(Rv::WRAPPED_KEY_INVALID | Rv::WRAPPED_KEY_LEN_RANGE)), "{forged:?}");
+        let (public, private) = rsa(session, yes(&[CKA_WRAP, CKA_ENCRYPT]), yes(&[CKA_UNWRAP, CKA_DECRYPT]));
+        assert_eq!(session.wrap(oaep(), public, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        if let Ok(known) = session.encrypt(oaep(), public, &[7; 32]) {
+            let trojan = session.unwrap(oaep(), private, &known, secret(CKK_AES).and(yes(&[CKA_WRAP])));
+            if let Ok(trojan) = trojan {
+                assert_eq!(session.wrap(kwp(), trojan, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+            }
+        }
+    });
+}
+
+/// Delaune, Kremer, Steel 2008: what left comes back with other attributes.
+#[test]
+fn a_weaker_template_when_unwrapping() {
+    attack(|session, key, target| {
+        let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
+        for token in [true, false] {
+            let weak = yes(&[CKA_EXTRACTABLE, CKA_WRAP]).bool(CKA_SENSITIVE, false).bool(CKA_TOKEN, token);
+            let back = session.unwrap(kwp(), key, &wrapped, secret(CKK_AES).and(weak)).expect("it unwraps");
+            assert_eq!(session.attribute(back, CKA_VALUE), Err(Rv::ATTRIBUTE_SENSITIVE));
+            assert_eq!(session.attribute(back, CKA_SENSITIVE), Ok(vec![1]));
+            assert_eq!(session.attribute(back, CKA_EXTRACTABLE), Ok(vec![0]));
+            assert_eq!(session.attribute(back, CKA_WRAP), Ok(vec![0]));
+            assert_eq!(session.wrap(kwp(), key, back), Err(Rv::KEY_UNEXTRACTABLE));
+            assert!(session.set(back, Template::new().bool(CKA_SENSITIVE, false)).is_err());
+            assert!(session.copy(back, yes(&[CKA_EXTRACTABLE])).is_err());
+        }
+    });
+}
+
+/// Clulow 2003, on reduced key spaces: a key comes back under another type, whose operations show it.
+#[test]
+fn a_key_taken_for_one_of_another_type() {
+    attack(|session, key, target| {
+        let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
+        let confused = secret(CKK_GENERIC_SECRET).bool(CKA_SENSITIVE, false).bool(CKA_DERIVE, true);
+        let confused = session.unwrap(kwp(), key, &wrapped, confused).expect("it unwraps");
+        assert_eq!(session.attribute(confused, CKA_VALUE), Err(Rv::ATTRIBUTE_SENSITIVE));
+        let half = session.unwrap(kwp(), key, &wrapped, secret(CKK_GENERIC_SECRET).ulong(CKA_VALUE_LEN, 16));
+        assert!(half.is_err(), "half a key is guessed by half the work");
+        let byte = secret(CKK_GENERIC_SECRET).ulong(CKA_VALUE_LEN, 1);
+        let data = Mechanism::fields(CKM_CONCATENATE_BASE_AND_DATA, vec![Field::Bytes(vec![0])]);
+        assert_eq!(session.derive(data, confused, byte.clone()), Err(Rv::MECHANISM_INVALID));
+        let extract = Mechanism::fields(CKM_EXTRACT_KEY_FROM_KEY, vec![Field::Number(0)]);
+        assert_eq!(session.derive(extract, confused, byte.clone()), Err(Rv::MECHANISM_INVALID));
+        let cbc = Mechanism::fields(CKM_AES_CBC_ENCRYPT_DATA, vec![Field::Number(0); 4]);
+        assert!(session.derive(cbc, target, byte).is_err(), "nor does encrypting data derive");
+    });
+}
+
+/// Clulow 2003: a wrapping key that the attacker brought along.
+#[test]
+fn trojan_wrapping_keys() {
+    attack(|session, _, target| {
+        let known = secret(CKK_AES).bytes(CKA_VALUE, &[7; 32]).and(yes(&[CKA_WRAP, CKA_UNWRAP]));
+        assert_eq!(session.create(known.clone().bool(CKA_TOKEN, true)), Err(Rv::TEMPLATE_INCONSISTENT));
+        let trojan = session.create(known).expect("a session key is created");
+        assert_eq!(session.wrap(kwp(), trojan, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert!(session.copy(trojan, yes(&[CKA_TOKEN])).is_err());
+        let open = aes(session, yes(&[CKA_WRAP]).bool(CKA_SENSITIVE, false));
+        assert_eq!(session.wrap(kwp(), open, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        // A public key whose private half is the attacker's: here that of a pair of another class of use.
+        let (public, _) = rsa(session, yes(&[CKA_ENCRYPT]), yes(&[CKA_DECRYPT]));
+        let number = |kind| session.attribute(public, kind).expect("a public number");
+        let stranger = Template::new()
+            .ulong(CKA_CLASS, CKO_PUBLIC_KEY)
+            .ulong(CKA_KEY_TYPE, CKK_RSA)
+            .bytes(CKA_MODULUS, &number(CKA_MODULUS))
+            .bytes(CKA_PUBLIC_EXPONENT, &number(CKA_PUBLIC_EXPONENT))
+            .and(yes(&[CKA_WRAP, CKA_TOKEN]));
+        assert!(session.create(stranger.clone().bool(CKA_TRUSTED, true)).is_err());
+        let stranger = session.create(stranger).expect("a public key is created");
+        assert_eq!(session.wrap(oaep(), stranger, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert!(session.set(stranger, yes(&[CKA_TRUSTED])).is_err());
+    });
+}
+
+/// Clulow 2003, on weak wrapping mechanisms: two keys under one stream, and paddings that tell.
+#[test]
+fn wrapping_that_gives_away() {
+    attack(|session, key, target| {
+        let (public, private) = rsa(session, yes(&[CKA_TOKEN, CKA_WRAP]), yes(&[CKA_TOKEN, CKA_UNWRAP]));
+        let gcm = Mechanism::gcm(&[0; 12], b"", 128);
+        for (mechanism, key) in [
+            (gcm, key),
+            (Mechanism::with(CKM_AES_CBC, &[0; 16]), key),
+            (Mechanism::plain(CKM_AES_ECB), key),
+            (Mechanism::plain(CKM_RSA_PKCS), public),
+        ] {
+            assert_eq!(session.wrap(mechanism, key, target), Err(Rv::MECHANISM_INVALID));
+        }
+        let oracle = session.unwrap(Mechanism::plain(CKM_RSA_PKCS), private, &[1; 256], secret(CKK_AES));
+        assert_eq!(oracle, Err(Rv::MECHANISM_INVALID));
+    });
+}
+
+/// A key that gets another use on its way, and a login with another one.
+#[test]
+fn role_changes() {
+    attack(|session, key, target| {
+        let leaving_wrapper = aes(session, yes(&[CKA_WRAP, CKA_EXTRACTABLE]));
+        assert_eq!(session.attribute(leaving_wrapper, CKA_WRAP), Ok(vec![0]), "what wraps does not travel");
+        assert_eq!(session.wrap(kwp(), key, key), Err(Rv::KEY_UNEXTRACTABLE));
+        assert!(session.set(target, Template::new().bool(CKA_SENSITIVE, false)).is_err());
+        session.logout().expect("the user logs out");
+        assert!(session.wrap(kwp(), key, target).is_err(), "nobody wraps");
+        session.login(CKU_SO, SO_PIN.as_bytes()).expect("the officer logs in");
+        assert!(session.wrap(kwp(), key, target).is_err(), "the officer does not use keys");
+        assert!(session.attribute(target, CKA_VALUE).is_err());
+        session.logout().expect("the officer logs out");
+        let pin = kms_tests::USER_PIN.as_bytes();
+        session.login(cryptoki_sys::CKU_USER, pin).expect("the user logs in");
+    });
+}

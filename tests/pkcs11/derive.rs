@@ -1,0 +1,172 @@
+//! `C_DeriveKey`: agreements with keys of the openssl program, published vectors, and KDFs worked out by hand.
+
+use std::num::NonZeroUsize;
+
+use cryptoki::error::RvError;
+use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::mechanism::hkdf::{HkdfParams, HkdfSalt};
+use cryptoki::mechanism::kbkdf::{
+    Endianness, KbkdfCounterFormat, KbkdfDkmLengthFormat, KbkdfDkmLengthMethod, KbkdfFeedbackParams,
+    KbkdfParams, PrfDataParam, PrfDataParamType,
+};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use kms_tests::Stack;
+use kms_tests::client::{Client, refused};
+use kms_tests::openssl::{self, PrivateKey};
+
+use crate::keys::{self, is_sensitive};
+
+const X25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6e];
+
+/// A secret in the session that can be read.
+fn open(bytes: u64) -> Vec<Attribute> {
+    vec![
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::Token(false),
+        Attribute::ValueLen(bytes.into()),
+    ]
+}
+
+/// A secret by value, to derive from.
+fn base(client: &Client, value: &[u8]) -> ObjectHandle {
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+        Attribute::Derive(true),
+        Attribute::Value(value.to_vec()),
+    ];
+    client.session.create_object(&template).expect("a secret is created")
+}
+
+#[track_caller]
+fn derived(client: &Client, mechanism: &Mechanism<'_>, base: ObjectHandle, bytes: u64) -> Vec<u8> {
+    let key = client.session.derive_key(mechanism, base, &open(bytes)).expect("it derives");
+    client.bytes(key, AttributeType::Value)
+}
+
+/// Agrees with a key of openssl's, both ways.
+fn agrees(
+    client: &Client,
+    openssl: &PrivateKey,
+    pair: (ObjectHandle, ObjectHandle),
+    point_bytes: usize,
+    secret_bytes: u64,
+) {
+    let info = openssl.public_key_info();
+    let point = &info[info.len() - point_bytes..];
+    let expected = openssl.agree(&client.public_key_info(pair.0));
+    let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), point));
+    assert_eq!(derived(client, &mechanism, pair.1, secret_bytes), expected);
+    // X9.63: the digest of the secret, a counter and what both sides share.
+    let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::sha256(b"shared"), point));
+    let hashed = openssl::digest("sha256", &[&expected[..], &[0, 0, 0, 1], b"shared"].concat());
+    assert_eq!(derived(client, &mechanism, pair.1, 32), hashed);
+    let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point[1..]));
+    assert!(client.session.derive_key(&mechanism, pair.1, &open(16)).is_err(), "no point of the curve");
+}
+
+#[test]
+fn ecdh_agrees_with_openssl() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    for ((_, oid), (name, point, secret)) in
+        keys::CURVES.into_iter().zip([("P-256", 65, 32), ("P-384", 97, 48), ("P-521", 133, 66)])
+    {
+        let public = [Attribute::EcParams(oid.to_vec())];
+        let private = [Attribute::Derive(true)];
+        let pair = client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
+        let option = format!("ec_paramgen_curve:{name}");
+        let theirs = PrivateKey::generate(&["-algorithm", "EC", "-pkeyopt", &option]);
+        agrees(&client, &theirs, pair.expect("a pair is made"), point, secret);
+    }
+}
+
+#[test]
+fn x25519_agrees_with_openssl() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let public = [Attribute::EcParams(X25519.to_vec())];
+    let private = [Attribute::Derive(true)];
+    let pair = client.session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private);
+    let theirs = PrivateKey::generate(&["-algorithm", "X25519"]);
+    agrees(&client, &theirs, pair.expect("a pair is made"), 32, 32);
+}
+
+/// RFC 5869, appendix A.1, whole and in its two steps.
+#[test]
+fn hkdf_is_that_of_rfc_5869() {
+    let stack = Stack::compat();
+    let client = Client::user(&stack);
+    let salt: Vec<u8> = (0..13).collect();
+    let info: Vec<u8> = (0xf0..0xfa).collect();
+    let key = base(&client, &[0x0b; 22]);
+    let hash = MechanismType::SHA256;
+    let both = Mechanism::HkdfDerive(HkdfParams::new(hash, Some(HkdfSalt::Data(&salt)), Some(&info)));
+    let expected = "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865";
+    assert_eq!(openssl::hex(&derived(&client, &both, key, 42)), expected);
+    let extract = Mechanism::HkdfDerive(HkdfParams::new(hash, Some(HkdfSalt::Data(&salt)), None));
+    let extracted = derived(&client, &extract, key, 32);
+    assert_eq!(openssl::hex(&extracted), "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5");
+    let expand = Mechanism::HkdfDerive(HkdfParams::new(hash, None, Some(&info)));
+    assert_eq!(openssl::hex(&derived(&client, &expand, base(&client, &extracted), 42)), expected);
+}
+
+/// SP 800-108: the PRF over counter, label, a zero, context and length, worked out with openssl's HMAC.
+#[test]
+fn sp800_108_is_worked_out_by_hand() {
+    let stack = Stack::compat();
+    let client = Client::user(&stack);
+    let value = [0x5c; 32];
+    let key = base(&client, &value);
+    let bits = NonZeroUsize::new(32).expect("not zero");
+    let counter = KbkdfCounterFormat::new(Endianness::Big, bits);
+    let length = KbkdfDkmLengthFormat::new(KbkdfDkmLengthMethod::SumOfKeys, Endianness::Big, bits);
+    let fixed = [&b"label\0context"[..], &512_u32.to_be_bytes()].concat();
+    let tail = [PrfDataParamType::ByteArray(b"label\0context"), PrfDataParamType::DkmLength(&length)]
+        .map(PrfDataParam::new);
+    let block = |input: &[&[u8]]| openssl::hmac("sha256", &value, &input.concat());
+
+    let first = PrfDataParam::new(PrfDataParamType::IterationVariable(Some(&counter)));
+    let data = [&[first][..], &tail].concat();
+    let mechanism = Mechanism::KbkdfCounter(KbkdfParams::new(MechanismType::SHA256_HMAC, &data, None));
+    let expected = [1_u32, 2].map(|number| block(&[&number.to_be_bytes(), &fixed])).concat();
+    assert_eq!(derived(&client, &mechanism, key, 64), expected);
+
+    let iv = [3; 32];
+    let first = PrfDataParam::new(PrfDataParamType::IterationVariable(None));
+    let second = PrfDataParam::new(PrfDataParamType::Counter(&counter));
+    let data = [&[first, second][..], &tail].concat();
+    let feedback = KbkdfFeedbackParams::new(MechanismType::SHA256_HMAC, &data, Some(&iv), None);
+    let one = block(&[&iv, &1_u32.to_be_bytes(), &fixed]);
+    let two = block(&[&one, &2_u32.to_be_bytes(), &fixed]);
+    assert_eq!(derived(&client, &Mechanism::KbkdfFeedback(feedback), key, 64), [one, two].concat());
+}
+
+#[test]
+fn what_is_derived_is_no_more_open_than_its_base() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let template = [
+        Attribute::Token(true),
+        Attribute::Derive(true),
+        Attribute::KeyType(KeyType::GENERIC_SECRET),
+        Attribute::ValueLen(32.into()),
+    ];
+    let closed = client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template);
+    let closed = closed.expect("a secret is made");
+    let mechanism =
+        Mechanism::HkdfDerive(HkdfParams::new(MechanismType::SHA256, Some(HkdfSalt::Null), Some(b"x")));
+    let key = client.session.derive_key(&mechanism, closed, &open(32)).expect("it derives");
+    is_sensitive(&client, key, &[AttributeType::Value]);
+    let short = client.session.derive_key(&mechanism, closed, &open(1));
+    refused(short, RvError::AttributeValueInvalid);
+    let uses = [Attribute::Token(true), Attribute::ValueLen(32.into()), Attribute::Encrypt(true)];
+    let cipher = client.session.generate_key(&Mechanism::AesKeyGen, &uses).expect("a key is made");
+    refused(client.session.derive_key(&mechanism, cipher, &open(32)), RvError::KeyFunctionNotPermitted);
+}

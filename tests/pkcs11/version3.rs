@@ -1,0 +1,187 @@
+//! What came with PKCS #11 3.0 and 3.2: messages with vectors made here, Edwards curves, lattices, SHA-3.
+
+use cryptoki::error::RvError;
+use cryptoki::mechanism::aead::{GcmMessageParams, GcmParams, GeneratorFunction};
+use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::mechanism::{Mechanism, MessageParam};
+use cryptoki::object::{
+    Attribute, AttributeType, KeyType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass,
+};
+use cryptoki_sys::{CKM_SHA3_224, CKM_SHA3_256, CKM_SHA3_384, CKM_SHA3_512};
+use kms_tests::Stack;
+use kms_tests::client::{Client, refused};
+use kms_tests::openssl::{self, PublicKey};
+use kms_tests::raw::{Mechanism as Raw, Module};
+
+use crate::keys;
+
+const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+
+fn message_params<'p>(iv: &'p mut [u8], tag: &'p mut [u8], how: GeneratorFunction) -> GcmMessageParams<'p> {
+    GcmMessageParams::new(iv, 0.into(), how, tag).expect("lengths fit")
+}
+
+#[test]
+fn a_message_is_what_classic_gcm_decrypts() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let session = &client.session;
+    let key = keys::aes(&client, "messages");
+    let mut seen = Vec::new();
+    for number in 0..4 {
+        let (mut iv, mut tag) = ([0; 12], [0; 16]);
+        // The pieces are written to through the parameter; what is read back is read through it, too.
+        let mut parameter = message_params(&mut iv, &mut tag, GeneratorFunction::Generate);
+        let begin = Mechanism::AesGcmMessage(parameter);
+        session.message_encrypt_init(&begin, key).expect("messages begin");
+        let data = vec![number; 40];
+        let sealed = session.encrypt_message(&MessageParam::AesGcmMessage(parameter), b"aad", &data);
+        let sealed = sealed.expect("a message is encrypted");
+        session.message_encrypt_final().expect("messages end");
+        let (mut iv, tag) = (parameter.iv().to_vec(), parameter.tag().to_vec());
+        assert!(iv != [0; 12] && !seen.contains(&iv), "a vector of its own: {iv:?}");
+        seen.push(iv.clone());
+        let classic = Mechanism::AesGcm(GcmParams::new(&mut iv, b"aad", 128.into()).expect("lengths fit"));
+        let opened = session.decrypt(&classic, key, &[sealed, tag].concat()).expect("it decrypts");
+        assert_eq!(opened, data);
+    }
+}
+
+#[test]
+fn classic_gcm_is_a_message() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let session = &client.session;
+    let key = keys::aes(&client, "messages");
+    let mut iv = [5; 12];
+    let classic = Mechanism::AesGcm(GcmParams::new(&mut iv, b"aad", 128.into()).expect("lengths fit"));
+    let sealed = session.encrypt(&classic, key, b"classic").expect("it encrypts");
+    let (text, tag) = sealed.split_at(7);
+    let (mut iv, mut tag) = ([5; 12], tag.to_vec());
+    let parameter = message_params(&mut iv, &mut tag, GeneratorFunction::NoGenerate);
+    session.message_decrypt_init(&Mechanism::AesGcmMessage(parameter), key).expect("messages begin");
+    let parameter = MessageParam::AesGcmMessage(parameter);
+    assert_eq!(session.decrypt_message(&parameter, b"aad", text).expect("it decrypts"), b"classic");
+    assert!(
+        session.decrypt_message(&parameter, b"other", text).is_err(),
+        "other data are authenticated, too"
+    );
+    session.message_decrypt_final().unwrap_or_default();
+}
+
+#[test]
+fn ed25519_signs_as_openssl_verifies() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let public = [Attribute::Token(true), Attribute::EcParams(ED25519.to_vec()), Attribute::Verify(true)];
+    let private = [Attribute::Token(true), Attribute::Sign(true)];
+    let pair = client.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
+    let (public, private) = pair.expect("a pair is made");
+    let eddsa = || Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
+    let signature = client.session.sign(&eddsa(), private, b"message").expect("it signs");
+    client.session.verify(&eddsa(), public, b"message", &signature).expect("it verifies");
+    refused(client.session.verify(&eddsa(), public, b"another", &signature), RvError::SignatureInvalid);
+    let openssl = PublicKey::new(&client.public_key_info(public));
+    assert!(openssl.verifies_message(b"message", &signature));
+    assert!(!openssl.verifies_message(b"another", &signature));
+    let prehashed = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519ph(b"")));
+    let other = client.session.sign(&prehashed, private, b"message").expect("it signs");
+    client.session.verify(&prehashed, public, b"message", &other).expect("it verifies");
+    refused(client.session.verify(&eddsa(), public, b"message", &other), RvError::SignatureInvalid);
+}
+
+#[test]
+fn ml_dsa_signs_and_verifies() {
+    let mut stack = Stack::strict();
+    let client = Client::user(&stack);
+    let session = &client.session;
+    for (set, bytes) in [
+        (MlDsaParameterSetType::ML_DSA_44, 2420),
+        (MlDsaParameterSetType::ML_DSA_65, 3309),
+        (MlDsaParameterSetType::ML_DSA_87, 4627),
+    ] {
+        let public = [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Verify(true)];
+        let private = [Attribute::Token(true), Attribute::Sign(true)];
+        let pair = session.generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private);
+        let (public, private) = pair.expect("a pair is made");
+        stack.restart();
+        for (hedge, context) in [
+            (HedgeType::Preferred, None),
+            (HedgeType::Required, Some(b"context".as_slice())),
+            (HedgeType::DeterministicRequired, Some(b"".as_slice())),
+        ] {
+            let mechanism = Mechanism::MlDsa(SignAdditionalContext::new(hedge, context));
+            let signature = session.sign(&mechanism, private, b"message").expect("it signs");
+            assert_eq!(signature.len(), bytes);
+            session.verify(&mechanism, public, b"message", &signature).expect("it verifies");
+            refused(session.verify(&mechanism, public, b"other", &signature), RvError::SignatureInvalid);
+            let other = Mechanism::MlDsa(SignAdditionalContext::new(hedge, Some(b"other")));
+            refused(session.verify(&other, public, b"message", &signature), RvError::SignatureInvalid);
+        }
+        // Another party has the public value alone.
+        let template = [
+            Attribute::Class(ObjectClass::PUBLIC_KEY),
+            Attribute::KeyType(KeyType::ML_DSA),
+            Attribute::ParameterSet(set.into()),
+            Attribute::Value(client.bytes(public, AttributeType::Value)),
+            Attribute::Verify(true),
+        ];
+        let alone = session.create_object(&template).expect("a public key is created");
+        let mechanism = Mechanism::MlDsa(SignAdditionalContext::new(HedgeType::Preferred, None));
+        let signature = session.sign(&mechanism, private, b"message").expect("it signs");
+        session.verify(&mechanism, alone, b"message", &signature).expect("it verifies");
+    }
+}
+
+#[test]
+fn ml_kem_carries_a_secret() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let session = &client.session;
+    for (set, bytes) in
+        [(MlKemParameterSetType::ML_KEM_768, 1088), (MlKemParameterSetType::ML_KEM_1024, 1568)]
+    {
+        let public =
+            [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Encapsulate(true)];
+        let private = [Attribute::Token(true), Attribute::Decapsulate(true)];
+        let pair = session.generate_key_pair(&Mechanism::MlKemKeyPairGen, &public, &private);
+        let (public, private) = pair.expect("a pair is made");
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::GENERIC_SECRET),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::Token(false),
+        ];
+        let (sent, ours) = session.encapsulate_key(&Mechanism::MlKem, public, &template).expect("it seals");
+        assert_eq!(sent.len(), bytes);
+        let theirs = session.decapsulate_key(&Mechanism::MlKem, private, &template, &sent).expect("it opens");
+        let value = |key| client.bytes(key, AttributeType::Value);
+        assert_eq!((value(ours).len(), value(ours)), (32, value(theirs)));
+        // FIPS 203: a ciphertext of nobody's gives another secret, and no sign of it.
+        let mut damaged = sent.clone();
+        damaged[0] ^= 1;
+        let other = session.decapsulate_key(&Mechanism::MlKem, private, &template, &damaged);
+        assert_ne!(value(other.expect("implicit rejection")), value(ours));
+        assert!(session.decapsulate_key(&Mechanism::MlKem, private, &template, &sent[1..]).is_err());
+    }
+}
+
+#[test]
+fn sha3_is_openssls() {
+    let stack = Stack::strict();
+    let module = Module::of(&stack);
+    let session = module.user(stack.ring());
+    for (name, kind) in [
+        ("sha3-224", CKM_SHA3_224),
+        ("sha3-256", CKM_SHA3_256),
+        ("sha3-384", CKM_SHA3_384),
+        ("sha3-512", CKM_SHA3_512),
+    ] {
+        for length in [1, 135, 136, 137, 5000] {
+            let data = vec![0x61; length];
+            assert_eq!(session.digest(Raw::plain(kind), &data), Ok(openssl::digest(name, &data)), "{name}");
+        }
+    }
+}
