@@ -30,6 +30,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A call that has waited so long tells the kernel how little time is left; before, the full timeout is close enough.
 const REMIND_AFTER: Duration = Duration::from_millis(50);
 
+/// How long an answer is waited for awake: all but RSA come within it, and waking up a sleeping thread costs as much as
+/// the rest of such a call (docs/decisions/0014).
+const AWAKE: Duration = Duration::from_micros(50);
+
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lost {
@@ -278,9 +282,9 @@ impl Connection {
                 self.remind(deadline.left()?)?;
             }
             let socket = self.socket.as_ref().ok_or(Lost::Broken)?;
-            match rustix::net::recv(socket, &mut self.inbox[filled..], RecvFlags::empty()) {
-                Ok((0, _)) => return Err(Lost::Broken),
-                Ok((bytes, _)) => filled += bytes,
+            match receive_some(socket, &mut self.inbox[filled..]) {
+                Ok(0) => return Err(Lost::Broken),
+                Ok(bytes) => filled += bytes,
                 Err(Errno::INTR) => self.remind(deadline.left()?)?,
                 Err(Errno::AGAIN) => return Err(Lost::TimedOut),
                 Err(_) => return Err(Lost::Broken),
@@ -343,6 +347,19 @@ impl Drop for Connection {
                 let _not_ours = socket.into_raw_fd();
             }
             None => {}
+        }
+    }
+}
+
+/// Reads what is there, awake for [`AWAKE`], then asleep until the socket's timeout. Between two looks another thread may
+/// have the processor: the backend's, where there is only one.
+fn receive_some(socket: &OwnedFd, room: &mut [u8]) -> Result<usize, Errno> {
+    let started = Instant::now();
+    loop {
+        let flags = if started.elapsed() < AWAKE { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+        match rustix::net::recv(socket, &mut *room, flags) {
+            Err(Errno::AGAIN) if flags == RecvFlags::DONTWAIT => std::thread::yield_now(),
+            other => return other.map(|(bytes, _)| bytes),
         }
     }
 }
