@@ -16,12 +16,14 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// The rooms without I/O, clock or randomness.
-const PURE: [&str; 6] = [
+const PURE: [&str; 8] = [
     "protocol/src",
     "provider/src/session",
     "backend/src/policy",
     "backend/src/crypto",
     "backend/src/integrity.rs",
+    "backend/src/kms",
+    "backend/src/audit",
     "backend/src/seal.rs",
 ];
 
@@ -257,7 +259,15 @@ fn no_getters_and_no_leftovers() {
 
 #[test]
 fn values_are_serialised_in_few_places() {
-    let places = ["protocol/", "backend/src/config.rs", "backend/src/store/rows.rs", "backend/src/seal.rs"];
+    let places = [
+        "protocol/",
+        "backend/src/config.rs",
+        "backend/src/store/rows.rs",
+        "backend/src/seal.rs",
+        "backend/src/kms/",
+        "backend/src/rest/",
+        "backend/src/audit/",
+    ];
     let tickets = ["backend/src/policy/", "provider/src/config.rs", "backend/src/config/"];
     let mut findings = Vec::new();
     let own = ["backend/src/", "provider/src/"];
@@ -277,7 +287,9 @@ fn values_are_serialised_in_few_places() {
 fn doors_reach_keys_through_the_dispatcher_alone() {
     let mut findings = Vec::new();
     for source in sources() {
-        let banned: &[&str] = if source.path.starts_with("backend/src/server/") {
+        let door =
+            ["backend/src/server/", "backend/src/rest/"].iter().any(|room| source.path.starts_with(room));
+        let banned: &[&str] = if door {
             &["crate::store", "crate::hsm", "crate::keys"]
         } else if source.path.starts_with("backend/src/policy/")
             || source.path.starts_with("backend/src/crypto/")

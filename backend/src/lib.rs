@@ -4,6 +4,8 @@
 //! → record → answer. There is no second path to a key.
 #![deny(unsafe_code)]
 
+/// What is recorded of each call, and what chains the records. Pure.
+pub mod audit;
 /// The operator's command line.
 pub mod cli;
 /// The one typed configuration, checked while it is read.
@@ -20,6 +22,8 @@ pub mod hsm;
 pub mod integrity;
 /// Opened keys in memory: bounded, wiped, each opened once for all who wait.
 pub mod keys;
+/// The words of the key management service: operations, answers, states. Pure.
+pub mod kms;
 /// What the rooms hand each other: objects, callers, key bytes. Pure.
 pub mod object;
 /// PINs: stored as argon2id, checked one at a time, slow for who guesses.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::dispatch::{self, Dispatch, OFFICER, USER, Vectors};
+use crate::dispatch::{self, Clock, Dispatch, OFFICER, USER, Vectors};
 use crate::error::Error;
 use crate::hsm::{Hsm, HsmError};
 use crate::integrity::RowKey;
@@ -200,6 +200,7 @@ impl Backend {
             tickets: TicketKey::from(tickets),
             master,
             random: SystemRandom::new(),
+            clock: Clock::default(),
             vectors: Vectors::default(),
             offers_free_slot: config.offers_free_slot(),
         };
@@ -220,7 +221,7 @@ impl Backend {
             id: RingId(Uuid::new_v4().into_bytes()),
             label: ring.name,
             policy: ring.policy,
-            created: dispatch::seconds(),
+            created: self.dispatch.clock.seconds(),
             slot: None,
         })?;
         self.dispatch.put(&made, USER, Standing::Admin, &ring.user_pin, 1)?;
@@ -276,7 +277,7 @@ impl Backend {
         let found: Vec<_> = named.map(|known| known.id).collect();
         match found.as_slice() {
             [] => Err(ServiceError::NoSuchKey(key.to_owned())),
-            [id] => Ok(self.dispatch.rotate(&ring, *id, dispatch::day_of(dispatch::seconds()))?),
+            [id] => Ok(self.dispatch.rotate(&ring, *id, dispatch::day_of(self.dispatch.clock.seconds()))?),
             [_, _, ..] => Err(ServiceError::Ambiguous(key.to_owned())),
         }
     }

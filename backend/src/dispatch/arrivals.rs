@@ -8,9 +8,9 @@ use kms_protocol::{
 };
 use uuid::Uuid;
 
+use super::Dispatch;
 use super::keys::{complete, unique_id};
 use super::objects::view;
-use super::{Dispatch, seconds};
 use crate::crypto::{self, Imported};
 use crate::error::Error;
 use crate::integrity;
@@ -115,7 +115,7 @@ impl Dispatch {
                 self.hsm.wrap(self.master, &integrity::value_identity(ring.id, name), material.as_ref())?;
             Some(Wrapped { master: self.master, bytes })
         };
-        let new = NewObject { ring: ring.id, value, created: seconds() };
+        let new = NewObject { ring: ring.id, value, created: self.clock.seconds() };
         let stored: Arc<Object> = self.store.insert_object(request, new, draft)?;
         Ok(view(&stored))
     }

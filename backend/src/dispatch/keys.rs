@@ -9,7 +9,7 @@ use kms_protocol::{
 };
 use uuid::Uuid;
 
-use super::{Dispatch, objects::view, owner, seconds};
+use super::{Dispatch, objects::view, owner};
 use crate::crypto;
 use crate::error::Error;
 use crate::integrity;
@@ -104,7 +104,7 @@ impl Dispatch {
         };
         let label = first.bytes(AttributeType::LABEL).unwrap_or_default().to_vec();
         let algorithm = algorithm_of(first);
-        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created: seconds() };
+        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created: self.clock.seconds() };
         Ok(self.store.insert(request, new, drafts)?)
     }
 

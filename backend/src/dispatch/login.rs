@@ -2,7 +2,7 @@
 
 use kms_protocol::{Response, Role, Rv, Ticket};
 
-use super::{Dispatch, TICKET_SECONDS, seconds};
+use super::{Dispatch, TICKET_SECONDS};
 use crate::error::Error;
 use crate::object::{Caller, Peer, Standing};
 use crate::pins::{self, Attempt};
@@ -102,7 +102,7 @@ impl Dispatch {
         peer: Option<Peer>,
         principal: &Principal,
     ) -> Result<Ticket, Error> {
-        let now = seconds();
+        let now = self.clock.seconds();
         let claims = Claims {
             ring: ring.id,
             name: principal.name.clone(),

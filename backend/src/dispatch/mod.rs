@@ -3,7 +3,9 @@
 //! Everything here blocks: a door calls it on a thread that may wait. No door has a path of its own to a key.
 
 mod arrivals;
+mod clock;
 mod keys;
+mod kms;
 mod login;
 mod objects;
 mod operations;
@@ -15,7 +17,6 @@ mod transport;
 mod vectors;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use kms_protocol::{Answer, Ask, ObjectRef, Request, Response, Role, Rv, SLOTS_MAX, Slot, SlotId, Ticket};
@@ -29,6 +30,7 @@ use crate::policy::{self, Claims, TicketKey};
 use crate::seal::Seals;
 use crate::store::{Ring, Store, StoreError};
 
+pub(crate) use clock::Clock;
 pub(crate) use login::{OFFICER, USER};
 pub(crate) use rotation::day_of;
 pub(crate) use vectors::Vectors;
@@ -50,6 +52,7 @@ pub struct Dispatch {
     pub(crate) tickets: TicketKey,
     pub(crate) master: MasterVersion,
     pub(crate) random: SystemRandom,
+    pub(crate) clock: Clock,
     pub(crate) vectors: Vectors,
     /// Whether there is a slot that `C_InitToken` makes a ring of.
     pub(crate) offers_free_slot: bool,
@@ -189,7 +192,7 @@ impl Dispatch {
         ticket: &Ticket,
         memory: &mut Memory,
     ) -> Result<(Option<Login>, Option<Ticket>), Error> {
-        let now = seconds();
+        let now = self.clock.seconds();
         let claims = match &memory.checked {
             Some((known, claims)) if known == ticket && now < claims.expires => claims.clone(),
             _ => {
@@ -269,13 +272,4 @@ fn subject(request: &Request) -> Option<u64> {
         ObjectRef::Token(id) => Some(id.0),
         ObjectRef::Session(_) => None,
     }
-}
-
-/// Seconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "dispatch is the shell that owns the clock for the rooms it calls"
-)]
-pub(crate) fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

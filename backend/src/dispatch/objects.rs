@@ -7,7 +7,7 @@ use kms_protocol::{
     Rv, Template, Value,
 };
 
-use super::{Dispatch, RESTORABLE_SECONDS, seconds};
+use super::{Dispatch, RESTORABLE_SECONDS};
 use crate::crypto;
 use crate::error::Error;
 use crate::object::{Caller, KeyBytes, Material, Object};
@@ -120,7 +120,7 @@ impl Dispatch {
         };
         policy::may(caller, Action::Destroy, &object.attributes)?;
         if let ObjectRef::Token(id) = reference {
-            let (now, key) = (seconds(), object.version.is_some());
+            let (now, key) = (self.clock.seconds(), object.version.is_some());
             let times = (now, now + RESTORABLE_SECONDS);
             for left in self.store.schedule_destruction(ring.id, request, *id, times)? {
                 self.keys.forget(left);

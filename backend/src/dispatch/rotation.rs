@@ -2,8 +2,8 @@
 
 use kms_protocol::{AttributeType, ObjectClass, Rv};
 
+use super::Dispatch;
 use super::keys::name;
-use super::{Dispatch, seconds};
 use crate::crypto;
 use crate::error::Error;
 use crate::integrity;
@@ -32,7 +32,7 @@ impl Dispatch {
             name(&mut draft, version);
             draft
         });
-        let next = NextVersion { version, wrapped, created: seconds(), today };
+        let next = NextVersion { version, wrapped, created: self.clock.seconds(), today };
         let stored = self.store.rotate(next, drafts.collect())?;
         let label = now.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
         let objects = stored.len();

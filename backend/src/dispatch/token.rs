@@ -3,7 +3,7 @@
 use kms_protocol::{Response, RingId, RingPolicy, Rv, Slot, SlotId};
 use uuid::Uuid;
 
-use super::{Dispatch, OFFICER, seconds};
+use super::{Dispatch, OFFICER};
 use crate::error::Error;
 use crate::object::{Caller, Peer, Standing};
 use crate::pins::{self, Attempt};
@@ -27,10 +27,11 @@ impl Dispatch {
         let uid = caller.peer.map(|peer| peer.uid);
         let attempt = Attempt { ring: ring.id, name: OFFICER.to_owned(), uid };
         self.pins.check(&attempt, pin, officer.as_ref().map(|officer| officer.pin_hash.as_str()))?;
-        let left = match self.store.clear_ring(ring.id, label, seconds() + super::RESTORABLE_SECONDS) {
-            Err(StoreError::Taken(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
-            left => left?,
-        };
+        let left =
+            match self.store.clear_ring(ring.id, label, self.clock.seconds() + super::RESTORABLE_SECONDS) {
+                Err(StoreError::Taken(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
+                left => left?,
+            };
         left.iter().for_each(|object| self.keys.forget(*object));
         tracing::warn!(
             ring = ring.label,
@@ -57,7 +58,7 @@ impl Dispatch {
         acceptable(label)?;
         pins::acceptable(pin)?;
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
-        let (policy, created) = (RingPolicy::Strict, seconds());
+        let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
         let ring = match self.store.insert_ring(&NewRing { id, label, policy, created, slot: Some(slot) }) {
             Err(StoreError::Taken(_) | StoreError::TooManyRings(_)) => {
                 return Err(Rv::FUNCTION_REJECTED.into());

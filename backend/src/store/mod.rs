@@ -6,10 +6,12 @@
 //!
 //! The room knows of keys what a row says; it cannot open them.
 
+mod audit;
 mod cache;
 mod change;
 mod error;
 mod find;
+mod kms;
 mod object_rows;
 mod open;
 mod readers;
@@ -36,6 +38,7 @@ use crate::integrity::RowKey;
 use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
 
 pub use error::StoreError;
+pub use kms::Project;
 pub use open::LockedStore;
 
 /// Rows that cannot be read are logged once each; so many are remembered for that.

@@ -15,6 +15,7 @@ use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::StoreError;
 use super::cache::{Memory, Stale};
+use crate::audit::Entry;
 use crate::integrity::RowKey;
 
 /// Jobs in one transaction: with 100 microseconds each it ends before anybody notices.
@@ -39,6 +40,11 @@ pub(super) struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    /// Appends an entry to the audit log, in the same transaction.
+    pub(super) fn record(&self, entry: &Entry) -> Result<(), StoreError> {
+        super::audit::append(self, entry)
+    }
+
     /// To be forgotten once it is committed.
     pub(super) fn forget(&self, stale: Stale) {
         self.stale.borrow_mut().push(stale);
