@@ -51,6 +51,12 @@ impl<'a> From<Option<&'a [u8]>> for Cell<'a> {
     }
 }
 
+impl<'a> From<Option<&'a str>> for Cell<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+}
+
 impl From<Option<i64>> for Cell<'_> {
     fn from(number: Option<i64>) -> Self {
         number.map_or(Self::Null, Self::Integer)

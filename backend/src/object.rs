@@ -49,6 +49,18 @@ pub struct KeyVersion {
     pub number: u32,
 }
 
+/// The day of a time in seconds since 1970, as `CK_DATE` writes it.
+pub fn day_of(seconds: u64) -> [u8; 8] {
+    let days = i64::try_from(seconds / 86_400).unwrap_or(0);
+    let date = time::Date::from_ordinal_date(1970, 1)
+        .ok()
+        .and_then(|first| first.checked_add(time::Duration::days(days)));
+    let text = date.map_or_else(String::new, |date| {
+        format!("{:04}{:02}{:02}", date.year(), u8::from(date.month()), date.day())
+    });
+    text.as_bytes().try_into().unwrap_or(*b"19700101")
+}
+
 /// An object, loaded: of the store, or out of a seal.
 #[derive(Debug)]
 pub struct Object {
@@ -327,5 +339,18 @@ impl Caller {
     /// What the caller may do; nobody may do nothing but look at public objects.
     pub fn standing(&self) -> Option<Standing> {
         self.login.as_ref().map(|login| login.standing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_written_as_cryptoki_writes_them() {
+        assert_eq!(&day_of(0), b"19700101");
+        assert_eq!(&day_of(951_782_400), b"20000229");
+        assert_eq!(&day_of(1_795_651_200), b"20261126");
+        assert_eq!(&day_of(86_399), b"19700101");
     }
 }

@@ -20,7 +20,7 @@ use crate::pins::{self, Pins};
 use crate::policy::TicketKey;
 use crate::seal::Seals;
 use crate::server::{self, Door, DoorError};
-use crate::store::{LockedStore, NewRing as StoredRing, Store, StoreError};
+use crate::store::{LockedStore, NewRing as StoredRing, RingFacts, Store, StoreError};
 
 /// The keys the backend itself needs, each wrapped by the HSM and kept in the database: for the integrity of rows, …
 const ROWS: &str = "rows";
@@ -223,6 +223,8 @@ impl Backend {
             policy: ring.policy,
             created: self.dispatch.clock.seconds(),
             slot: None,
+            facts: RingFacts::default(),
+            entry: None,
         })?;
         self.dispatch.put(&made, USER, Standing::Admin, &ring.user_pin, 1)?;
         self.dispatch.put(&made, OFFICER, Standing::Officer, &ring.so_pin, 1)?;
@@ -277,7 +279,7 @@ impl Backend {
         let found: Vec<_> = named.map(|known| known.id).collect();
         match found.as_slice() {
             [] => Err(ServiceError::NoSuchKey(key.to_owned())),
-            [id] => Ok(self.dispatch.rotate(&ring, *id, dispatch::day_of(self.dispatch.clock.seconds()))?),
+            [id] => Ok(self.dispatch.rotate(&ring, *id, None)?),
             [_, _, ..] => Err(ServiceError::Ambiguous(key.to_owned())),
         }
     }

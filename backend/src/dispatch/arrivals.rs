@@ -115,7 +115,7 @@ impl Dispatch {
                 self.hsm.wrap(self.master, &integrity::value_identity(ring.id, name), material.as_ref())?;
             Some(Wrapped { master: self.master, bytes })
         };
-        let new = NewObject { ring: ring.id, value, created: self.clock.seconds() };
+        let new = NewObject { ring: ring.id, value, created: self.clock.seconds(), entry: None };
         let stored: Arc<Object> = self.store.insert_object(request, new, draft)?;
         Ok(view(&stored))
     }

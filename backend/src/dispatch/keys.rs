@@ -13,12 +13,13 @@ use super::{Dispatch, objects::view, owner};
 use crate::crypto;
 use crate::error::Error;
 use crate::integrity;
+use crate::kms::DisplayName;
 use crate::object::{
     Caller, Curve, Draft, KeyBytes, KeyVersion, Material, MlDsaSet, MlKemSet, Object, Wrapped,
 };
 use crate::policy;
 use crate::seal::NONCE_BYTES;
-use crate::store::{NewKey, Ring};
+use crate::store::{KeyFacts, NewKey, Ring};
 
 impl Dispatch {
     pub(super) fn generate(
@@ -104,7 +105,12 @@ impl Dispatch {
         };
         let label = first.bytes(AttributeType::LABEL).unwrap_or_default().to_vec();
         let algorithm = algorithm_of(first);
-        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created: self.clock.seconds() };
+        // A key that came to be over PKCS #11 has a name in the API as well, if it has a shape the API can say.
+        let named = crate::kms::algorithm_of(first);
+        let display_name = named.map(|_| DisplayName::nearest(&label).as_str().to_owned());
+        let facts = KeyFacts { algorithm: named, display_name, ..KeyFacts::default() };
+        let created = self.clock.seconds();
+        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, facts, entry: None };
         Ok(self.store.insert(request, new, drafts)?)
     }
 

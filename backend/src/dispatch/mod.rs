@@ -32,7 +32,6 @@ use crate::store::{Ring, Store, StoreError};
 
 pub(crate) use clock::Clock;
 pub(crate) use login::{OFFICER, USER};
-pub(crate) use rotation::day_of;
 pub(crate) use vectors::Vectors;
 
 /// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its

@@ -7,7 +7,7 @@ use super::{Dispatch, OFFICER};
 use crate::error::Error;
 use crate::object::{Caller, Peer, Standing};
 use crate::pins::{self, Attempt};
-use crate::store::{NewRing, Ring, StoreError};
+use crate::store::{NewRing, Ring, RingFacts, StoreError};
 
 /// The longest label of a token, in bytes (spec, `CK_TOKEN_INFO`).
 const LABEL_BYTES_MAX: usize = 32;
@@ -59,7 +59,9 @@ impl Dispatch {
         pins::acceptable(pin)?;
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
         let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
-        let ring = match self.store.insert_ring(&NewRing { id, label, policy, created, slot: Some(slot) }) {
+        let (at, facts) = (Some(slot), RingFacts::default());
+        let new = NewRing { id, label, policy, created, slot: at, facts, entry: None };
+        let ring = match self.store.insert_ring(&new) {
             Err(StoreError::Taken(_) | StoreError::TooManyRings(_)) => {
                 return Err(Rv::FUNCTION_REJECTED.into());
             }

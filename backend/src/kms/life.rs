@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Refusal;
+
 /// The state of a key.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +89,99 @@ impl Words for KeyState {
     }
 }
 
+/// Where a version stands in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Life {
+    /// It can be used, unless its key is to be deleted.
+    Active,
+    /// It is not to be used for now.
+    Disabled,
+    /// Its material will be erased at this time (seconds since 1970), and can be brought back until then.
+    Leaving {
+        /// Whether it was disabled before.
+        disabled: bool,
+        /// When.
+        at: u64,
+    },
+    /// Its material was erased.
+    Erased {
+        /// Whether it was disabled before.
+        disabled: bool,
+        /// When it was scheduled for.
+        at: u64,
+    },
+}
+
+/// What is done to a version.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Change {
+    /// It may be used again.
+    Enable,
+    /// It may not be used.
+    Disable,
+    /// Its destruction is scheduled.
+    Destroy,
+    /// That is taken back.
+    Restore,
+}
+
+impl Life {
+    /// What a version becomes; `at` is when it would be erased.
+    ///
+    /// # Errors
+    /// 409 when it is not in a state for this.
+    pub fn after(self, change: Change, at: u64) -> Result<Self, Refusal> {
+        match (self, change) {
+            (Self::Active | Self::Disabled, Change::Enable) => Ok(Self::Active),
+            (Self::Active | Self::Disabled, Change::Disable) => Ok(Self::Disabled),
+            (Self::Active, Change::Destroy) => Ok(Self::Leaving { disabled: false, at }),
+            (Self::Disabled, Change::Destroy) => Ok(Self::Leaving { disabled: true, at }),
+            (Self::Leaving { disabled: false, .. }, Change::Restore) => Ok(Self::Active),
+            (Self::Leaving { disabled: true, .. }, Change::Restore) => Ok(Self::Disabled),
+            (Self::Active | Self::Disabled, Change::Restore) => {
+                Err(Refusal::conflict("the version is not destroyed, so there is nothing to restore"))
+            }
+            (Self::Leaving { .. }, Change::Enable | Change::Disable | Change::Destroy) => {
+                Err(Refusal::conflict("the version is destroyed; it can be restored until its destroyDate"))
+            }
+            (Self::Erased { .. }, _) => {
+                Err(Refusal::conflict("the version's material has been erased for good"))
+            }
+        }
+    }
+
+    /// Its state in the API.
+    pub fn state(self) -> VersionState {
+        match self {
+            Self::Active => VersionState::Active,
+            Self::Disabled => VersionState::Disabled,
+            Self::Leaving { .. } | Self::Erased { .. } => VersionState::Destroyed,
+        }
+    }
+
+    /// Whether it is, or was, disabled.
+    pub fn is_disabled(self) -> bool {
+        match self {
+            Self::Active => false,
+            Self::Disabled => true,
+            Self::Leaving { disabled, .. } | Self::Erased { disabled, .. } => disabled,
+        }
+    }
+
+    /// When its material is, or was, erased.
+    pub fn destroy_date(self) -> Option<u64> {
+        match self {
+            Self::Active | Self::Disabled => None,
+            Self::Leaving { at, .. } | Self::Erased { at, .. } => Some(at),
+        }
+    }
+
+    /// Whether its material is still held.
+    pub fn is_held(self) -> bool {
+        !matches!(self, Self::Erased { .. })
+    }
+}
+
 /// A key's state follows from whether its deletion is scheduled and from its versions; the first that fits.
 pub fn key_state(deleted: bool, versions: impl IntoIterator<Item = VersionState>) -> KeyState {
     if deleted {
@@ -112,6 +207,29 @@ pub fn key_state(deleted: bool, versions: impl IntoIterator<Item = VersionState>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_life_goes_forth_and_back_until_it_is_erased() {
+        let disabled = Life::Active.after(Change::Disable, 0).unwrap();
+        let leaving = disabled.after(Change::Destroy, 30).unwrap();
+        assert_eq!((leaving.state(), leaving.destroy_date()), (VersionState::Destroyed, Some(30)));
+        assert!(leaving.is_disabled() && leaving.is_held());
+        assert_eq!(leaving.after(Change::Restore, 0).unwrap(), Life::Disabled);
+        for change in [Change::Enable, Change::Disable, Change::Destroy] {
+            assert!(leaving.after(change, 0).is_err());
+        }
+        for life in [Life::Active, Life::Disabled] {
+            assert!(life.after(Change::Restore, 0).is_err());
+            assert_eq!(
+                life.after(Change::Enable, 0).unwrap().after(Change::Enable, 0).unwrap(),
+                Life::Active
+            );
+        }
+        let erased = Life::Erased { disabled: false, at: 30 };
+        for change in [Change::Enable, Change::Disable, Change::Destroy, Change::Restore] {
+            assert!(erased.after(change, 0).is_err());
+        }
+    }
 
     #[test]
     fn a_keys_state_follows_from_its_versions() {

@@ -28,7 +28,7 @@ pub use ask::{
 };
 pub use caller::{Account, Grant, Role, Visit};
 pub use ciphertext::{CIPHERTEXT_OVERHEAD, Header, additional_data};
-pub use life::{KeyState, VersionState, Words, WrappingKeyState, key_state};
+pub use life::{Change, KeyState, Life, VersionState, Words, WrappingKeyState, key_state};
 pub use names::{DESCRIPTION_MAX, DISPLAY_NAME_MAX, Description, DisplayName, TAG_MAX, TAGS_MAX, Tags};
 pub use operation::{KeyPath, Operation, Outcome, RingPath, Subject, VersionPath, WrappingKeyPath};
 pub use permission::Permission;

@@ -10,8 +10,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use kms_protocol::{ObjectId, RingId, SlotId};
 use moka::sync::Cache;
+use uuid::Uuid;
 
-use super::{Principal, Ring, StoreError};
+use super::{KnownKey, Principal, Project, Ring, StoreError};
 use crate::object::Object;
 
 /// Objects remembered: about 2 KiB each, so 20 MiB. More objects in use than this are read again, at the cost of
@@ -20,6 +21,14 @@ const OBJECTS_MAX: u64 = 10_000;
 
 /// Principals remembered, those among them that do not exist: some 200 bytes each.
 const PRINCIPALS_MAX: usize = 10_000;
+
+/// Versions of keys remembered, each some 64 bytes: a few MiB.
+const KEY_VERSIONS_MAX: u64 = 40_000;
+
+/// What a key weighs against that.
+fn weight(_: &Uuid, key: &Arc<KnownKey>) -> u32 {
+    u32::try_from(key.versions.len()).unwrap_or(u32::MAX).saturating_add(3)
+}
 
 /// What has changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,31 +39,49 @@ pub(super) enum Stale {
     Principal(RingId, String),
     /// An object.
     Object(ObjectId),
+    /// A key or one of its versions.
+    Key(Uuid),
     /// Everything: another process wrote.
     All,
 }
 
-/// All rings. They are at most `SLOTS_MAX` and small.
+/// All rings, and the projects they belong to. They are at most `SLOTS_MAX` and small.
 #[derive(Debug, Default)]
-pub(super) struct Rings(HashMap<SlotId, Arc<Ring>>);
-
-impl FromIterator<Ring> for Rings {
-    fn from_iter<T: IntoIterator<Item = Ring>>(rings: T) -> Self {
-        Self(rings.into_iter().map(|ring| (ring.slot, Arc::new(ring))).collect())
-    }
+pub(super) struct Rings {
+    slots: HashMap<SlotId, Arc<Ring>>,
+    ids: HashMap<RingId, Arc<Ring>>,
+    projects: Vec<Project>,
 }
 
 impl Rings {
+    /// These rings in these projects, the oldest project first.
+    pub(super) fn new(rings: Vec<Ring>, projects: Vec<Project>) -> Self {
+        let rings: Vec<_> = rings.into_iter().map(Arc::new).collect();
+        let slots = rings.iter().map(|ring| (ring.slot, Arc::clone(ring))).collect();
+        let ids = rings.iter().map(|ring| (ring.id, Arc::clone(ring))).collect();
+        Self { slots, ids, projects }
+    }
+
     /// The ring that is this slot's token.
     pub(super) fn of(&self, slot: SlotId) -> Option<Arc<Ring>> {
-        self.0.get(&slot).cloned()
+        self.slots.get(&slot).cloned()
+    }
+
+    /// The ring with this id.
+    pub(super) fn with_id(&self, id: RingId) -> Option<Arc<Ring>> {
+        self.ids.get(&id).cloned()
     }
 
     /// All of them, by slot.
     pub(super) fn list(&self) -> Vec<Ring> {
-        let mut rings: Vec<Ring> = self.0.values().map(|ring| Ring::clone(ring)).collect();
+        let mut rings: Vec<Ring> = self.slots.values().map(|ring| Ring::clone(ring)).collect();
         rings.sort_by_key(|ring| ring.slot);
         rings
+    }
+
+    /// All projects, the oldest first.
+    pub(super) fn projects(&self) -> &[Project] {
+        &self.projects
     }
 }
 
@@ -71,6 +98,7 @@ pub(super) struct Memory {
     rings: RwLock<Option<Arc<Rings>>>,
     principals: RwLock<Principals>,
     objects: Cache<ObjectId, Arc<Object>>,
+    keys: Cache<Uuid, Arc<KnownKey>>,
 }
 
 impl Default for Memory {
@@ -80,6 +108,7 @@ impl Default for Memory {
             rings: RwLock::default(),
             principals: RwLock::default(),
             objects: Cache::new(OBJECTS_MAX),
+            keys: Cache::builder().max_capacity(KEY_VERSIONS_MAX).weigher(weight).build(),
         }
     }
 }
@@ -150,6 +179,31 @@ impl Memory {
         Ok(object)
     }
 
+    /// A key with its versions, loaded if it is not remembered.
+    pub(super) fn key(
+        &self,
+        id: Uuid,
+        load: impl FnOnce() -> Result<Arc<KnownKey>, StoreError>,
+    ) -> Result<Arc<KnownKey>, StoreError> {
+        if let Some(key) = self.keys.get(&id) {
+            return Ok(key);
+        }
+        let epoch = self.epoch();
+        let key = load()?;
+        self.keys.insert(id, Arc::clone(&key));
+        // As for objects.
+        if self.epoch() != epoch {
+            self.keys.invalidate(&id);
+        }
+        Ok(key)
+    }
+
+    /// Whether a key and an object of it are both remembered: then no disk is needed to use it.
+    pub(super) fn knows(&self, id: Uuid, object: impl FnOnce(&KnownKey) -> Option<ObjectId>) -> bool {
+        let object = self.keys.get(&id).and_then(|key| object(&key));
+        object.is_some_and(|object| self.objects.contains_key(&object))
+    }
+
     /// Forgets what has changed.
     pub(super) fn forget(&self, stale: &Stale) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -164,10 +218,12 @@ impl Memory {
                 }
             }
             Stale::Object(id) => self.objects.invalidate(id),
+            Stale::Key(id) => self.keys.invalidate(id),
             Stale::All => {
                 rings();
                 *principals() = Principals::default();
                 self.objects.invalidate_all();
+                self.keys.invalidate_all();
             }
         }
     }

@@ -4,22 +4,23 @@ use std::sync::Arc;
 
 use kms_protocol::{AttributeType, ObjectClass, ObjectId, RequestId, RingId, SLOTS_MAX, SlotId, Template};
 use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
 
 use super::cache::Stale;
-use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, State, Stored, VersionRow, encode};
-use super::rows::{KEY_COLUMNS, KeyRow, signed};
+use super::key_rows::{KEY_COLUMNS, KeyRow};
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, Stored, encode};
+use super::rows::signed;
+use super::version_rows::{State, VersionRow};
 use super::writer::Desk;
 use super::{NewKey, NewObject, NewRing, Principal, Ring, StoreError, find, rotation};
-use crate::object::{Draft, KeyVersion, Material, Object};
+use crate::audit::Entry;
+use crate::object::{Draft, KeyVersion, Material, Object, day_of};
 
 /// How long a request is remembered. A provider gives up repeating one after seconds.
 const REQUEST_SECONDS: i64 = 3600;
 
 /// Requests forgotten with each new one, at most: enough to catch up with any number, too few to be felt.
 const REQUESTS_FORGOTTEN: u32 = 16;
-
-/// `software` protection: the material is opened in the backend (architecture D5).
-pub(super) const SOFTWARE: i64 = 1;
 
 /// Makes a ring in the next free slot.
 pub(super) fn insert_ring(desk: &Desk<'_>, new: &NewRing) -> Result<Ring, StoreError> {
@@ -35,8 +36,10 @@ pub(super) fn insert_ring(desk: &Desk<'_>, new: &NewRing) -> Result<Ring, StoreE
     if new.slot.is_some_and(|wanted| wanted != slot) {
         return Err(StoreError::NotFound);
     }
-    let ring = Ring { slot, id: new.id, label: new.label.clone(), policy: new.policy, created: new.created };
+    let (label, facts) = (new.label.clone(), new.facts.clone());
+    let ring = Ring { slot, id: new.id, label, policy: new.policy, created: new.created, facts };
     ring.put(desk)?;
+    record(desk, new.entry.as_ref())?;
     desk.forget(Stale::Rings);
     Ok(ring)
 }
@@ -53,12 +56,13 @@ pub(super) fn insert(
     }
     let count = u64::try_from(drafts.len()).expect("a key has few objects");
     let first = numbers(desk, "object", count)?;
-    let (ring, created) = (new.ring, signed(new.created));
-    KeyRow { id: new.key, ring, label: new.label, algorithm: new.algorithm, created }.put(desk)?;
+    let (ring, created, facts) = (new.ring, signed(new.created), new.facts);
+    KeyRow { id: new.key, ring, label: new.label, algorithm: new.algorithm, created, facts }.put(desk)?;
     let version = KeyVersion { key: new.key, number: 1 };
-    let (state, protection) = (State::Active.number(), SOFTWARE);
-    VersionRow { version, state, destroy_at: None, protection, wrapped: new.wrapped.clone(), created }
-        .put(desk)?;
+    // A key whose versions come from outside begins with none.
+    if !drafts.is_empty() {
+        VersionRow::new(version, new.wrapped.clone(), created).put(desk)?;
+    }
     let mut made = Vec::with_capacity(drafts.len());
     for (id, Draft { attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
         let encoded = encode(&attributes)?;
@@ -70,6 +74,7 @@ pub(super) fn insert(
         made.push(Arc::new(Object { id: Some(id), ring, version: Some(version), attributes, material }));
     }
     remember(desk, (ring, request), first, count, created)?;
+    record(desk, new.entry.as_ref())?;
     Ok(made)
 }
 
@@ -89,6 +94,7 @@ pub(super) fn insert_object(
     let row = ObjectRow::of((id, ring, None), &attributes, &encoded, created);
     ObjectRow { wrapped: new.value.clone(), ..row }.put(desk)?;
     remember(desk, (ring, request), id.0, 1, created)?;
+    record(desk, new.entry.as_ref())?;
     let material = new.value.map_or(Material::None, Material::Wrapped);
     Ok(Arc::new(Object { id: Some(id), ring, version: None, attributes, material }))
 }
@@ -116,10 +122,14 @@ pub(super) fn update<E>(
     let label = attributes.bytes(AttributeType::LABEL).unwrap_or_default();
     if let Some(version) = version
         && has_material(&attributes)
-        && rotation::newest(desk.connection, version.key)? == version.number
         && stored.object.attributes.bytes(AttributeType::LABEL) != Some(label)
     {
-        KeyRow { label: label.to_vec(), ..key(desk, version.key)? }.put(desk)?;
+        // The key is called what its current version is called.
+        let row = key(desk, version.key)?;
+        if stored.object.attributes.bytes(AttributeType::LABEL).unwrap_or_default() == row.label {
+            KeyRow { label: label.to_vec(), ..row }.put(desk)?;
+        }
+        desk.forget(Stale::Key(Uuid::from_bytes(version.key)));
     }
     desk.forget(Stale::Object(id));
     Ok(Ok(Arc::new(Object { attributes, ..stored.object })))
@@ -145,7 +155,11 @@ pub(super) fn schedule_destruction(
     if stored.version.is_none() {
         remember(desk, (ring, request), id.0, 0, signed(now))?;
     }
+    let of_version = stored.version.as_ref().map(|version| version.version.key);
     let left = leave(desk, stored, at)?;
+    if let Some(key_id) = of_version {
+        rotation::relabel(desk, &key(desk, key_id)?, &day_of(now))?;
+    }
     for id in &left {
         desk.forget(Stale::Object(*id));
     }
@@ -214,6 +228,11 @@ pub(super) fn clear_ring(
     }
     desk.forget(Stale::All);
     Ok(left)
+}
+
+/// Records what a change brings for the audit log.
+pub(super) fn record(desk: &Desk<'_>, entry: Option<&Entry>) -> Result<(), StoreError> {
+    entry.map_or(Ok(()), |entry| desk.record(entry))
 }
 
 /// The next numbers of a kind: the first of `count`.

@@ -7,8 +7,11 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
 use super::cache::Rings;
-use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, State, Stored};
-use super::rows::{KEY_COLUMNS, KeyRow, PRINCIPAL_COLUMNS, RING_COLUMNS, signed};
+use super::key_rows::{KEY_COLUMNS, KEY_COLUMNS_COUNT, KeyRow};
+use super::kms::projects;
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, Stored};
+use super::rows::{PRINCIPAL_COLUMNS, RING_COLUMNS, signed};
+use super::version_rows::State;
 use super::{KeySummary, Principal, Ring, StoreError};
 use crate::integrity::RowKey;
 use crate::object::Object;
@@ -120,7 +123,7 @@ pub(super) fn rings(connection: &Connection, key: &RowKey) -> Result<(Rings, Vec
             Err(error) => return Err(error),
         }
     }
-    Ok((rings.into_iter().collect(), refused))
+    Ok((Rings::new(rings, projects(connection, key)?), refused))
 }
 
 /// A principal of a ring, if there is one of that name.
@@ -161,7 +164,8 @@ pub(super) fn keys(
     while let Some(row) = rows.next()? {
         match KeyRow::read(row, key) {
             Ok(KeyRow { id, label, algorithm, created, .. }) => {
-                let (versions, state) = (row.get(6)?, state_word(row.get(7)?).to_owned());
+                let versions = row.get(KEY_COLUMNS_COUNT)?;
+                let state = state_word(row.get(KEY_COLUMNS_COUNT + 1)?).to_owned();
                 let created = u64::try_from(created).unwrap_or(0);
                 keys.push(KeySummary { id, label, algorithm, versions, state, created });
             }

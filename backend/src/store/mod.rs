@@ -11,6 +11,7 @@ mod cache;
 mod change;
 mod error;
 mod find;
+mod key_rows;
 mod kms;
 mod object_rows;
 mod open;
@@ -19,6 +20,7 @@ mod rotation;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod version_rows;
 mod writer;
 
 use std::collections::HashSet;
@@ -27,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kms_protocol::{ObjectId, RequestId, RingId, RingPolicy, SlotId, Template};
 use rusqlite::{Connection, Error as Sql, ffi, params};
+use uuid::Uuid;
 
 use cache::{Memory, Stale};
 use find::Narrowing;
@@ -34,11 +37,12 @@ use object_rows::Stored;
 use readers::Readers;
 use writer::Writer;
 
+use crate::audit::Entry;
 use crate::integrity::RowKey;
 use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
 
 pub use error::StoreError;
-pub use kms::Project;
+pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;
 
 /// Rows that cannot be read are logged once each; so many are remembered for that.
@@ -57,6 +61,8 @@ pub struct Ring {
     pub policy: RingPolicy,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// What the service's API knows of it.
+    pub facts: RingFacts,
 }
 
 /// A ring to be stored.
@@ -72,6 +78,10 @@ pub struct NewRing {
     pub created: u64,
     /// The slot it must come into; any free one where none is named.
     pub slot: Option<SlotId>,
+    /// What the service's API knows of it.
+    pub facts: RingFacts,
+    /// What is recorded of it.
+    pub entry: Option<Entry>,
 }
 
 /// Who may log in to a ring.
@@ -108,6 +118,8 @@ pub struct NextVersion {
     pub created: u64,
     /// The day, as `CK_DATE` writes it.
     pub today: [u8; 8],
+    /// What is recorded of it.
+    pub entry: Option<Entry>,
 }
 
 /// An object to be stored that belongs to no key.
@@ -119,6 +131,8 @@ pub struct NewObject {
     pub value: Option<Wrapped>,
     /// The time, in seconds since 1970.
     pub created: u64,
+    /// What is recorded of it.
+    pub entry: Option<Entry>,
 }
 
 /// A key to be stored.
@@ -136,6 +150,10 @@ pub struct NewKey {
     pub wrapped: Option<Wrapped>,
     /// The time, in seconds since 1970.
     pub created: u64,
+    /// What the service's API knows of it.
+    pub facts: KeyFacts,
+    /// What is recorded of it.
+    pub entry: Option<Entry>,
 }
 
 /// A key, as listed.
@@ -204,6 +222,14 @@ impl Store {
         Ok(self.all_rings()?.list())
     }
 
+    /// The ring with this id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn ring_of(&self, id: RingId) -> Result<Option<Arc<Ring>>, StoreError> {
+        Ok(self.all_rings()?.with_id(id))
+    }
+
     fn all_rings(&self) -> Result<Arc<cache::Rings>, StoreError> {
         self.memory.rings(|| {
             let (rings, refused) = self.readers.read(|connection| find::rings(connection, &self.key))?;
@@ -258,24 +284,18 @@ impl Store {
         self.writer.write(move |desk| change::insert(desk, request, key, drafts))
     }
 
-    /// The objects of a key's newest version that applications see, with that version.
+    /// The objects of the newest version of a key whose material is held, seen or not; and the number of its newest
+    /// version of all. Both for the next version, which is made after them.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such key in the ring, or its newest version is not active.
-    pub fn newest(&self, ring: RingId, key: [u8; 16]) -> Result<(KeyVersion, Vec<Arc<Object>>), StoreError> {
-        let version = self
-            .readers
-            .read(|connection| Ok(KeyVersion { key, number: rotation::newest(connection, key)? }))?;
-        let ids = self.readers.read(|connection| rotation::objects_of(connection, version))?;
-        let mut objects = Vec::new();
-        for id in ids {
-            match self.object(ring, id) {
-                Ok(object) => objects.push(object),
-                Err(StoreError::NotFound) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if objects.is_empty() { Err(StoreError::NotFound) } else { Ok((version, objects)) }
+    /// [`StoreError::NotFound`] when there is no such key in the ring.
+    pub fn newest(&self, ring: RingId, key: [u8; 16]) -> Result<(u32, Vec<Object>), StoreError> {
+        let known = self.known(ring, Uuid::from_bytes(key))?;
+        let held = known.versions.iter().rev().find(|version| version.hidden.is_some());
+        let ids = held.map(|version| [version.hidden, version.public]).into_iter().flatten().flatten();
+        let read = |id| self.readers.read(|connection| find::object(connection, &self.key, id));
+        let objects = ids.map(|id| Ok(read(id)?.object)).collect::<Result<_, StoreError>>()?;
+        Ok((known.next_number() - 1, objects))
     }
 
     /// Makes a key's next version current, with its objects in the order of the drafts. The objects of the version
@@ -330,6 +350,28 @@ impl Store {
         let found = self.memory.object(id, || self.readers.read(read));
         let object = found.inspect_err(|error| self.report(std::slice::from_ref(error)))?;
         if object.ring == ring { Ok(object) } else { Err(StoreError::NotFound) }
+    }
+
+    /// An object of a ring, whether applications see it or not: to tell of it, not to use it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when its row was changed.
+    pub fn hidden_object(&self, ring: RingId, id: ObjectId) -> Result<Object, StoreError> {
+        let found = self.readers.read(|connection| find::object(connection, &self.key, id))?.object;
+        if found.ring == ring { Ok(found) } else { Err(StoreError::NotFound) }
+    }
+
+    /// Whether a key and an object of it are remembered, so that no disk is needed to use it.
+    pub fn remembers(&self, key: Uuid, object: impl FnOnce(&KnownKey) -> Option<ObjectId>) -> bool {
+        self.memory.knows(key, object)
+    }
+
+    /// Records something that changes nothing: a denial.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn record(&self, entry: Entry) -> Result<(), StoreError> {
+        self.writer.write(move |desk| desk.record(&entry))
     }
 
     /// An object of a ring that has been destroyed and could still be restored.

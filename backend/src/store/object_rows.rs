@@ -1,50 +1,23 @@
-//! Rows ⇄ objects, and the versions they belong to.
+//! Rows ⇄ objects.
 
 use kms_protocol::{AttributeType, ObjectClass, ObjectId, RingId, Template};
 use rusqlite::{Row, params};
 
 use super::StoreError;
 use super::rows::{bytes, check, column, invalid, signed, unsigned};
+use super::version_rows::{VersionRow, wrapped};
 use super::writer::Desk;
 use crate::integrity::{Cell, RowKey};
-use crate::object::{KeyVersion, MasterVersion, Material, Object, Wrapped};
+use crate::object::{KeyVersion, Material, Object, Wrapped};
 
 /// The attributes of one object, in bytes: a certificate with a long chain of names fits. A page of a search stays
 /// within a frame.
 pub(super) const OBJECT_BYTES_MAX: usize = 64 << 10;
 
-/// The state of a version, as it is stored.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
-    /// It may be used.
-    Active = 1,
-    /// It may not be used for now.
-    Disabled = 2,
-    /// It will be destroyed, and can be restored until then.
-    Leaving = 3,
-    /// Its material is gone.
-    Destroyed = 4,
-}
-
-impl State {
-    /// From most to least usable, as their numbers are.
-    const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Leaving, Self::Destroyed];
-
-    /// The column's value.
-    pub(super) fn number(self) -> i64 {
-        self as i64
-    }
-
-    /// The state with this number.
-    pub(super) fn of(number: i64) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.number() == number)
-    }
-}
-
 /// What a search and a load read of an object and of the version it belongs to.
 pub(super) const OBJECT_COLUMNS: &str = "o.id, o.ring, o.key, o.version, o.class, o.key_type, o.label, o.ckid, \
      o.attributes, o.created, o.destroy_at, o.mac, o.master, o.wrapped, \
-     v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac";
+     v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac, v.disabled, v.withheld";
 
 /// How an object comes with its version.
 pub(super) const OBJECT_JOIN: &str = "LEFT JOIN versions v ON v.key = o.key AND v.number = o.version";
@@ -162,76 +135,6 @@ impl<'a> ObjectRow<'a> {
     }
 }
 
-/// Wrapped bytes in two columns, the master key's version before them.
-fn wrapped(row: &Row<'_>, table: &'static str, at: usize) -> Result<Option<Wrapped>, StoreError> {
-    let master: Option<u32> = column(row, table, at)?;
-    let bytes = bytes(row, table, at + 1)?.map(<[u8]>::to_vec);
-    Ok(master.zip(bytes).map(|(master, bytes)| Wrapped { master: MasterVersion(master), bytes }))
-}
-
-/// A row of `versions`.
-#[derive(Clone, Debug)]
-pub(super) struct VersionRow {
-    pub(super) version: KeyVersion,
-    pub(super) state: i64,
-    pub(super) destroy_at: Option<i64>,
-    pub(super) protection: i64,
-    pub(super) wrapped: Option<Wrapped>,
-    pub(super) created: i64,
-}
-
-impl VersionRow {
-    const TABLE: &'static str = "versions";
-
-    fn read(row: &Row<'_>, version: KeyVersion, key: &RowKey) -> Result<Self, StoreError> {
-        const TABLE: &str = VersionRow::TABLE;
-        let found = Self {
-            version,
-            state: column(row, TABLE, VERSION_AT)?,
-            destroy_at: column(row, TABLE, VERSION_AT + 1)?,
-            protection: column(row, TABLE, VERSION_AT + 2)?,
-            wrapped: wrapped(row, TABLE, VERSION_AT + 3)?,
-            created: column(row, TABLE, VERSION_AT + 5)?,
-        };
-        let mac = bytes(row, TABLE, VERSION_AT + 6)?.unwrap_or_default();
-        check(key, TABLE, &found.columns(), mac, row)?;
-        Ok(found)
-    }
-
-    fn columns(&self) -> [(&'static str, Cell<'_>); 8] {
-        [
-            ("key", Cell::Bytes(&self.version.key)),
-            ("number", Cell::Integer(self.version.number.into())),
-            ("state", Cell::Integer(self.state)),
-            ("destroy_at", Cell::from(self.destroy_at)),
-            ("protection", Cell::Integer(self.protection)),
-            ("master", Cell::from(self.wrapped.as_ref().map(|wrapped| i64::from(wrapped.master.0)))),
-            ("wrapped", Cell::from(self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()))),
-            ("created", Cell::Integer(self.created)),
-        ]
-    }
-
-    /// Writes the row, new or in place of the one with its name.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO versions (key, number, state, destroy_at, protection, master, wrapped, created, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (key, number) DO UPDATE SET \
-                   state = ?3, destroy_at = ?4, master = ?6, wrapped = ?7, mac = ?9";
-        let mac = desk.key.mac(Self::TABLE, &self.columns());
-        desk.connection.prepare_cached(sql)?.execute(params![
-            self.version.key,
-            self.version.number,
-            self.state,
-            self.destroy_at,
-            self.protection,
-            self.wrapped.as_ref().map(|wrapped| wrapped.master.0),
-            self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()),
-            self.created,
-            mac
-        ])?;
-        Ok(())
-    }
-}
-
 /// An object with what the database knows of it besides.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -251,7 +154,8 @@ impl Stored {
     /// Reads a row of [`OBJECT_COLUMNS`].
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
         let found = ObjectRow::read(row, key)?;
-        let version = found.version.map(|version| VersionRow::read(row, version, key)).transpose()?;
+        let version =
+            found.version.map(|version| VersionRow::read(row, VERSION_AT, version, key)).transpose()?;
         let attributes = decode(found.attributes).ok_or_else(|| invalid(ObjectRow::TABLE, row))?;
         let of_version = version.as_ref().and_then(|version| version.wrapped.clone());
         let material = match (attributes.class(), of_version, &found.wrapped) {
@@ -269,14 +173,13 @@ impl Stored {
 
     /// Whether applications see it: neither it nor its version is to be destroyed, or disabled.
     pub(super) fn is_visible(&self) -> bool {
-        let active = self.version.as_ref().is_none_or(|version| version.state == State::Active.number());
+        let active = self.version.as_ref().is_none_or(VersionRow::is_visible);
         self.destroy_at.is_none() && active
     }
 
     /// Whether it has been destroyed and can be restored.
     pub(super) fn is_leaving(&self) -> bool {
-        let version = self.version.as_ref().is_some_and(|version| version.state == State::Leaving.number());
-        self.destroy_at.is_some() || version
+        self.destroy_at.is_some() || self.version.as_ref().is_some_and(VersionRow::is_leaving)
     }
 }
 

@@ -118,6 +118,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     // A damaged file must be an error, not a crash or a wrong answer.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    // What is erased is overwritten, not left in a free page.
+    connection.pragma_update(None, "secure_delete", true)?;
     // The plans do not depend on the values bound. Without this, SQLite prepares most statements anew for each value,
     // which takes four times as long as running them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

@@ -1,10 +1,11 @@
-//! Rows ⇄ rings, principals and keys; those of objects are next door. Every row read bears its MAC, or is an error.
+//! Rows ⇄ rings and principals; those of keys and objects are next door. Every row read bears its MAC, or is an error.
 
 use kms_protocol::{RingId, RingPolicy, SlotId};
 use rusqlite::{Row, params, types::FromSql};
+use uuid::Uuid;
 
 use super::writer::Desk;
-use super::{Principal, Ring, StoreError};
+use super::{Principal, Ring, RingFacts, StoreError};
 use crate::integrity::{Cell, RowKey};
 use crate::object::Standing;
 
@@ -58,7 +59,8 @@ pub(super) fn unsigned(number: i64) -> u64 {
 }
 
 /// What is read of a ring.
-pub(super) const RING_COLUMNS: &str = "slot, id, label, policy, created, mac";
+pub(super) const RING_COLUMNS: &str =
+    "slot, id, label, policy, created, mac, project, display_name, description";
 
 impl Ring {
     const TABLE: &'static str = "rings";
@@ -77,18 +79,27 @@ impl Ring {
             label: column(row, TABLE, 2)?,
             policy,
             created: unsigned(column(row, TABLE, 4)?),
+            facts: RingFacts {
+                project: column::<Option<[u8; 16]>>(row, TABLE, 6)?.map(Uuid::from_bytes),
+                display_name: column(row, TABLE, 7)?,
+                description: column(row, TABLE, 8)?,
+            },
         };
         check(key, TABLE, &ring.columns(), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
         Ok(ring)
     }
 
-    fn columns(&self) -> [(&'static str, Cell<'_>); 5] {
+    fn columns(&self) -> [(&'static str, Cell<'_>); 8] {
+        let RingFacts { project, display_name, description } = &self.facts;
         [
             ("slot", Cell::Integer(signed(self.slot.0))),
             ("id", Cell::Bytes(&self.id.0)),
             ("label", Cell::Text(&self.label)),
             ("policy", Cell::Integer(self.policy_number())),
             ("created", Cell::Integer(signed(self.created))),
+            ("project", Cell::from(project.as_ref().map(|project| project.as_bytes().as_slice()))),
+            ("display_name", Cell::from(display_name.as_deref())),
+            ("description", Cell::from(description.as_deref())),
         ]
     }
 
@@ -101,12 +112,23 @@ impl Ring {
 
     /// Writes a ring, new or in place of the one in its slot.
     pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                   ON CONFLICT (slot) DO UPDATE SET label = ?3, mac = ?6";
+        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (slot) DO UPDATE SET \
+                   label = ?3, mac = ?6, project = ?7, display_name = ?8, description = ?9";
+        let RingFacts { project, display_name, description } = &self.facts;
         let mac = desk.key.mac(Self::TABLE, &self.columns());
         let (slot, created) = (signed(self.slot.0), signed(self.created));
-        let values = params![slot, self.id.0, self.label, self.policy_number(), created, mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
+        desk.connection.prepare_cached(sql)?.execute(params![
+            slot,
+            self.id.0,
+            self.label,
+            self.policy_number(),
+            created,
+            mac,
+            project.map(Uuid::into_bytes),
+            display_name,
+            description
+        ])?;
         Ok(())
     }
 }
@@ -164,56 +186,5 @@ fn standing_number(standing: Standing) -> i64 {
         Standing::Editor => 3,
         Standing::User => 4,
         Standing::Reader => 5,
-    }
-}
-
-/// What is read of a key.
-pub(super) const KEY_COLUMNS: &str = "id, ring, label, algorithm, created, mac";
-
-/// A row of `keys`.
-#[derive(Clone, Debug)]
-pub(super) struct KeyRow {
-    pub(super) id: [u8; 16],
-    pub(super) ring: RingId,
-    pub(super) label: Vec<u8>,
-    pub(super) algorithm: String,
-    pub(super) created: i64,
-}
-
-impl KeyRow {
-    const TABLE: &'static str = "keys";
-
-    /// Reads a row of [`KEY_COLUMNS`].
-    pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
-        const TABLE: &str = KeyRow::TABLE;
-        let found = Self {
-            id: column(row, TABLE, 0)?,
-            ring: RingId(column(row, TABLE, 1)?),
-            label: column(row, TABLE, 2)?,
-            algorithm: column(row, TABLE, 3)?,
-            created: column(row, TABLE, 4)?,
-        };
-        check(key, TABLE, &found.columns(), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
-        Ok(found)
-    }
-
-    fn columns(&self) -> [(&'static str, Cell<'_>); 5] {
-        [
-            ("id", Cell::Bytes(&self.id)),
-            ("ring", Cell::Bytes(&self.ring.0)),
-            ("label", Cell::Bytes(&self.label)),
-            ("algorithm", Cell::Text(&self.algorithm)),
-            ("created", Cell::Integer(self.created)),
-        ]
-    }
-
-    /// Writes the row, new or in place of the one with its id.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO keys (id, ring, label, algorithm, created, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                   ON CONFLICT (id) DO UPDATE SET label = ?3, mac = ?6";
-        let mac = desk.key.mac(Self::TABLE, &self.columns());
-        let values = params![self.id, self.ring.0, self.label, self.algorithm, self.created, mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
     }
 }

@@ -44,7 +44,7 @@ fn key() -> RowKey {
 }
 
 fn ring(store: &Store, name: &str) -> Ring {
-    let id = RingId(*uuid::Uuid::new_v4().as_bytes());
+    let id = RingId(*Uuid::new_v4().as_bytes());
     store
         .insert_ring(&NewRing {
             id,
@@ -52,12 +52,14 @@ fn ring(store: &Store, name: &str) -> Ring {
             policy: RingPolicy::Strict,
             created: 7,
             slot: None,
+            facts: RingFacts::default(),
+            entry: None,
         })
         .unwrap()
 }
 
 fn new_key(ring: &Ring, label: &str) -> NewKey {
-    let key = uuid::Uuid::new_v4().into_bytes();
+    let key = Uuid::new_v4().into_bytes();
     let wrapped = Some(Wrapped { master: MasterVersion(1), bytes: [key.as_slice(), &[1; 44]].concat() });
     NewKey {
         ring: ring.id,
@@ -66,6 +68,8 @@ fn new_key(ring: &Ring, label: &str) -> NewKey {
         algorithm: "aes-256".to_owned(),
         wrapped,
         created: 1000,
+        facts: KeyFacts::default(),
+        entry: None,
     }
 }
 
@@ -147,6 +151,8 @@ fn a_ring_sees_its_own_objects_alone() {
         policy: RingPolicy::Compat,
         created: 0,
         slot: None,
+        facts: RingFacts::default(),
+        entry: None,
     });
     assert!(matches!(again, Err(StoreError::Taken(name)) if name == "one"));
 }

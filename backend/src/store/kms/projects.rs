@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::audit::Entry;
 use crate::integrity::{Cell, RowKey};
+use crate::store::cache::Stale;
 use crate::store::rows::{bytes, check, column, signed, unsigned};
 use crate::store::writer::Desk;
 use crate::store::{Store, StoreError};
@@ -70,7 +71,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or a project's row was changed.
     pub fn projects(&self) -> Result<Vec<Project>, StoreError> {
-        self.readers.read(|connection| projects(connection, &self.key))
+        Ok(self.all_rings()?.projects().to_vec())
     }
 
     /// Adds a project.
@@ -84,6 +85,7 @@ impl Store {
                 return Err(StoreError::Taken(project.id.to_string()));
             }
             project.insert(desk)?;
+            desk.forget(Stale::Rings);
             desk.record(&entry)
         })
     }

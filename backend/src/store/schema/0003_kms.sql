@@ -48,3 +48,4 @@ CREATE TABLE repeats (
     PRIMARY KEY (project, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX repeats_by_age ON repeats (at);
+CREATE INDEX objects_to_destroy ON objects (destroy_at) WHERE destroy_at IS NOT NULL;
