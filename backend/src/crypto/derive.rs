@@ -73,7 +73,7 @@ fn agree(base: &OpenedKey, public: &[u8]) -> Result<Zeroizing<Vec<u8>>, Rv> {
         Kind::Aes(_) | Kind::Generic(_) | Kind::ChaCha(_) | Kind::Rsa(_) | Kind::Edwards(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
-        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
     }
@@ -87,7 +87,7 @@ fn value_of(base: &OpenedKey) -> Result<&[u8], Rv> {
         Kind::ChaCha(_) | Kind::Rsa(_) | Kind::Ec(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
-        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
     }

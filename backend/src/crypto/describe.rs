@@ -35,6 +35,11 @@ pub fn describe(class: ObjectClass, kind: KeyType, material: &KeyBytes) -> Resul
     }
 }
 
+/// The attributes of the public half of a private key. None if the material is not that of one of this type.
+pub fn describe_public(kind: KeyType, material: &KeyBytes) -> Option<Vec<Attribute>> {
+    halves(kind, material).map(|halves| halves.public)
+}
+
 /// Whether secret keys of this type are bytes of any length.
 pub(super) fn is_any_secret(kind: KeyType) -> bool {
     kind == KeyType::GENERIC_SECRET || kind == KeyType::HKDF || is_hmac_key(kind)

@@ -141,7 +141,7 @@ fn agreement_of(curve: Curve) -> &'static agreement::Algorithm {
     }
 }
 
-fn hash_of(curve: Curve) -> &'static aws_digest::Algorithm {
+pub(super) fn hash_of(curve: Curve) -> &'static aws_digest::Algorithm {
     match curve {
         Curve::P256 => &aws_digest::SHA256,
         Curve::P384 => &aws_digest::SHA384,

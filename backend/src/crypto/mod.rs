@@ -16,7 +16,8 @@
 //! | RSA signatures otherwise | `rsa`, blinded; PSS padding is composed (`pss`) |
 //! | RSA-OAEP with one digest of SHA-1, SHA-256, SHA-384, SHA-512 | `aws-lc-rs` |
 //! | RSA-OAEP otherwise, PKCS #1 v1.5 decryption (implicit rejection) | `rsa`, blinded |
-//! | ECDSA | `aws-lc-rs`; P-521 over more than 64 bytes: `p521` |
+//! | ECDSA | `aws-lc-rs`; P-521 over more than 64 bytes: `p521`; DER: `p256`, `p384`, `p521` |
+| RSA-OAEP with a public key | `rsa` |
 //! | HMAC | `hmac` over `sha1`, `sha2`, `sha3` |
 //! | AES-CMAC; AES key wrap | `cmac`; `aes-kw` |
 //! | AES-CCM | composed: `cbc` and `ctr` over `aes` |
@@ -52,22 +53,24 @@ mod rsa;
 mod rsa_parts;
 #[cfg(test)]
 mod vectors;
+mod verifying;
 mod wrap;
 
 use std::fmt;
 
-use kms_protocol::{KeyType, Mechanism, ObjectClass, Rv, Secret, Template};
+use kms_protocol::{KeyType, Mechanism, ObjectClass, Parameters, Rv, Secret, Template};
 
 use self::mac::MacKey;
 use crate::object::KeyBytes;
 use crate::policy::{Permit, Usage};
 
 pub use derive::{decapsulate, derive, encapsulate};
-pub use describe::describe;
+pub use describe::{describe, describe_public};
 pub use import::{Imported, import};
 pub use make::{Made, make};
 pub use message::encrypt_message;
 pub use reveal::reveal;
+pub use verifying::{signature_from_der, signature_to_der};
 pub use wrap::{unwrap, wrap};
 
 /// Why a key could not be made or read. Callers never see it: it is ours, and goes to the log.
@@ -100,6 +103,7 @@ enum Kind {
     Montgomery(Box<curve25519::MontgomeryKey>),
     Kem(mlkem::KemKey),
     Dsa(Box<mldsa::DsaKey>),
+    PublicEc(verifying::EcPublic),
     PublicRsa(Box<::rsa::PublicKey>),
     PublicKem(mlkem::KemPublic),
 }
@@ -147,6 +151,9 @@ impl OpenedKey {
     pub fn public(kind: KeyType, attributes: &Template) -> Result<Self, Rv> {
         match kind {
             KeyType::RSA => public::rsa_of(attributes).map(|key| Self(Kind::PublicRsa(Box::new(key)))),
+            KeyType::EC => verifying::EcPublic::open(attributes)
+                .map(|key| Self(Kind::PublicEc(key)))
+                .ok_or(Rv::ATTRIBUTE_VALUE_INVALID),
             KeyType::ML_KEM => public::kem_of(attributes).map(|key| Self(Kind::PublicKem(key))),
             _ => Err(Rv::KEY_TYPE_INCONSISTENT),
         }
@@ -160,7 +167,7 @@ impl OpenedKey {
             Kind::Ec(_) => ec::OPENED_BYTES,
             Kind::Generic(key) => size_of::<Self>() + key.as_ref().len(),
             Kind::ChaCha(_) | Kind::Edwards(_) | Kind::Montgomery(_) => SMALL_BYTES,
-            Kind::PublicRsa(_) => SMALL_BYTES,
+            Kind::PublicRsa(_) | Kind::PublicEc(_) => SMALL_BYTES,
             Kind::Kem(_) | Kind::PublicKem(_) => mlkem::OPENED_BYTES,
             Kind::Dsa(_) => mldsa::OPENED_BYTES,
         }
@@ -172,7 +179,7 @@ impl OpenedKey {
             Kind::ChaCha(_) => KeyType::CHACHA20,
             Kind::Generic(_) => KeyType::GENERIC_SECRET,
             Kind::Rsa(_) | Kind::PublicRsa(_) => KeyType::RSA,
-            Kind::Ec(_) => KeyType::EC,
+            Kind::Ec(_) | Kind::PublicEc(_) => KeyType::EC,
             Kind::Edwards(_) => KeyType::EC_EDWARDS,
             Kind::Montgomery(_) => KeyType::EC_MONTGOMERY,
             Kind::Kem(_) | Kind::PublicKem(_) => KeyType::ML_KEM,
@@ -199,14 +206,24 @@ pub fn encrypt(permit: &Permit, key: &OpenedKey, mechanism: &Mechanism, data: &[
     match &key.0 {
         Kind::Aes(key) => key.encrypt(mechanism, data),
         Kind::ChaCha(key) => key.encrypt(mechanism, data),
-        // Encryption with a public key is the provider's.
+        Kind::PublicRsa(key) => oaep(key, mechanism, data),
         Kind::Rsa(_) | Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
-        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
     }
+}
+
+/// Encrypts with an RSA public key and OAEP.
+fn oaep(key: &::rsa::PublicKey, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
+    let Parameters::Oaep { hash, mgf, label } = &mechanism.parameters else {
+        return Err(Rv::MECHANISM_INVALID);
+    };
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let encrypted = public::encrypt_oaep(key, (*hash, *mgf, label), data, &random);
+    encrypted.map_err(|rv| if rv == Rv::KEY_SIZE_RANGE { Rv::DATA_LEN_RANGE } else { rv })
 }
 
 /// Decrypts with a secret or private key.
@@ -223,7 +240,7 @@ pub fn decrypt(permit: &Permit, key: &OpenedKey, mechanism: &Mechanism, data: &[
         Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
-        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }
     }
@@ -243,11 +260,12 @@ pub fn sign(permit: &Permit, key: &OpenedKey, mechanism: &Mechanism, data: &[u8]
         Kind::Edwards(key) => key.sign(mechanism, data),
         Kind::Dsa(key) => key.sign(mechanism, data),
         Kind::ChaCha(_) | Kind::Montgomery(_) | Kind::Kem(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
-        Kind::PublicRsa(_) | Kind::PublicKem(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
+        Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => Err(Rv::KEY_TYPE_INCONSISTENT),
     }
 }
 
-/// Verifies a MAC. Signatures of key pairs are verified by the provider: that needs no secret.
+/// Verifies a MAC, or an ECDSA signature for a door without a provider behind it. Providers verify signatures
+/// themselves: that needs no secret.
 ///
 /// # Errors
 /// `CKR_SIGNATURE_INVALID`, or `CKR_SIGNATURE_LEN_RANGE` when its length alone shows it.
@@ -262,6 +280,7 @@ pub fn verify(
     match &key.0 {
         Kind::Generic(key) => mac::verify(key.into(), mechanism, data, signature),
         Kind::Aes(key) => mac::verify(MacKey::Aes(key.as_ref()), mechanism, data, signature),
+        Kind::PublicEc(key) => key.verify(mechanism, data, signature),
         Kind::ChaCha(_) | Kind::Rsa(_) | Kind::Ec(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
             Err(Rv::KEY_TYPE_INCONSISTENT)
         }

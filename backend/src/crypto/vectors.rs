@@ -26,7 +26,9 @@ fn decrypt(key: &OpenedKey, mechanism: &Mechanism, data: &[u8]) -> Result<Secret
         Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) | Kind::Kem(_) => {
             unreachable!("these do not decrypt")
         }
-        Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => unreachable!("nor do these"),
+        Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
+            unreachable!("nor do these")
+        }
     }
 }
 
@@ -37,7 +39,9 @@ fn encrypt(key: &OpenedKey, mechanism: &Mechanism, data: &[u8]) -> Result<Secret
         Kind::Ec(_) | Kind::Generic(_) | Kind::Edwards(_) | Kind::Montgomery(_) | Kind::Kem(_) => {
             unreachable!("these do not encrypt")
         }
-        Kind::Rsa(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => unreachable!("nor do these"),
+        Kind::Rsa(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
+            unreachable!("nor do these")
+        }
     }
 }
 

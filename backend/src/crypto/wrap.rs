@@ -53,7 +53,7 @@ pub fn wrap(
         Kind::Rsa(_) | Kind::Ec(_) | Kind::Generic(_) | Kind::ChaCha(_) | Kind::Edwards(_) => {
             Err(Rv::WRAPPING_KEY_TYPE_INCONSISTENT)
         }
-        Kind::Montgomery(_) | Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicKem(_) => {
+        Kind::Montgomery(_) | Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
             Err(Rv::WRAPPING_KEY_TYPE_INCONSISTENT)
         }
     }
@@ -110,7 +110,7 @@ pub fn unwrap(
         Kind::Ec(_) | Kind::Generic(_) | Kind::ChaCha(_) | Kind::Edwards(_) | Kind::Montgomery(_) => {
             Err(Rv::UNWRAPPING_KEY_TYPE_INCONSISTENT)
         }
-        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => {
+        Kind::Kem(_) | Kind::Dsa(_) | Kind::PublicRsa(_) | Kind::PublicEc(_) | Kind::PublicKem(_) => {
             Err(Rv::UNWRAPPING_KEY_TYPE_INCONSISTENT)
         }
     };
@@ -149,7 +149,9 @@ fn unwrap_rsa(unwrapping: &rsa::RsaKey, mechanism: &Mechanism, wrapped: &[u8]) -
         Ok(_) | Err(Rv::ENCRYPTED_DATA_INVALID) => KeyBytes::from(vec![0; usize::from(aes_bits / 8)]),
         Err(rv) => return Err(rv),
     };
-    let key = aes::open(&between).ok_or(Rv::MECHANISM_PARAM_INVALID)?.unwrap(Padding::Zeros, back);
+    let between = aes::open(&between).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    // The specification has padding (KWP). What was wrapped without (KW) is taken as well: the two tell each other apart.
+    let key = between.unwrap(Padding::Zeros, back).or_else(|_| between.unwrap(Padding::None, back));
     // Who knows that zeros follow a wrong front could wrap under them.
     if right { key } else { Err(Rv::WRAPPED_KEY_INVALID) }
 }

@@ -12,6 +12,7 @@ mod ciphertext;
 mod life;
 mod names;
 mod operation;
+mod pem;
 mod permission;
 mod refusal;
 
@@ -31,6 +32,7 @@ pub use ciphertext::{CIPHERTEXT_OVERHEAD, Header, additional_data};
 pub use life::{Change, KeyState, Life, VersionState, Words, WrappingKeyState, key_state};
 pub use names::{DESCRIPTION_MAX, DISPLAY_NAME_MAX, Description, DisplayName, TAG_MAX, TAGS_MAX, Tags};
 pub use operation::{KeyPath, Operation, Outcome, RingPath, Subject, VersionPath, WrappingKeyPath};
+pub use pem::public_key_pem;
 pub use permission::Permission;
 pub use refusal::{Refusal, Status};
 

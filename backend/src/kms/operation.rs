@@ -377,6 +377,44 @@ impl Operation {
         }
     }
 
+    /// The status of its success.
+    pub fn success(&self) -> u16 {
+        match self {
+            Self::CreateKeyRing { .. }
+            | Self::CreateKey { .. }
+            | Self::DeleteKey(_)
+            | Self::ImportKey { .. }
+            | Self::RotateKey(_)
+            | Self::CreateWrappingKey { .. } => 202,
+            Self::DeleteKeyRing(_)
+            | Self::RestoreKey(_)
+            | Self::DestroyVersion(_)
+            | Self::DisableVersion(_)
+            | Self::EnableVersion(_)
+            | Self::RestoreVersion(_)
+            | Self::DeleteWrappingKey(_) => 204,
+            Self::ListKeyRings { .. }
+            | Self::GetKeyRing(_)
+            | Self::EditKeyRing { .. }
+            | Self::ListKeys { .. }
+            | Self::GetKey(_)
+            | Self::EditKey { .. }
+            | Self::ListVersions { .. }
+            | Self::GetVersion(_)
+            | Self::ListWrappingKeys { .. }
+            | Self::GetWrappingKey(_) => 200,
+            Self::Encrypt { .. }
+            | Self::Decrypt { .. }
+            | Self::Sign { .. }
+            | Self::Verify { .. }
+            | Self::EncryptCurrent { .. }
+            | Self::DecryptAny { .. }
+            | Self::ReEncrypt { .. }
+            | Self::MakeDataKey { .. }
+            | Self::Amounts { .. } => 200,
+        }
+    }
+
     /// Whether it uses a key's material.
     pub fn is_cryptographic(&self) -> bool {
         let uses = [

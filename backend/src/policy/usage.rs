@@ -65,9 +65,10 @@ impl Usage {
     /// Whether the backend does it with a public key. What else a public key does, the provider does.
     fn is_public(self) -> bool {
         match self {
-            // The value wrapped or agreed on is the backend's; some signatures only it can verify.
-            Self::Wrap | Self::Encapsulate | Self::Verify => true,
-            Self::Encrypt | Self::Decrypt | Self::Sign => false,
+            // The value wrapped or agreed on is the backend's; some signatures only it can verify. The service's API has no
+            // provider in front of it.
+            Self::Wrap | Self::Encapsulate | Self::Encrypt | Self::Verify => true,
+            Self::Decrypt | Self::Sign => false,
             Self::Unwrap | Self::Derive | Self::Decapsulate => false,
         }
     }

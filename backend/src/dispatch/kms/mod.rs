@@ -1,10 +1,38 @@
 //! The service's operations: load → decide → act → record, as for the provider's requests and with the same rooms.
 
+mod crypto;
+mod duties;
+mod failure;
+mod keys;
+mod lists;
+mod material;
 mod recorded;
+mod rings;
+mod versions;
+mod views;
+mod wrapping;
 
-use crate::kms::{Operation, Outcome, Refusal, Visit};
+use std::sync::Arc;
+
+use kms_protocol::RingId;
+use uuid::Uuid;
 
 use super::Dispatch;
+use crate::audit::Kind;
+use crate::kms::{Operation, Outcome, Purpose, Refusal, RingPath, Status, Visit};
+use crate::object::{Caller, Login, Standing};
+use crate::policy;
+use crate::store::{Project, Ring};
+use failure::Failure;
+use recorded::entry;
+
+pub(crate) use duties::Lifecycle;
+
+/// A ring with its project, found and allowed.
+struct Place {
+    ring: Arc<Ring>,
+    project: Uuid,
+}
 
 impl Dispatch {
     /// Answers one operation. It blocks: for the database, the HSM, or a long computation.
@@ -12,14 +40,141 @@ impl Dispatch {
     /// # Errors
     /// A refusal as the caller may see it. Failures of our own are logged here, once.
     pub fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
-        let _ = (visit, operation);
-        Err(Refusal::malformed("not there yet"))
+        self.authorise(visit, &operation)?;
+        let (event, subject) = (operation.event(), operation.subject());
+        self.perform(visit, operation).map_err(|failure| failure.refusal(event, &subject.resource()))
     }
 
     /// Whether an operation will be answered from memory within some microseconds, so that a door need not move it to
     /// a thread that may block.
     pub fn is_quick(&self, operation: &Operation) -> bool {
-        let _ = operation;
-        false
+        match operation {
+            Operation::Encrypt { version, .. }
+            | Operation::Decrypt { version, .. }
+            | Operation::Sign { version, .. }
+            | Operation::Verify { version, .. } => {
+                let number = u32::try_from(version.number).unwrap_or(0);
+                let mut opened = None;
+                let remembered = self.store.remembers(version.key.key, |key| {
+                    let fast = key.facts.algorithm.is_some_and(|algorithm| match algorithm.purpose() {
+                        Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => true,
+                        Purpose::AsymmetricEncryptDecrypt | Purpose::AsymmetricSignVerify => false,
+                    });
+                    opened = key.version(number).and_then(|version| version.hidden).filter(|_| fast);
+                    opened
+                });
+                remembered && opened.is_some_and(|object| self.keys.is_open(object))
+            }
+            _ => false,
+        }
     }
+
+    /// Whether the caller may. A denial is in the audit log before the caller hears of it.
+    fn authorise(&self, visit: &Visit, operation: &Operation) -> Result<(), Refusal> {
+        let subject = operation.subject();
+        let (project, ring) = (subject.project(), subject.ring());
+        let missing = operation
+            .permissions()
+            .iter()
+            .find(|permission| !policy::allowed(&visit.account.grants, **permission, project, ring));
+        let Some(missing) = missing else { return Ok(()) };
+        let status = Status::Forbidden;
+        let denied = entry(visit, operation, self.clock.millis(), Kind::PolicyDenied, status.code());
+        self.store
+            .record(denied)
+            .map_err(|error| Failure::from(error).refusal(operation.event(), &subject.resource()))?;
+        let message = format!("{} is not permitted {missing} here; ask for a role that has it", visit.account.email);
+        Err(Refusal::new(status, message))
+    }
+
+    fn perform(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Failure> {
+        let at = self.clock.millis();
+        let recorded = entry(visit, &operation, at, Kind::AdminActivity, operation.success());
+        match operation {
+            Operation::ListKeyRings { project, page } => self.list_rings(project, &page),
+            Operation::CreateKeyRing { project, ask, repeat } => {
+                self.create_key_ring(project, ask, repeat, recorded)
+            }
+            Operation::GetKeyRing(path) => {
+                let place = self.place(path)?;
+                Ok(Outcome::KeyRing(views::ring(&place.ring)))
+            }
+            Operation::DeleteKeyRing(path) => self.delete_key_ring(path, recorded),
+            Operation::EditKeyRing { ring, ask } => self.edit_key_ring(ring, ask, recorded),
+            Operation::ListKeys { ring, page } => self.list_keys(ring, &page),
+            Operation::CreateKey { ring, ask, repeat } => self.create_key(visit, ring, ask, repeat, recorded),
+            Operation::GetKey(path) => {
+                let place = self.place(path.ring)?;
+                Ok(Outcome::Key(views::key(&*self.key(&place, path.key)?)?))
+            }
+            Operation::DeleteKey(path) => self.delete_key(path, recorded),
+            Operation::EditKey { key, ask } => self.edit_key(key, ask, recorded),
+            Operation::ImportKey { key, ask } => self.import_key(visit, key, &ask, recorded),
+            Operation::RestoreKey(path) => self.restore_key(path, recorded),
+            Operation::RotateKey(path) => self.rotate_key(visit, path, recorded),
+            Operation::ListVersions { key, page } => self.list_versions(key, &page),
+            Operation::GetVersion(path) => self.version_view(path).map(Outcome::Version),
+            Operation::DestroyVersion(path) => self.change(path, crate::kms::Change::Destroy, recorded),
+            Operation::DisableVersion(path) => self.change(path, crate::kms::Change::Disable, recorded),
+            Operation::EnableVersion(path) => self.change(path, crate::kms::Change::Enable, recorded),
+            Operation::RestoreVersion(path) => self.change(path, crate::kms::Change::Restore, recorded),
+            Operation::Encrypt { version, data, aad } => self.encrypt_named(visit, version, &data, &aad),
+            Operation::Decrypt { version, data, aad } => self.decrypt_named(visit, version, &data, &aad),
+            Operation::Sign { version, data } => self.sign_named(visit, version, &data),
+            Operation::Verify { version, data, signature } => {
+                self.verify_named(visit, version, &data, &signature)
+            }
+            Operation::EncryptCurrent { key, data, aad } => self.encrypt_current(visit, key, &data, &aad),
+            Operation::DecryptAny { key, data, aad } => self.decrypt_any(visit, key, &data, &aad),
+            Operation::ReEncrypt { key, data, aad } => self.re_encrypt(visit, key, &data, &aad),
+            Operation::MakeDataKey { key, ask } => self.make_data_key(visit, key, &ask),
+            Operation::ListWrappingKeys { ring, page } => self.list_wrapping_keys(ring, &page),
+            Operation::CreateWrappingKey { ring, ask, repeat } => {
+                self.create_wrapping_key(visit, ring, ask, repeat, recorded)
+            }
+            Operation::GetWrappingKey(path) => {
+                let place = self.place(path.ring)?;
+                let key = self.wrapping_key(&place, path.key)?;
+                self.wrapping_view(&key).map(Outcome::WrappingKey)
+            }
+            Operation::DeleteWrappingKey(path) => self.delete_wrapping_key(path, recorded),
+            Operation::Amounts { project } => self.amounts(project),
+        }
+    }
+
+    /// All projects; a home from before there were any has one, whose id is nil.
+    pub(super) fn projects(&self) -> Result<Vec<Project>, Failure> {
+        let mut projects = self.store.projects()?;
+        if projects.is_empty() {
+            projects.push(Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 });
+        }
+        Ok(projects)
+    }
+
+    /// Says that a project is not there, if it is not.
+    fn known_project(&self, id: Uuid) -> Result<bool, Failure> {
+        let projects = self.projects()?;
+        if projects.iter().any(|project| project.id == id) {
+            return Ok(projects.first().is_some_and(|first| first.id == id));
+        }
+        Err(Refusal::not_found("project").into())
+    }
+
+    /// The ring of a path: it must belong to the path's project.
+    fn place(&self, path: RingPath) -> Result<Place, Failure> {
+        let is_first = self.known_project(path.project)?;
+        let ring = self.store.ring_of(RingId(path.ring.into_bytes()))?;
+        let belongs = |ring: &Arc<Ring>| match ring.facts.project {
+            Some(project) => project == path.project,
+            None => is_first,
+        };
+        let ring = ring.filter(belongs).ok_or_else(|| Refusal::not_found("key ring"))?;
+        Ok(Place { ring, project: path.project })
+    }
+}
+
+/// The caller as `policy` knows callers: what it may do over REST has been decided, and the ring's rules are asked next.
+fn caller(visit: &Visit, ring: &Ring, standing: Standing) -> Caller {
+    let login = Login { ring: ring.id, name: visit.account.email.clone(), standing };
+    Caller { peer: None, login: Some(login), policy: ring.policy }
 }
