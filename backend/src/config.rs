@@ -162,6 +162,15 @@ impl Config {
         KeyCache { entries: cache_entries.into(), lifetime: Duration::from_secs(cache_seconds.into()) }
     }
 
+    /// How long deleted keys can be restored, and wrapping keys be used.
+    pub(crate) fn lifecycle(&self) -> crate::dispatch::Lifecycle {
+        let Lifecycle { deletion_seconds, wrapping_key_seconds } = self.file.lifecycle;
+        crate::dispatch::Lifecycle {
+            deletion_seconds: deletion_seconds.into(),
+            wrapping_seconds: wrapping_key_seconds.into(),
+        }
+    }
+
     /// Whether there is a slot that `C_InitToken` makes a ring of.
     pub fn offers_free_slot(&self) -> bool {
         self.file.rings.free_slot
@@ -282,6 +291,8 @@ struct File {
     #[serde(default)]
     keys: Keys,
     #[serde(default)]
+    lifecycle: Lifecycle,
+    #[serde(default)]
     rings: Rings,
 }
 
@@ -352,6 +363,22 @@ impl<'de> Deserialize<'de> for Mode {
                 "{text:?} is no mode for a socket; write \"0600\", \"0660\" or \"0666\""
             ))
         })
+    }
+}
+
+/// How long things last, in seconds. A hundred years stand for ever.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Lifecycle {
+    #[serde(deserialize_with = "between_u32::<1, 3_155_760_000, _>")]
+    deletion_seconds: u32,
+    #[serde(deserialize_with = "between_u32::<1, 31_557_600, _>")]
+    wrapping_key_seconds: u32,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { deletion_seconds: 30 * 24 * 3600, wrapping_key_seconds: 3 * 24 * 3600 }
     }
 }
 

@@ -136,6 +136,11 @@ impl Keys {
         }
     }
 
+    /// Whether a token object's key is open, so that its use waits for nothing.
+    pub fn is_open(&self, id: ObjectId) -> bool {
+        self.opened.contains_key(&Name::Token(id))
+    }
+
     /// Forgets a key that is destroyed, disabled or changed; it is wiped when its last user is done.
     pub fn forget(&self, id: ObjectId) {
         self.opened.invalidate(&Name::Token(id));

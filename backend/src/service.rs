@@ -202,6 +202,7 @@ impl Backend {
             random: SystemRandom::new(),
             clock: Clock::default(),
             vectors: Vectors::default(),
+            lifecycle: config.lifecycle(),
             offers_free_slot: config.offers_free_slot(),
         };
         Ok(Self { dispatch: Arc::new(dispatch) })

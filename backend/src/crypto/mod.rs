@@ -17,7 +17,7 @@
 //! | RSA-OAEP with one digest of SHA-1, SHA-256, SHA-384, SHA-512 | `aws-lc-rs` |
 //! | RSA-OAEP otherwise, PKCS #1 v1.5 decryption (implicit rejection) | `rsa`, blinded |
 //! | ECDSA | `aws-lc-rs`; P-521 over more than 64 bytes: `p521`; DER: `p256`, `p384`, `p521` |
-| RSA-OAEP with a public key | `rsa` |
+//! | RSA-OAEP with a public key | `rsa` |
 //! | HMAC | `hmac` over `sha1`, `sha2`, `sha3` |
 //! | AES-CMAC; AES key wrap | `cmac`; `aes-kw` |
 //! | AES-CCM | composed: `cbc` and `ctr` over `aes` |

@@ -39,7 +39,8 @@ impl EcPublic {
         if signature.len() != 2 * self.curve.field_bytes() {
             return Err(Rv::SIGNATURE_LEN_RANGE);
         }
-        let digest = Digest::import_less_safe(data, ec::hash_of(self.curve)).map_err(|_| Rv::DATA_LEN_RANGE)?;
+        let digest =
+            Digest::import_less_safe(data, ec::hash_of(self.curve)).map_err(|_| Rv::DATA_LEN_RANGE)?;
         UnparsedPublicKey::new(verification_of(self.curve), &self.point)
             .verify_digest(&digest, signature)
             .map_err(|_| Rv::SIGNATURE_INVALID)

@@ -31,15 +31,13 @@ use crate::seal::Seals;
 use crate::store::{Ring, Store, StoreError};
 
 pub(crate) use clock::Clock;
+pub(crate) use kms::Lifecycle;
 pub(crate) use login::{OFFICER, USER};
 pub(crate) use vectors::Vectors;
 
 /// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its
 /// life, so its length only limits how long an application may be idle: a database uses its master key at start alone.
 pub const TICKET_SECONDS: u64 = 30 * 24 * 3600;
-
-/// How long a destroyed key can be restored: the 30 days of the service certificate.
-const RESTORABLE_SECONDS: u64 = 30 * 24 * 3600;
 
 /// The rooms behind every door, opened.
 pub struct Dispatch {
@@ -53,6 +51,7 @@ pub struct Dispatch {
     pub(crate) random: SystemRandom,
     pub(crate) clock: Clock,
     pub(crate) vectors: Vectors,
+    pub(crate) lifecycle: Lifecycle,
     /// Whether there is a slot that `C_InitToken` makes a ring of.
     pub(crate) offers_free_slot: bool,
 }

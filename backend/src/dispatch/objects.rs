@@ -7,7 +7,7 @@ use kms_protocol::{
     Rv, Template, Value,
 };
 
-use super::{Dispatch, RESTORABLE_SECONDS};
+use super::Dispatch;
 use crate::crypto;
 use crate::error::Error;
 use crate::object::{Caller, KeyBytes, Material, Object};
@@ -121,7 +121,7 @@ impl Dispatch {
         policy::may(caller, Action::Destroy, &object.attributes)?;
         if let ObjectRef::Token(id) = reference {
             let (now, key) = (self.clock.seconds(), object.version.is_some());
-            let times = (now, now + RESTORABLE_SECONDS);
+            let times = (now, now + self.lifecycle.deletion_seconds);
             for left in self.store.schedule_destruction(ring.id, request, *id, times)? {
                 self.keys.forget(left);
             }

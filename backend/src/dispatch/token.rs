@@ -27,11 +27,14 @@ impl Dispatch {
         let uid = caller.peer.map(|peer| peer.uid);
         let attempt = Attempt { ring: ring.id, name: OFFICER.to_owned(), uid };
         self.pins.check(&attempt, pin, officer.as_ref().map(|officer| officer.pin_hash.as_str()))?;
-        let left =
-            match self.store.clear_ring(ring.id, label, self.clock.seconds() + super::RESTORABLE_SECONDS) {
-                Err(StoreError::Taken(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
-                left => left?,
-            };
+        let left = match self.store.clear_ring(
+            ring.id,
+            label,
+            self.clock.seconds() + self.lifecycle.deletion_seconds,
+        ) {
+            Err(StoreError::Taken(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
+            left => left?,
+        };
         left.iter().for_each(|object| self.keys.forget(*object));
         tracing::warn!(
             ring = ring.label,

@@ -31,8 +31,13 @@ mod tests {
     #[test]
     fn what_is_written_others_read() {
         let key = p521::SecretKey::from_slice(&[1; 66]);
-        let key = key.unwrap_or_else(|_| p521::SecretKey::from_slice(&[0; 65].iter().chain(&[7]).copied().collect::<Vec<u8>>()).unwrap());
+        let key = key.unwrap_or_else(|_| {
+            p521::SecretKey::from_slice(&[0; 65].iter().chain(&[7]).copied().collect::<Vec<u8>>()).unwrap()
+        });
         let info = key.public_key().to_public_key_der().unwrap();
-        assert_eq!(p521::PublicKey::from_public_key_pem(&public_key_pem(info.as_bytes())).unwrap(), key.public_key());
+        assert_eq!(
+            p521::PublicKey::from_public_key_pem(&public_key_pem(info.as_bytes())).unwrap(),
+            key.public_key()
+        );
     }
 }

@@ -64,6 +64,19 @@ fn certificate(template: &Template) -> Result<(), Rv> {
     if known { Ok(()) } else { Err(Rv::TEMPLATE_INCOMPLETE) }
 }
 
+/// Decides on a key that comes in wrapped over the service's API, whose template is the service's own.
+///
+/// # Errors
+/// What the table refuses.
+pub fn imported(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
+    let class = class_of(template)?;
+    let kind = Some(template.key_type().ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?);
+    let birth = Birth { origin: Origins::UNWRAP, class, kind };
+    let attributes = complete(birth, caller, template)?;
+    may_make(caller, birth, &attributes)?;
+    Ok(decided(birth, attributes, Descent::Foreign))
+}
+
 /// Decides on a key that is unwrapped.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use kms_protocol::{AttributeType, Rv, Template};
 
 use crate::object::{Caller, Standing};
 
-pub use arrival::{Decision, agree, copy, create, derive, unwrap};
+pub use arrival::{Decision, agree, copy, create, derive, imported, unwrap};
 pub use birth::reborn;
 pub use generate::{generate, generate_pair, successor};
 pub use login::{Claims, TicketKey, check, delay_after, issue};

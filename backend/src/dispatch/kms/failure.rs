@@ -24,11 +24,17 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Ours(error.into())
-    }
+macro_rules! ours {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Ours(error.into())
+            }
+        })+
+    };
 }
+
+ours!(Error, StoreError, HsmError, KeysError, CryptoError, Rv);
 
 impl Failure {
     /// A failure that says that `what`, a noun of the API, is not there, where it says that something is not there.
@@ -58,14 +64,15 @@ fn told(error: &Error) -> Refusal {
     let invalid = || {
         Refusal::conflict("key_material_invalid: the key's stored material was changed and cannot be used")
     };
-    let away = |what: &str| Refusal::new(Status::Unavailable, format!("the {what} is not available; try again"));
+    let away =
+        |what: &str| Refusal::new(Status::Unavailable, format!("the {what} is not available; try again"));
     match error {
         Error::NoSuchObject | Error::NoSuchSlot => Refusal::not_found("resource"),
         Error::Store(StoreError::RowInvalid { .. }) => invalid(),
         Error::Store(StoreError::Full(_) | StoreError::Busy(_) | StoreError::TimedOut) => away("database"),
-        Error::Store(StoreError::TooManyRings(most)) => {
-            Refusal::malformed(format!("there are {most} key rings, and no more can be made; delete one first"))
-        }
+        Error::Store(StoreError::TooManyRings(most)) => Refusal::malformed(format!(
+            "there are {most} key rings, and no more can be made; delete one first"
+        )),
         Error::Hsm(HsmError::MaterialInvalid) => invalid(),
         Error::Hsm(_) => away("HSM"),
         Error::Keys(KeysError::Hsm(cause)) if matches!(**cause, HsmError::MaterialInvalid) => invalid(),

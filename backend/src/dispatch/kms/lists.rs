@@ -32,9 +32,9 @@ fn no_cursor() -> Refusal {
 /// Where a list of keys goes on, written as `seconds_id`.
 fn after_of(page: &Page) -> Result<Option<(u64, Uuid)>, Refusal> {
     let Some(cursor) = &page.cursor else { return Ok(None) };
-    let parts = cursor.split_once('_').and_then(|(created, id)| {
-        Some((created.parse::<u64>().ok()?, Uuid::try_parse(id).ok()?))
-    });
+    let parts = cursor
+        .split_once('_')
+        .and_then(|(created, id)| Some((created.parse::<u64>().ok()?, Uuid::try_parse(id).ok()?)));
     parts.map(Some).ok_or_else(no_cursor)
 }
 

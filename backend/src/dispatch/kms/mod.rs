@@ -83,7 +83,8 @@ impl Dispatch {
         self.store
             .record(denied)
             .map_err(|error| Failure::from(error).refusal(operation.event(), &subject.resource()))?;
-        let message = format!("{} is not permitted {missing} here; ask for a role that has it", visit.account.email);
+        let message =
+            format!("{} is not permitted {missing} here; ask for a role that has it", visit.account.email);
         Err(Refusal::new(status, message))
     }
 
