@@ -14,6 +14,8 @@ pub mod config;
 pub mod crypto;
 /// Load → decide → act → record: where the rooms meet.
 pub mod dispatch;
+/// What the daemon does by itself, once a minute.
+mod duties;
 /// Every failure of a request, and what the doors say for it.
 pub mod error;
 /// The master key's home.

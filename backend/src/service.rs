@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::dispatch::{self, Clock, Dispatch, OFFICER, USER, Vectors};
+use crate::duties::Duties;
 use crate::error::Error;
 use crate::hsm::{Hsm, HsmError};
 use crate::integrity::RowKey;
@@ -357,6 +358,7 @@ pub struct Health {
 pub fn serve(config: &Config, ready: impl FnOnce(&Path)) -> Result<(), ServiceError> {
     let door = Door::open(&config.socket_path(), config.socket_mode())?;
     let backend = Backend::open(config)?;
+    let _duties = Duties::start(Arc::clone(&backend.dispatch))?;
     server::run(door, Arc::clone(&backend.dispatch), config.connections_max(), ready)?;
     Ok(())
 }

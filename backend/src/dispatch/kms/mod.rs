@@ -8,6 +8,8 @@ mod lists;
 mod material;
 mod recorded;
 mod rings;
+#[cfg(test)]
+mod tests;
 mod versions;
 mod views;
 mod wrapping;
@@ -144,7 +146,7 @@ impl Dispatch {
     }
 
     /// All projects; a home from before there were any has one, whose id is nil.
-    pub(super) fn projects(&self) -> Result<Vec<Project>, Failure> {
+    fn projects(&self) -> Result<Vec<Project>, Failure> {
         let mut projects = self.store.projects()?;
         if projects.is_empty() {
             projects.push(Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 });
