@@ -76,9 +76,9 @@ impl KeyRow {
             label: column(row, TABLE, 2)?,
             algorithm: column(row, TABLE, 3)?,
             created: column(row, TABLE, 4)?,
-            facts: read_facts(row).map_err(|error| match error {
-                StoreError::NotFound => rows::invalid(TABLE, row),
-                other => other,
+            facts: read_facts(row).map_err(|error| {
+                let unknown = matches!(error, StoreError::NotFound);
+                if unknown { rows::invalid(TABLE, row) } else { error }
             })?,
         };
         let mac = bytes(row, TABLE, 5)?.unwrap_or_default();

@@ -307,10 +307,7 @@ fn algorithm_of(known: &KnownKey) -> Result<Algorithm, Error> {
 
 /// The curve of an ECDSA key.
 fn curve_of(known: &KnownKey) -> Option<Curve> {
-    match known.facts.algorithm?.spec() {
-        KeySpec::Ec { curve } => Some(curve),
-        _ => None,
-    }
+    if let KeySpec::Ec { curve } = known.facts.algorithm?.spec() { Some(curve) } else { None }
 }
 
 fn lone_private() -> Refusal {

@@ -39,10 +39,7 @@ ours!(Error, StoreError, HsmError, KeysError, CryptoError, Rv);
 impl Failure {
     /// A failure that says that `what`, a noun of the API, is not there, where it says that something is not there.
     pub(super) fn naming(self, what: &str) -> Self {
-        match self {
-            Self::Ours(Error::NoSuchObject) => Self::Refused(Refusal::not_found(what)),
-            other => other,
-        }
+        if matches!(self, Self::Ours(Error::NoSuchObject)) { Refusal::not_found(what).into() } else { self }
     }
 
     /// What the caller is told. What is ours is logged here, once.

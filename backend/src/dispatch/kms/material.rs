@@ -9,7 +9,7 @@ use kms_protocol::{
 use super::Dispatch;
 use super::failure::Failure;
 use crate::crypto::{self, Made};
-use crate::kms::{Algorithm, Purpose, Refusal, WrappingAlgorithm};
+use crate::kms::{Algorithm, Hash, Purpose, Refusal, WrappingAlgorithm};
 use crate::object::{Caller, Curve, Draft, KeyBytes, KeySpec};
 use crate::policy;
 
@@ -26,16 +26,16 @@ fn mechanisms(algorithm: Algorithm) -> Vec<MechanismType> {
     match algorithm.purpose() {
         Purpose::SymmetricEncryptDecrypt => vec![MechanismType::AES_GCM],
         Purpose::AsymmetricEncryptDecrypt => vec![MechanismType::RSA_PKCS_OAEP],
-        Purpose::MessageAuthenticationCode => match algorithm {
-            Algorithm::HmacSha384 => vec![MechanismType::SHA384_HMAC, MechanismType::SHA384_HMAC_GENERAL],
-            Algorithm::HmacSha512 => vec![MechanismType::SHA512_HMAC, MechanismType::SHA512_HMAC_GENERAL],
-            _ => vec![MechanismType::SHA256_HMAC, MechanismType::SHA256_HMAC_GENERAL],
+        Purpose::MessageAuthenticationCode => match algorithm.hash() {
+            Some(Hash::Sha384) => vec![MechanismType::SHA384_HMAC, MechanismType::SHA384_HMAC_GENERAL],
+            Some(Hash::Sha512) => vec![MechanismType::SHA512_HMAC, MechanismType::SHA512_HMAC_GENERAL],
+            Some(Hash::Sha256) | None => vec![MechanismType::SHA256_HMAC, MechanismType::SHA256_HMAC_GENERAL],
         },
         Purpose::AsymmetricSignVerify => {
-            let hashed = match algorithm {
-                Algorithm::EcdsaP384Sha384 => MechanismType::ECDSA_SHA384,
-                Algorithm::EcdsaP521Sha512 => MechanismType::ECDSA_SHA512,
-                _ => MechanismType::ECDSA_SHA256,
+            let hashed = match algorithm.hash() {
+                Some(Hash::Sha384) => MechanismType::ECDSA_SHA384,
+                Some(Hash::Sha512) => MechanismType::ECDSA_SHA512,
+                Some(Hash::Sha256) | None => MechanismType::ECDSA_SHA256,
             };
             vec![MechanismType::ECDSA, hashed]
         }
@@ -98,7 +98,9 @@ fn public_template(label: &str, algorithm: Algorithm) -> Vec<Attribute> {
     use AttributeType as A;
     let uses: &[_] = match algorithm.purpose() {
         Purpose::AsymmetricSignVerify => &[(A::VERIFY, true)],
-        _ => &[(A::ENCRYPT, true), (A::VERIFY, false), (A::WRAP, false)],
+        Purpose::AsymmetricEncryptDecrypt
+        | Purpose::SymmetricEncryptDecrypt
+        | Purpose::MessageAuthenticationCode => &[(A::ENCRYPT, true), (A::VERIFY, false), (A::WRAP, false)],
     };
     let mut attributes = common(label, mechanisms(algorithm), uses);
     attributes.push(Attribute::bool(A::PRIVATE, false));

@@ -50,25 +50,24 @@ impl Dispatch {
     /// Whether an operation will be answered from memory within some microseconds, so that a door need not move it to
     /// a thread that may block.
     pub fn is_quick(&self, operation: &Operation) -> bool {
-        match operation {
-            Operation::Encrypt { version, .. }
-            | Operation::Decrypt { version, .. }
-            | Operation::Sign { version, .. }
-            | Operation::Verify { version, .. } => {
-                let number = u32::try_from(version.number).unwrap_or(0);
-                let mut opened = None;
-                let remembered = self.store.remembers(version.key.key, |key| {
-                    let fast = key.facts.algorithm.is_some_and(|algorithm| match algorithm.purpose() {
-                        Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => true,
-                        Purpose::AsymmetricEncryptDecrypt | Purpose::AsymmetricSignVerify => false,
-                    });
-                    opened = key.version(number).and_then(|version| version.hidden).filter(|_| fast);
-                    opened
-                });
-                remembered && opened.is_some_and(|object| self.keys.is_open(object))
-            }
-            _ => false,
-        }
+        let (Operation::Encrypt { version, .. }
+        | Operation::Decrypt { version, .. }
+        | Operation::Sign { version, .. }
+        | Operation::Verify { version, .. }) = operation
+        else {
+            return false;
+        };
+        let number = u32::try_from(version.number).unwrap_or(0);
+        let mut opened = None;
+        let remembered = self.store.remembers(version.key.key, |key| {
+            let fast = key.facts.algorithm.is_some_and(|algorithm| match algorithm.purpose() {
+                Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => true,
+                Purpose::AsymmetricEncryptDecrypt | Purpose::AsymmetricSignVerify => false,
+            });
+            opened = key.version(number).and_then(|version| version.hidden).filter(|_| fast);
+            opened
+        });
+        remembered && opened.is_some_and(|object| self.keys.is_open(object))
     }
 
     /// Whether the caller may. A denial is in the audit log before the caller hears of it.
