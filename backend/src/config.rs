@@ -3,6 +3,8 @@
 //! A mistake is told with file, line and key. Paths in the file are relative to the file's folder, so a home can be
 //! moved. The room knows nothing of what the values are for.
 
+mod tokens;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
+
+pub use tokens::TokenLives;
 
 /// The configuration's name in a home.
 pub const FILE_NAME: &str = "kms.toml";
@@ -176,6 +180,11 @@ impl Config {
         self.file.rings.free_slot
     }
 
+    /// How long the tokens of the key flow live.
+    pub fn token_lives(&self) -> TokenLives {
+        self.file.tokens.lives()
+    }
+
     /// What the environment must say before the HSM's module is loaded, for the module reads it by itself.
     ///
     /// A process cannot change its own environment safely once it has threads, so `main` starts itself again
@@ -294,6 +303,8 @@ struct File {
     lifecycle: Lifecycle,
     #[serde(default)]
     rings: Rings,
+    #[serde(default)]
+    tokens: tokens::Tokens,
 }
 
 #[derive(Clone, Debug, Default, serde::Deserialize)]

@@ -1,5 +1,11 @@
 //! The backend as its owner handles it: made once, opened by the daemon or by a command, rings and accounts added.
 
+mod accounts;
+mod bearers;
+mod operator;
+mod principals;
+mod projects;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +16,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::dispatch::{self, Clock, Dispatch, OFFICER, USER, Vectors};
+use crate::dispatch::{self, Bearers, Clock, Dispatch, OFFICER, USER, Vectors};
 use crate::duties::Duties;
 use crate::error::Error;
 use crate::hsm::{Hsm, HsmError};
@@ -23,12 +29,18 @@ use crate::seal::Seals;
 use crate::server::{self, Door, DoorError};
 use crate::store::{LockedStore, NewRing as StoredRing, RingFacts, Store, StoreError};
 
+pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
+pub use bearers::{AccountKeyInfo, NewToken, TokenInfo};
+pub use principals::PrincipalInfo;
+
 /// The keys the backend itself needs, each wrapped by the HSM and kept in the database: for the integrity of rows, …
 const ROWS: &str = "rows";
 /// … for the tickets of logins, …
 const TICKETS: &str = "tickets";
-/// … and for sealed session objects.
+/// … for sealed session objects, …
 const SEALS: &str = "seals";
+/// … and for the tokens of service accounts. Homes that were made before there were any get it when they are opened.
+const BEARERS: &str = "bearers";
 
 /// Why the backend cannot be made, opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +94,9 @@ pub enum ServiceError {
     /// A name that is not one.
     #[error("{0:?} is no name: 1 to 32 letters, digits, `-` and `_`")]
     BadName(String),
+    /// Something about accounts, roles or tokens.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// A PIN that will not do.
     #[error("this PIN will not do: {} to {} bytes of UTF-8", pins::PIN_BYTES_MIN, pins::PIN_BYTES_MAX)]
     BadPin,
@@ -169,10 +184,8 @@ impl Backend {
         let store = Store::create(&config.store_path())?;
         let master = MasterVersion(1);
         hsm.create_master(master)?;
-        for purpose in [ROWS, TICKETS, SEALS] {
-            let key = fresh_key()?;
-            let bytes = hsm.wrap(master, &service_identity(&store, purpose), key.as_slice())?;
-            store.put_service_key(purpose, &Wrapped { master, bytes })?;
+        for purpose in [ROWS, TICKETS, SEALS, BEARERS] {
+            make_service_key(&hsm, &store, master, purpose)?;
         }
         Self::unlock(config, hsm, store)
     }
@@ -192,6 +205,8 @@ impl Backend {
         let tickets = service_key(&hsm, &store, TICKETS)?;
         let seals = service_key(&hsm, &store, SEALS)?;
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
+        let bearers = later_service_key(&hsm, &store, master, BEARERS)?;
+        let home = store.home();
         let dispatch = Dispatch {
             store: store.unlock(RowKey::from(rows))?,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
@@ -199,6 +214,7 @@ impl Backend {
             seals: Seals::new(seals),
             pins: Pins::new(fresh_key()?)?,
             tickets: TicketKey::from(tickets),
+            bearers: Bearers::new(bearers, home, config.token_lives()),
             master,
             random: SystemRandom::new(),
             clock: Clock::default(),
@@ -286,27 +302,6 @@ impl Backend {
         }
     }
 
-    /// Adds a named principal to a ring, who logs in with `name:secret`.
-    ///
-    /// # Errors
-    /// When the name or the secret will not do, or the name is taken.
-    pub fn add_account(
-        &self,
-        ring: &str,
-        name: &str,
-        standing: Standing,
-        secret: &Secret,
-    ) -> Result<(), ServiceError> {
-        check_name(name)?;
-        pins::acceptable(secret).map_err(|_| ServiceError::BadPin)?;
-        let ring = self.ring_named(ring)?;
-        if self.dispatch.store.principal(ring.id, name)?.is_some() {
-            return Err(ServiceError::Exists(name.to_owned()));
-        }
-        self.dispatch.put(&ring, name, standing, secret, 1)?;
-        Ok(())
-    }
-
     /// The rooms behind every door.
     #[cfg(test)]
     pub(crate) fn dispatch(&self) -> &Dispatch {
@@ -377,6 +372,34 @@ fn fresh_key() -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(key.as_mut_slice()).map_err(Error::Random)?;
     Ok(key)
+}
+
+fn make_service_key(
+    hsm: &Hsm,
+    store: &LockedStore,
+    master: MasterVersion,
+    purpose: &'static str,
+) -> Result<(), ServiceError> {
+    let key = fresh_key()?;
+    let bytes = hsm.wrap(master, &service_identity(store, purpose), key.as_slice())?;
+    Ok(store.put_service_key(purpose, &Wrapped { master, bytes })?)
+}
+
+/// A service key that homes of earlier versions have not: it is made where it is missing.
+fn later_service_key(
+    hsm: &Hsm,
+    store: &LockedStore,
+    master: MasterVersion,
+    purpose: &'static str,
+) -> Result<Zeroizing<[u8; 32]>, ServiceError> {
+    if store.service_key(purpose)?.is_none()
+        && let Err(error) = make_service_key(hsm, store, master, purpose)
+        // Another process may have made it meanwhile; that one counts.
+        && store.service_key(purpose)?.is_none()
+    {
+        return Err(error);
+    }
+    service_key(hsm, store, purpose)
 }
 
 fn service_key(

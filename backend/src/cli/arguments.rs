@@ -1,11 +1,18 @@
 //! What one may type. The words of `--help` are here, with an example for each command; nothing is done here.
 
+mod accounts;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kms_protocol::RingPolicy;
+use uuid::Uuid;
 
-use crate::object::Standing;
+pub(super) use accounts::{
+    Account, AccountAdd, AccountKey, AccountKeyAdd, AccountKeyCreate, AccountKeyList, AccountKeyRevoke,
+    AccountList, AccountRemove, AccountState, Given, Project, ProjectAdd, ProjectList, Role, RoleCommand,
+    RoleList, Token, TokenCreate, TokenList, TokenRevoke,
+};
 
 /// A key management service whose keys an HSM protects, used through PKCS#11.
 #[derive(Parser)]
@@ -36,9 +43,18 @@ pub(super) enum Command {
     /// List and rotate keys
     #[command(subcommand)]
     Key(Key),
-    /// Add who may log in by name
+    /// Service accounts, and the principals of rings
     #[command(subcommand)]
     Account(Account),
+    /// Who may do what, and where
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Static tokens of service accounts
+    #[command(subcommand)]
+    Token(Token),
+    /// Projects: the tenants of the REST API
+    #[command(subcommand)]
+    Project(Project),
     /// Check configuration, HSM, database, socket, and the module through its C functions
     Doctor(Doctor),
     /// The doctor's child, which loads the module: a crash of the module ends it alone
@@ -85,7 +101,8 @@ Examples:
   kms init --home /srv/kms --json
   kms init --home /srv/kms --hsm-module /usr/lib/libCryptoki2.so --hsm-token kms --hsm-pin-file hsm.pin
 
-PINs that are not given are random. They are written to DIR/credentials, which only you can read.
+PINs that are not given are random. They are written to DIR/credentials, which only you can read. The owner's token for
+the REST API is in DIR/admin.token.
 A folder that has something in it is left as it is. What a failed attempt made is removed again.")]
 pub(super) struct Init {
     #[command(flatten)]
@@ -98,6 +115,9 @@ pub(super) struct Init {
     pub(super) policy: Policy,
     #[command(flatten)]
     pub(super) pins: Pins,
+    /// The first project's id, as clients of the REST API name it in paths
+    #[arg(long, value_name = "UUID", default_value_t = Uuid::nil())]
+    pub(super) project: Uuid,
     /// The PKCS#11 library of an HSM that is there already [default: SoftHSM, with a new token in the home]
     #[arg(long, value_name = "PATH", requires = "hsm_token", requires = "hsm_pin_file")]
     pub(super) hsm_module: Option<PathBuf>,
@@ -214,37 +234,6 @@ pub(super) struct KeyList {
     pub(super) output: Output,
 }
 
-#[derive(Subcommand)]
-pub(super) enum Account {
-    /// Add a principal to a ring, who logs in with the PIN `name:secret`
-    Add(AccountAdd),
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  kms account add alice --ring payments --home /srv/kms
-  kms account add backup --ring payments --role reader --secret-file backup.secret --home /srv/kms
-
-A secret that is not given is random. It is written to DIR/credentials, which only you can read.")]
-pub(super) struct AccountAdd {
-    /// Its name: 1 to 32 letters, digits, `-` and `_`
-    pub(super) name: String,
-    #[command(flatten)]
-    pub(super) home: Home,
-    /// The ring it may log in to
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub(super) ring: String,
-    /// What it may do
-    #[arg(long, value_enum, default_value_t = Role::User)]
-    pub(super) role: Role,
-    /// A file whose first line is the secret [default: random]
-    #[arg(long, value_name = "FILE")]
-    pub(super) secret_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) output: Output,
-}
-
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -294,30 +283,6 @@ impl From<Policy> for RingPolicy {
         match policy {
             Policy::Strict => Self::Strict,
             Policy::Compat => Self::Compat,
-        }
-    }
-}
-
-/// What an account may do, as typed.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Role {
-    /// Make, use, change and destroy keys
-    Admin,
-    /// Use and rotate keys
-    Editor,
-    /// Use keys
-    User,
-    /// See keys
-    Reader,
-}
-
-impl From<Role> for Standing {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Admin => Self::Admin,
-            Role::Editor => Self::Editor,
-            Role::User => Self::User,
-            Role::Reader => Self::Reader,
         }
     }
 }

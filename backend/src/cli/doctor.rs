@@ -156,6 +156,7 @@ fn culprit(error: &ServiceError) -> Part {
         | ServiceError::NoSuchKey(_)
         | ServiceError::Ambiguous(_)
         | ServiceError::Exists(_)
+        | ServiceError::Account(_)
         | ServiceError::BadName(_)
         | ServiceError::BadPin => Part::Database,
     }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use crate::error::chain;
 use crate::hsm::HsmError;
 use crate::server::DoorError;
-use crate::service::ServiceError;
+use crate::service::{AccountError, ServiceError};
 use crate::store::StoreError;
 
 /// A command that failed.
@@ -66,8 +66,35 @@ fn next_step(error: &ServiceError) -> &'static str {
         }
         ServiceError::NoSuchKey(_) => "use a label or an id that `kms key list` shows",
         ServiceError::Ambiguous(_) => "name the key by its id",
+        ServiceError::Account(error) => account_step(error),
         ServiceError::Exists(_) => "choose another name",
         ServiceError::BadName(_) => "choose a name of 1 to 32 letters, digits, `-` and `_`",
         ServiceError::BadPin => "choose another PIN, or give none and get a random one",
+    }
+}
+
+/// The same for accounts, roles and tokens.
+fn account_step(error: &AccountError) -> &'static str {
+    match error {
+        AccountError::NoSuchAccount(_) => {
+            "use an address that `kms account list` shows, or add it with `kms account add`"
+        }
+        AccountError::NoSuchPrincipal { .. } => {
+            "use a name that `kms account list` shows, and its ring with --ring"
+        }
+        AccountError::BuiltIn(_) => "change its PIN instead",
+        AccountError::NoSuchProject(_) => {
+            "use a name or id that `kms project list` shows, or make it with `kms project add`"
+        }
+        AccountError::OtherProject { .. } => "leave --project out: the ring says which it is",
+        AccountError::BadEmail(_) => "choose an address such as ci@acme.sa.kms.local",
+        AccountError::BadName(_) => "choose a name of 1 to 64 letters, digits, `-`, `_` and `.`",
+        AccountError::Granted { .. } => "nothing is to be done",
+        AccountError::NotGranted { .. } => "name the project and the ring that `kms role list` shows",
+        AccountError::NoSuchToken { .. } => "use a name or id that `kms token list` shows",
+        AccountError::NoSuchKey(_) => "use an id that `kms account key list` shows as active",
+        AccountError::PublicKey(_) => {
+            "write one with `openssl rsa -in PRIVATE.pem -pubout -out PUBLIC.pem`, and name that file"
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::error::chain;
 const UNFINISHED: &str = "init.unfinished";
 
 /// All that `kms init` puts into a home, and what SQLite puts beside its database. Nothing else is ever removed.
-const MADE: [&str; 11] = [
+const MADE: [&str; 12] = [
     "tokens",
     "softhsm2.conf",
     "hsm.pin",
@@ -32,6 +32,7 @@ const MADE: [&str; 11] = [
     "kms.db-shm",
     "pkcs11.toml",
     "credentials",
+    "admin.token",
     UNFINISHED,
 ];
 
@@ -90,6 +91,11 @@ impl Home {
     /// The PINs of rings and accounts.
     pub(super) fn credentials(&self) -> PathBuf {
         self.0.join("credentials")
+    }
+
+    /// The first owner's token for the REST API.
+    pub(super) fn admin_token(&self) -> PathBuf {
+        self.0.join("admin.token")
     }
 
     /// Reads the configuration of a home that is there, and sees to it that the process has the environment that the

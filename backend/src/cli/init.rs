@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::arguments::Init;
 use super::credentials::{self, Chosen};
@@ -14,7 +16,8 @@ use super::rings::ring_json;
 use super::screen;
 use super::token;
 use crate::config::{Config, NewConfig};
-use crate::service::{Backend, NewRing, RingInfo};
+use crate::kms::Role;
+use crate::service::{Backend, NewRing, RingInfo, Scope};
 
 /// What `pkcs11.toml` says. The socket is named relative to the file, so that a container's home works from outside.
 const PROVIDER_CONFIG: &str = "\
@@ -26,6 +29,12 @@ socket = {socket}
 # How long a call may wait for the backend, in milliseconds.
 # timeout_ms = 10000
 ";
+
+/// The first project's name.
+const FIRST_PROJECT: &str = "default";
+
+/// The first service account: it owns everything.
+const FIRST_OWNER: &str = "admin@default.sa.kms.local";
 
 /// Where the master key will be.
 enum Hsm {
@@ -49,18 +58,18 @@ pub(super) fn run(arguments: Init, typed: &[OsString]) -> Result<(), Failure> {
     };
     ring.check()?;
     let half = HalfMade::begin(&home)?;
-    let made = make(&home, &hsm, &pins, ring)?;
+    let made = make(&home, &hsm, &pins, ring, arguments.project)?;
     half.keep()?;
     if arguments.output.json {
-        tell_script(&home, &made);
+        tell_script(&home, &made, arguments.project);
     } else {
-        tell(&home, &made);
+        tell(&home, &made, arguments.project);
     }
     Ok(())
 }
 
 /// Everything in a home, in the order in which one part needs another.
-fn make(home: &Home, hsm: &Hsm, pins: &Chosen, ring: NewRing) -> Result<RingInfo, Failure> {
+fn make(home: &Home, hsm: &Hsm, pins: &Chosen, ring: NewRing, project: Uuid) -> Result<RingInfo, Failure> {
     write_new(&home.config(), 0o600, &hsm.config(home)?)?;
     let config = home.read_new_config()?;
     let socket = provider_socket(home, &config);
@@ -68,6 +77,10 @@ fn make(home: &Home, hsm: &Hsm, pins: &Chosen, ring: NewRing) -> Result<RingInfo
     let heading = credentials::heading(home.path());
     write_new(&home.credentials(), 0o600, &[heading.as_str(), &pins.entry(&ring.name)].concat())?;
     let backend = Backend::create(&config)?;
+    backend.add_project(project, FIRST_PROJECT)?;
+    backend.add_service_account(FIRST_OWNER, Some((Role::Owner, Scope::default())))?;
+    let token = backend.create_token(FIRST_OWNER, "init", None)?;
+    write_new(&home.admin_token(), 0o600, &Zeroizing::new(format!("{}\n", *token.text)))?;
     Ok(backend.create_ring(ring)?)
 }
 
@@ -130,24 +143,33 @@ fn toml_text(path: &Path) -> Result<String, Failure> {
     Ok(toml::Value::from(text).to_string())
 }
 
-fn tell(home: &Home, ring: &RingInfo) {
+fn tell(home: &Home, ring: &RingInfo, project: Uuid) {
     let here = home.path().display();
     screen::line(&format!("A KMS home is made in {here}, with the ring {:?}.", ring.label));
-    screen::line(&format!("Its PINs are in {}, for you alone.", home.credentials().display()));
+    let (credentials, token) = (home.credentials(), home.admin_token());
+    screen::line(&format!("Its PINs are in {}, for you alone.", credentials.display()));
+    screen::line(&format!("The owner's token for the REST API is in {}, for you alone.", token.display()));
     screen::line("");
     screen::line("Next:");
     screen::line(&format!("  kms serve --home {here}"));
     screen::line(&format!("  export KMS_PKCS11_CONFIG={}", home.provider_config().display()));
     screen::line("  pkcs11-tool --module libkms_pkcs11.so --list-token-slots");
+    screen::line(&format!(
+        "  curl -H \"Authorization: Bearer $(cat {})\" \
+         http://127.0.0.1:9200/v1/projects/{project}/regions/eu01/keyrings",
+        token.display()
+    ));
 }
 
-fn tell_script(home: &Home, ring: &RingInfo) {
+fn tell_script(home: &Home, ring: &RingInfo, project: Uuid) {
     let name = |path: PathBuf| path.to_string_lossy().into_owned();
     screen::json(&json!({
         "home": name(home.path().to_owned()),
         "config": name(home.config()),
         "pkcs11_config": name(home.provider_config()),
         "credentials": name(home.credentials()),
+        "admin_token": name(home.admin_token()),
+        "project": project,
         "ring": ring_json(ring),
     }));
 }

@@ -4,7 +4,9 @@
 //! output, as text or with `--json`; errors and logs go to standard error. No PIN is ever printed: it is written into
 //! the home's `credentials`, which only its owner can read.
 
+mod accounts;
 mod arguments;
+mod bearers;
 mod credentials;
 mod doctor;
 mod environment;
@@ -12,6 +14,7 @@ mod failure;
 mod home;
 mod init;
 mod probe;
+mod projects;
 mod report;
 mod rings;
 mod screen;
@@ -23,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Account, Arguments, Command, Key, Ring};
+use arguments::{Arguments, Command, Key, Ring};
 use failure::Failure;
 
 /// Runs the command that `arguments` (with the program's name first) say, and tells how it ended: 0 when it did what
@@ -51,7 +54,10 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Ring(Ring::List(list)) => rings::list(list, arguments)?,
         Command::Key(Key::List(list)) => rings::keys(list, arguments)?,
         Command::Key(Key::Rotate(rotate)) => rings::rotate(rotate, arguments)?,
-        Command::Account(Account::Add(add)) => rings::add_account(add, arguments)?,
+        Command::Account(account) => accounts::run(account, arguments)?,
+        Command::Role(role) => accounts::roles(role, arguments)?,
+        Command::Token(token) => bearers::tokens(token, arguments)?,
+        Command::Project(project) => projects::run(project, arguments)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
         Command::Probe(probe) => return Ok(probe::run(&probe)),
     }

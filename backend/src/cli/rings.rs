@@ -1,12 +1,12 @@
-//! Rings, keys and accounts: made and listed.
+//! Rings and keys: made and listed.
 
 use std::ffi::OsString;
 
 use kms_protocol::RingPolicy;
 use serde_json::{Value, json};
 
-use super::arguments::{AccountAdd, KeyList, KeyRotate, RingCreate, RingList};
-use super::credentials::{self, Chosen, Entry};
+use super::arguments::{KeyList, KeyRotate, RingCreate, RingList};
+use super::credentials::{Chosen, Entry};
 use super::failure::Failure;
 use super::home::Home;
 use super::screen;
@@ -91,27 +91,6 @@ pub(super) fn rotate(arguments: KeyRotate, typed: &[OsString]) -> Result<(), Fai
         let before = version.saturating_sub(1);
         screen::line(&format!("key {:?} has version {version} now", arguments.key));
         screen::line(&format!("version {before} goes on as LABEL#{before} and under its own id"));
-    }
-    Ok(())
-}
-
-/// `kms account add`.
-pub(super) fn add_account(arguments: AccountAdd, typed: &[OsString]) -> Result<(), Failure> {
-    let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
-    let secret = credentials::chosen(None, arguments.secret_file.as_deref())?;
-    let (ring, name) = (arguments.ring, arguments.name);
-    let entry = Entry::append(&home.credentials(), &credentials::account_entry(&ring, &name, &secret))?;
-    backend.add_account(&ring, &name, arguments.role.into(), &secret)?;
-    entry.keep();
-    let credentials = home.credentials();
-    if arguments.output.json {
-        screen::json(&json!({ "ring": ring, "name": name, "credentials": credentials.to_string_lossy() }));
-    } else {
-        screen::line(&format!(
-            "account {name:?} added to ring {ring:?}: it logs in with the PIN `{name}:SECRET`"
-        ));
-        screen::line(&format!("that PIN is in {}", credentials.display()));
     }
     Ok(())
 }

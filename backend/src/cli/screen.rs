@@ -15,6 +15,11 @@ pub(super) fn line(text: &str) {
     gone(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
+/// A line on standard error, beside a result that scripts read.
+pub(super) fn note(text: &str) {
+    gone(writeln!(io::stderr().lock(), "kms: {text}"));
+}
+
 /// A JSON value on standard output.
 pub(super) fn json(value: &Value) {
     line(&format!("{value:#}"));

@@ -27,6 +27,7 @@
 //! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
 //! | ML-KEM, ML-DSA | `aws-lc-rs`; ML-DSA with a context or without randomness: `ml-dsa`; seeds of ML-KEM: `ml-kem` |
 
+mod account_key;
 mod aes;
 mod ccm;
 mod chacha;
@@ -64,6 +65,10 @@ use self::mac::MacKey;
 use crate::object::KeyBytes;
 use crate::policy::{Permit, Usage};
 
+pub use account_key::{
+    AccountPair, PUBLIC_KEY_FILE_BYTES_MAX, PublicKeyError, make_account_pair, public_key_pem,
+    read_public_key, rsa_public_key,
+};
 pub use derive::{decapsulate, derive, encapsulate};
 pub use describe::{describe, describe_public};
 pub use import::{Imported, import};

@@ -2,7 +2,7 @@
 
 use kms_protocol::{Response, Role, Rv, Ticket};
 
-use super::{Dispatch, TICKET_SECONDS};
+use super::{Dispatch, TICKET_SECONDS, account_login};
 use crate::error::Error;
 use crate::object::{Caller, Peer, Standing};
 use crate::pins::{self, Attempt};
@@ -23,6 +23,9 @@ impl Dispatch {
         role: Role,
         pin: &[u8],
     ) -> Result<Response, Error> {
+        if let Some(token) = account_login::token_in(role, pin) {
+            return self.log_in_account(ring, caller, role, token);
+        }
         let (name, pin) = match role {
             Role::Officer => (OFFICER.to_owned(), pin),
             Role::User | Role::Context => self.split(ring, pin)?,
@@ -37,7 +40,7 @@ impl Dispatch {
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
         self.pins.check(&attempt, pin, principal.as_ref().map(|principal| principal.pin_hash.as_str()))?;
         let principal = principal.ok_or(Rv::PIN_INCORRECT)?;
-        Ok(Response::LoggedIn { ticket: self.issue(ring, caller.peer, &principal)? })
+        Ok(Response::LoggedIn { ticket: self.issue_for(ring, caller.peer, &principal)? })
     }
 
     pub(super) fn init_pin(&self, ring: &Ring, caller: &Caller, pin: &[u8]) -> Result<Response, Error> {
@@ -65,6 +68,10 @@ impl Dispatch {
             (None, Role::User | Role::Context) => USER.to_owned(),
         };
         pins::acceptable(new)?;
+        if account_login::is_account(&name) {
+            // A token is no PIN that its bearer could change.
+            return Err(Rv::ACTION_PROHIBITED.into());
+        }
         let principal = self.store.principal(ring.id, &name)?.filter(|known| known.has_pin());
         let principal = principal.ok_or(Rv::USER_PIN_NOT_INITIALIZED)?;
         // A named principal's PIN may come with or without the name before it.
@@ -96,14 +103,14 @@ impl Dispatch {
     }
 
     /// A ticket for a principal who has just proven to be one, or whose ticket is to be renewed.
-    pub(super) fn issue(
+    pub(super) fn issue_for(
         &self,
         ring: &Ring,
         peer: Option<Peer>,
         principal: &Principal,
     ) -> Result<Ticket, Error> {
         let now = self.clock.seconds();
-        let claims = Claims {
+        self.issue(&Claims {
             ring: ring.id,
             name: principal.name.clone(),
             standing: principal.standing,
@@ -111,10 +118,14 @@ impl Dispatch {
             uid: peer.map(|peer| peer.uid),
             issued: now,
             expires: now + TICKET_SECONDS,
-        };
+        })
+    }
+
+    /// A ticket that proves these claims.
+    pub(super) fn issue(&self, claims: &Claims) -> Result<Ticket, Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(Error::Random)?;
-        Ok(policy::issue(&self.tickets, &claims, nonce))
+        Ok(policy::issue(&self.tickets, claims, nonce))
     }
 
     /// `name:secret` names a principal, if there is one of that name; anything else is the user's PIN.

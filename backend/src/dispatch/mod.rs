@@ -2,8 +2,11 @@
 //!
 //! Everything here blocks: a door calls it on a thread that may wait. No door has a path of its own to a key.
 
+mod account_login;
+mod accounts;
 mod arrivals;
 mod clock;
+mod key_flow;
 mod keys;
 mod kms;
 mod login;
@@ -18,6 +21,7 @@ mod vectors;
 
 use std::sync::Arc;
 
+use account_login::AccountLogin;
 use aws_lc_rs::rand::SystemRandom;
 use kms_protocol::{Answer, Ask, ObjectRef, Request, Response, Role, Rv, SLOTS_MAX, Slot, SlotId, Ticket};
 
@@ -30,7 +34,9 @@ use crate::policy::{self, Claims, TicketKey};
 use crate::seal::Seals;
 use crate::store::{Ring, Store, StoreError};
 
+pub(crate) use accounts::Bearers;
 pub(crate) use clock::Clock;
+pub use key_flow::{TokenAsk, TokenPair, TokenVisit};
 pub(crate) use kms::Lifecycle;
 pub(crate) use login::{OFFICER, USER};
 pub(crate) use vectors::Vectors;
@@ -47,6 +53,7 @@ pub struct Dispatch {
     pub(crate) seals: Seals,
     pub(crate) pins: Pins,
     pub(crate) tickets: TicketKey,
+    pub(crate) bearers: Bearers,
     pub(crate) master: MasterVersion,
     pub(crate) random: SystemRandom,
     pub(crate) clock: Clock,
@@ -202,13 +209,19 @@ impl Dispatch {
         if claims.ring != ring.id {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
+        if account_login::is_account(&claims.name) {
+            let AccountLogin { login, next } = self.account_login(ring, &claims, now)?;
+            let old = claims.expires.saturating_sub(now) < TICKET_SECONDS / 2;
+            let renewed = if old && next.expires > claims.expires { Some(self.issue(&next)?) } else { None };
+            return Ok((Some(login), renewed));
+        }
         // A changed PIN or a removed principal ends the logins made before, at the next use.
         let principal = self.store.principal(ring.id, &claims.name)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
         if principal.generation != claims.generation || principal.standing != claims.standing {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         let renewed = if claims.expires.saturating_sub(now) < TICKET_SECONDS / 2 {
-            Some(self.issue(ring, peer, &principal)?)
+            Some(self.issue_for(ring, peer, &principal)?)
         } else {
             None
         };

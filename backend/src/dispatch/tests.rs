@@ -1,5 +1,6 @@
 //! Whole requests, from a door's call to its answer, with a real token and database.
 
+mod accounts;
 mod arrivals;
 mod attacks;
 mod rotation;

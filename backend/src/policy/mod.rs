@@ -4,7 +4,9 @@
 //! keys, no storage and no clock. That a key may be used is a value, the `Permit`; who has none gets no key.
 
 mod arrival;
+mod assertion;
 mod attributes;
+mod bearer;
 mod birth;
 mod classes;
 mod generate;
@@ -20,10 +22,14 @@ use kms_protocol::{AttributeType, Rv, Template};
 use crate::object::{Caller, Standing};
 
 pub use arrival::{Decision, agree, copy, create, derive, imported, unwrap};
+pub use assertion::{
+    Asserted, Asserter, Issued, JWT_BYTES_MAX, JwtError, JwtKeys, JwtUse, assertion_key, check_assertion,
+};
+pub use bearer::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_of};
 pub use birth::reborn;
 pub use generate::{generate, generate_pair, successor};
 pub use login::{Claims, TicketKey, check, delay_after, issue};
-pub use roles::{allowed, permissions};
+pub use roles::{allowed, permissions, standing};
 pub use template::change;
 pub use usage::{Permit, Usage, permit, permit_reveal};
 pub use wrapping::{permit_copy, permit_second, permit_wrapped};

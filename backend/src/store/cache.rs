@@ -5,6 +5,7 @@
 //! change moves the epoch, and who remembers looks whether it moved meanwhile.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,7 +13,7 @@ use kms_protocol::{ObjectId, RingId, SlotId};
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::{KnownKey, Principal, Project, Ring, StoreError};
+use super::{KnownKey, Member, Principal, Project, Ring, StoreError, Token};
 use crate::object::Object;
 
 /// Objects remembered: about 2 KiB each, so 20 MiB. More objects in use than this are read again, at the cost of
@@ -30,6 +31,12 @@ fn weight(_: &Uuid, key: &Arc<KnownKey>) -> u32 {
     u32::try_from(key.versions.len()).unwrap_or(u32::MAX).saturating_add(3)
 }
 
+/// Service accounts remembered: with some grants each, 500 bytes.
+const MEMBERS_MAX: u64 = 10_000;
+
+/// Tokens remembered: 200 bytes each.
+const TOKENS_MAX: u64 = 10_000;
+
 /// What has changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Stale {
@@ -41,6 +48,10 @@ pub(super) enum Stale {
     Object(ObjectId),
     /// A key or one of its versions.
     Key(Uuid),
+    /// A service account, or what it was given.
+    Account(Uuid),
+    /// The token with this digest.
+    Token([u8; 32]),
     /// Everything: another process wrote.
     All,
 }
@@ -99,6 +110,8 @@ pub(super) struct Memory {
     principals: RwLock<Principals>,
     objects: Cache<ObjectId, Arc<Object>>,
     keys: Cache<Uuid, Arc<KnownKey>>,
+    members: Cache<Uuid, Arc<Member>>,
+    tokens: Cache<[u8; 32], Arc<Token>>,
 }
 
 impl Default for Memory {
@@ -109,6 +122,8 @@ impl Default for Memory {
             principals: RwLock::default(),
             objects: Cache::new(OBJECTS_MAX),
             keys: Cache::builder().max_capacity(KEY_VERSIONS_MAX).weigher(weight).build(),
+            members: Cache::new(MEMBERS_MAX),
+            tokens: Cache::new(TOKENS_MAX),
         }
     }
 }
@@ -204,6 +219,57 @@ impl Memory {
         object.is_some_and(|object| self.objects.contains_key(&object))
     }
 
+    /// A service account, if there is one; loaded if it is not remembered. One that does not exist is not remembered.
+    pub(super) fn member(
+        &self,
+        id: Uuid,
+        load: impl FnOnce() -> Result<Option<Member>, StoreError>,
+    ) -> Result<Option<Arc<Member>>, StoreError> {
+        self.existing(&self.members, id, load)
+    }
+
+    /// A service account, if it is remembered.
+    pub(super) fn remembered_member(&self, id: Uuid) -> Option<Arc<Member>> {
+        self.members.get(&id)
+    }
+
+    /// A token, if there is one with this digest; loaded if it is not remembered.
+    pub(super) fn token(
+        &self,
+        digest: [u8; 32],
+        load: impl FnOnce() -> Result<Option<Token>, StoreError>,
+    ) -> Result<Option<Arc<Token>>, StoreError> {
+        self.existing(&self.tokens, digest, load)
+    }
+
+    /// A token, if it is remembered.
+    pub(super) fn remembered_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
+        self.tokens.get(&digest)
+    }
+
+    fn existing<K, V>(
+        &self,
+        remembered: &Cache<K, Arc<V>>,
+        key: K,
+        load: impl FnOnce() -> Result<Option<V>, StoreError>,
+    ) -> Result<Option<Arc<V>>, StoreError>
+    where
+        K: Copy + Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        if let Some(known) = remembered.get(&key) {
+            return Ok(Some(known));
+        }
+        let epoch = self.epoch();
+        let Some(found) = load()?.map(Arc::new) else { return Ok(None) };
+        remembered.insert(key, Arc::clone(&found));
+        // As for objects: either the epoch moved here, or it is forgotten there.
+        if self.epoch() != epoch {
+            remembered.invalidate(&key);
+        }
+        Ok(Some(found))
+    }
+
     /// Forgets what has changed.
     pub(super) fn forget(&self, stale: &Stale) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -219,7 +285,11 @@ impl Memory {
             }
             Stale::Object(id) => self.objects.invalidate(id),
             Stale::Key(id) => self.keys.invalidate(id),
+            Stale::Account(id) => self.members.invalidate(id),
+            Stale::Token(digest) => self.tokens.invalidate(digest),
             Stale::All => {
+                self.members.invalidate_all();
+                self.tokens.invalidate_all();
                 rings();
                 *principals() = Principals::default();
                 self.objects.invalidate_all();

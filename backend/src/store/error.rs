@@ -71,6 +71,14 @@ pub enum StoreError {
     /// As many rings as there may be.
     #[error("there are {0} rings, and no more may be made")]
     TooManyRings(usize),
+    /// As many of something as there may be.
+    #[error("there are {most} {what}, and no more may be made")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        most: u64,
+    },
     /// An object is larger than may be stored.
     #[error("an object has {0} bytes of attributes, more than may be stored")]
     TooLarge(usize),
@@ -104,6 +112,15 @@ impl From<Sql> for StoreError {
 }
 
 impl StoreError {
+    /// SQLite's own error, where it is one.
+    pub(super) fn sqlite(&self) -> Option<&ffi::Error> {
+        if let Self::Full(error) | Self::Damaged(error) | Self::Busy(error) | Self::Sql(error) = self {
+            error.sqlite_error()
+        } else {
+            None
+        }
+    }
+
     /// The same failure for another caller of the same transaction.
     pub(super) fn again(error: &Sql) -> Self {
         let copy = match error.sqlite_error() {

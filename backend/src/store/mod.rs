@@ -6,6 +6,7 @@
 //!
 //! The room knows of keys what a row says; it cannot open them.
 
+mod accounts;
 mod audit;
 mod cache;
 mod change;
@@ -15,6 +16,7 @@ mod key_rows;
 mod kms;
 mod object_rows;
 mod open;
+mod principals;
 mod readers;
 mod rotation;
 mod rows;
@@ -41,6 +43,7 @@ use crate::audit::Entry;
 use crate::integrity::RowKey;
 use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
 
+pub use accounts::{AccountKey, Assertion, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Spent, Token};
 pub use error::StoreError;
 pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_objects.sql"),
     include_str!("schema/0002_values.sql"),
     include_str!("schema/0003_kms.sql"),
+    include_str!("schema/0004_accounts.sql"),
 ];
 
 /// Says in the file's header that it is ours: `kms1`.

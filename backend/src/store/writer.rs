@@ -91,6 +91,18 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Does a job in a transaction some time later. Nobody waits for it and nobody is told; where the queue is full it
+    /// is not done, which the answer says.
+    pub(super) fn post(
+        &self,
+        work: impl FnOnce(&Desk<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) -> bool {
+        let job = Box::new(Post { work: Some(work) });
+        self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.jobs.take());
@@ -125,13 +137,7 @@ impl<T: Send, F: FnOnce(&Desk<'_>) -> Result<T, StoreError> + Send> Job for Writ
         };
         let outcome = match &result {
             Ok(_) => Ok(()),
-            Err(
-                StoreError::Full(error)
-                | StoreError::Damaged(error)
-                | StoreError::Busy(error)
-                | StoreError::Sql(error),
-            ) => Err(error.sqlite_error().copied()),
-            Err(_) => Err(None),
+            Err(error) => Err(error.sqlite().copied()),
         };
         self.result = Some(result);
         outcome
@@ -148,6 +154,23 @@ impl<T: Send, F: FnOnce(&Desk<'_>) -> Result<T, StoreError> + Send> Job for Writ
             tracing::warn!("a caller had stopped waiting for the database");
         }
     }
+}
+
+/// Work that nobody waits for.
+struct Post<F> {
+    work: Option<F>,
+}
+
+impl<F: FnOnce(&Desk<'_>) -> Result<(), StoreError> + Send> Job for Post<F> {
+    fn run(&mut self, desk: &Desk<'_>) -> Result<(), Option<ffi::Error>> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        work(desk).map_err(|error| {
+            tracing::warn!(error = crate::error::chain(&error), "something that can be lost was not written");
+            error.sqlite().copied()
+        })
+    }
+
+    fn answer(self: Box<Self>, _lost: Option<&Sql>) {}
 }
 
 /// The thread's own.
