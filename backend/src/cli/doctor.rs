@@ -157,6 +157,7 @@ fn culprit(error: &ServiceError) -> Part {
         | ServiceError::Ambiguous(_)
         | ServiceError::Exists(_)
         | ServiceError::BadName(_)
+        | ServiceError::Rest(_)
         | ServiceError::BadPin => Part::Database,
     }
 }

@@ -53,6 +53,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Key(Key::Rotate(rotate)) => rings::rotate(rotate, arguments)?,
         Command::Account(Account::Add(add)) => rings::add_account(add, arguments)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
+        Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),
         Command::Probe(probe) => return Ok(probe::run(&probe)),
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 //!
 //! Everything here blocks: a door calls it on a thread that may wait. No door has a path of its own to a key.
 
+mod accounts;
 mod arrivals;
 mod clock;
 mod keys;
