@@ -88,7 +88,6 @@ fn filter(route: &Route) -> MethodFilter {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
     tracing::error!("a call made the backend panic; this is a bug");
     reply::refused(500, "internal error")
