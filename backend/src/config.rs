@@ -3,6 +3,7 @@
 //! A mistake is told with file, line and key. Paths in the file are relative to the file's folder, so a home can be
 //! moved. The room knows nothing of what the values are for.
 
+mod rest;
 mod tokens;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
 
+pub use rest::RestConfig;
 pub use tokens::TokenLives;
 
 /// The configuration's name in a home.
@@ -88,6 +90,7 @@ impl fmt::Display for Key<'_> {
 pub struct Config {
     folder: PathBuf,
     file: File,
+    rest: RestConfig,
 }
 
 /// How to reach the HSM.
@@ -123,10 +126,30 @@ impl Config {
             let missing = source.kind() == io::ErrorKind::NotFound;
             if missing { ConfigError::Missing(path) } else { ConfigError::Unreadable { path, source } }
         })?;
-        let file = toml::from_str(&text).map_err(|error| wrong(path, &text, &error))?;
+        let file: File = toml::from_str(&text).map_err(|error| wrong(path, &text, &error))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let folder = std::path::absolute(&folder).unwrap_or(folder);
-        Ok(Self { folder, file })
+        let rest = file.rest.in_folder(&folder).map_err(|problem| {
+            let line = text.lines().position(|line| line.trim() == "[rest]").map_or(1, |index| index + 1);
+            let (path, key, problem) = (path.to_owned(), "[rest]".to_owned(), problem.to_owned());
+            ConfigError::Wrong { path, line, key, problem }
+        })?;
+        Ok(Self { folder, file, rest })
+    }
+
+    /// The file it was read from.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(FILE_NAME)
+    }
+
+    /// The REST door.
+    pub fn rest(&self) -> &RestConfig {
+        &self.rest
+    }
+
+    /// What is logged, unless the command line says otherwise: a level, or directives as in `info,kms_backend::hsm=debug`.
+    pub fn log_level(&self) -> &str {
+        &self.file.log.level
     }
 
     /// How to reach the HSM.
@@ -305,6 +328,23 @@ struct File {
     rings: Rings,
     #[serde(default)]
     tokens: tokens::Tokens,
+    #[serde(default)]
+    rest: rest::Rest,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    #[serde(deserialize_with = "filled")]
+    level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
 }
 
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -463,6 +503,9 @@ mod tests {
         assert_eq!((config.key_cache().entries, config.key_cache().lifetime.as_secs()), (10_000, 300));
         assert_eq!(config.hsm().threads, 4);
         assert_eq!(config.environment().len(), 1);
+        assert_eq!(config.rest().listen.to_string(), "127.0.0.1:9200");
+        assert_eq!((config.rest().enabled, config.rest().calls_per_hour), (true, 10_000));
+        assert!(config.rest().tls.is_none() && config.log_level() == "info");
     }
 
     #[test]
@@ -483,6 +526,13 @@ mod tests {
             "[keys] cache_seconds",
             "-1 is not between",
         );
+        check(
+            &format!("{WHOLE}[rest]\nlisten = \"9200\"\n"),
+            6,
+            "[rest] listen",
+            "\"9200\" is no address with a port",
+        );
+        check(&format!("{WHOLE}[rest]\ntls_cert = \"c\"\n"), 5, "[rest]", "tls_cert needs tls_key");
         check("[hsm]\nmodule = \"\"\ntoken = \"t\"\n", 2, "[hsm] module", "it is empty");
         check("[hsm]\nmodule = \"m\"\ntoken = \"t\"\n", 1, "[hsm]", "missing field `pin_file`");
         check("[hsm]\nmodule = \n", 2, "[hsm] module", "");

@@ -92,6 +92,11 @@ impl Keys {
         Self { hsm, opened }
     }
 
+    /// How many are open, nearly: those that left a moment ago may still be counted.
+    pub fn opened(&self) -> u64 {
+        self.opened.entry_count()
+    }
+
     /// The key, opened for the use that is permitted.
     ///
     /// # Errors

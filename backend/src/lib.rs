@@ -32,6 +32,8 @@ pub mod object;
 pub mod pins;
 /// May this be done? Pure.
 pub mod policy;
+/// The REST door: HTTP in, the dispatcher's answers out.
+pub mod rest;
 /// Session objects under the backends' seal. Pure.
 pub mod seal;
 /// The doors.

@@ -7,7 +7,6 @@ mod principals;
 mod projects;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,7 +14,7 @@ use kms_protocol::{RingId, RingPolicy, Secret};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::{Config, RestConfig};
 use crate::dispatch::{self, Bearers, Clock, Dispatch, OFFICER, USER, Vectors};
 use crate::duties::Duties;
 use crate::error::Error;
@@ -25,8 +24,9 @@ use crate::keys::Keys;
 use crate::object::{KeyBytes, MasterVersion, Standing, Wrapped};
 use crate::pins::{self, Pins};
 use crate::policy::TicketKey;
+use crate::rest::{RestError, RestListener};
 use crate::seal::Seals;
-use crate::server::{self, Door, DoorError};
+use crate::server::{self, Door, DoorError, Owner};
 use crate::store::{LockedStore, NewRing as StoredRing, RingFacts, Store, StoreError};
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
@@ -57,6 +57,9 @@ pub enum ServiceError {
     /// The socket is not ours to listen on.
     #[error(transparent)]
     Door(#[from] DoorError),
+    /// The REST door cannot be opened.
+    #[error(transparent)]
+    Rest(#[from] RestError),
     /// The daemon could not go on.
     #[error("the daemon stopped")]
     Io(#[from] io::Error),
@@ -346,15 +349,16 @@ pub struct Health {
     pub store: Result<(), ServiceError>,
 }
 
-/// Serves until the process is told to stop. `ready` is called with the socket's path once it listens.
+/// Serves until the process is told to stop, and tells the owner what happens.
 ///
 /// # Errors
-/// When something is missing at the start, or the socket fails for good.
-pub fn serve(config: &Config, ready: impl FnOnce(&Path)) -> Result<(), ServiceError> {
+/// When something is missing at the start, or a door fails for good.
+pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Result<(), ServiceError> {
     let door = Door::open(&config.socket_path(), config.socket_mode())?;
     let backend = Backend::open(config)?;
+    let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
     let _duties = Duties::start(Arc::clone(&backend.dispatch))?;
-    server::run(door, Arc::clone(&backend.dispatch), config.connections_max(), ready)?;
+    server::run(door, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
     Ok(())
 }
 
@@ -425,7 +429,7 @@ fn service_identity(store: &LockedStore, purpose: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use super::*;
     use crate::{config, softhsm};

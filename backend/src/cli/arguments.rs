@@ -2,6 +2,7 @@
 
 mod accounts;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -35,7 +36,7 @@ A home is --home, else $KMS_HOME, else ./kms-home.";
 pub(super) enum Command {
     /// Make a home: SoftHSM token with the master key, database, first ring, configuration
     Init(Init),
-    /// Serve a home on its socket until told to stop
+    /// Serve a home on its socket and over REST until told to stop
     Serve(Serve),
     /// Make and list rings: each is a token to applications
     #[command(subcommand)]
@@ -57,6 +58,9 @@ pub(super) enum Command {
     Project(Project),
     /// Check configuration, HSM, database, socket, and the module through its C functions
     Doctor(Doctor),
+    /// Print the REST API's description (OpenAPI)
+    #[command(name = "openapi")]
+    OpenApi(OpenApi),
     /// The doctor's child, which loads the module: a crash of the module ends it alone
     #[command(hide = true)]
     Probe(Probe),
@@ -135,20 +139,44 @@ pub(super) struct Init {
 #[command(after_help = "\
 Examples:
   kms serve --home /srv/kms
-  kms serve --home /srv/kms --log debug --log-format json
+  kms serve --home /srv/kms --rest-listen 127.0.0.1:0 --log debug --log-format json
+  kms serve --home /srv/kms --rest-listen 0.0.0.0:9200 --tls --tls-cert tls.pem --tls-key tls.key
 
-When it listens it prints one line, `kms: ready on DIR/kms.sock`, to standard output, and tells systemd if started by
-it. Logs go to standard error. SIGTERM or SIGINT stops it after the requests in progress.")]
+When it listens it prints `kms: REST on http://127.0.0.1:9200`, the address as it really is, and
+`kms: ready on DIR/kms.sock` to standard output, and tells systemd if started by it. Logs go to standard error.
+SIGTERM or SIGINT stops it after the requests in progress. SIGHUP makes it read the limits, the log level and the
+certificate again; what cannot be read leaves all as it was. Other machines can reach the REST API with TLS alone.")]
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) home: Home,
-    /// What to log: a level, or directives such as `info,kms_backend::hsm=debug`
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(super) log: String,
+    /// Where the REST API listens; port 0 picks a free one [default: [rest] listen in kms.toml]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) rest_listen: Option<SocketAddr>,
+    /// Serve the REST API with TLS or not at all
+    #[arg(long)]
+    pub(super) tls: bool,
+    /// The certificate chain, PEM [default: [rest] tls_cert in kms.toml]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Its private key, PEM [default: [rest] tls_key in kms.toml]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// What to log: a level, or directives such as `info,kms_backend::hsm=debug` [default: [log] level in kms.toml]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log: Option<String>,
     /// How to log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
 }
+
+/// Nothing is asked of a home: the description is the program's.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kms openapi > openapi.json
+
+A daemon that runs serves the same at /openapi.json.")]
+pub(super) struct OpenApi {}
 
 #[derive(Subcommand)]
 pub(super) enum Ring {

@@ -158,6 +158,7 @@ fn culprit(error: &ServiceError) -> Part {
         | ServiceError::Exists(_)
         | ServiceError::Account(_)
         | ServiceError::BadName(_)
+        | ServiceError::Rest(_)
         | ServiceError::BadPin => Part::Database,
     }
 }

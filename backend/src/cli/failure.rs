@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use crate::error::chain;
 use crate::hsm::HsmError;
+use crate::rest::RestError;
 use crate::server::DoorError;
 use crate::service::{AccountError, ServiceError};
 use crate::store::StoreError;
@@ -55,6 +56,8 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Request(_) => "look into the cause above; `kms doctor` checks each part",
         ServiceError::Door(DoorError::Taken(_)) => "use the daemon that runs, or stop it first",
         ServiceError::Door(_) => "check [socket] in kms.toml",
+        ServiceError::Rest(RestError::Address { .. }) => "choose another address, or stop what listens there",
+        ServiceError::Rest(_) => "check [rest] in kms.toml",
         ServiceError::Io(_) => "look at the daemon's log for the cause",
         ServiceError::ForeignMaster(_) => "name an empty token, or initialise one: that erases what is in it",
         ServiceError::Mismatch { .. } => "put the token and the database that belong together into one home",

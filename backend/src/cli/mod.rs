@@ -59,6 +59,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Token(token) => bearers::tokens(token, arguments)?,
         Command::Project(project) => projects::run(project, arguments)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
+        Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),
         Command::Probe(probe) => return Ok(probe::run(&probe)),
     }
     Ok(ExitCode::SUCCESS)

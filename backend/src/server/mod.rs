@@ -17,9 +17,12 @@ use std::time::Duration;
 
 use kms_protocol::{Welcome, frame};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
+use crate::config::RestConfig;
 use crate::dispatch::Dispatch;
 use crate::object::Peer;
+use crate::rest::{self, RestListener, Serving};
 
 pub use socket::{Door, DoorError};
 
@@ -30,21 +33,97 @@ const DRAIN: Duration = Duration::from_secs(15);
 /// A connection's stack. RSA in pure Rust is the deepest call there is; it takes less than a quarter of this.
 const STACK_BYTES: usize = 1 << 20;
 
-/// Serves providers until the process is told to stop, then lets requests in progress finish.
+/// How long the runtime's own threads may take after that: what they do nobody waits for any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Whom the doors tell what happens, and who can tell them more.
+pub trait Owner {
+    /// All doors listen.
+    fn ready(&mut self, socket: &Path, rest: Option<&str>);
+
+    /// The process was asked to read its configuration again (SIGHUP): what the REST door is to take over, if it can be
+    /// read.
+    fn reload(&mut self) -> Option<RestConfig>;
+
+    /// What was read has been taken over, or not.
+    fn reloaded(&mut self);
+
+    /// No further request is taken.
+    fn stopping(&mut self);
+}
+
+/// Serves providers, and REST if there is a listener, until the process is told to stop; then lets requests in progress
+/// finish.
 ///
 /// # Errors
-/// When the socket fails for good; single connections fail on their own.
+/// When a door fails for good; single connections fail on their own.
 pub fn run(
     door: Door,
+    listener: Option<RestListener>,
     dispatch: Arc<Dispatch>,
     connections_max: usize,
-    ready: impl FnOnce(&Path),
+    owner: &mut dyn Owner,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("rest").enable_all().build()?;
     let connections = Arc::new(Connections::default());
-    let served = runtime.block_on(accept(&door, &dispatch, &connections, connections_max, ready));
+    let served = runtime.block_on(async {
+        let rest = RestDoor::open(listener, &dispatch)?;
+        let accepted = accept(&door, &dispatch, &connections, connections_max, rest, owner).await;
+        owner.stopping();
+        accepted
+    });
+    let (served, rest) = match served {
+        Ok(rest) => (Ok(()), rest),
+        Err(error) => (Err(error), None),
+    };
+    // Both doors finish what they do at the same time.
+    if let Some(rest) = &rest {
+        rest.serving.stop(DRAIN);
+    }
     connections.drain();
+    if let Some(rest) = rest {
+        runtime.block_on(rest.finish());
+    }
+    runtime.shutdown_timeout(LAST_WORDS);
     served
+}
+
+/// The REST door while it is served.
+struct RestDoor {
+    url: String,
+    serving: Serving,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl RestDoor {
+    fn open(listener: Option<RestListener>, dispatch: &Arc<Dispatch>) -> io::Result<Option<Self>> {
+        let Some(listener) = listener else { return Ok(None) };
+        let url = listener.url();
+        let (serving, served) = rest::serve(listener, dispatch)?;
+        Ok(Some(Self { url, serving, task: tokio::spawn(served) }))
+    }
+
+    /// Waits until its connections are done, which is bounded.
+    async fn finish(self) {
+        match tokio::time::timeout(DRAIN + LAST_WORDS, self.task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the REST door did not end well"),
+            Ok(Err(error)) => tracing::error!(%error, "the REST door panicked; this is a bug"),
+            Err(_) => tracing::warn!("stopped with calls unfinished"),
+        }
+    }
+}
+
+/// Ends when the REST door ends by itself, which it does only when it fails.
+async fn ended(rest: &mut Option<RestDoor>) -> io::Error {
+    match rest {
+        Some(rest) => match (&mut rest.task).await {
+            Ok(Ok(())) => io::Error::other("the REST door closed by itself"),
+            Ok(Err(error)) => error,
+            Err(error) => io::Error::other(error),
+        },
+        None => std::future::pending().await,
+    }
 }
 
 async fn accept(
@@ -52,12 +131,14 @@ async fn accept(
     dispatch: &Arc<Dispatch>,
     connections: &Arc<Connections>,
     connections_max: usize,
-    ready: impl FnOnce(&Path),
-) -> io::Result<()> {
+    mut rest: Option<RestDoor>,
+    owner: &mut dyn Owner,
+) -> io::Result<Option<RestDoor>> {
     let listener = tokio::net::UnixListener::from_std(door.listener.try_clone()?)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    ready(&door.path);
+    let mut hangup = signal(SignalKind::hangup())?;
+    owner.ready(&door.path, rest.as_ref().map(|rest| rest.url.as_str()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -74,12 +155,25 @@ async fn accept(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
+            _ = hangup.recv() => reload(rest.as_ref(), owner),
+            error = ended(&mut rest) => return Err(error),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
     tracing::info!("stopping: requests in progress are finished first");
-    Ok(())
+    Ok(rest)
+}
+
+/// Takes over what can be taken over while the doors are open. What cannot be read leaves all as it was.
+fn reload(rest: Option<&RestDoor>, owner: &mut dyn Owner) {
+    if let (Some(settings), Some(rest)) = (owner.reload(), rest) {
+        match rest.serving.adopt(settings) {
+            Ok(()) => tracing::info!("SIGHUP: the REST door's limits and certificate were read again"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the REST door goes on with what it had"),
+        }
+    }
+    owner.reloaded();
 }
 
 /// Starts the thread of a new connection, or tells the provider that there are too many.

@@ -1,0 +1,90 @@
+//! What is counted, in the OpenMetrics form. Labels have few values each: operations, statuses; never an id.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Bounds of the latencies, in seconds: from an answer out of memory to an RSA-4096 key pair.
+const LATENCY_BOUNDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// One operation.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ByOperation {
+    operation: &'static str,
+}
+
+/// One operation with how it ended.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ByStatus {
+    operation: &'static str,
+    status: Code,
+}
+
+/// An HTTP status.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Code(u16);
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&u32::from(self.0), encoder)
+    }
+}
+
+/// What is counted.
+pub(super) struct Metrics {
+    registry: Registry,
+    calls: Family<ByStatus, Counter>,
+    latencies: Family<ByOperation, Histogram>,
+    quota_refusals: Counter,
+    opened_keys: Gauge,
+    connections: Gauge,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("kms");
+        let calls = Family::default();
+        registry.register("calls", "Calls by operation and status", calls.clone());
+        let latencies =
+            Family::new_with_constructor((|| Histogram::new(LATENCY_BOUNDS)) as fn() -> Histogram);
+        let help = "Time from a call's head to its answer, in seconds";
+        registry.register("call_duration_seconds", help, latencies.clone());
+        let quota_refusals = Counter::default();
+        registry.register("quota_refusals", "Calls refused because too many came", quota_refusals.clone());
+        let opened_keys = Gauge::default();
+        registry.register("opened_keys", "Keys opened in memory", opened_keys.clone());
+        let connections = Gauge::default();
+        registry.register("connections", "Open connections to the REST door", connections.clone());
+        Self { registry, calls, latencies, quota_refusals, opened_keys, connections }
+    }
+
+    /// Counts a call.
+    pub(super) fn observe(&self, operation: &'static str, status: u16, took: Duration) {
+        self.calls.get_or_create(&ByStatus { operation, status: Code(status) }).inc();
+        self.latencies.get_or_create(&ByOperation { operation }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a call that came too often.
+    pub(super) fn quota_refused(&self) {
+        self.quota_refusals.inc();
+    }
+
+    /// All of it as text.
+    pub(super) fn text(&self, opened_keys: u64, connections: usize) -> String {
+        self.opened_keys.set(i64::try_from(opened_keys).unwrap_or(i64::MAX));
+        self.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::error!("the metrics could not be written; this is a bug");
+        }
+        text
+    }
+}

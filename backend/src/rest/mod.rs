@@ -1,0 +1,95 @@
+//! The REST door (axum): it authenticates, parses, limits, calls the dispatcher, writes JSON. Nothing else.
+//!
+//! A call's way: `listen` (a connection) → `service` (its id and its caller's address) → the router, made of `routes` →
+//! `door` (who, how often, what) → `work` if it may block → the dispatcher → `reply`.
+
+mod asked;
+mod document;
+mod door;
+mod health;
+mod listen;
+mod metrics;
+mod operations;
+mod payloads;
+mod quota;
+mod reply;
+mod rooms;
+mod routes;
+mod service;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::any::Any;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::routing::{MethodFilter, on};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::dispatch::Dispatch;
+use crate::kms::{Refusal, Status};
+use door::Door;
+use reply::Rejection;
+use rooms::Rooms;
+use routes::{Route, Verb};
+
+pub use document::json as openapi;
+pub(crate) use listen::Serving;
+pub use listen::{RestError, RestListener};
+
+/// Serves a listener: what stops it, and what ends when it has stopped.
+///
+/// # Errors
+/// When the listener cannot be used by the runtime.
+pub(crate) fn serve(
+    listener: RestListener,
+    dispatch: &Arc<Dispatch>,
+) -> io::Result<(Serving, impl Future<Output = io::Result<()>> + Send + 'static)> {
+    let rooms: Arc<dyn Rooms> = Arc::clone(dispatch) as _;
+    let door = Arc::new(Door::new(rooms, listener.settings().clone()));
+    // Doors of others, each a router of its own: `.merge(token::router(dispatch))`.
+    let router = router(&door);
+    listener.serve(door, finished(router))
+}
+
+/// The API, and what operators ask.
+fn router(door: &Arc<Door>) -> Router {
+    let mut router = operations::router(Arc::clone(door));
+    for route in routes::all() {
+        let door = Arc::clone(door);
+        let handler = async move |request: Request<Body>| door.call(route, request).await;
+        router = router.route(route.path, on(filter(route), handler));
+    }
+    router
+}
+
+/// What answers where nothing else does; nothing can be added after it.
+fn finished(router: Router) -> Router {
+    let router = router
+        .fallback(async || {
+            let refusal = Refusal::new(Status::NotFound, "there is no such path; /openapi.json lists them");
+            reply::rejection(&Rejection::from(refusal))
+        })
+        .method_not_allowed_fallback(async || reply::refused(405, "this path does not have this method"));
+    router.layer(CatchPanicLayer::custom(panicked)).with_state(())
+}
+
+fn filter(route: &Route) -> MethodFilter {
+    match route.verb {
+        Verb::Get => MethodFilter::GET,
+        Verb::Post => MethodFilter::POST,
+        Verb::Patch => MethodFilter::PATCH,
+        Verb::Delete => MethodFilter::DELETE,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    tracing::error!("a call made the backend panic; this is a bug");
+    reply::refused(500, "internal error")
+}

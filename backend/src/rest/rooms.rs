@@ -1,0 +1,68 @@
+//! What the door needs of the rooms behind it. The dispatcher is all of it; the door's own tests put another behind it.
+
+use std::sync::Arc;
+
+use crate::dispatch::Dispatch;
+use crate::error::chain;
+use crate::kms::{Account, Operation, Outcome, Refusal, Visit};
+
+/// The rooms behind the door.
+pub(crate) trait Rooms: Send + Sync + 'static {
+    /// Seconds since 1970.
+    fn now(&self) -> u64;
+
+    /// Whose token this is. It may block.
+    fn authenticate(&self, token: &str, now: u64) -> Result<Arc<Account>, Refusal>;
+
+    /// The same, where memory alone tells.
+    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>>;
+
+    /// Answers an operation. It may block.
+    fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal>;
+
+    /// Whether an operation is answered from memory.
+    fn is_quick(&self, operation: &Operation) -> bool;
+
+    /// Asks the HSM; it may block.
+    fn ask_hsm(&self) -> Result<(), String>;
+
+    /// Asks the database; it may block.
+    fn ask_store(&self) -> Result<(), String>;
+
+    /// How many opened keys are in memory.
+    fn opened_keys(&self) -> u64;
+}
+
+impl Rooms for Dispatch {
+    fn now(&self) -> u64 {
+        self.clock.seconds()
+    }
+
+    fn authenticate(&self, token: &str, now: u64) -> Result<Arc<Account>, Refusal> {
+        Self::authenticate(self, token, now)
+    }
+
+    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>> {
+        Self::recognise(self, token, now)
+    }
+
+    fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
+        Self::serve(self, visit, operation)
+    }
+
+    fn is_quick(&self, operation: &Operation) -> bool {
+        Self::is_quick(self, operation)
+    }
+
+    fn ask_hsm(&self) -> Result<(), String> {
+        self.hsm.alive().map_err(|error| chain(&error))
+    }
+
+    fn ask_store(&self) -> Result<(), String> {
+        self.store.check().map_err(|error| chain(&error))
+    }
+
+    fn opened_keys(&self) -> u64 {
+        self.keys.opened()
+    }
+}
