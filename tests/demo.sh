@@ -75,7 +75,7 @@ wait_for() {
 # A process of its own that lives until it is killed, so it is not started inside a step.
 start_backend() {
     : > "$work/ready"
-    "$kms" serve --home "$home" > "$work/ready" 2>> "$work/backend.log" &
+    "$kms" serve --home "$home" --rest-listen 127.0.0.1:0 > "$work/ready" 2>> "$work/backend.log" &
     backend=$!
 }
 

@@ -356,8 +356,8 @@ pub struct Health {
 pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Result<(), ServiceError> {
     let door = Door::open(&config.socket_path(), config.socket_mode())?;
     let backend = Backend::open(config)?;
-    let _duties = Duties::start(Arc::clone(&backend.dispatch))?;
     let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
+    let _duties = Duties::start(Arc::clone(&backend.dispatch))?;
     server::run(door, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
     Ok(())
 }

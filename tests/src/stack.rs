@@ -75,7 +75,17 @@ impl Stack {
             .expect("the module can be copied");
         let stack = Self { daemon: None, ring, folder };
         program::run(&mut init(&stack.home(), &stack.ring, policy)).ok();
+        stack.listen_anywhere();
         stack
+    }
+
+    /// The REST door takes a free port: many daemons of tests run at once.
+    fn listen_anywhere(&self) {
+        let path = self.home().join("kms.toml");
+        let text = std::fs::read_to_string(&path).expect("a home has a configuration");
+        let (default, any) = ("# listen = \"127.0.0.1:9200\"", "listen = \"127.0.0.1:0\"");
+        assert!(text.contains(default), "the configuration names the default");
+        std::fs::write(&path, text.replace(default, any)).expect("a configuration can be written");
     }
 
     /// Starts the daemon.

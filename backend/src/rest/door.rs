@@ -118,7 +118,7 @@ impl Door {
     ) -> Result<Outcome, Rejection> {
         let arrival = arrival(parts)?;
         let now = self.rooms.now();
-        let account = self.authenticate(&parts.headers, arrival.source, now)?;
+        let account = self.authenticate(&parts.headers, arrival.source, now).await?;
         let place = match RawPathParams::from_request_parts(parts, &()).await {
             Ok(parameters) => Place::of(&parameters)?,
             Err(_) => return Err(Refusal::malformed("the path is not UTF-8").into()),
@@ -141,27 +141,38 @@ impl Door {
     }
 
     /// Who asks.
-    pub(super) fn authenticate(
+    pub(super) async fn authenticate(
         &self,
         headers: &HeaderMap,
         source: IpAddr,
         now: u64,
     ) -> Result<Arc<Account>, Rejection> {
-        let known = bearer(headers).and_then(|token| self.rooms.authenticate(token));
-        known.map_err(|refusal| {
-            if refusal.status != Status::Unauthenticated {
-                return refusal.into();
+        let refusal = match self.account(headers, now).await {
+            Ok(account) => return Ok(account),
+            Err(refusal) => refusal,
+        };
+        if refusal.status != Status::Unauthenticated {
+            return Err(refusal.into());
+        }
+        match self.failures.take(network(source), now, FAILURES_PER_HOUR) {
+            Ok(_) => Err(refusal.into()),
+            Err(Exhausted(allowance)) => {
+                self.metrics.quota_refused();
+                let sentence = "too many calls with wrong credentials came from this address";
+                let refusal = Refusal::new(Status::TooMany, sentence);
+                Err(Rejection { refusal, retry_after: Some(allowance.reset) })
             }
-            match self.failures.take(network(source), now, FAILURES_PER_HOUR) {
-                Ok(_) => refusal.into(),
-                Err(Exhausted(allowance)) => {
-                    self.metrics.quota_refused();
-                    let sentence = "too many calls with wrong credentials came from this address";
-                    let refusal = Refusal::new(Status::TooMany, sentence);
-                    Rejection { refusal, retry_after: Some(allowance.reset) }
-                }
-            }
-        })
+        }
+    }
+
+    async fn account(&self, headers: &HeaderMap, now: u64) -> Result<Arc<Account>, Refusal> {
+        let token = bearer(headers)?;
+        if let Some(known) = self.rooms.recognise(token, now) {
+            return known;
+        }
+        // Not seen before, or not lately: the database is asked, or a signature checked.
+        let (rooms, token) = (Arc::clone(&self.rooms), Zeroizing::new(token.to_owned()));
+        self.work.run(move || rooms.authenticate(&token, now)).await?
     }
 
     fn count(

@@ -11,8 +11,11 @@ pub(crate) trait Rooms: Send + Sync + 'static {
     /// Seconds since 1970.
     fn now(&self) -> u64;
 
-    /// Whose token this is.
-    fn authenticate(&self, token: &str) -> Result<Arc<Account>, Refusal>;
+    /// Whose token this is. It may block.
+    fn authenticate(&self, token: &str, now: u64) -> Result<Arc<Account>, Refusal>;
+
+    /// The same, where memory alone tells.
+    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>>;
 
     /// Answers an operation. It may block.
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal>;
@@ -35,8 +38,12 @@ impl Rooms for Dispatch {
         self.clock.seconds()
     }
 
-    fn authenticate(&self, token: &str) -> Result<Arc<Account>, Refusal> {
-        Self::authenticate(self, token, self.clock.seconds())
+    fn authenticate(&self, token: &str, now: u64) -> Result<Arc<Account>, Refusal> {
+        Self::authenticate(self, token, now)
+    }
+
+    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>> {
+        Self::recognise(self, token, now)
     }
 
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
