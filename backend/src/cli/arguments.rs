@@ -1,6 +1,7 @@
 //! What one may type. The words of `--help` are here, with an example for each command; nothing is done here.
 
 mod accounts;
+mod import;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(super) use accounts::{
     AccountList, AccountRemove, AccountState, Given, Project, ProjectAdd, ProjectList, Role, RoleCommand,
     RoleList, Token, TokenCreate, TokenList, TokenRevoke,
 };
+pub(super) use import::Import;
 
 /// A key management service whose keys an HSM protects, used through PKCS#11.
 #[derive(Parser)]
@@ -56,6 +58,8 @@ pub(super) enum Command {
     /// Projects: the tenants of the REST API
     #[command(subcommand)]
     Project(Project),
+    /// Bring your own key: wrap a key file and upload it over REST as a key's next version
+    Import(Import),
     /// Check configuration, HSM, database, socket, and the module through its C functions
     Doctor(Doctor),
     /// Print the REST API's description (OpenAPI)

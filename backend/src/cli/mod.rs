@@ -12,6 +12,7 @@ mod doctor;
 mod environment;
 mod failure;
 mod home;
+mod import;
 mod init;
 mod probe;
 mod projects;
@@ -58,6 +59,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Role(role) => accounts::roles(role, arguments)?,
         Command::Token(token) => bearers::tokens(token, arguments)?,
         Command::Project(project) => projects::run(project, arguments)?,
+        Command::Import(import) => import::run(&import)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
         Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),
         Command::Probe(probe) => return Ok(probe::run(&probe)),

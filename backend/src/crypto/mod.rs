@@ -52,6 +52,7 @@ mod random;
 mod reveal;
 mod rsa;
 mod rsa_parts;
+mod upload;
 #[cfg(test)]
 mod vectors;
 mod verifying;
@@ -75,6 +76,7 @@ pub use import::{Imported, import};
 pub use make::{Made, make};
 pub use message::encrypt_message;
 pub use reveal::reveal;
+pub use upload::wrap_for_upload;
 pub use verifying::{signature_from_der, signature_to_der};
 pub use wrap::{unwrap, wrap};
 
