@@ -323,7 +323,7 @@ impl Backend {
     }
 
     fn names(&self) -> Result<Names, ServiceError> {
-        Ok(Names { projects: self.dispatch.store.projects()?, rings: self.dispatch.store.rings()? })
+        Ok(Names { projects: self.projects()?, rings: self.dispatch.store.rings()? })
     }
 }
 
