@@ -154,13 +154,18 @@ impl Door {
         if refusal.status != Status::Unauthenticated {
             return Err(refusal.into());
         }
+        Err(self.failed(refusal, source, now))
+    }
+
+    /// Counts credentials that were wrong, and says so for so long.
+    pub(super) fn failed(&self, refusal: Refusal, source: IpAddr, now: u64) -> Rejection {
         match self.failures.take(network(source), now, FAILURES_PER_HOUR) {
-            Ok(_) => Err(refusal.into()),
+            Ok(_) => refusal.into(),
             Err(Exhausted(allowance)) => {
                 self.metrics.quota_refused();
                 let sentence = "too many calls with wrong credentials came from this address";
                 let refusal = Refusal::new(Status::TooMany, sentence);
-                Err(Rejection { refusal, retry_after: Some(allowance.reset) })
+                Rejection { refusal, retry_after: Some(allowance.reset) }
             }
         }
     }
@@ -203,7 +208,7 @@ pub(super) fn arrival(parts: &Parts) -> Result<Arrival, Refusal> {
 
 /// The token (RFC 6750).
 fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let missing = "this call needs `Authorization: Bearer TOKEN`; `kms account token` issues one";
+    let missing = "this call needs `Authorization: Bearer TOKEN`; `kms token create` makes one";
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Err(Refusal::new(Status::Unauthenticated, missing));
     };

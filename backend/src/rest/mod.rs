@@ -18,6 +18,7 @@ mod routes;
 mod service;
 #[cfg(test)]
 mod tests;
+mod token;
 mod work;
 
 use std::any::Any;
@@ -52,14 +53,13 @@ pub(crate) fn serve(
 ) -> io::Result<(Serving, impl Future<Output = io::Result<()>> + Send + 'static)> {
     let rooms: Arc<dyn Rooms> = Arc::clone(dispatch) as _;
     let door = Arc::new(Door::new(rooms, listener.settings().clone()));
-    // Doors of others, each a router of its own: `.merge(token::router(dispatch))`.
     let router = router(&door);
     listener.serve(door, finished(router))
 }
 
 /// The API, and what operators ask.
 fn router(door: &Arc<Door>) -> Router {
-    let mut router = operations::router(Arc::clone(door));
+    let mut router = operations::router(Arc::clone(door)).merge(token::router(Arc::clone(door)));
     for route in routes::all() {
         let door = Arc::clone(door);
         let handler = async move |request: Request<Body>| door.call(route, request).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, TokenAsk, TokenPair, TokenVisit};
 use crate::error::chain;
 use crate::kms::{Account, Operation, Outcome, Refusal, Visit};
 
@@ -16,6 +16,9 @@ pub(crate) trait Rooms: Send + Sync + 'static {
 
     /// The same, where memory alone tells.
     fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>>;
+
+    /// Exchanges an assertion or a refresh token. It may block.
+    fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal>;
 
     /// Answers an operation. It may block.
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal>;
@@ -44,6 +47,10 @@ impl Rooms for Dispatch {
 
     fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>> {
         Self::recognise(self, token, now)
+    }
+
+    fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal> {
+        Self::exchange(self, visit, ask)
     }
 
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {

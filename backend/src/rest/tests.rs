@@ -4,6 +4,7 @@
 mod calls;
 mod document;
 mod limits;
+mod token;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +16,13 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::door::Door;
 use super::rooms::Rooms;
 use super::service::Connection;
 use crate::config::RestConfig;
+use crate::dispatch::{TokenAsk, TokenPair, TokenVisit};
 use crate::kms::{Account, Grant, Operation, Outcome, Refusal, Role, Status, Visit};
 
 /// A project that the test's account owns.
@@ -54,6 +57,19 @@ impl Rooms for Notes {
         };
         let grants = vec![Grant { role: Role::Owner, project, ring: None }];
         Ok(Arc::new(Account { id: Uuid::from_u128(7), email: "owner@test".to_owned(), grants }))
+    }
+
+    fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal> {
+        assert!(visit.source.is_some() && visit.trace.is_some());
+        match ask {
+            TokenAsk::Assertion("good") | TokenAsk::Refresh("good") => Ok(TokenPair {
+                access: Zeroizing::new("access".to_owned()),
+                refresh: Zeroizing::new("refresh".to_owned()),
+                seconds: 600,
+            }),
+            TokenAsk::Assertion(_) => Err(Refusal::new(Status::Forbidden, "a bad assertion")),
+            TokenAsk::Refresh(_) => Err(Refusal::new(Status::Forbidden, "a bad refresh token")),
+        }
     }
 
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
