@@ -63,7 +63,8 @@ pub fn in_ci() -> bool {
     variable("CI").is_some_and(|value| value != "false" && value != "0")
 }
 
-fn target() -> PathBuf {
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
     variable("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }
 

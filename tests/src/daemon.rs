@@ -25,6 +25,8 @@ const REPORTED_LINES: usize = 40;
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// What it said until it was ready.
+    said: Vec<String>,
 }
 
 impl Daemon {
@@ -47,11 +49,16 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(file));
         let mut child = command.spawn().expect("kms can be started");
         let lines = lines_of(child.stdout.take().expect("standard output is piped"));
-        let mut daemon = Self { child };
+        let mut daemon = Self { child, said: Vec::new() };
         loop {
             match lines.recv_timeout(READY_WITHIN) {
-                Ok(line) if line.starts_with("kms: ready") => return daemon,
-                Ok(_) => {}
+                Ok(line) => {
+                    let ready = line.starts_with("kms: ready");
+                    daemon.said.push(line);
+                    if ready {
+                        return daemon;
+                    }
+                }
                 Err(_) => {
                     let end = daemon.child.try_wait();
                     let log = std::fs::read_to_string(log).unwrap_or_default();
@@ -75,6 +82,24 @@ impl Daemon {
         program::wait(&mut self.child, STOPPED_WITHIN).expect("the daemon stops when it is told to")
     }
 
+    /// Tells it to end (SIGTERM), and does not wait.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Tells it to read its configuration again (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn end(&mut self) -> ExitStatus {
+        program::wait(&mut self.child, STOPPED_WITHIN).expect("the daemon ends")
+    }
+
     /// Stops its execution, so that it is there but does not answer.
     ///
     /// # Panics
@@ -89,6 +114,17 @@ impl Daemon {
     /// Lets it go on.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// The address of the REST door, as the daemon said it before it was ready.
+    ///
+    /// # Panics
+    /// When it said none.
+    pub fn rest_address(&self) -> String {
+        let words = self.said.iter().flat_map(|line| line.split_whitespace());
+        let mut addresses = words.filter(|word| word.starts_with("http://") || word.starts_with("https://"));
+        let address = addresses.next().unwrap_or_else(|| panic!("no address of a door in {:?}", self.said));
+        address.trim_end_matches(['/', ',', '.']).to_owned()
     }
 
     /// Its process id.

@@ -17,9 +17,13 @@ pub mod daemon;
 pub mod openssl;
 /// Programs run with a deadline, and which of them are installed.
 pub mod program;
+/// A Python of the tests' own.
+pub mod python;
 /// A module as C sees it. The only unsafe code of this library.
 #[allow(unsafe_code)]
 pub mod raw;
+/// The REST door as its clients see it.
+pub mod rest;
 /// A SoftHSM token of one's own: the oracle, and the yardstick.
 pub mod softhsm;
 mod stack;

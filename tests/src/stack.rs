@@ -75,17 +75,32 @@ impl Stack {
             .expect("the module can be copied");
         let stack = Self { daemon: None, ring, folder };
         program::run(&mut init(&stack.home(), &stack.ring, policy)).ok();
-        stack.listen_anywhere();
+        // Many daemons of tests run at once.
+        stack.configure("rest", "listen", "\"127.0.0.1:0\"");
         stack
     }
 
-    /// The REST door takes a free port: many daemons of tests run at once.
-    fn listen_anywhere(&self) {
+    /// Sets a value of the home's configuration, as TOML has it; the daemon reads it when it starts, or on SIGHUP.
+    ///
+    /// # Panics
+    /// When the file cannot be read or written.
+    pub fn configure(&self, section: &str, key: &str, value: &str) {
         let path = self.home().join("kms.toml");
         let text = std::fs::read_to_string(&path).expect("a home has a configuration");
-        let (default, any) = ("# listen = \"127.0.0.1:9200\"", "listen = \"127.0.0.1:0\"");
-        assert!(text.contains(default), "the configuration names the default");
-        std::fs::write(&path, text.replace(default, any)).expect("a configuration can be written");
+        let (header, line) = (format!("[{section}]"), format!("{key} = {value}"));
+        let mut lines: Vec<&str> = text.lines().collect();
+        let start = lines.iter().position(|line| line.trim() == header).unwrap_or_else(|| {
+            lines.push(&header);
+            lines.len() - 1
+        });
+        let end = lines[start + 1..].iter().position(|line| line.starts_with('['));
+        let end = end.map_or(lines.len(), |length| start + 1 + length);
+        let of_key = |line: &&str| line.split('=').next().is_some_and(|name| name.trim() == key);
+        match lines[start + 1..end].iter().position(of_key) {
+            Some(index) => lines[start + 1 + index] = &line,
+            None => lines.insert(start + 1, &line),
+        }
+        std::fs::write(&path, lines.join("\n") + "\n").expect("a configuration can be written");
     }
 
     /// Starts the daemon.
@@ -127,12 +142,39 @@ impl Stack {
         self.start();
     }
 
+    /// A new daemon after one that has ended by itself.
+    ///
+    /// # Panics
+    /// When it has not ended.
+    pub fn restart_stopped(&mut self) {
+        let mut ended = self.daemon.take().expect("there was a daemon");
+        assert!(ended.ended().is_some(), "the daemon still runs");
+        self.start();
+    }
+
     /// The running daemon.
     ///
     /// # Panics
     /// When there is none.
     pub fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().expect("the daemon runs")
+    }
+
+    /// The address of the REST door.
+    ///
+    /// # Panics
+    /// When there is no daemon, or it has none.
+    pub fn rest_address(&self) -> String {
+        self.daemon.as_ref().expect("the daemon runs").rest_address()
+    }
+
+    /// The token that `kms init` made for the owner.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn admin_token(&self) -> String {
+        let token = std::fs::read_to_string(self.home().join("admin.token")).expect("kms init makes a token");
+        token.trim().to_owned()
     }
 
     /// The command line, on this home.
