@@ -26,7 +26,7 @@ use crate::object::{Caller, Login, Standing};
 use crate::policy;
 use crate::store::{Project, Ring};
 use failure::Failure;
-use recorded::entry;
+use recorded::{about, entry};
 
 pub(crate) use duties::Lifecycle;
 
@@ -90,36 +90,38 @@ impl Dispatch {
     }
 
     fn perform(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Failure> {
-        let at = self.clock.millis();
-        let recorded = entry(visit, &operation, at, Kind::AdminActivity, operation.success());
+        let (named, success) = ((operation.event(), operation.subject()), operation.success());
+        let recorded = || about(visit, named, self.clock.millis(), Kind::AdminActivity, success);
         match operation {
             Operation::ListKeyRings { project, page } => self.list_rings(project, &page),
             Operation::CreateKeyRing { project, ask, repeat } => {
-                self.create_key_ring(project, ask, repeat, recorded)
+                self.create_key_ring(project, ask, repeat, recorded())
             }
             Operation::GetKeyRing(path) => {
                 let place = self.place(path)?;
                 Ok(Outcome::KeyRing(views::ring(&place.ring)))
             }
-            Operation::DeleteKeyRing(path) => self.delete_key_ring(path, recorded),
-            Operation::EditKeyRing { ring, ask } => self.edit_key_ring(ring, ask, recorded),
+            Operation::DeleteKeyRing(path) => self.delete_key_ring(path, recorded()),
+            Operation::EditKeyRing { ring, ask } => self.edit_key_ring(ring, ask, recorded()),
             Operation::ListKeys { ring, page } => self.list_keys(ring, &page),
-            Operation::CreateKey { ring, ask, repeat } => self.create_key(visit, ring, ask, repeat, recorded),
+            Operation::CreateKey { ring, ask, repeat } => {
+                self.create_key(visit, ring, ask, repeat, recorded())
+            }
             Operation::GetKey(path) => {
                 let place = self.place(path.ring)?;
                 Ok(Outcome::Key(views::key(&*self.key(&place, path.key)?)?))
             }
-            Operation::DeleteKey(path) => self.delete_key(path, recorded),
-            Operation::EditKey { key, ask } => self.edit_key(key, ask, recorded),
-            Operation::ImportKey { key, ask } => self.import_key(visit, key, &ask, recorded),
-            Operation::RestoreKey(path) => self.restore_key(path, recorded),
-            Operation::RotateKey(path) => self.rotate_key(visit, path, recorded),
+            Operation::DeleteKey(path) => self.delete_key(path, recorded()),
+            Operation::EditKey { key, ask } => self.edit_key(key, ask, recorded()),
+            Operation::ImportKey { key, ask } => self.import_key(visit, key, &ask, recorded()),
+            Operation::RestoreKey(path) => self.restore_key(path, recorded()),
+            Operation::RotateKey(path) => self.rotate_key(visit, path, recorded()),
             Operation::ListVersions { key, page } => self.list_versions(key, &page),
             Operation::GetVersion(path) => self.version_view(path).map(Outcome::Version),
-            Operation::DestroyVersion(path) => self.change(path, crate::kms::Change::Destroy, recorded),
-            Operation::DisableVersion(path) => self.change(path, crate::kms::Change::Disable, recorded),
-            Operation::EnableVersion(path) => self.change(path, crate::kms::Change::Enable, recorded),
-            Operation::RestoreVersion(path) => self.change(path, crate::kms::Change::Restore, recorded),
+            Operation::DestroyVersion(path) => self.change(path, crate::kms::Change::Destroy, recorded()),
+            Operation::DisableVersion(path) => self.change(path, crate::kms::Change::Disable, recorded()),
+            Operation::EnableVersion(path) => self.change(path, crate::kms::Change::Enable, recorded()),
+            Operation::RestoreVersion(path) => self.change(path, crate::kms::Change::Restore, recorded()),
             Operation::Encrypt { version, data, aad } => self.encrypt_named(visit, version, &data, &aad),
             Operation::Decrypt { version, data, aad } => self.decrypt_named(visit, version, &data, &aad),
             Operation::Sign { version, data } => self.sign_named(visit, version, &data),
@@ -132,14 +134,14 @@ impl Dispatch {
             Operation::MakeDataKey { key, ask } => self.make_data_key(visit, key, &ask),
             Operation::ListWrappingKeys { ring, page } => self.list_wrapping_keys(ring, &page),
             Operation::CreateWrappingKey { ring, ask, repeat } => {
-                self.create_wrapping_key(visit, ring, ask, repeat, recorded)
+                self.create_wrapping_key(visit, ring, ask, repeat, recorded())
             }
             Operation::GetWrappingKey(path) => {
                 let place = self.place(path.ring)?;
                 let key = self.wrapping_key(&place, path.key)?;
                 self.wrapping_view(&key).map(Outcome::WrappingKey)
             }
-            Operation::DeleteWrappingKey(path) => self.delete_wrapping_key(path, recorded),
+            Operation::DeleteWrappingKey(path) => self.delete_wrapping_key(path, recorded()),
             Operation::Amounts { project } => self.amounts(project),
         }
     }
@@ -153,13 +155,13 @@ impl Dispatch {
         Ok(projects)
     }
 
-    /// Says that a project is not there, if it is not.
+    /// Says that a project is not there, if it is not; and whether it is the first one.
     fn known_project(&self, id: Uuid) -> Result<bool, Failure> {
-        let projects = self.projects()?;
-        if projects.iter().any(|project| project.id == id) {
-            return Ok(projects.first().is_some_and(|first| first.id == id));
+        match self.store.project_place(id)? {
+            Some(place) => Ok(place == 0),
+            None if id.is_nil() && self.store.projects()?.is_empty() => Ok(true),
+            None => Err(Refusal::not_found("project").into()),
         }
-        Err(Refusal::not_found("project").into())
     }
 
     /// The ring of a path: it must belong to the path's project.

@@ -10,10 +10,20 @@ use crate::store::Purged;
 
 /// The entry of an operation that is allowed (or was denied), as it stands when the operation begins.
 pub(super) fn entry(visit: &Visit, operation: &Operation, at: u64, kind: Kind, status: u16) -> Entry {
-    let subject = operation.subject();
+    about(visit, (operation.event(), operation.subject()), at, kind, status)
+}
+
+/// The same of an operation that has been taken apart.
+pub(super) fn about(
+    visit: &Visit,
+    (event, subject): (&'static str, Subject),
+    at: u64,
+    kind: Kind,
+    status: u16,
+) -> Entry {
     Entry {
         at,
-        event: operation.event(),
+        event,
         kind,
         project: Some(subject.project()),
         resource: subject.resource(),

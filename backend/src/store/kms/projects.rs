@@ -74,6 +74,14 @@ impl Store {
         Ok(self.all_rings()?.projects().to_vec())
     }
 
+    /// Which of the projects, counted from 0, the oldest first, has this id.
+    ///
+    /// # Errors
+    /// When the database fails, or a project's row was changed.
+    pub fn project_place(&self, id: Uuid) -> Result<Option<usize>, StoreError> {
+        Ok(self.all_rings()?.projects().iter().position(|project| project.id == id))
+    }
+
     /// Adds a project.
     ///
     /// # Errors
