@@ -66,7 +66,7 @@ impl Rooms for Dispatch {
     }
 
     fn ask_store(&self) -> Result<(), String> {
-        self.store.check().map_err(|error| chain(&error))
+        self.store.alive().map_err(|error| chain(&error))
     }
 
     fn opened_keys(&self) -> u64 {

@@ -96,9 +96,9 @@ async fn exchange(door: &Arc<Door>, request: Request<Body>) -> Result<TokenPair,
             Asked::Refresh(text) => rooms.exchange(&visit, TokenAsk::Refresh(text)),
         }
     });
-    work.await?.map_err(|refusal| match refusal.status {
-        Status::Forbidden => door.failed(refusal, source, door.rooms.now()),
-        _ => refusal.into(),
+    work.await?.map_err(|refusal| {
+        let guess = refusal.status == Status::Forbidden;
+        if guess { door.failed(refusal, source, door.rooms.now()) } else { refusal.into() }
     })
 }
 

@@ -491,6 +491,18 @@ impl Store {
         Ok(keys)
     }
 
+    /// Whether the database answers, a reader and the writer.
+    ///
+    /// # Errors
+    /// When one of them does not.
+    pub fn alive(&self) -> Result<(), StoreError> {
+        let read = |connection: &Connection| {
+            Ok(connection.query_row("SELECT count(*) FROM home", [], |row| row.get::<_, u64>(0))?)
+        };
+        self.readers.read(read)?;
+        self.writer.write(|_| Ok(()))
+    }
+
     /// Whether the database's file is whole. Reads all of it.
     ///
     /// # Errors
