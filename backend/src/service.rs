@@ -5,6 +5,7 @@ mod bearers;
 mod operator;
 mod principals;
 mod projects;
+mod audit;
 
 use std::io;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What one may type. The words of `--help` are here, with an example for each command; nothing is done here.
 
 mod accounts;
+mod audit;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(super) use accounts::{
     AccountList, AccountRemove, AccountState, Given, Project, ProjectAdd, ProjectList, Role, RoleCommand,
     RoleList, Token, TokenCreate, TokenList, TokenRevoke,
 };
+pub(super) use audit::{Audit, AuditHead, AuditVerify};
 
 /// A key management service whose keys an HSM protects, used through PKCS#11.
 #[derive(Parser)]
@@ -56,6 +58,9 @@ pub(super) enum Command {
     /// Projects: the tenants of the REST API
     #[command(subcommand)]
     Project(Project),
+    /// Look at the audit log
+    #[command(subcommand)]
+    Audit(Audit),
     /// Check configuration, HSM, database, socket, and the module through its C functions
     Doctor(Doctor),
     /// Print the REST API's description (OpenAPI)

@@ -7,6 +7,7 @@
 mod accounts;
 mod arguments;
 mod bearers;
+mod audit;
 mod credentials;
 mod doctor;
 mod environment;
@@ -15,6 +16,7 @@ mod home;
 mod init;
 mod probe;
 mod projects;
+mod progress;
 mod report;
 mod rings;
 mod screen;
@@ -58,6 +60,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Role(role) => accounts::roles(role, arguments)?,
         Command::Token(token) => bearers::tokens(token, arguments)?,
         Command::Project(project) => projects::run(project, arguments)?,
+        Command::Audit(audit) => return audit::run(audit, arguments),
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
         Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),
         Command::Probe(probe) => return Ok(probe::run(&probe)),

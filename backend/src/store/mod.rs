@@ -369,14 +369,6 @@ impl Store {
         self.memory.knows(key, object)
     }
 
-    /// Records something that changes nothing: a denial.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn record(&self, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| desk.record(&entry))
-    }
-
     /// An object of a ring that has been destroyed and could still be restored.
     ///
     /// # Errors
