@@ -40,7 +40,8 @@ impl FromStr for Link {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a head is a number, a colon and 64 hexadecimal digits, as `kms audit head` prints it";
+        const FORM: &str =
+            "a head is a number, a colon and 64 hexadecimal digits, as `kms audit head` prints it";
         let (sequence, digits) = text.trim().split_once(':').ok_or(FORM)?;
         let sequence = sequence.parse().map_err(|_| FORM)?;
         if digits.len() != 2 * MAC_BYTES || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -235,9 +236,9 @@ impl<'a> Walk<'a> {
     }
 
     fn compare(&self) -> Result<(), Broken> {
-        let other = self.expected.is_some_and(|expected| {
-            expected.sequence == self.here.sequence && expected.mac != self.here.mac
-        });
+        let other = self
+            .expected
+            .is_some_and(|expected| expected.sequence == self.here.sequence && expected.mac != self.here.mac);
         let sequence = signed(self.here.sequence);
         if other { Err(Broken { sequence, fault: Fault::Replaced }) } else { Ok(()) }
     }

@@ -136,10 +136,7 @@ mod tests {
         assert_eq!((body.kind, body.status), (entry.kind, entry.status));
         assert_eq!((body.resource, body.name), (entry.resource, entry.name));
         assert_eq!((body.endpoint, body.agent), (entry.endpoint, entry.agent));
-        assert_eq!(
-            (body.initiator, body.source, body.trace),
-            (entry.initiator, entry.source, entry.trace)
-        );
+        assert_eq!((body.initiator, body.source, body.trace), (entry.initiator, entry.source, entry.trace));
         assert_eq!(body.details, entry.details);
     }
 

@@ -161,7 +161,8 @@ impl Tally {
             all.others += shard.others;
         }
         all.counts.sort_by(|left, right| {
-            let order = |count: &Count| (count.ring, count.version.map(|version| (version.key, version.number)));
+            let order =
+                |count: &Count| (count.ring, count.version.map(|version| (version.key, version.number)));
             order(left).cmp(&order(right)).then_with(|| {
                 (left.event, &left.name, left.uid, left.status).cmp(&(
                     right.event,
@@ -261,5 +262,4 @@ mod tests {
         let counts = tally.take().counts;
         assert_eq!((counts.len(), counts.iter().map(|count| count.times).sum::<u64>()), (7, 4000));
     }
-
 }

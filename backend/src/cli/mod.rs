@@ -6,8 +6,8 @@
 
 mod accounts;
 mod arguments;
-mod bearers;
 mod audit;
+mod bearers;
 mod credentials;
 mod doctor;
 mod environment;
@@ -15,8 +15,8 @@ mod failure;
 mod home;
 mod init;
 mod probe;
-mod projects;
 mod progress;
+mod projects;
 mod report;
 mod rings;
 mod screen;

@@ -4,13 +4,14 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use kms_protocol::{AttributeType, ObjectClass, Rv, Template};
+use kms_protocol::{AttributeType, ObjectClass, ObjectId, Request, Response, Role, Rv, Template, Ticket};
 
-use super::Dispatch;
+use super::{Dispatch, OFFICER, USER, account_login, subject};
 use crate::audit::{Entry, Kind};
 use crate::error::Error;
 use crate::kms::RingPath;
 use crate::object::{Caller, KeyVersion, Object, Peer};
+use crate::policy;
 use crate::store::Ring;
 
 /// A request, as the log names it.
@@ -45,6 +46,37 @@ impl Act {
     pub(super) const SET_PIN: Self = Self::of_principal("C_SetPIN", "kms.principal.set-pin");
     pub(super) const UNWRAP: Self = Self::new("C_UnwrapKey", "kms.key.import", "kms.key.import");
     pub(super) const WRAP: Self = Self::new("C_WrapKey", "kms.key.version.wrap", "kms.key.version.wrap");
+
+    /// What a request is called.
+    fn of(request: &Request) -> Self {
+        let using = |call, event| Self::new(call, event, event);
+        match request {
+            Request::Attributes { .. } => using("C_GetAttributeValue", "kms.object.get"),
+            Request::Copy { .. } => Self::COPY,
+            Request::Create { .. } => Self::CREATE,
+            Request::Decapsulate { .. } => Self::DECAPSULATE,
+            Request::Decrypt { .. } => using("C_Decrypt", "kms.key.version.decrypt"),
+            Request::Derive { .. } => Self::DERIVE,
+            Request::Destroy { .. } => Self::DESTROY,
+            Request::Encapsulate { .. } => Self::ENCAPSULATE,
+            Request::Encrypt { .. } => using("C_Encrypt", "kms.key.version.encrypt"),
+            Request::EncryptMessage { .. } => using("C_EncryptMessage", "kms.key.version.encrypt"),
+            Request::Find { .. } => using("C_FindObjects", "kms.object.list"),
+            Request::Generate { .. } => Self::GENERATE,
+            Request::GeneratePair { .. } => Self::GENERATE_PAIR,
+            Request::InitPin { .. } => Self::INIT_PIN,
+            Request::InitToken { .. } => Self::INIT_TOKEN,
+            Request::Login { .. } => Self::LOGIN,
+            Request::Reveal { .. } => Self::REVEAL,
+            Request::SetAttributes { .. } => Self::SET_ATTRIBUTES,
+            Request::SetPin { .. } => Self::SET_PIN,
+            Request::Sign { .. } => using("C_Sign", "kms.key.version.sign"),
+            Request::Slots => using("C_GetSlotList", "kms.keyring.list"),
+            Request::Unwrap { .. } => Self::UNWRAP,
+            Request::Verify { .. } => using("C_Verify", "kms.key.version.verify"),
+            Request::Wrap { .. } => Self::WRAP,
+        }
+    }
 
     const fn new(call: &'static str, key: &'static str, object: &'static str) -> Self {
         Self { call, key, object }
@@ -86,7 +118,7 @@ impl<'a> About<'a> {
         }
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         match self {
             Self::Ring => String::new(),
             Self::Principal(name) => format!("/principals/{name}"),
@@ -101,15 +133,17 @@ impl<'a> About<'a> {
 
 impl Dispatch {
     /// The entry of a request that succeeds.
-    pub(super) fn entry(&self, ring: &Ring, caller: &Caller, act: Act, about: &About<'_>) -> Entry {
+    pub(super) fn entry_of(&self, ring: &Ring, caller: &Caller, act: Act, about: &About<'_>) -> Entry {
+        let login = caller.login.as_ref().map(|login| login.name.as_str());
+        let (initiator, name) = self.who(ring, login, caller.peer.map(|peer| peer.uid));
         Entry {
             at: self.clock.millis(),
             event: if about.is_key() { act.key } else { act.object },
             kind: Kind::AdminActivity,
-            project: Some(self.project_of(ring)),
+            project: Some(self.home_project(ring)),
             resource: format!("{}{}", self.ring_path(ring), about.path()),
-            initiator: None,
-            name: self::name(ring, caller),
+            initiator,
+            name,
             endpoint: format!("pkcs11 {}", act.call),
             source: None,
             agent: String::new(),
@@ -119,52 +153,99 @@ impl Dispatch {
         }
     }
 
-    /// The project of a ring: the first one for a ring that names none, nil where there is none yet.
-    pub(super) fn project_of(&self, ring: &Ring) -> Uuid {
-        let first = || {
-            let projects = self.store.projects().unwrap_or_default();
-            projects.first().map_or(Uuid::nil(), |project| project.id)
-        };
-        ring.facts.project.unwrap_or_else(first)
+    /// The project of a ring, in the log: nil where it cannot be read at this moment.
+    pub(super) fn home_project(&self, ring: &Ring) -> Uuid {
+        self.project_of(ring).unwrap_or_default()
+    }
+
+    /// Who asks: the account's id, where there is one, and a name for people.
+    pub(super) fn who(&self, ring: &Ring, login: Option<&str>, uid: Option<u32>) -> (Option<Uuid>, String) {
+        match (login, uid) {
+            (Some(login), _) => match account_login::account_in(login) {
+                // An account is known by its address in every ring.
+                Some(id) => {
+                    let member = self.store.member(id).ok().flatten();
+                    (Some(id), member.map_or_else(|| login.to_owned(), |member| member.account.email.clone()))
+                }
+                None => (None, format!("{login}@{}", ring.label)),
+            },
+            (None, Some(uid)) => (None, format!("uid:{uid}@{}", ring.label)),
+            (None, None) => (None, format!("nobody@{}", ring.label)),
+        }
     }
 
     /// The name of a ring in the log.
-    pub(super) fn ring_path(&self, ring: &Ring) -> String {
-        RingPath { project: self.project_of(ring), ring: Uuid::from_bytes(ring.id.0) }.resource()
+    pub(crate) fn ring_path(&self, ring: &Ring) -> String {
+        RingPath { project: self.home_project(ring), ring: Uuid::from_bytes(ring.id.0) }.resource()
     }
 
-    /// Records that somebody was told no, before they are told. What is merely a mistake, or asks for a login first, is
-    /// none: the log of the daemon has it.
-    pub(super) fn refused(
+    /// Records a login, and that somebody was told no, before they are told. What is merely a mistake, or asks for a
+    /// login first, is no denial: the daemon's log has it.
+    pub(super) fn told(
         &self,
         ring: &Ring,
         caller: &Caller,
-        act: Act,
-        about: &About<'_>,
-        error: Error,
-    ) -> Error {
-        let Error::Refused(rv) = error else { return error };
-        if !is_denial(rv) {
-            return error;
-        }
-        let mut entry = self.entry(ring, caller, act, about);
+        asked: &Asked,
+        answer: Result<Response, Error>,
+    ) -> Result<Response, Error> {
+        let denied = match &answer {
+            Ok(Response::LoggedIn { ticket }) => {
+                let name = self.logged_in(ticket, caller);
+                let mut entry = self.entry_of(ring, caller, asked.act, &About::Principal(&name));
+                (entry.initiator, entry.name) = self.who(ring, Some(&name), None);
+                self.store.record(entry)?;
+                return answer;
+            }
+            Err(Error::Refused(rv)) if is_denial(*rv) => *rv,
+            Ok(_) | Err(_) => return answer,
+        };
+        let object = asked.object.and_then(|id| self.store.object(ring.id, id).ok());
+        let about = match (&object, &asked.principal) {
+            (Some(object), _) => About::object(object),
+            (None, Some(name)) => About::Principal(name),
+            (None, None) => About::Ring,
+        };
+        let mut entry = self.entry_of(ring, caller, asked.act, &about);
         entry.kind = Kind::PolicyDenied;
         entry.status = 403;
-        entry.details.insert("answer".to_owned(), json!(rv.to_string()));
-        match self.denied(entry, ring, caller) {
-            Ok(()) => error,
-            Err(failed) => failed,
-        }
+        entry.details.insert("answer".to_owned(), json!(denied.to_string()));
+        self.record_denial(entry)?;
+        answer
+    }
+
+    /// Who has just logged in.
+    fn logged_in(&self, ticket: &Ticket, caller: &Caller) -> String {
+        let uid = caller.peer.map(|peer| peer.uid);
+        let claims = policy::check(&self.tickets, ticket, self.clock.seconds(), uid);
+        claims.map_or_else(|_| "?".to_owned(), |claims| account_login::shown(&claims.name).to_owned())
+    }
+
+    /// What is asked, kept while it is being done.
+    pub(super) fn asked(&self, ring: &Ring, caller: &Caller, request: &Request) -> Asked {
+        let principal = match request {
+            Request::Login { role: Role::Officer, .. } | Request::InitToken { .. } => {
+                Some(OFFICER.to_owned())
+            }
+            Request::Login { role, pin } => self.claimed(ring, *role, pin),
+            Request::SetPin { role, .. } => {
+                let own = match role {
+                    Role::Officer => OFFICER,
+                    Role::User | Role::Context => USER,
+                };
+                Some(caller.login.as_ref().map_or_else(|| own.to_owned(), |login| login.name.clone()))
+            }
+            _ => None,
+        };
+        Asked { act: Act::of(request), object: subject(request).map(ObjectId), principal }
     }
 }
 
-/// Who asks, for people.
-pub(super) fn name(ring: &Ring, caller: &Caller) -> String {
-    match (&caller.login, caller.peer) {
-        (Some(login), _) => format!("{}@{}", login.name, ring.label),
-        (None, Some(peer)) => format!("uid:{}@{}", peer.uid, ring.label),
-        (None, None) => format!("nobody@{}", ring.label),
-    }
+/// What a request asks for, kept while it is being done.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    act: Act,
+    object: Option<ObjectId>,
+    principal: Option<String>,
 }
 
 /// The process at the other end of the socket.
@@ -185,7 +266,8 @@ pub(super) fn described(mut entry: Entry, attributes: &Template) -> Entry {
     if let Some(kind) = attributes.key_type() {
         entry.details.insert("keyType".to_owned(), json!(kind.to_string()));
     }
-    for (name, kind) in [("extractable", AttributeType::EXTRACTABLE), ("sensitive", AttributeType::SENSITIVE)] {
+    for (name, kind) in [("extractable", AttributeType::EXTRACTABLE), ("sensitive", AttributeType::SENSITIVE)]
+    {
         if let Some(set) = attributes.bool(kind) {
             entry.details.insert(name.to_owned(), json!(set));
         }

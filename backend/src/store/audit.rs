@@ -3,6 +3,10 @@
 //! The head is read from the database for each entry, never remembered: so a savepoint that is undone takes its entries
 //! with it without a gap, and two processes write one chain.
 
+mod read;
+#[cfg(test)]
+mod tests;
+
 use rusqlite::{Connection, OptionalExtension, Row as Sql, params};
 use uuid::Uuid;
 
@@ -12,8 +16,7 @@ use super::{Store, StoreError};
 use crate::audit::{self, Broken, Chain, Entry, Head, Link, Row, Verified, Walk};
 use crate::integrity::{MAC_BYTES, RowKey};
 
-#[cfg(test)]
-mod tests;
+pub use read::{AuditFilter, AuditPlace};
 
 const TABLE: &str = "audit";
 const HEAD_TABLE: &str = "audit_head";
@@ -115,9 +118,7 @@ fn verify(
         let sequence: i64 = row.get(0)?;
         let stepped = match read(row) {
             Ok((entry, mac)) => walk.step(&entry, mac),
-            Err(StoreError::RowInvalid { .. }) => {
-                Err(Broken { sequence, fault: audit::Fault::Changed })
-            }
+            Err(StoreError::RowInvalid { .. }) => Err(Broken { sequence, fault: audit::Fault::Changed }),
             Err(error) => return Err(error),
         };
         if let Err(broken) = stepped {
@@ -184,6 +185,24 @@ impl Store {
     /// When the database fails, or the head was changed.
     pub fn audit_head(&self) -> Result<Head, StoreError> {
         self.readers.read(|connection| head(connection, &Chain::of(&self.key)))
+    }
+
+    /// Whether the log holds an entry still, or it was pruned.
+    ///
+    /// # Errors
+    /// When the database fails, or the head was changed.
+    pub fn audit_holds(&self, link: Link) -> Result<bool, StoreError> {
+        self.readers.read(|connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let head = head(&snapshot, &Chain::of(&self.key))?;
+            if link.sequence == head.anchor.sequence {
+                return Ok(link == head.anchor);
+            }
+            let sql = "SELECT mac FROM audit WHERE sequence = ?1";
+            let found = snapshot.prepare_cached(sql)?.query_row([signed(link.sequence)], |row| row.get(0));
+            let mac: Option<Vec<u8>> = found.optional()?;
+            Ok(link.sequence < head.anchor.sequence || mac.is_some_and(|mac| mac == link.mac))
+        })
     }
 
     /// Goes along the whole audit log, while others may go on writing. `expected` is a head that was kept elsewhere.

@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::audit::{Fault, Kind};
 
-struct Home {
+pub(super) struct Home {
     folder: tempfile::TempDir,
 }
 
 impl Home {
-    fn new() -> (Self, Store) {
+    pub(super) fn new() -> (Self, Store) {
         let home = Self { folder: tempfile::tempdir().unwrap() };
         let store = Store::create(&home.path()).unwrap().unlock(key()).unwrap();
         (home, store)
@@ -28,7 +28,7 @@ impl Home {
         Store::open_existing(&self.path()).unwrap().unlock(key()).unwrap()
     }
 
-    fn edit(&self, sql: &str) -> usize {
+    pub(super) fn edit(&self, sql: &str) -> usize {
         Connection::open(self.path()).unwrap().execute(sql, []).unwrap()
     }
 }
@@ -37,7 +37,7 @@ fn key() -> RowKey {
     RowKey::from(Zeroizing::new([4; 32]))
 }
 
-fn entry(at: u64) -> Entry {
+pub(super) fn entry(at: u64) -> Entry {
     Entry {
         at,
         event: "kms.key.create",
