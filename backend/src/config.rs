@@ -3,6 +3,7 @@
 //! A mistake is told with file, line and key. Paths in the file are relative to the file's folder, so a home can be
 //! moved. The room knows nothing of what the values are for.
 
+mod audit;
 mod rest;
 mod tokens;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use zeroize::Zeroizing;
 
+pub use audit::AuditConfig;
 pub use rest::RestConfig;
 pub use tokens::TokenLives;
 
@@ -198,6 +200,11 @@ impl Config {
         }
     }
 
+    /// What the audit log holds, and for how long.
+    pub fn audit(&self) -> AuditConfig {
+        self.file.audit
+    }
+
     /// Whether there is a slot that `C_InitToken` makes a ring of.
     pub fn offers_free_slot(&self) -> bool {
         self.file.rings.free_slot
@@ -326,6 +333,8 @@ struct File {
     lifecycle: Lifecycle,
     #[serde(default)]
     rings: Rings,
+    #[serde(default)]
+    audit: AuditConfig,
     #[serde(default)]
     tokens: tokens::Tokens,
     #[serde(default)]

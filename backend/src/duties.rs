@@ -1,4 +1,4 @@
-//! The thread that does what is due: purges and rotations, once a minute.
+//! The thread that does what is due, once a minute: purges, rotations, the summaries of the audit log.
 
 use std::io;
 use std::sync::Arc;
@@ -26,9 +26,11 @@ impl Duties {
         let thread = std::thread::Builder::new().name("duties".to_owned()).spawn(move || {
             loop {
                 dispatch.duties();
+                dispatch.tend_log();
                 match stopped.recv_timeout(every) {
                     Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                    // What was counted since is not lost.
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return dispatch.summarise(),
                 }
             }
         })?;

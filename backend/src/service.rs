@@ -1,6 +1,7 @@
 //! The backend as its owner handles it: made once, opened by the daemon or by a command, rings and accounts added.
 
 mod accounts;
+mod audit;
 mod bearers;
 mod operator;
 mod principals;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RestConfig};
-use crate::dispatch::{self, Bearers, Clock, Dispatch, OFFICER, USER, Vectors};
+use crate::dispatch::{self, Bearers, Clock, Dispatch, OFFICER, Recorder, USER, Vectors};
 use crate::duties::Duties;
 use crate::error::Error;
 use crate::hsm::{Hsm, HsmError};
@@ -28,6 +29,8 @@ use crate::rest::{RestError, RestListener};
 use crate::seal::Seals;
 use crate::server::{self, Door, DoorError, Owner};
 use crate::store::{LockedStore, NewRing as StoredRing, RingFacts, Store, StoreError};
+
+use operator::Command;
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
 pub use bearers::{AccountKeyInfo, NewToken, TokenInfo};
@@ -223,6 +226,7 @@ impl Backend {
             clock: Clock::default(),
             vectors: Vectors::default(),
             lifecycle: config.lifecycle(),
+            recorder: Recorder::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
         };
         Ok(Self { dispatch: Arc::new(dispatch) })
@@ -238,17 +242,26 @@ impl Backend {
         if store.rings()?.iter().any(|known| known.label == ring.name) {
             return Err(ServiceError::Exists(ring.name));
         }
+        let id = Uuid::new_v4();
+        let project = store.projects()?.first().map(|project| project.id).unwrap_or_default();
+        let command = Command {
+            event: "kms.keyring.create",
+            typed: "kms ring create",
+            resource: format!("projects/{project}/keyrings/{id}"),
+            project: Some(project),
+        };
+        let entry = Some(self.entry(command, [("label", ring.name.as_str().into())]));
         let made = store.insert_ring(&StoredRing {
-            id: RingId(Uuid::new_v4().into_bytes()),
+            id: RingId(id.into_bytes()),
             label: ring.name,
             policy: ring.policy,
             created: self.dispatch.clock.seconds(),
             slot: None,
             facts: RingFacts::default(),
-            entry: None,
+            entry,
         })?;
-        self.dispatch.put(&made, USER, Standing::Admin, &ring.user_pin, 1)?;
-        self.dispatch.put(&made, OFFICER, Standing::Officer, &ring.so_pin, 1)?;
+        self.dispatch.put(&made, USER, Standing::Admin, &ring.user_pin, 1, None)?;
+        self.dispatch.put(&made, OFFICER, Standing::Officer, &ring.so_pin, 1, None)?;
         Ok(self.describe(&made, 0))
     }
 
@@ -300,7 +313,15 @@ impl Backend {
         let found: Vec<_> = named.map(|known| known.id).collect();
         match found.as_slice() {
             [] => Err(ServiceError::NoSuchKey(key.to_owned())),
-            [id] => Ok(self.dispatch.rotate(&ring, *id, None)?),
+            [id] => {
+                let command = Command {
+                    event: "kms.key.rotate",
+                    typed: "kms key rotate",
+                    resource: format!("{}/keys/{}", self.dispatch.ring_path(&ring), Uuid::from_bytes(*id)),
+                    project: Some(self.dispatch.project_of(&ring)?),
+                };
+                Ok(self.dispatch.rotate(&ring, *id, Some(self.entry(command, [])))?)
+            }
             [_, _, ..] => Err(ServiceError::Ambiguous(key.to_owned())),
         }
     }

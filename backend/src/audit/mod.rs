@@ -1,10 +1,19 @@
 //! What is recorded of a call: who did what to which resource, from where, and how it ended. Never data, signatures,
 //! PINs or wrapped keys. Pure: knows no clock and no database.
 
-use std::net::IpAddr;
+mod chain;
+mod form;
+mod tally;
+
+// `core`, for this room knows no network: only how an address is written.
+use core::net::IpAddr;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+pub use chain::{Broken, Chain, Fault, Head, Link, Row, Verified, Walk};
+pub use form::{Body, Record, body};
+pub use tally::{Count, Counted, Tally, Used};
 
 /// One entry, before it has its place in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +47,8 @@ pub struct Entry {
 }
 
 /// What kind of event it is (Audit Log API, `eventType`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Kind {
     /// Somebody changed or used something.
     AdminActivity,
@@ -46,4 +56,17 @@ pub enum Kind {
     SystemEvent,
     /// It was not permitted.
     PolicyDenied,
+}
+
+/// What is recorded of uses of keys.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CryptoAudit {
+    /// Nothing.
+    Off,
+    /// How often each caller used each key version, each minute.
+    #[default]
+    Summary,
+    /// Each use, before it is answered.
+    Each,
 }

@@ -1,6 +1,7 @@
 //! What one may type. The words of `--help` are here, with an example for each command; nothing is done here.
 
 mod accounts;
+mod audit;
 mod import;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ pub(super) use accounts::{
     AccountList, AccountRemove, AccountState, Given, Project, ProjectAdd, ProjectList, Role, RoleCommand,
     RoleList, Token, TokenCreate, TokenList, TokenRevoke,
 };
+pub(super) use audit::{Audit, AuditHead, AuditVerify};
 pub(super) use import::Import;
 
 /// A key management service whose keys an HSM protects, used through PKCS#11.
@@ -58,6 +60,9 @@ pub(super) enum Command {
     /// Projects: the tenants of the REST API
     #[command(subcommand)]
     Project(Project),
+    /// Look at the audit log
+    #[command(subcommand)]
+    Audit(Audit),
     /// Bring your own key: wrap a key file and upload it over REST as a key's next version
     Import(Import),
     /// Check configuration, HSM, database, socket, and the module through its C functions

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod arguments;
+mod audit;
 mod bearers;
 mod credentials;
 mod doctor;
@@ -15,6 +16,7 @@ mod home;
 mod import;
 mod init;
 mod probe;
+mod progress;
 mod projects;
 mod report;
 mod rings;
@@ -59,6 +61,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Role(role) => accounts::roles(role, arguments)?,
         Command::Token(token) => bearers::tokens(token, arguments)?,
         Command::Project(project) => projects::run(project, arguments)?,
+        Command::Audit(audit) => return audit::run(audit, arguments),
         Command::Import(import) => import::run(&import)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
         Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),

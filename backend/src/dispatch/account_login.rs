@@ -33,6 +33,19 @@ pub(super) fn is_account(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// The service account that a login's name names.
+pub(super) fn account_in(name: &str) -> Option<Uuid> {
+    Uuid::parse_str(name.strip_prefix(PREFIX)?).ok()
+}
+
+/// The login's name in the name that a ticket's claims have: without the token's digest.
+pub(super) fn shown(name: &str) -> &str {
+    match name.strip_prefix(PREFIX).and_then(|rest| rest.split_once(':')) {
+        Some((account, _)) => name.get(..PREFIX.len() + account.len()).unwrap_or(name),
+        None => name,
+    }
+}
+
 /// The token that a PIN is, if it is one.
 pub(super) fn token_in(role: Role, pin: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(pin).ok()?;

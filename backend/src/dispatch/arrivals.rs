@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Dispatch;
 use super::keys::{complete, unique_id};
 use super::objects::view;
+use super::recorded::{About, Act, described};
 use crate::crypto::{self, Imported};
 use crate::error::Error;
 use crate::integrity;
@@ -61,8 +62,8 @@ impl Dispatch {
                 Cargo { material: value.map(|value| KeyBytes::from(value.to_vec())), attributes: Vec::new() }
             }
         };
-        let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+        let by = (ring, caller, Act::CREATE);
+        Ok(Response::Object(self.arrive(by, request, Uuid::new_v4().into_bytes(), decision, cargo)?))
     }
 
     pub(super) fn copy(
@@ -81,13 +82,14 @@ impl Dispatch {
             Material::Wrapped(_) | Material::Open(_) => Some(self.keys.material(&permit, &object)?),
         };
         let (key, cargo) = (Uuid::new_v4().into_bytes(), Cargo { material, attributes: Vec::new() });
-        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+        Ok(Response::Object(self.arrive((ring, caller, Act::COPY), request, key, decision, cargo)?))
     }
 
     /// Stores or seals an object under its new name.
     pub(super) fn arrive(
         &self,
-        (ring, caller, request): (&Ring, &Caller, RequestId),
+        (ring, caller, act): (&Ring, &Caller, Act),
+        request: RequestId,
         key: [u8; 16],
         decision: Decision,
         cargo: Cargo,
@@ -104,7 +106,7 @@ impl Dispatch {
             return self.seal(ring, caller, draft, &material);
         }
         if matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) {
-            let stored = self.store_key(ring, request, key, &material, vec![draft])?;
+            let stored = self.store_key((ring, caller, act), request, key, &material, vec![draft])?;
             return stored.first().map(view).ok_or(Error::NoSuchObject);
         }
         let value = if material.as_ref().is_empty() {
@@ -115,7 +117,10 @@ impl Dispatch {
                 self.hsm.wrap(self.master, &integrity::value_identity(ring.id, name), material.as_ref())?;
             Some(Wrapped { master: self.master, bytes })
         };
-        let new = NewObject { ring: ring.id, value, created: self.clock.seconds(), entry: None };
+        let name = draft.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
+        let entry = self.entry_of(ring, caller, act, &About::Object(name));
+        let entry = Some(described(entry, &draft.attributes));
+        let new = NewObject { ring: ring.id, value, created: self.clock.seconds(), entry };
         let stored: Arc<Object> = self.store.insert_object(request, new, draft)?;
         Ok(view(&stored))
     }

@@ -9,6 +9,7 @@ use kms_protocol::{
 };
 use uuid::Uuid;
 
+use super::recorded::{About, Act, described};
 use super::{Dispatch, objects::view, owner};
 use crate::crypto;
 use crate::error::Error;
@@ -38,7 +39,8 @@ impl Dispatch {
         if !draft.token {
             return Ok(Response::Object(self.seal(ring, caller, draft, &made.material)?));
         }
-        let stored = self.store_key(ring, request, key, &made.material, vec![draft])?;
+        let stored =
+            self.store_key((ring, caller, Act::GENERATE), request, key, &made.material, vec![draft])?;
         let object = stored.first().ok_or(Error::NoSuchObject)?;
         Ok(Response::Object(view(object)))
     }
@@ -58,9 +60,10 @@ impl Dispatch {
         let key = Uuid::new_v4().into_bytes();
         complete(&mut private, key, made.attributes);
         complete(&mut public, key, made.public);
+        let by = (ring, caller, Act::GENERATE_PAIR);
         let (public, private) = match (public.token, private.token) {
             (true, true) => {
-                let stored = self.store_key(ring, request, key, &made.material, vec![private, public])?;
+                let stored = self.store_key(by, request, key, &made.material, vec![private, public])?;
                 let [private, public] = stored.as_slice() else { return Err(Error::NoSuchObject) };
                 (view(public), view(private))
             }
@@ -69,12 +72,12 @@ impl Dispatch {
                 self.seal(ring, caller, private, &made.material)?,
             ),
             (false, true) => {
-                let stored = self.store_key(ring, request, key, &made.material, vec![private])?;
+                let stored = self.store_key(by, request, key, &made.material, vec![private])?;
                 let private = half_of(&stored, key)?;
                 (self.seal(ring, caller, public, &KeyBytes::from(Vec::new()))?, view(private))
             }
             (true, false) => {
-                let stored = self.store_key(ring, request, key, &KeyBytes::from(Vec::new()), vec![public])?;
+                let stored = self.store_key(by, request, key, &KeyBytes::from(Vec::new()), vec![public])?;
                 let public = half_of(&stored, key)?;
                 (view(public), self.seal(ring, caller, private, &made.material)?)
             }
@@ -85,7 +88,7 @@ impl Dispatch {
     /// Wraps a key's material in the HSM and stores it with its objects, in one transaction.
     pub(super) fn store_key(
         &self,
-        ring: &Ring,
+        (ring, caller, act): (&Ring, &Caller, Act),
         request: RequestId,
         key: [u8; 16],
         material: &KeyBytes,
@@ -110,7 +113,10 @@ impl Dispatch {
         let display_name = named.map(|_| DisplayName::nearest(&label).as_str().to_owned());
         let facts = KeyFacts { algorithm: named, display_name, ..KeyFacts::default() };
         let created = self.clock.seconds();
-        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, facts, entry: None };
+        let mut entry = described(self.entry_of(ring, caller, act, &About::Key(key)), first);
+        entry.details.insert("algorithm".to_owned(), algorithm.as_str().into());
+        let entry = Some(entry);
+        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, facts, entry };
         Ok(self.store.insert(request, new, drafts)?)
     }
 

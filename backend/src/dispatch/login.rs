@@ -2,7 +2,9 @@
 
 use kms_protocol::{Response, Role, Rv, Ticket};
 
+use super::recorded::{About, Act};
 use super::{Dispatch, TICKET_SECONDS, account_login};
+use crate::audit::Entry;
 use crate::error::Error;
 use crate::object::{Caller, Peer, Standing};
 use crate::pins::{self, Attempt};
@@ -49,7 +51,8 @@ impl Dispatch {
         }
         pins::acceptable(pin)?;
         let generation = self.store.principal(ring.id, USER)?.map_or(1, |user| user.generation + 1);
-        self.put(ring, USER, Standing::Admin, pin, generation)?;
+        let entry = self.entry_of(ring, caller, Act::INIT_PIN, &About::Principal(USER));
+        self.put(ring, USER, Standing::Admin, pin, generation, Some(entry))?;
         tracing::info!(ring = ring.label, "the officer set the user's PIN");
         Ok(Response::Done)
     }
@@ -82,7 +85,8 @@ impl Dispatch {
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
         self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
         // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
-        self.put(ring, &principal.name, principal.standing, new, principal.generation)?;
+        let entry = self.entry_of(ring, caller, Act::SET_PIN, &About::Principal(&principal.name));
+        self.put(ring, &principal.name, principal.standing, new, principal.generation, Some(entry))?;
         tracing::info!(ring = ring.label, principal = principal.name, "PIN changed");
         Ok(Response::Done)
     }
@@ -95,10 +99,11 @@ impl Dispatch {
         standing: Standing,
         pin: &[u8],
         generation: u64,
+        entry: Option<Entry>,
     ) -> Result<(), Error> {
         let pin_hash = pins::hash(pin)?;
         let name = name.to_owned();
-        self.store.put_principal(ring.id, &Principal { name, standing, pin_hash, generation })?;
+        self.store.put_principal(ring.id, &Principal { name, standing, pin_hash, generation }, entry)?;
         Ok(())
     }
 
@@ -126,6 +131,14 @@ impl Dispatch {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(Error::Random)?;
         Ok(policy::issue(&self.tickets, claims, nonce))
+    }
+
+    /// Who a login claims to be: never a part of a PIN that names nobody.
+    pub(super) fn claimed(&self, ring: &Ring, role: Role, pin: &[u8]) -> Option<String> {
+        if account_login::token_in(role, pin).is_some() {
+            return None;
+        }
+        self.split(ring, pin).ok().map(|(name, _)| name)
     }
 
     /// `name:secret` names a principal, if there is one of that name; anything else is the user's PIN.

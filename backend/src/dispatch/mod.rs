@@ -12,11 +12,14 @@ mod kms;
 mod login;
 mod objects;
 mod operations;
+mod recorded;
+mod recorder;
 mod rotation;
 #[cfg(test)]
 mod tests;
 mod token;
 mod transport;
+mod upkeep;
 mod vectors;
 
 use std::sync::Arc;
@@ -39,6 +42,7 @@ pub(crate) use clock::Clock;
 pub use key_flow::{TokenAsk, TokenPair, TokenVisit};
 pub(crate) use kms::Lifecycle;
 pub(crate) use login::{OFFICER, USER};
+pub(crate) use recorder::Recorder;
 pub(crate) use vectors::Vectors;
 
 /// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its
@@ -59,6 +63,7 @@ pub struct Dispatch {
     pub(crate) clock: Clock,
     pub(crate) vectors: Vectors,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) recorder: Recorder,
     /// Whether there is a slot that `C_InitToken` makes a ring of.
     pub(crate) offers_free_slot: bool,
 }
@@ -111,7 +116,9 @@ impl Dispatch {
             (Some(ticket), _) => self.login_of(&ring, peer, ticket, memory)?,
         };
         let caller = Caller { peer, login, policy: ring.policy };
-        let response = self.respond(&ring, &caller, ask)?;
+        let asked = self.asked(&ring, &caller, &ask.request);
+        let response = self.respond(&ring, &caller, ask);
+        let response = self.told(&ring, &caller, &asked, response)?;
         Ok((response, renewed))
     }
 

@@ -8,6 +8,7 @@ use kms_protocol::{
 };
 
 use super::Dispatch;
+use super::recorded::{About, Act, described};
 use crate::crypto;
 use crate::error::Error;
 use crate::object::{Caller, KeyBytes, Material, Object};
@@ -64,6 +65,7 @@ impl Dispatch {
         let object = self.load(ring, caller, object)?;
         let permit = policy::permit_reveal(caller, &object)?;
         if object.class() == Some(ObjectClass::DATA) {
+            self.used(ring, caller, Act::REVEAL.object, None)?;
             let value = match object.material {
                 Material::None => KeyBytes::from(Vec::new()),
                 Material::Wrapped(_) | Material::Open(_) => self.keys.material(&permit, &object)?,
@@ -75,6 +77,10 @@ impl Dispatch {
             return Err(Rv::ATTRIBUTE_TYPE_INVALID.into());
         };
         let material = self.keys.material(&permit, &object)?;
+        if object.version.is_some() {
+            // A key that leaves in the clear is told one by one.
+            self.store.record(self.entry_of(ring, caller, Act::REVEAL, &About::object(&object)))?;
+        }
         Ok(Response::Revealed(crypto::reveal(&permit, kind, class, &material)?))
     }
 
@@ -86,13 +92,20 @@ impl Dispatch {
         template: &Template,
     ) -> Result<Response, Error> {
         let object = self.load(ring, caller, reference)?;
+        let names: Vec<String> = template.0.iter().map(|attribute| attribute.kind.to_string()).collect();
         let (judged, template) = (caller.clone(), template.clone());
         let judge = move |object: &Object| {
             policy::may(&judged, Action::Change, &object.attributes)?;
             policy::change(&judged, object, &template)
         };
         match reference {
-            ObjectRef::Token(id) => Ok(Response::Object(view(&self.store.update(ring.id, *id, judge)??))),
+            ObjectRef::Token(id) => {
+                let about = About::object(&object);
+                let mut entry = self.entry_of(ring, caller, Act::SET_ATTRIBUTES, &about);
+                entry.details.insert("attributes".to_owned(), names.into());
+                let changed = self.store.update(ring.id, *id, judge, Some(entry))??;
+                Ok(Response::Object(view(&changed)))
+            }
             ObjectRef::Session(seal) => {
                 let attributes = judge(&object)?;
                 let seal = self.reseal(ring, caller, seal, &attributes)?;
@@ -122,7 +135,9 @@ impl Dispatch {
         if let ObjectRef::Token(id) = reference {
             let (now, key) = (self.clock.seconds(), object.version.is_some());
             let times = (now, now + self.lifecycle.deletion_seconds);
-            for left in self.store.schedule_destruction(ring.id, request, *id, times)? {
+            let entry = self.entry_of(ring, caller, Act::DESTROY, &About::object(&object));
+            let entry = Some(described(entry, &object.attributes));
+            for left in self.store.schedule_destruction((ring.id, request), *id, times, entry)? {
                 self.keys.forget(left);
             }
             let label = object.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);

@@ -71,7 +71,7 @@ impl Dispatch {
         data: &[u8],
     ) -> Result<Response, Error> {
         let Opened { object, permit, key } =
-            self.open_object(ring, caller, Usage::Encrypt, key, mechanism)?;
+            self.open_counted(ring, caller, Usage::Encrypt, key, mechanism)?;
         if let Some(version) = object.version {
             self.vectors.take(&self.store, version)?;
         }
@@ -87,8 +87,25 @@ impl Dispatch {
         key: &ObjectRef,
         mechanism: &Mechanism,
     ) -> Result<(Permit, Arc<OpenedKey>), Error> {
-        let Opened { permit, key, .. } = self.open_object(ring, caller, usage, key, mechanism)?;
+        let Opened { permit, key, .. } = self.open_counted(ring, caller, usage, key, mechanism)?;
         Ok((permit, key))
+    }
+
+    /// Opens a key for a provider's application, and counts the use.
+    pub(super) fn open_counted(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        usage: Usage,
+        key: &ObjectRef,
+        mechanism: &Mechanism,
+    ) -> Result<Opened, Error> {
+        let opened = self.open_object(ring, caller, usage, key, mechanism)?;
+        // A session key is its application's own.
+        if let Some(version) = opened.object.version {
+            self.used(ring, caller, event_of(usage), Some(version))?;
+        }
+        Ok(opened)
     }
 
     /// The only way to an opened key: the permit is made for this caller, this use and this object.
@@ -124,6 +141,21 @@ impl Dispatch {
             let none = matches!(error, Error::NoSuchObject | Error::Seal(_));
             if none { Error::Refused(unknown) } else { error }
         })
+    }
+}
+
+/// A use's name in the audit log.
+fn event_of(usage: Usage) -> &'static str {
+    match usage {
+        Usage::Encrypt => "kms.key.version.encrypt",
+        Usage::Decrypt => "kms.key.version.decrypt",
+        Usage::Sign => "kms.key.version.sign",
+        Usage::Verify => "kms.key.version.verify",
+        Usage::Wrap => "kms.key.version.wrap",
+        Usage::Unwrap => "kms.key.version.unwrap",
+        Usage::Derive => "kms.key.version.derive",
+        Usage::Encapsulate => "kms.key.version.encapsulate",
+        Usage::Decapsulate => "kms.key.version.decapsulate",
     }
 }
 

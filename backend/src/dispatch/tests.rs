@@ -3,6 +3,7 @@
 mod accounts;
 mod arrivals;
 mod attacks;
+mod audit;
 mod rotation;
 mod token;
 mod walk;

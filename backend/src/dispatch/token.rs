@@ -3,6 +3,7 @@
 use kms_protocol::{Response, RingId, RingPolicy, Rv, Slot, SlotId};
 use uuid::Uuid;
 
+use super::recorded::{About, Act};
 use super::{Dispatch, OFFICER};
 use crate::error::Error;
 use crate::object::{Caller, Peer, Standing};
@@ -27,10 +28,13 @@ impl Dispatch {
         let uid = caller.peer.map(|peer| peer.uid);
         let attempt = Attempt { ring: ring.id, name: OFFICER.to_owned(), uid };
         self.pins.check(&attempt, pin, officer.as_ref().map(|officer| officer.pin_hash.as_str()))?;
+        let mut entry = self.entry_of(ring, caller, Act::INIT_TOKEN, &About::Ring);
+        entry.details.insert("label".to_owned(), label.into());
         let left = match self.store.clear_ring(
             ring.id,
             label,
             self.clock.seconds() + self.lifecycle.deletion_seconds,
+            Some(entry),
         ) {
             Err(StoreError::Taken(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
             left => left?,
@@ -63,7 +67,10 @@ impl Dispatch {
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
         let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
         let (at, facts) = (Some(slot), RingFacts::default());
-        let new = NewRing { id, label, policy, created, slot: at, facts, entry: None };
+        let future = Ring { slot, id, label: label.clone(), policy, created, facts: facts.clone() };
+        let caller = Caller { peer, login: None, policy };
+        let entry = Some(self.entry_of(&future, &caller, Act::MAKE_RING, &About::Ring));
+        let new = NewRing { id, label, policy, created, slot: at, facts, entry };
         let ring = match self.store.insert_ring(&new) {
             Err(StoreError::Taken(_) | StoreError::TooManyRings(_)) => {
                 return Err(Rv::FUNCTION_REJECTED.into());
@@ -71,7 +78,7 @@ impl Dispatch {
             Err(StoreError::NotFound) => return Err(Error::NoSuchSlot),
             ring => ring?,
         };
-        self.put(&ring, OFFICER, Standing::Officer, pin, 1)?;
+        self.put(&ring, OFFICER, Standing::Officer, pin, 1, None)?;
         let uid = peer.map(|peer| peer.uid);
         tracing::info!(ring = ring.label, slot = slot.0, uid, "a ring was made of the free slot");
         Ok(Response::Done)

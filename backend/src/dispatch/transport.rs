@@ -9,9 +9,11 @@ use uuid::Uuid;
 use super::Dispatch;
 use super::arrivals::Cargo;
 use super::keys::unique_id;
+use super::recorded::{About, Act};
+use crate::audit::Entry;
 use crate::crypto;
 use crate::error::Error;
-use crate::object::{Caller, KeyBytes, Object};
+use crate::object::{Caller, KeyBytes, KeyVersion, Object};
 use crate::policy::{self, Usage};
 use crate::store::Ring;
 
@@ -30,7 +32,18 @@ impl Dispatch {
         let (class, kind) = key.class().zip(key.key_type()).ok_or(Rv::KEY_NOT_WRAPPABLE)?;
         let material = self.keys.material(&carried, &key)?;
         let wrapped = crypto::wrap(&by.permit, &by.key, mechanism, class, kind, &material, &self.random)?;
+        // A key that leaves, even wrapped, is told one by one.
+        self.store.record(self.wrapped_entry(ring, caller, &by.object, &key))?;
         Ok(Response::Bytes(wrapped))
+    }
+
+    fn wrapped_entry(&self, ring: &Ring, caller: &Caller, by: &Object, key: &Object) -> Entry {
+        let mut entry = self.entry_of(ring, caller, Act::WRAP, &About::object(key));
+        if let Some(KeyVersion { key, number }) = by.version {
+            let name = format!("keys/{}/versions/{number}", Uuid::from_bytes(key));
+            entry.details.insert("wrappingKey".to_owned(), name.into());
+        }
+        entry
     }
 
     pub(super) fn unwrap(
@@ -41,13 +54,13 @@ impl Dispatch {
         wrapped: &[u8],
         template: &Template,
     ) -> Result<Response, Error> {
-        let by = self.open_object(ring, caller, Usage::Unwrap, unwrapping, mechanism)?;
+        let by = self.open_counted(ring, caller, Usage::Unwrap, unwrapping, mechanism)?;
         let decision = policy::unwrap(caller, &by.object, template)?;
         let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
         let material = crypto::unwrap(&by.permit, &by.key, mechanism, wrapped, decision.class, kind)?;
         let cargo = Cargo::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+        Ok(Response::Object(self.arrive((ring, caller, Act::UNWRAP), request, key, decision, cargo)?))
     }
 
     pub(super) fn derive(
@@ -57,7 +70,7 @@ impl Dispatch {
         base: &ObjectRef,
         template: &Template,
     ) -> Result<Response, Error> {
-        let base = self.open_object(ring, caller, Usage::Derive, base, mechanism)?;
+        let base = self.open_counted(ring, caller, Usage::Derive, base, mechanism)?;
         let second = self.second(ring, caller, mechanism)?;
         let (second, value) = match &second {
             Some((object, value)) => (Some(object.as_ref()), Some(value)),
@@ -68,7 +81,7 @@ impl Dispatch {
         let material = crypto::derive(&base.permit, &base.key, mechanism, value, decision.bytes)?;
         let cargo = Cargo::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+        Ok(Response::Object(self.arrive((ring, caller, Act::DERIVE), request, key, decision, cargo)?))
     }
 
     /// The second key that a derivation names in its parameters.
@@ -96,12 +109,12 @@ impl Dispatch {
         public: &ObjectRef,
         template: &Template,
     ) -> Result<Response, Error> {
-        let public = self.open_object(ring, caller, Usage::Encapsulate, public, mechanism)?;
+        let public = self.open_counted(ring, caller, Usage::Encapsulate, public, mechanism)?;
         let decision = policy::agree(caller, &public.object, template)?;
         let (ciphertext, material) = crypto::encapsulate(&public.permit, &public.key, mechanism)?;
         let cargo = Cargo::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        let secret = self.arrive((ring, caller, request), key, decision, cargo)?;
+        let secret = self.arrive((ring, caller, Act::ENCAPSULATE), request, key, decision, cargo)?;
         // A request that is repeated gets the key it stored before, which is not what this ciphertext holds.
         let name = secret.attributes.bytes(AttributeType::UNIQUE_ID);
         if name != Some(unique_id(key, ObjectClass::SECRET_KEY).as_bytes()) {
@@ -118,11 +131,11 @@ impl Dispatch {
         ciphertext: &[u8],
         template: &Template,
     ) -> Result<Response, Error> {
-        let private = self.open_object(ring, caller, Usage::Decapsulate, private, mechanism)?;
+        let private = self.open_counted(ring, caller, Usage::Decapsulate, private, mechanism)?;
         let decision = policy::agree(caller, &private.object, template)?;
         let material = crypto::decapsulate(&private.permit, &private.key, mechanism, ciphertext)?;
         let cargo = Cargo::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, request), key, decision, cargo)?))
+        Ok(Response::Object(self.arrive((ring, caller, Act::DECAPSULATE), request, key, decision, cargo)?))
     }
 }

@@ -44,7 +44,14 @@ impl Backend {
         }
         // A name that was removed and comes back must not revive the logins of who bore it before.
         let generation = self.dispatch.clock.millis();
-        self.dispatch.put(&ring, name, standing, secret, generation)?;
+        let command = Command {
+            event: "kms.principal.create",
+            typed: "kms account add",
+            resource: format!("{}/principals/{name}", self.dispatch.ring_path(&ring)),
+            project: Some(self.dispatch.project_of(&ring)?),
+        };
+        let entry = self.entry(command, [("standing", json!(format!("{standing:?}")))]);
+        self.dispatch.put(&ring, name, standing, secret, generation, Some(entry))?;
         Ok(())
     }
 
@@ -82,7 +89,7 @@ impl Backend {
         let command = Command {
             event: "kms.principal.delete",
             typed: "kms account remove",
-            resource: format!("rings/{ring}/principals/{name}"),
+            resource: format!("{}/principals/{name}", self.dispatch.ring_path(&found)),
             project: Some(self.dispatch.project_of(&found)?),
         };
         let entry = self.entry(command, [("ring", json!(ring)), ("name", json!(name))]);

@@ -44,6 +44,7 @@ use crate::integrity::RowKey;
 use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
 
 pub use accounts::{AccountKey, Assertion, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Spent, Token};
+pub use audit::{AuditFilter, AuditPlace};
 pub use error::StoreError;
 pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;
@@ -264,12 +265,17 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn put_principal(&self, ring: RingId, principal: &Principal) -> Result<(), StoreError> {
+    pub fn put_principal(
+        &self,
+        ring: RingId,
+        principal: &Principal,
+        entry: Option<Entry>,
+    ) -> Result<(), StoreError> {
         let principal = principal.clone();
         self.writer.write(move |desk| {
             principal.put(ring, desk)?;
             desk.forget(Stale::Principal(ring, principal.name));
-            Ok(())
+            change::record(desk, entry.as_ref())
         })
     }
 
@@ -339,9 +345,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Taken`] when another ring has the label.
-    pub fn clear_ring(&self, ring: RingId, label: &str, at: u64) -> Result<Vec<ObjectId>, StoreError> {
+    pub fn clear_ring(
+        &self,
+        ring: RingId,
+        label: &str,
+        at: u64,
+        entry: Option<Entry>,
+    ) -> Result<Vec<ObjectId>, StoreError> {
         let label = label.to_owned();
-        self.writer.write(move |desk| change::clear_ring(desk, ring, &label, at))
+        self.writer.write(move |desk| {
+            let left = change::clear_ring(desk, ring, &label, at)?;
+            change::record(desk, entry.as_ref())?;
+            Ok(left)
+        })
     }
 
     /// An object of a ring that applications may see.
@@ -367,14 +383,6 @@ impl Store {
     /// Whether a key and an object of it are remembered, so that no disk is needed to use it.
     pub fn remembers(&self, key: Uuid, object: impl FnOnce(&KnownKey) -> Option<ObjectId>) -> bool {
         self.memory.knows(key, object)
-    }
-
-    /// Records something that changes nothing: a denial.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn record(&self, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| desk.record(&entry))
     }
 
     /// An object of a ring that has been destroyed and could still be restored.
@@ -440,8 +448,15 @@ impl Store {
         ring: RingId,
         id: ObjectId,
         judge: impl FnOnce(&Object) -> Result<Template, E> + Send + 'static,
+        entry: Option<Entry>,
     ) -> Result<Result<Arc<Object>, E>, StoreError> {
-        self.writer.write(move |desk| change::update(desk, ring, id, judge))
+        self.writer.write(move |desk| {
+            let judged = change::update(desk, ring, id, judge)?;
+            if judged.is_ok() {
+                change::record(desk, entry.as_ref())?;
+            }
+            Ok(judged)
+        })
     }
 
     /// Takes an object out of the applications' view; a key can be restored until `at`. Returns the objects that left:
@@ -452,12 +467,18 @@ impl Store {
     /// [`StoreError::NotFound`] when the ring has no such object.
     pub fn schedule_destruction(
         &self,
-        ring: RingId,
-        request: RequestId,
+        (ring, request): (RingId, RequestId),
         id: ObjectId,
         (now, at): (u64, u64),
+        entry: Option<Entry>,
     ) -> Result<Vec<ObjectId>, StoreError> {
-        self.writer.write(move |desk| change::schedule_destruction(desk, (ring, request), id, (now, at)))
+        self.writer.write(move |desk| {
+            let left = change::schedule_destruction(desk, (ring, request), id, (now, at))?;
+            if !left.is_empty() {
+                change::record(desk, entry.as_ref())?;
+            }
+            Ok(left)
+        })
     }
 
     /// Takes so many initialisation vectors for a key version, if no more than `most` are taken then.

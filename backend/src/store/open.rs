@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002_values.sql"),
     include_str!("schema/0003_kms.sql"),
     include_str!("schema/0004_accounts.sql"),
+    include_str!("schema/0005_audit.sql"),
 ];
 
 /// Says in the file's header that it is ours: `kms1`.
@@ -100,8 +101,9 @@ impl LockedStore {
     /// The store, now that the rows' key is known.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// When there is no thread for it, or the database fails.
     pub fn unlock(self, key: RowKey) -> Result<Store, StoreError> {
+        super::audit::begin(&self.connection, &key)?;
         Store::start(self.connection, self.path, key)
     }
 }

@@ -111,7 +111,7 @@ fn what_is_stored_is_there_after_opening_again() {
         pin_hash: "h".to_owned(),
         generation: 3,
     };
-    store.put_principal(ring.id, &principal).unwrap();
+    store.put_principal(ring.id, &principal, None).unwrap();
     let (private, public) = pair(&store, &ring, "pair");
     drop(store);
     let store = home.open();
@@ -143,7 +143,10 @@ fn a_ring_sees_its_own_objects_alone() {
     assert!(store.object(one.id, id).is_ok());
     assert!(matches!(store.object(two.id, id), Err(StoreError::NotFound)));
     assert_eq!((by_label(&store, &one, "k"), by_label(&store, &two, "k")), (vec![id], vec![]));
-    assert!(matches!(store.schedule_destruction(two.id, NO_REQUEST, id, (1, 1)), Err(StoreError::NotFound)));
+    assert!(matches!(
+        store.schedule_destruction((two.id, NO_REQUEST), id, (1, 1), None),
+        Err(StoreError::NotFound)
+    ));
     assert_eq!(store.leaving(two.id, id).unwrap().map(|object| object.id), None);
     let again = store.insert_ring(&NewRing {
         id: RingId([9; 16]),
@@ -283,7 +286,7 @@ fn an_edited_row_is_refused_and_the_rest_goes_on() {
             assert_eq!(found.iter().map(|object| object.id).collect::<Vec<_>>(), expected, "{sql}");
         }
         assert!(store.object(one.id, other).is_ok());
-        assert!(store.schedule_destruction(one.id, NO_REQUEST, edited, (1, 1)).is_err());
+        assert!(store.schedule_destruction((one.id, NO_REQUEST), edited, (1, 1), None).is_err());
         assert_eq!(store.reported.lock().unwrap().len(), 1);
     }
 }
@@ -298,8 +301,8 @@ fn an_edited_ring_or_principal_is_refused() {
         pin_hash: "h".to_owned(),
         generation: 1,
     };
-    store.put_principal(one.id, &principal("user", Standing::Admin)).unwrap();
-    store.put_principal(one.id, &principal("reader", Standing::Reader)).unwrap();
+    store.put_principal(one.id, &principal("user", Standing::Admin), None).unwrap();
+    store.put_principal(one.id, &principal("reader", Standing::Reader), None).unwrap();
     drop(store);
     home.edit("UPDATE rings SET policy = 2 WHERE label = 'one'");
     home.edit("UPDATE principals SET standing = 2 WHERE name = 'reader'");
@@ -322,17 +325,17 @@ fn a_change_is_judged_by_what_the_object_is_and_seen_at_once() {
         assert_eq!(object.attributes.bytes(AttributeType::LABEL), Some(b"before".as_slice()));
         Ok::<_, ()>(after)
     };
-    let changed = store.update(ring.id, id, judge).unwrap().unwrap();
+    let changed = store.update(ring.id, id, judge, None).unwrap().unwrap();
     assert_eq!(changed.attributes, labelled("after"));
     assert_eq!(store.object(ring.id, id).unwrap().attributes, labelled("after"));
     assert_eq!((by_label(&store, &ring, "before"), by_label(&store, &ring, "after")), (vec![], vec![id]));
     assert_eq!(store.keys(ring.id).unwrap()[0].label, b"after");
-    assert_eq!(store.update(ring.id, id, |_| Err("no")).unwrap().map(drop), Err("no"));
+    assert_eq!(store.update(ring.id, id, |_| Err("no"), None).unwrap().map(drop), Err("no"));
     assert_eq!(store.object(ring.id, id).unwrap().attributes, labelled("after"));
     let large =
         Template(vec![Attribute::bytes(AttributeType::LABEL, vec![0; object_rows::OBJECT_BYTES_MAX])]);
-    assert!(matches!(store.update(ring.id, id, |_| Ok::<_, ()>(large)), Err(StoreError::TooLarge(_))));
-    let elsewhere = store.update(RingId([9; 16]), id, |_| Err::<Template, _>("not even asked"));
+    assert!(matches!(store.update(ring.id, id, |_| Ok::<_, ()>(large), None), Err(StoreError::TooLarge(_))));
+    let elsewhere = store.update(RingId([9; 16]), id, |_| Err::<Template, _>("not even asked"), None);
     assert!(matches!(elsewhere, Err(StoreError::NotFound)));
 }
 
@@ -342,8 +345,11 @@ fn what_is_destroyed_leaves_the_view_and_stays_in_the_database() {
     let ring = ring(&store, "one");
     let (private, public) = pair(&store, &ring, "pair");
     assert!(store.object(ring.id, private).is_ok() && store.object(ring.id, public).is_ok());
-    assert_eq!(store.schedule_destruction(ring.id, NO_REQUEST, private, (1, 99)).unwrap(), [private, public]);
-    assert_eq!(store.schedule_destruction(ring.id, NO_REQUEST, public, (1, 99)).unwrap(), []);
+    assert_eq!(
+        store.schedule_destruction((ring.id, NO_REQUEST), private, (1, 99), None).unwrap(),
+        [private, public]
+    );
+    assert_eq!(store.schedule_destruction((ring.id, NO_REQUEST), public, (1, 99), None).unwrap(), []);
     for id in [private, public] {
         assert!(matches!(store.object(ring.id, id), Err(StoreError::NotFound)));
         assert_eq!(store.leaving(ring.id, id).unwrap().unwrap().id, Some(id));
@@ -354,13 +360,13 @@ fn what_is_destroyed_leaves_the_view_and_stays_in_the_database() {
 
     // A public half goes alone.
     let (private, public) = pair(&store, &ring, "other");
-    assert_eq!(store.schedule_destruction(ring.id, NO_REQUEST, public, (1, 99)).unwrap(), [public]);
+    assert_eq!(store.schedule_destruction((ring.id, NO_REQUEST), public, (1, 99), None).unwrap(), [public]);
     assert!(matches!(store.object(ring.id, public), Err(StoreError::NotFound)));
     assert_eq!(by_label(&store, &ring, "other"), [private]);
     drop(store);
     assert_eq!(by_label(&home.open(), &ring, "other"), [private]);
     assert!(matches!(
-        home.open().schedule_destruction(ring.id, NO_REQUEST, ObjectId(77), (1, 99)),
+        home.open().schedule_destruction((ring.id, NO_REQUEST), ObjectId(77), (1, 99), None),
         Err(StoreError::NotFound)
     ));
 }
@@ -376,15 +382,15 @@ fn another_processes_writes_are_seen_within_a_second() {
         pin_hash: "h".to_owned(),
         generation,
     };
-    daemon.put_principal(ring.id, &user(1)).unwrap();
+    daemon.put_principal(ring.id, &user(1), None).unwrap();
     daemon.object(ring.id, id).unwrap();
     assert_eq!(daemon.principal(ring.id, "user").unwrap().unwrap().generation, 1);
     assert_eq!(daemon.rings().unwrap().len(), 1);
 
     let command = home.open();
     let after = draft(ObjectClass::SECRET_KEY, "after").attributes;
-    command.update(ring.id, id, |_| Ok::<_, ()>(after)).unwrap().unwrap();
-    command.put_principal(ring.id, &user(2)).unwrap();
+    command.update(ring.id, id, |_| Ok::<_, ()>(after), None).unwrap().unwrap();
+    command.put_principal(ring.id, &user(2), None).unwrap();
     self::ring(&command, "two");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(

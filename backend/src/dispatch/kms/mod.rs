@@ -20,6 +20,7 @@ use kms_protocol::RingId;
 use uuid::Uuid;
 
 use super::Dispatch;
+use super::recorder::UsedKey;
 use crate::audit::Kind;
 use crate::kms::{Operation, Outcome, Purpose, Refusal, RingPath, Status, Visit};
 use crate::object::{Caller, Login, Standing};
@@ -44,7 +45,13 @@ impl Dispatch {
     pub fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
         self.authorise(visit, &operation)?;
         let (event, subject) = (operation.event(), operation.subject());
-        self.perform(visit, operation).map_err(|failure| failure.refusal(event, &subject.resource()))
+        let used = UsedKey::of(&operation);
+        let refuse = |failure: Failure| failure.refusal(event, &subject.resource());
+        let done = self.perform(visit, operation).map_err(refuse);
+        if let Some(used) = used {
+            self.used_over_rest(visit, used, &done).map_err(|error| refuse(error.into()))?;
+        }
+        done
     }
 
     /// Whether an operation will be answered from memory within some microseconds, so that a door need not move it to
@@ -81,8 +88,7 @@ impl Dispatch {
         let Some(missing) = missing else { return Ok(()) };
         let status = Status::Forbidden;
         let denied = entry(visit, operation, self.clock.millis(), Kind::PolicyDenied, status.code());
-        self.store
-            .record(denied)
+        self.record_denial(denied)
             .map_err(|error| Failure::from(error).refusal(operation.event(), &subject.resource()))?;
         let message =
             format!("{} is not permitted {missing} here; ask for a role that has it", visit.account.email);

@@ -87,7 +87,7 @@ pub(super) fn asked(ask: &impl std::fmt::Debug) -> [u8; 32] {
 
 impl RingPath {
     /// The ring's name in the audit log.
-    pub(super) fn resource(self) -> String {
+    pub(in crate::dispatch) fn resource(self) -> String {
         Subject::Ring(self).resource()
     }
 }

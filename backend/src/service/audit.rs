@@ -1,0 +1,27 @@
+//! The audit log, for its operator.
+
+use super::{Backend, ServiceError};
+use crate::audit::{Broken, Head, Link, Verified};
+
+impl Backend {
+    /// Goes along the whole audit log. `expected` is a head that was kept elsewhere; `progress` is told how many entries
+    /// are done, and of how many.
+    ///
+    /// # Errors
+    /// When the database fails; what is wrong with the log is the answer.
+    pub fn verify_audit(
+        &self,
+        expected: Option<Link>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Result<Verified, Broken>, ServiceError> {
+        Ok(self.dispatch.store.verify_audit(expected, progress)?)
+    }
+
+    /// Where the audit log begins and ends.
+    ///
+    /// # Errors
+    /// When the database fails, or the head was changed.
+    pub fn audit_head(&self) -> Result<Head, ServiceError> {
+        Ok(self.dispatch.store.audit_head()?)
+    }
+}
