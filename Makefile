@@ -27,7 +27,7 @@ bench: ## Ours against SoftHSM in one process each; rewrites docs/benchmarks.md
 	$(BUILD)
 	KMS_TESTS_BUILT=1 $(CARGO) run --release --locked --package kms-tests --bin kms-bench
 
-suites: ## The suites of others, on tokens of ours (an hour); rewrites docs/suites.md
+suites: ## The suites of others, on tokens of ours (half an hour); rewrites docs/suites.md
 	@softhsm-config/install-packages test
 	$(BUILD)
 	@tests/suites/run

@@ -188,9 +188,11 @@ impl Curve25519 {
     }
 }
 
-/// The parameter sets of ML-KEM (FIPS 203) that we have.
+/// The parameter sets of ML-KEM (FIPS 203).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum MlKemSet {
+    /// ML-KEM-512.
+    Kem512,
     /// ML-KEM-768.
     Kem768,
     /// ML-KEM-1024.
@@ -198,12 +200,13 @@ pub enum MlKemSet {
 }
 
 impl MlKemSet {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Kem768, Self::Kem1024];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kem512, Self::Kem768, Self::Kem1024];
 
-    /// Its number in `CKA_PARAMETER_SET` (`CKP_ML_KEM_768`, `CKP_ML_KEM_1024`).
+    /// Its number in `CKA_PARAMETER_SET` (`CKP_ML_KEM_512` and so on).
     pub fn number(self) -> u64 {
         match self {
+            Self::Kem512 => 1,
             Self::Kem768 => 2,
             Self::Kem1024 => 3,
         }

@@ -12,7 +12,7 @@ use std::fmt;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
 use hmac::{Hmac, Mac};
-use kms_protocol::{AttributeType, RingId, Secret, Template};
+use kms_protocol::{AttributeType, DATA_BYTES_MAX, ObjectClass, RingId, Secret, Template};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -21,9 +21,12 @@ use crate::object::{KeyBytes, Material, Object};
 /// The random bytes of a seal.
 pub const NONCE_BYTES: usize = 24;
 
-/// The longest seal: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has room for it and for the
-/// data of the call.
+/// The longest seal of a key: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has room for it and for
+/// the data of the call.
 pub const SEAL_BYTES_MAX: usize = 32 << 10;
+
+/// The longest seal of a data object, which no call has other data beside: its value and its attributes.
+pub const DATA_SEAL_BYTES_MAX: usize = DATA_BYTES_MAX + SEAL_BYTES_MAX;
 
 const TAG_BYTES: usize = 16;
 
@@ -37,7 +40,9 @@ pub enum SealError {
     #[error("it was not sealed here, or for another ring or login")]
     Invalid,
     /// The object does not fit.
-    #[error("a session object is larger than {SEAL_BYTES_MAX} bytes")]
+    #[error(
+        "a session object is larger than {SEAL_BYTES_MAX} bytes, or a data object than {DATA_SEAL_BYTES_MAX}"
+    )]
     TooLarge,
     /// A private object needs a principal to belong to.
     #[error("a private session object is made without a login")]
@@ -95,7 +100,11 @@ impl Seals {
         let sealed = Sealed { attributes: attributes.clone(), material: Secret::from(material.as_ref()) };
         // The size first: a buffer that grows would leave copies of the key behind.
         let size = postcard::experimental::serialized_size(&sealed).map_err(|_| SealError::TooLarge)?;
-        if HEAD_BYTES + size + TAG_BYTES > SEAL_BYTES_MAX {
+        let most = match attributes.class() {
+            Some(ObjectClass::DATA) => DATA_SEAL_BYTES_MAX,
+            _ => SEAL_BYTES_MAX,
+        };
+        if HEAD_BYTES + size + TAG_BYTES > most {
             return Err(SealError::TooLarge);
         }
         let mut seal = Vec::with_capacity(HEAD_BYTES + size + TAG_BYTES);
@@ -115,7 +124,7 @@ impl Seals {
     /// # Errors
     /// When it is no seal of ours, or not for this ring and principal; which of them is not told.
     pub fn open(&self, ring: RingId, principal: Option<&str>, seal: &[u8]) -> Result<Object, SealError> {
-        if seal.len() > SEAL_BYTES_MAX {
+        if seal.len() > DATA_SEAL_BYTES_MAX {
             return Err(SealError::Invalid);
         }
         let (form, rest) = seal.split_first().ok_or(SealError::Invalid)?;
@@ -165,7 +174,7 @@ fn bound(ring: RingId, form: Form, owner: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use kms_protocol::{Attribute, KeyType, ObjectClass};
+    use kms_protocol::{Attribute, KeyType};
     use proptest::prelude::*;
 
     use super::*;
@@ -225,6 +234,13 @@ mod tests {
         let large = KeyBytes::from(vec![5; SEAL_BYTES_MAX]);
         let none = seals().seal(RING, None, &attributes(false), &large, [0; NONCE_BYTES]);
         assert_eq!(none.map(drop), Err(SealError::TooLarge));
+        let data = Template(vec![Attribute::ulong(AttributeType::CLASS, ObjectClass::DATA.0.into())]);
+        let seal = |bytes| {
+            let value = KeyBytes::from(vec![5; bytes]);
+            seals().seal(RING, None, &data, &value, [0; NONCE_BYTES])
+        };
+        assert!(seals().open(RING, None, &seal(DATA_BYTES_MAX).unwrap()).is_ok());
+        assert_eq!(seal(DATA_SEAL_BYTES_MAX).map(drop), Err(SealError::TooLarge));
         let nothing =
             seals().seal(RING, None, &Template::default(), &KeyBytes::from(vec![]), [0; NONCE_BYTES]);
         assert!(matches!(seals().open(RING, None, &nothing.unwrap()).unwrap().material, Material::None));

@@ -397,7 +397,10 @@ impl Mechanism {
             (Parameters::MacBytes(bytes), Parameter::MacBytes) => {
                 mechanism_table::mac_bytes(row).is_some_and(|full| (1..=full).contains(bytes))
             }
-            (Parameters::Eddsa { context, .. }, Parameter::Eddsa) => context.len() <= CONTEXT_BYTES_MAX,
+            // Neither hashed before nor under a context it would not be Ed25519 (RFC 8032, "dom2"), though some mean it.
+            (Parameters::Eddsa { prehashed, context }, Parameter::Eddsa) => {
+                (*prehashed || !context.is_empty()) && context.len() <= CONTEXT_BYTES_MAX
+            }
             (Parameters::MlDsa { hedge, context }, Parameter::MlDsa) => {
                 *hedge <= 2 && context.len() <= CONTEXT_BYTES_MAX
             }

@@ -251,6 +251,9 @@ impl Row {
 /// RSA moduli we make and use, in bits.
 pub const RSA_BITS: (u32, u32) = (2048, 4096);
 
+/// The largest modulus of a public key that comes from elsewhere, in bits: certificates of authorities have such.
+pub const RSA_PUBLIC_BITS_MAX: u32 = 8192;
+
 /// The fields of the curves we have, in bits: P-256, P-384, P-521.
 pub const EC_BITS: (u32, u32) = (256, 521);
 

@@ -12,6 +12,7 @@ use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
 use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
+use crate::ed25519ctx;
 use crate::session::usage::{field_bytes, mgf_digest};
 
 /// The largest public exponent, in bits: what the `rsa` crate takes.
@@ -127,14 +128,15 @@ fn verify_raw(key: &rsa::PublicKey, data: &[u8], signature: &[u8]) -> Result<(),
     if significant(&signed) == significant(data) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
 }
 
-/// Ed25519 and Ed25519ph. Ed25519ctx is refused, as the backend refuses to sign with it.
+/// Ed25519, Ed25519ph and Ed25519ctx.
 fn verify_eddsa(key: &Template, parameters: &Parameters, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
     let point: &[u8; 32] = point_of(key)?.try_into().map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
     let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
     let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_LEN_RANGE)?;
     let verified = if let Parameters::Eddsa { prehashed, context } = parameters {
         if !prehashed {
-            return Err(Rv::MECHANISM_PARAM_INVALID);
+            let holds = ed25519ctx::holds(&key, context, data, &signature);
+            return if holds { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) };
         }
         key.verify_prehashed(Sha512::new_with_prefix(data), Some(context), &signature)
     } else {
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn ed25519_is_verified_with_and_without_prehash_and_never_with_a_bare_context() {
+    fn ed25519_is_verified_with_and_without_prehash() {
         use ed25519_dalek::Signer;
         let private = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
         let point = private.verifying_key().to_bytes();
@@ -324,8 +326,8 @@ mod tests {
         assert_eq!(verify(&key, &Mechanism::plain(MechanismType::EDDSA), b"data", &pure), Ok(()));
         let plain = Mechanism::plain(MechanismType::EDDSA);
         assert_eq!(verify(&key, &plain, b"other", &pure), Err(Rv::SIGNATURE_INVALID));
-        assert_eq!(verify(&key, &eddsa(false, b""), b"data", &pure), Err(Rv::MECHANISM_PARAM_INVALID));
-        assert_eq!(verify(&key, &eddsa(false, b"x"), b"data", &pure), Err(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(verify(&key, &eddsa(false, b""), b"data", &pure), Err(Rv::SIGNATURE_INVALID));
+        assert_eq!(verify(&key, &eddsa(false, b"x"), b"data", &pure), Err(Rv::SIGNATURE_INVALID));
         let hashed = private.sign_prehashed(Sha512::new_with_prefix(b"data"), Some(b"x")).unwrap().to_bytes();
         assert_eq!(verify(&key, &eddsa(true, b"x"), b"data", &hashed), Ok(()));
         assert_eq!(verify(&key, &eddsa(true, b"y"), b"data", &hashed), Err(Rv::SIGNATURE_INVALID));

@@ -140,6 +140,23 @@ fn data_objects_are_kept() {
 }
 
 #[test]
+fn data_objects_have_their_limits() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let session = &client.session;
+    let megabyte = vec![0xab; 1 << 20];
+    let passing = session.create_object(&data(b"large", true, false, &megabyte)).expect("it is created");
+    assert_eq!(client.bytes(passing, AttributeType::Value), megabyte);
+    let beyond = [megabyte.as_slice(), &[0]].concat();
+    refused(session.create_object(&data(b"", true, false, &beyond)), RvError::AttributeValueInvalid);
+    let kept =
+        session.create_object(&data(b"kept", true, true, &megabyte[..16 << 10])).expect("it is created");
+    assert_eq!(client.bytes(kept, AttributeType::Value), &megabyte[..16 << 10]);
+    let beyond = session.create_object(&data(b"", true, true, &megabyte[..(16 << 10) + 1]));
+    refused(beyond, RvError::AttributeValueInvalid);
+}
+
+#[test]
 fn data_is_encrypted_in_the_database() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);

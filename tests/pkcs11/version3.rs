@@ -85,10 +85,13 @@ fn ed25519_signs_as_openssl_verifies() {
     let openssl = PublicKey::new(&client.public_key_info(public));
     assert!(openssl.verifies_message(b"message", &signature));
     assert!(!openssl.verifies_message(b"another", &signature));
-    let prehashed = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519ph(b"")));
-    let other = client.session.sign(&prehashed, private, b"message").expect("it signs");
-    client.session.verify(&prehashed, public, b"message", &other).expect("it verifies");
-    refused(client.session.verify(&eddsa(), public, b"message", &other), RvError::SignatureInvalid);
+    for scheme in [EddsaSignatureScheme::Ed25519ph(b""), EddsaSignatureScheme::Ed25519ctx(b"context")] {
+        let mechanism = Mechanism::Eddsa(EddsaParams::new(scheme));
+        let other = client.session.sign(&mechanism, private, b"message").expect("it signs");
+        client.session.verify(&mechanism, public, b"message", &other).expect("it verifies");
+        refused(client.session.verify(&mechanism, public, b"another", &other), RvError::SignatureInvalid);
+        refused(client.session.verify(&eddsa(), public, b"message", &other), RvError::SignatureInvalid);
+    }
 }
 
 #[test]
@@ -139,9 +142,11 @@ fn ml_kem_carries_a_secret() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
-    for (set, bytes) in
-        [(MlKemParameterSetType::ML_KEM_768, 1088), (MlKemParameterSetType::ML_KEM_1024, 1568)]
-    {
+    for (set, bytes) in [
+        (MlKemParameterSetType::ML_KEM_512, 768),
+        (MlKemParameterSetType::ML_KEM_768, 1088),
+        (MlKemParameterSetType::ML_KEM_1024, 1568),
+    ] {
         let public =
             [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Encapsulate(true)];
         let private = [Attribute::Token(true), Attribute::Decapsulate(true)];

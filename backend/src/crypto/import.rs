@@ -302,7 +302,8 @@ mod tests {
             import(ObjectClass::PUBLIC_KEY, KeyType::RSA, &template).err()
         };
         assert_eq!(rsa(vec![0xff; 128]), invalid);
-        assert_eq!(rsa(vec![0xff; 1024]), invalid);
+        assert_eq!(rsa(vec![0xff; 1024]), None, "as large as authorities have them");
+        assert_eq!(rsa([vec![1], vec![0xff; 1024]].concat()), invalid);
         assert_eq!(rsa(vec![0xfe; 256]), invalid, "an even number");
         assert_eq!(rsa([vec![0], vec![0xff; 256]].concat()), None, "a leading zero is no size");
     }

@@ -1,6 +1,7 @@
 //! Key derivation functions: bytes in, as many bytes out as are asked for.
 
 use hkdf::GenericHkdf;
+use kms_protocol::mechanism_table::digest_bytes;
 use kms_protocol::{Counter, Kdf, MechanismType, PrfPart, Rv};
 use sha2::Digest;
 use zeroize::Zeroizing;
@@ -77,7 +78,7 @@ pub(super) enum Hkdf<'a> {
     },
 }
 
-/// HKDF over a digest.
+/// HKDF over a digest. A key whose length nobody names is as long as the digest.
 ///
 /// # Errors
 /// `CKR_KEY_SIZE_RANGE` for a length it does not give, or a base that is too short to be expanded.
@@ -100,7 +101,12 @@ pub(super) fn hkdf(
             Hkdf::Expand { info } => (GenericHkdf::<M>::from_prk(base).map_err(|_| Rv::KEY_SIZE_RANGE)?, info),
             Hkdf::Both { salt, info } => (GenericHkdf::<M>::new(salt, base), info),
         };
-        let mut out = Zeroizing::new(vec![0; bounded(bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)?]);
+        // One block of the function, as extracting gives: nothing says how long a key of no stated length is.
+        let wanted = match bytes {
+            Some(bytes) => bounded(bytes)?,
+            None => digest_bytes(hash).and_then(|bytes| usize::try_from(bytes).ok()).ok_or(Rv::MECHANISM_PARAM_INVALID)?,
+        };
+        let mut out = Zeroizing::new(vec![0; wanted]);
         expander.expand(info, &mut out).map_err(|_| Rv::KEY_SIZE_RANGE)?;
         Ok(out)
     })

@@ -4,7 +4,7 @@ use aws_lc_rs::kem::{self, Ciphertext, DecapsulationKey, EncapsulationKey};
 use kms_protocol::{Mechanism, MechanismType, Rv, Secret};
 #[expect(deprecated, reason = "see `expand`")]
 use ml_kem::ExpandedKeyEncoding;
-use ml_kem::{DecapsulationKey768, DecapsulationKey1024};
+use ml_kem::{DecapsulationKey512, DecapsulationKey768, DecapsulationKey1024};
 use sha3::{Digest, Sha3_256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -18,6 +18,7 @@ pub(super) const OPENED_BYTES: usize = 32 << 10;
 impl MlKemSet {
     fn algorithm(self) -> &'static kem::Algorithm {
         match self {
+            Self::Kem512 => &kem::ML_KEM_512,
             Self::Kem768 => &kem::ML_KEM_768,
             Self::Kem1024 => &kem::ML_KEM_1024,
         }
@@ -25,6 +26,7 @@ impl MlKemSet {
 
     fn oid_der(self) -> &'static [u8] {
         match self {
+            Self::Kem512 => &[0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x01],
             Self::Kem768 => &[0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x02],
             Self::Kem1024 => &[0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x03],
         }
@@ -33,6 +35,7 @@ impl MlKemSet {
     /// The length of a ciphertext, in bytes (FIPS 203, "Parameter Sets").
     fn ciphertext_bytes(self) -> usize {
         match self {
+            Self::Kem512 => 768,
             Self::Kem768 => 1088,
             Self::Kem1024 => 1568,
         }
@@ -41,6 +44,7 @@ impl MlKemSet {
     /// The polynomials in a vector: all lengths follow from them (FIPS 203, "Parameter Sets").
     fn rank(self) -> usize {
         match self {
+            Self::Kem512 => 2,
             Self::Kem768 => 3,
             Self::Kem1024 => 4,
         }
@@ -159,6 +163,7 @@ fn parts(material: &[u8]) -> Option<(MlKemSet, Forms<'_>)> {
 fn expand(set: MlKemSet, seed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let seed = seed.try_into().ok()?;
     Some(Zeroizing::new(match set {
+        MlKemSet::Kem512 => DecapsulationKey512::from_seed(seed).to_expanded_bytes().to_vec(),
         MlKemSet::Kem768 => DecapsulationKey768::from_seed(seed).to_expanded_bytes().to_vec(),
         MlKemSet::Kem1024 => DecapsulationKey1024::from_seed(seed).to_expanded_bytes().to_vec(),
     }))

@@ -37,6 +37,7 @@ mod derive;
 mod describe;
 mod digest;
 mod ec;
+mod ed25519ctx;
 mod gcm;
 mod import;
 mod kdf;

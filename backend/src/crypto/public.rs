@@ -2,7 +2,7 @@
 //! imported. Verifying and encrypting with them is the provider's.
 
 use aws_lc_rs::rand::SystemRandom;
-use kms_protocol::mechanism_table::RSA_BITS;
+use kms_protocol::mechanism_table::{RSA_BITS, RSA_PUBLIC_BITS_MAX};
 use kms_protocol::{Attribute, AttributeType, KeyType, MechanismType, Mgf, Rv, Secret, Template};
 use rsa::pkcs8::EncodePublicKey;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, PublicKey};
@@ -19,7 +19,7 @@ pub(super) fn rsa_of(template: &Template) -> Result<PublicKey, Rv> {
     let (modulus, exponent) =
         (required(template, AttributeType::MODULUS)?, required(template, AttributeType::PUBLIC_EXPONENT)?);
     let bits = describe::modulus_bits(modulus);
-    let within = u64::from(RSA_BITS.0)..=u64::from(RSA_BITS.1);
+    let within = u64::from(RSA_BITS.0)..=u64::from(RSA_PUBLIC_BITS_MAX);
     if !within.contains(&bits) || modulus.last().is_none_or(|last| last % 2 == 0) {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     }

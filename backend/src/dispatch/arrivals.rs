@@ -14,6 +14,7 @@ use super::objects::view;
 use super::recorded::{About, Act, described};
 use crate::crypto::{self, Imported};
 use crate::error::Error;
+use crate::hsm::MATERIAL_BYTES_MAX;
 use crate::integrity;
 use crate::object::{Caller, KeyBytes, Material, Object, Wrapped};
 use crate::policy::{self, Decision};
@@ -112,6 +113,10 @@ impl Dispatch {
         let value = if material.as_ref().is_empty() {
             None
         } else {
+            // The HSM encrypts it in one call. A session object takes as much as a frame.
+            if material.as_ref().len() > MATERIAL_BYTES_MAX {
+                return Err(Rv::ATTRIBUTE_VALUE_INVALID.into());
+            }
             let name = draft.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
             let bytes =
                 self.hsm.wrap(self.master, &integrity::value_identity(ring.id, name), material.as_ref())?;

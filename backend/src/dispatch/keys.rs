@@ -210,6 +210,7 @@ fn algorithm_of(attributes: &Template) -> String {
         Some(KeyType::EC_MONTGOMERY) => "x25519".to_owned(),
         Some(KeyType::CHACHA20) => "chacha20".to_owned(),
         Some(KeyType::ML_KEM) => match MlKemSet::of_number(number(AttributeType::PARAMETER_SET)) {
+            Some(MlKemSet::Kem512) => "ml-kem-512".to_owned(),
             Some(MlKemSet::Kem768) => "ml-kem-768".to_owned(),
             Some(MlKemSet::Kem1024) => "ml-kem-1024".to_owned(),
             None => "ml-kem".to_owned(),

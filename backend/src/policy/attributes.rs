@@ -101,9 +101,6 @@ pub(super) const DER_BYTES_MAX: usize = 8 << 10;
 /// The longest certificate, in bytes: RSA-4096 with a chain of names takes 4 KiB. It fits in a seal.
 pub(super) const CERTIFICATE_BYTES_MAX: usize = 24 << 10;
 
-/// The longest value of a data object, in bytes: what the HSM wraps in one call.
-pub(super) const DATA_BYTES_MAX: usize = 16 << 10;
-
 /// The longest of all other values, in bytes: an RSA number.
 const OTHER_BYTES_MAX: usize = 1024;
 

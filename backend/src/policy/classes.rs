@@ -5,11 +5,11 @@
 //! key objects", "Secret key objects", "X.509 public key certificate objects", "Data objects", "Profile objects", and
 //! those of RSA, elliptic curves, AES, ChaCha20, generic secrets, ML-KEM and ML-DSA.
 
-use kms_protocol::{AttributeType as A, KeyType, ObjectClass};
+use kms_protocol::{AttributeType as A, DATA_BYTES_MAX, KeyType, ObjectClass};
 
 use super::attributes::{
-    CERTIFICATE_BYTES_MAX, Change, DATA_BYTES_MAX, DER_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX, Origins,
-    Rule, Start, rule, usage,
+    CERTIFICATE_BYTES_MAX, Change, DER_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX, Origins, Rule, Start, rule,
+    usage,
 };
 
 const OBJECT: &[Rule] = &[

@@ -1,12 +1,12 @@
 //! Encrypt and decrypt (spec, "Encryption functions", "Decryption functions"): one file, because they differ in the
 //! direction alone.
 
-use kms_protocol::{Mechanism, Request, Response, Rv, Secret};
+use kms_protocol::{DATA_BYTES_MAX, Mechanism, Request, Response, Rv, Secret};
 
 use super::{Given, Offered, Outcome, outcome, unexpected, with_operation};
 use crate::module::Module;
 use crate::public;
-use crate::session::cipher::{Cipher, Direction, Part, Piece};
+use crate::session::cipher::{BLOCK, Cipher, Direction, Part, Piece};
 use crate::session::reply::{Length, Reply, Room, early, hand_over};
 use crate::session::{Asking, ObjectHandle, Operations, SessionHandle, Sessions};
 
@@ -121,11 +121,17 @@ fn run(module: &Module, asking: &Asking, cipher: &mut Cipher, data: &[u8], part:
     if cipher.awaits_login {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
+    cipher.check_call(data.len())?;
     let (mut rest, mut output) = (data, Secret::default());
+    // All at once: a buffer that grows leaves copies of what it held behind.
+    let in_pieces = data.len() > DATA_BYTES_MAX;
+    if in_pieces {
+        output.bytes_mut().reserve_exact(data.len() + BLOCK);
+    }
     while let Some(piece) = cipher.next(&mut rest, part)? {
         let answer = compute(module, asking, cipher, piece)?;
         cipher.took(&answer);
-        if output.is_empty() {
+        if output.is_empty() && !in_pieces {
             output = answer;
         } else {
             output.bytes_mut().extend_from_slice(&answer);

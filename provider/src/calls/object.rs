@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use kms_protocol::{AttributeType, ObjectId, ObjectRef, ObjectView, Request, Response, Rv, Template};
+use kms_protocol::{
+    AttributeType, ObjectClass, ObjectId, ObjectRef, ObjectView, Request, Response, Rv, Template,
+};
 
 use super::{object, unexpected};
 use crate::module::Module;
@@ -142,9 +144,21 @@ pub(crate) fn may_write(module: &Module, session: SessionHandle, token: bool) ->
     if token && access == Access::ReadOnly { Err(Rv::SESSION_READ_ONLY) } else { Ok(()) }
 }
 
-/// `C_GetObjectSize`: what its attributes take that are no secret, which is what the application holds of it.
+/// `C_GetObjectSize`: what its attributes take, but for a token key's secret, which is held elsewhere. A session object
+/// lives in the application whole, under the backend's seal.
 pub(crate) fn size(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<u64, Rv> {
-    object(module, session, handle).map(|(known, _)| look::size(&known.attributes))
+    let (known, asking) = object(module, session, handle)?;
+    let rest = match &known.object {
+        ObjectRef::Session(seal) => seal.len() as u64,
+        ObjectRef::Token(_) if known.class() == Some(ObjectClass::DATA) => {
+            match module.ask(&asking, Request::Reveal { object: known.object.clone() })? {
+                Response::Revealed(value) => look::size(&value),
+                _ => return unexpected(),
+            }
+        }
+        ObjectRef::Token(_) => 0,
+    };
+    Ok(look::size(&known.attributes) + rest)
 }
 
 /// `C_FindObjectsInit`: finds everything now, so that what the application walks through stands still.

@@ -12,7 +12,10 @@ use super::objects::Known;
 use super::reply::Length;
 use super::usage::{self, Usage};
 
-const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
+
+/// The most data of one call, in bytes: what comes of it is held whole until it is handed over.
+const CALL_BYTES_MAX: usize = 256 << 20;
 
 /// The tag of ChaCha20-Poly1305 (RFC 8439).
 const POLY1305_TAG_BYTES: usize = 16;
@@ -181,6 +184,14 @@ impl Cipher {
     /// The output kept, if there is one.
     pub(crate) fn kept(&mut self) -> Option<Secret> {
         self.kept.take()
+    }
+
+    /// Whether one call may bring so much.
+    ///
+    /// # Errors
+    /// The code for too much data.
+    pub(crate) fn check_call(&self, bytes: usize) -> Result<(), Rv> {
+        if bytes <= CALL_BYTES_MAX { Ok(()) } else { Err(self.wrong_length()) }
     }
 
     fn is_buffered(&self) -> bool {
@@ -455,6 +466,17 @@ mod tests {
             run(&mut cipher, &data, Part::Last).map(|output| output.len()),
             Ok(2 * DATA_BYTES_MAX + 16)
         );
+    }
+
+    #[test]
+    fn a_call_has_a_limit_whatever_the_mechanism() {
+        let cipher = |direction| {
+            let parameters = Parameters::Ctr { bits: 128, block: [0; BLOCK] };
+            cipher(direction, MechanismType::AES_CTR, parameters)
+        };
+        assert_eq!(cipher(Direction::Encrypt).check_call(CALL_BYTES_MAX), Ok(()));
+        assert_eq!(cipher(Direction::Encrypt).check_call(CALL_BYTES_MAX + 1), Err(Rv::DATA_LEN_RANGE));
+        assert_eq!(cipher(Direction::Decrypt).check_call(usize::MAX), Err(Rv::ENCRYPTED_DATA_LEN_RANGE));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! backend decides all of it again, and what only it knows: this room is a courtesy, not a guard, except for public
 //! keys, whose operations never leave the application.
 
-use kms_protocol::mechanism_table::{self, Row, SizeUnit, Uses};
+use kms_protocol::mechanism_table::{self, RSA_PUBLIC_BITS_MAX, Row, SizeUnit, Uses};
 use kms_protocol::{
     AttributeType, KeyType, Mechanism, MechanismType, Mgf, ObjectClass, Parameters, RingPolicy, Rv, Value,
 };
@@ -143,7 +143,8 @@ fn check_size(row: &Row, key: &Known) -> Result<(), Rv> {
         Some(KeyType::RSA) => modulus_bytes(key)? * 8,
         _ => return Ok(()),
     };
-    let (least, most) = (row.sizes.0 as usize, row.sizes.1 as usize);
+    let most = if key.class() == Some(ObjectClass::PUBLIC_KEY) { RSA_PUBLIC_BITS_MAX } else { row.sizes.1 };
+    let (least, most) = (row.sizes.0 as usize, most as usize);
     let sized = row.unit != SizeUnit::Bits || (least..=most).contains(&bits);
     if sized { Ok(()) } else { Err(Rv::KEY_SIZE_RANGE) }
 }
@@ -161,9 +162,7 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         }
         Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
         Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
-        // Without the hash it is Ed25519ctx, whatever the context, and there is none here.
-        Parameters::Eddsa { prehashed, .. } => *prehashed,
-        Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
+        Parameters::Eddsa { .. } | Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
         Parameters::MlDsa { .. }
         | Parameters::Ecdh { .. }
         | Parameters::Hkdf { .. }

@@ -115,6 +115,7 @@ fn hkdf() {
 fn ml_kem_decapsulation() {
     let kem = kms_protocol::Mechanism::plain(MechanismType::ML_KEM);
     for (name, set) in [
+        (mlkem::TestName::MlKem512SemiExpandedDecaps, MlKemSet::Kem512),
         (mlkem::TestName::MlKem768SemiExpandedDecaps, MlKemSet::Kem768),
         (mlkem::TestName::MlKem1024SemiExpandedDecaps, MlKemSet::Kem1024),
     ] {
@@ -139,9 +140,11 @@ fn ml_kem_decapsulation() {
 #[test]
 fn ml_kem_seeds() {
     let kem = kms_protocol::Mechanism::plain(MechanismType::ML_KEM);
-    for (name, set) in
-        [(mlkem::TestName::MlKem768, MlKemSet::Kem768), (mlkem::TestName::MlKem1024, MlKemSet::Kem1024)]
-    {
+    for (name, set) in [
+        (mlkem::TestName::MlKem512, MlKemSet::Kem512),
+        (mlkem::TestName::MlKem768, MlKemSet::Kem768),
+        (mlkem::TestName::MlKem1024, MlKemSet::Kem1024),
+    ] {
         let mut ran = 0;
         for test in mlkem::TestSet::load(name).unwrap().test_groups.into_iter().flat_map(|group| group.tests)
         {
@@ -163,6 +166,7 @@ fn ml_kem_seeds() {
 #[test]
 fn ml_kem_public_keys() {
     for (name, set) in [
+        (mlkem::TestName::MlKem512Encaps, MlKemSet::Kem512),
         (mlkem::TestName::MlKem768Encaps, MlKemSet::Kem768),
         (mlkem::TestName::MlKem1024Encaps, MlKemSet::Kem1024),
     ] {
