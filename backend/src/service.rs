@@ -2,12 +2,15 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod bearers;
 mod operator;
 mod principals;
 mod projects;
+mod reports;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,8 +18,9 @@ use kms_protocol::{RingId, RingPolicy, Secret};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::audit::Broken;
 use crate::config::{Config, RestConfig};
-use crate::dispatch::{self, Bearers, Clock, Dispatch, OFFICER, Recorder, USER, Vectors};
+use crate::dispatch::{self, Bearers, Clock, Dispatch, ExportError, OFFICER, Recorder, USER, Vectors};
 use crate::duties::Duties;
 use crate::error::Error;
 use crate::hsm::{Hsm, HsmError};
@@ -33,6 +37,7 @@ use crate::store::{LockedStore, NewRing as StoredRing, RingFacts, Store, StoreEr
 use operator::Command;
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
+pub use backup::Restored;
 pub use bearers::{AccountKeyInfo, NewToken, TokenInfo};
 pub use principals::PrincipalInfo;
 
@@ -100,6 +105,12 @@ pub enum ServiceError {
     /// A name that is not one.
     #[error("{0:?} is no name: 1 to 32 letters, digits, `-` and `_`")]
     BadName(String),
+    /// What there is could not be told.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A copy was tampered with.
+    #[error("the audit log in the copy is not whole: {0}")]
+    AuditBroken(Broken),
     /// Something about accounts, roles or tokens.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -201,8 +212,13 @@ impl Backend {
     /// # Errors
     /// When the token or the database is missing, damaged, or another home's.
     pub fn open(config: &Config) -> Result<Self, ServiceError> {
+        Self::open_at(config, &config.store_path())
+    }
+
+    /// Opens a home with another database than its own: a copy that may become it.
+    fn open_at(config: &Config, database: &Path) -> Result<Self, ServiceError> {
         let hsm = Hsm::open(&config.hsm())?;
-        let store = Store::open_existing(&config.store_path())?;
+        let store = Store::open_existing(database)?;
         Self::unlock(config, hsm, store)
     }
 

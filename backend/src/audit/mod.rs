@@ -1,6 +1,7 @@
 //! What is recorded of a call: who did what to which resource, from where, and how it ended. Never data, signatures,
 //! PINs or wrapped keys. Pure: knows no clock and no database.
 
+mod api;
 mod chain;
 mod form;
 mod tally;
@@ -11,6 +12,7 @@ use core::net::IpAddr;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub use api::{item, millis, timestamp};
 pub use chain::{Broken, Chain, Fault, Head, Link, Row, Verified, Walk};
 pub use form::{Body, Record, body};
 pub use tally::{Count, Counted, Tally, Used};

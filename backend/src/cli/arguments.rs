@@ -2,7 +2,9 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod import;
+mod reports;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,8 +18,10 @@ pub(super) use accounts::{
     AccountList, AccountRemove, AccountState, Given, Project, ProjectAdd, ProjectList, Role, RoleCommand,
     RoleList, Token, TokenCreate, TokenList, TokenRevoke,
 };
-pub(super) use audit::{Audit, AuditHead, AuditVerify};
+pub(super) use audit::{Audit, AuditHead, AuditList, AuditVerify};
+pub(super) use backup::{BackupCommand, RestoreCommand};
 pub(super) use import::Import;
+pub(super) use reports::{AmountsCommand, Export, Usage};
 
 /// A key management service whose keys an HSM protects, used through PKCS#11.
 #[derive(Parser)]
@@ -63,6 +67,16 @@ pub(super) enum Command {
     /// Look at the audit log
     #[command(subcommand)]
     Audit(Audit),
+    /// Print all that is needed to build the architecture of the keys anew, as JSON
+    Export(Export),
+    /// Count rings, keys and versions
+    Amounts(AmountsCommand),
+    /// Tell how many key versions were available in each hour
+    Usage(Usage),
+    /// Copy the database while it is in use, and verify the copy
+    Backup(BackupCommand),
+    /// Put a copy in the place of a home's database
+    Restore(RestoreCommand),
     /// Bring your own key: wrap a key file and upload it over REST as a key's next version
     Import(Import),
     /// Check configuration, HSM, database, socket, and the module through its C functions

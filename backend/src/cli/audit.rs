@@ -5,19 +5,21 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::arguments::{Audit, AuditHead, AuditVerify};
+use super::arguments::{Audit, AuditHead, AuditList, AuditVerify};
 use super::failure::Failure;
 use super::home::Home;
 use super::progress::Progress;
 use super::screen;
-use crate::audit::{Broken, Verified};
+use crate::audit::{self, Broken, Record, Verified};
 use crate::service::Backend;
+use crate::store::{AuditFilter, AuditPlace};
 
 /// `kms audit …`.
 pub(super) fn run(arguments: Audit, typed: &[OsString]) -> Result<ExitCode, Failure> {
     match arguments {
         Audit::Verify(verify) => self::verify(verify, typed),
         Audit::Head(head) => self::head(head, typed),
+        Audit::List(list) => self::list(list, typed),
     }
 }
 
@@ -77,4 +79,48 @@ fn head(arguments: AuditHead, typed: &[OsString]) -> Result<ExitCode, Failure> {
         screen::line(&head.to_string());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Entries read at once.
+const PAGE: usize = 500;
+
+/// A day, in milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
+
+fn list(arguments: AuditList, typed: &[OsString]) -> Result<ExitCode, Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let until = arguments.until.unwrap_or_else(|| backend.now());
+    let from = arguments.since.unwrap_or_else(|| until.saturating_sub(DAY));
+    let filter = AuditFilter { project: arguments.project, from, until };
+    let (mut left, mut after, mut rows) = (arguments.limit.unwrap_or(usize::MAX), None, Vec::new());
+    while left > 0 {
+        let page = backend.audit_page(&filter, after, left.min(PAGE))?;
+        left -= page.len();
+        after = page.last().map(|last| AuditPlace { at: last.at, sequence: last.sequence });
+        if arguments.output.json {
+            page.iter().for_each(|record| screen::json_line(&audit::item(record)));
+        } else {
+            rows.extend(page.iter().map(row));
+        }
+        if after.is_none() {
+            break;
+        }
+    }
+    if !arguments.output.json {
+        screen::table(["NUMBER", "TIME", "EVENT", "STATUS", "WHO", "RESOURCE"], &rows, "no entries");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(record: &Record) -> [String; 6] {
+    let body = &record.body;
+    [
+        record.sequence.to_string(),
+        screen::time(record.at / 1000),
+        body.event.clone(),
+        body.status.to_string(),
+        body.name.clone(),
+        body.resource.clone(),
+    ]
 }

@@ -157,6 +157,8 @@ fn culprit(error: &ServiceError) -> Part {
         | ServiceError::Ambiguous(_)
         | ServiceError::Exists(_)
         | ServiceError::Account(_)
+        | ServiceError::AuditBroken(_)
+        | ServiceError::Export(_)
         | ServiceError::BadName(_)
         | ServiceError::Rest(_)
         | ServiceError::BadPin => Part::Database,

@@ -49,6 +49,9 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Hsm(_) => {
             "check [hsm] in kms.toml, the token and its PIN file; `kms doctor` checks them in turn"
         }
+        ServiceError::Export(_) => "use a project that `kms project list` shows, and a disk with room",
+        ServiceError::AuditBroken(_) => "use another copy; this one was changed since it was taken",
+        ServiceError::Store(StoreError::Exists(_)) => "choose a name that is not taken",
         ServiceError::Store(StoreError::Full(_)) => "make room on the disk of the database and try again",
         ServiceError::Store(_) => {
             "check [store] path in kms.toml; restore the database from a backup if it is damaged"

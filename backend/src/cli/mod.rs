@@ -7,6 +7,7 @@
 mod accounts;
 mod arguments;
 mod audit;
+mod backup;
 mod bearers;
 mod credentials;
 mod doctor;
@@ -19,6 +20,7 @@ mod probe;
 mod progress;
 mod projects;
 mod report;
+mod reports;
 mod rings;
 mod screen;
 mod serve;
@@ -63,6 +65,11 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Project(project) => projects::run(project, arguments)?,
         Command::Audit(audit) => return audit::run(audit, arguments),
         Command::Import(import) => import::run(&import)?,
+        Command::Amounts(amounts) => reports::amounts(amounts, arguments)?,
+        Command::Export(export) => reports::export(export, arguments)?,
+        Command::Usage(usage) => reports::usage(usage, arguments)?,
+        Command::Backup(to) => backup::backup(to, arguments)?,
+        Command::Restore(from) => backup::restore(from, arguments)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
         Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),
         Command::Probe(probe) => return Ok(probe::run(&probe)),

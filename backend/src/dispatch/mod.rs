@@ -14,6 +14,7 @@ mod objects;
 mod operations;
 mod recorded;
 mod recorder;
+mod reports;
 mod rotation;
 #[cfg(test)]
 mod tests;
@@ -40,9 +41,11 @@ use crate::store::{Ring, Store, StoreError};
 pub(crate) use accounts::Bearers;
 pub(crate) use clock::Clock;
 pub use key_flow::{TokenAsk, TokenPair, TokenVisit};
+pub use kms::ExportError;
 pub(crate) use kms::Lifecycle;
 pub(crate) use login::{OFFICER, USER};
 pub(crate) use recorder::Recorder;
+pub(crate) use reports::Report;
 pub(crate) use vectors::Vectors;
 
 /// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its

@@ -180,7 +180,7 @@ impl Door {
         self.work.run(move || rooms.authenticate(&token, now)).await?
     }
 
-    fn count(
+    pub(super) fn count(
         &self,
         account: &Account,
         project: Uuid,

@@ -12,6 +12,7 @@ mod metrics;
 mod operations;
 mod payloads;
 mod quota;
+mod records;
 mod reply;
 mod rooms;
 mod routes;
@@ -60,6 +61,7 @@ pub(crate) fn serve(
 /// The API, and what operators ask.
 fn router(door: &Arc<Door>) -> Router {
     let mut router = operations::router(Arc::clone(door)).merge(token::router(Arc::clone(door)));
+    router = router.merge(records::router(Arc::clone(door)));
     for route in routes::all() {
         let door = Arc::clone(door);
         let handler = async move |request: Request<Body>| door.call(route, request).await;

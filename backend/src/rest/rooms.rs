@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::dispatch::{Dispatch, TokenAsk, TokenPair, TokenVisit};
+use uuid::Uuid;
+
+use crate::dispatch::{Dispatch, Report, TokenAsk, TokenPair, TokenVisit};
 use crate::error::chain;
 use crate::kms::{Account, Operation, Outcome, Refusal, Visit};
 
@@ -22,6 +24,9 @@ pub(crate) trait Rooms: Send + Sync + 'static {
 
     /// Answers an operation. It may block.
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal>;
+
+    /// Tells something of a project, as JSON. It may block.
+    fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Vec<u8>, Refusal>;
 
     /// Whether an operation is answered from memory.
     fn is_quick(&self, operation: &Operation) -> bool;
@@ -55,6 +60,10 @@ impl Rooms for Dispatch {
 
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
         Self::serve(self, visit, operation)
+    }
+
+    fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Vec<u8>, Refusal> {
+        Self::report(self, visit, project, report)
     }
 
     fn is_quick(&self, operation: &Operation) -> bool {

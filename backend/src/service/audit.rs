@@ -1,7 +1,8 @@
 //! The audit log, for its operator.
 
 use super::{Backend, ServiceError};
-use crate::audit::{Broken, Head, Link, Verified};
+use crate::audit::{Broken, Head, Link, Record, Verified};
+use crate::store::{AuditFilter, AuditPlace};
 
 impl Backend {
     /// Goes along the whole audit log. `expected` is a head that was kept elsewhere; `progress` is told how many entries
@@ -15,6 +16,24 @@ impl Backend {
         progress: impl FnMut(u64, u64),
     ) -> Result<Result<Verified, Broken>, ServiceError> {
         Ok(self.dispatch.store.verify_audit(expected, progress)?)
+    }
+
+    /// A page of the audit log.
+    ///
+    /// # Errors
+    /// When the database fails, or one of the entries was changed.
+    pub fn audit_page(
+        &self,
+        filter: &AuditFilter,
+        after: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<Record>, ServiceError> {
+        Ok(self.dispatch.store.audit_page(filter, after, limit)?)
+    }
+
+    /// The time, in milliseconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.dispatch.clock.millis()
     }
 
     /// Where the audit log begins and ends.

@@ -96,7 +96,7 @@ fn read<'a>(row: &'a Sql<'_>) -> Result<(Row<'a>, &'a [u8]), StoreError> {
 }
 
 /// Goes along the whole log of one state of the database.
-fn verify(
+pub(super) fn verify(
     connection: &Connection,
     chain: &Chain,
     expected: Option<Link>,

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod cache;
 mod change;
 mod error;
@@ -22,6 +23,7 @@ mod rotation;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod version_rows;
 mod writer;
 
@@ -45,9 +47,12 @@ use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
 
 pub use accounts::{AccountKey, Assertion, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Spent, Token};
 pub use audit::{AuditFilter, AuditPlace};
+pub use backup::Checked;
+pub(crate) use backup::{beside, settle, sync_folder};
 pub use error::StoreError;
 pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;
+pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageOf};
 
 /// Rows that cannot be read are logged once each; so many are remembered for that.
 const REPORTED_MAX: usize = 1000;

@@ -1,6 +1,7 @@
 //! What one may type about the audit log.
 
 use clap::{Args, Subcommand};
+use uuid::Uuid;
 
 use super::{Home, Output};
 use crate::audit::Link;
@@ -9,6 +10,8 @@ use crate::audit::Link;
 pub(in crate::cli) enum Audit {
     /// Check that nothing in the log was changed, removed or added
     Verify(AuditVerify),
+    /// Print entries, one JSON object on each line or a table
+    List(AuditList),
     /// Print where the log ends, to be kept outside this machine
     Head(AuditHead),
 }
@@ -45,4 +48,37 @@ pub(in crate::cli) struct AuditHead {
     pub(in crate::cli) home: Home,
     #[command(flatten)]
     pub(in crate::cli) output: Output,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kms audit list --home /srv/kms
+  kms audit list --home /srv/kms --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z --json
+  kms audit list --home /srv/kms --project 00000000-0000-0000-0000-000000000000 --limit 20
+
+With --json each entry is one line, in the form of the Audit Log API. The oldest comes first; without --since, those of
+the last 24 hours are shown.")]
+pub(in crate::cli) struct AuditList {
+    #[command(flatten)]
+    pub(in crate::cli) home: Home,
+    /// Entries from this time on (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(in crate::cli) since: Option<u64>,
+    /// Entries before this time (RFC 3339) [default: now]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(in crate::cli) until: Option<u64>,
+    /// Those of one project
+    #[arg(long, value_name = "UUID")]
+    pub(in crate::cli) project: Option<Uuid>,
+    /// So many at most
+    #[arg(long, value_name = "COUNT")]
+    pub(in crate::cli) limit: Option<usize>,
+    #[command(flatten)]
+    pub(in crate::cli) output: Output,
+}
+
+/// A time in milliseconds since 1970.
+pub(super) fn moment(text: &str) -> Result<u64, String> {
+    crate::audit::millis(text).ok_or_else(|| "a time is written as in 2026-11-26T08:00:00Z".to_owned())
 }

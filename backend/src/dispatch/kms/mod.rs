@@ -2,6 +2,7 @@
 
 mod crypto;
 mod duties;
+mod export;
 mod failure;
 mod keys;
 mod lists;
@@ -30,6 +31,7 @@ use failure::Failure;
 use recorded::{about, entry};
 
 pub(crate) use duties::Lifecycle;
+pub use export::ExportError;
 
 /// A ring with its project, found and allowed.
 struct Place {

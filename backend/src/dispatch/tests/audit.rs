@@ -191,3 +191,47 @@ fn no_secret_is_in_the_database() {
     }
     assert!(read > 50_000, "only {read} bytes were read");
 }
+
+#[test]
+fn versions_are_counted_while_they_are_available_and_exported_with_their_type() {
+    let name = "audit::versions_are_counted_while_they_are_available_and_exported_with_their_type";
+    let Some(mut door) = Door::new(name) else { return };
+    door.log_in(Role::User, "1234").unwrap();
+    let key = door.aes("k", true).object;
+    door.pair(true);
+    door.aes("session", false);
+    let now = door.backend.dispatch().clock.seconds();
+    let usage = |door: &Door| {
+        // The hour in which the test runs may end meanwhile.
+        let hours = door.backend.usage(None, (now - 3600, u64::MAX)).unwrap();
+        hours.last().map_or(0, |hour| hour.versions)
+    };
+    // An hour later, for a version counts from the second in which it came.
+    door.backend.dispatch().clock.advance(3600);
+    assert_eq!(usage(&door), 2, "a secret key and a pair");
+    door.ask(Request::Destroy { object: key }).unwrap();
+    assert_eq!(usage(&door), 1, "what is to be destroyed is available no longer");
+    let mut door = door.restart();
+    door.backend.dispatch().clock.advance(7200);
+    assert_eq!(usage(&door), 1, "the history survives a restart");
+    door.log_in(Role::User, "1234").unwrap();
+
+    let mut out = Vec::new();
+    door.backend.export(None, &mut out).unwrap();
+    let export: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let keys = export["projects"][0]["keyRings"][0]["keys"].as_array().unwrap();
+    let told: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let version = &key["versions"][0];
+            (
+                key["type"].as_str().unwrap(),
+                version["state"].as_str().unwrap(),
+                version["publicKey"].is_string(),
+            )
+        })
+        .collect();
+    assert!(told.contains(&("aes-256", "destroyed", false)), "{told:?}");
+    assert!(told.contains(&("rsa-2048", "active", true)), "{told:?}");
+    assert!(keys.iter().any(|key| key["label"] == "k" && key["versions"][0]["destroyDate"].is_string()));
+}

@@ -1,0 +1,87 @@
+//! What there is, for its owner: export, amounts, usage.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+
+use serde_json::{Value, json};
+
+use super::arguments::{AmountsCommand, Export, Usage};
+use super::failure::Failure;
+use super::home::Home;
+use super::screen;
+use crate::service::Backend;
+
+/// A day, in seconds.
+const DAY: u64 = 24 * 3600;
+
+/// `kms export`.
+pub(super) fn export(arguments: Export, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let Some(path) = arguments.to else {
+        return Ok(backend.export(arguments.project, &mut BufWriter::new(io::stdout().lock()))?);
+    };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|error| {
+        let next = "choose a new name: a file that is there is never overwritten";
+        Failure::because(format!("{} cannot be made", path.display()), &error, next)
+    })?;
+    backend.export(arguments.project, &mut BufWriter::new(&file))?;
+    file.sync_all().map_err(|error| {
+        Failure::because(format!("{} cannot be written", path.display()), &error, "look at the disk")
+    })
+}
+
+/// `kms amounts`.
+pub(super) fn amounts(arguments: AmountsCommand, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let amounts = Backend::open(&home.open(typed)?)?.amounts(arguments.project)?;
+    if arguments.output.json {
+        screen::json(&json!(amounts));
+    } else {
+        let rows = [
+            ("key rings", amounts.key_rings),
+            ("keys", amounts.keys),
+            ("versions", amounts.versions),
+            ("available versions", amounts.available_versions),
+            ("wrapping keys", amounts.wrapping_keys),
+        ];
+        let rows = rows.map(|(what, count)| [what.to_owned(), count.to_string()]);
+        screen::table(["WHAT", "COUNT"], &rows, "nothing");
+    }
+    Ok(())
+}
+
+/// `kms usage`.
+pub(super) fn usage(arguments: Usage, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let until = arguments.to.unwrap_or_else(|| backend.now()) / 1000;
+    let from = arguments.from.map_or_else(|| until.saturating_sub(DAY), |from| from / 1000);
+    let hours = backend.usage(arguments.project, (from, until))?;
+    let total: u64 = hours.iter().map(|hour| hour.versions).sum();
+    if arguments.output.json {
+        let hours: Vec<Value> = hours
+            .iter()
+            .map(|hour| {
+                let (versions, seconds) = (hour.versions, hour.seconds);
+                json!({ "hour": screen::time(hour.hour), "versions": versions, "versionSeconds": seconds })
+            })
+            .collect();
+        screen::json(&json!({
+            "from": screen::time(from),
+            "to": screen::time(until),
+            "versionHours": total,
+            "hours": hours,
+        }));
+    } else {
+        let rows: Vec<_> = hours
+            .iter()
+            .map(|hour| [screen::time(hour.hour), hour.versions.to_string(), hour.seconds.to_string()])
+            .collect();
+        screen::table(["HOUR", "VERSIONS", "SECONDS"], &rows, "no version was available");
+        screen::line(&format!("{total} version-hours"));
+    }
+    Ok(())
+}
