@@ -116,6 +116,23 @@ impl Door {
         body: Body,
         allowance: &mut Option<Allowance>,
     ) -> Result<Outcome, Rejection> {
+        let (visit, place) = self.enter(parts, allowance).await?;
+        let body = if route.takes.is_some() { read(body).await? } else { Zeroizing::default() };
+        let asked = Asked { place, uri: &parts.uri, headers: &parts.headers, body: &body };
+        let operation = (route.operation)(&asked)?;
+        if self.rooms.is_quick(&operation) {
+            return Ok(self.rooms.serve(&visit, operation)?);
+        }
+        Ok(self.work.serve(&self.rooms, visit, operation).await?)
+    }
+
+    /// Lets a caller in: who asks, about what, and whether calls are left. What a path below a project needs before
+    /// anything else, operation of the service or not.
+    pub(super) async fn enter(
+        &self,
+        parts: &mut Parts,
+        allowance: &mut Option<Allowance>,
+    ) -> Result<(Visit, Place), Rejection> {
         let arrival = arrival(parts)?;
         let now = self.rooms.now();
         let account = self.authenticate(&parts.headers, arrival.source, now).await?;
@@ -124,9 +141,6 @@ impl Door {
             Err(_) => return Err(Refusal::malformed("the path is not UTF-8").into()),
         };
         *allowance = Some(self.count(&account, place.project, now, allowance)?);
-        let body = if route.takes.is_some() { read(body).await? } else { Zeroizing::default() };
-        let asked = Asked { place, uri: &parts.uri, headers: &parts.headers, body: &body };
-        let operation = (route.operation)(&asked)?;
         let visit = Visit {
             account,
             source: arrival.source,
@@ -134,10 +148,7 @@ impl Door {
             endpoint: format!("{} {}", parts.method, parts.uri.path()),
             trace: arrival.trace,
         };
-        if self.rooms.is_quick(&operation) {
-            return Ok(self.rooms.serve(&visit, operation)?);
-        }
-        Ok(self.work.serve(&self.rooms, visit, operation).await?)
+        Ok((visit, place))
     }
 
     /// Who asks.

@@ -152,13 +152,22 @@ impl Serving {
         self.handle.graceful_shutdown(Some(patience));
     }
 
-    /// Takes over limits and certificate of a configuration that was read again. The address stays.
+    /// Takes over limits and certificate of a configuration that was read again. Address and number of connections stay.
     ///
     /// # Errors
     /// When the certificate cannot be used; everything is as before then.
     pub(crate) fn adopt(&self, settings: RestConfig) -> Result<(), RestError> {
         if let (Some(tls), Some((certificate, key))) = (&self.tls, &settings.tls) {
             tls.reload_from_config(server_config(certificate, key)?);
+        }
+        let before = self.door.settings.load_full();
+        let stays = before.listen != settings.listen
+            || before.connections_max != settings.connections_max
+            || before.enabled != settings.enabled
+            || before.tls.is_some() != settings.tls.is_some();
+        if stays {
+            let keys = "enabled, listen, connections_max, and whether there is a certificate";
+            tracing::warn!("SIGHUP: a restart is needed for what [rest] says anew of {keys}");
         }
         self.door.adopt(settings);
         Ok(())
