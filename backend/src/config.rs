@@ -4,6 +4,7 @@
 //! moved. The room knows nothing of what the values are for.
 
 mod audit;
+mod log;
 mod rest;
 mod tokens;
 
@@ -340,20 +341,7 @@ struct File {
     #[serde(default)]
     rest: rest::Rest,
     #[serde(default)]
-    log: Log,
-}
-
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Log {
-    #[serde(deserialize_with = "filled")]
-    level: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned() }
-    }
+    log: log::Log,
 }
 
 #[derive(Clone, Debug, Default, serde::Deserialize)]

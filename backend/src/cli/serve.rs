@@ -17,7 +17,7 @@ use super::screen;
 use crate::config::{Config, RestConfig};
 use crate::error::chain;
 use crate::rest::RestError;
-use crate::server::Owner;
+use crate::server::{Owner, Reread};
 use crate::service::{self, ServiceError};
 
 /// Serves a home until the process is told to stop.
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: Serve, typed: &[OsString]) -> Result<(), Failure> {
         level: arguments.log,
     };
     let rest = typed.over(config.rest())?;
-    let mut operator = Operator { file: config.path(), typed, log };
+    let mut operator = Operator { file: config.path(), typed, log, pending: None };
     service::serve(&config, &rest, &mut operator)?;
     Ok(())
 }
@@ -64,18 +64,23 @@ struct Operator {
     file: PathBuf,
     typed: Typed,
     log: reload::Handle<EnvFilter, Registry>,
+    /// What was read again, until the doors have taken over theirs: the log's filter, and words for what it is.
+    pending: Option<(EnvFilter, String)>,
 }
 
 impl Operator {
-    fn read_again(&self) -> Result<RestConfig, String> {
+    fn read_again(&mut self) -> Result<Reread, String> {
         let config = Config::read(&self.file).map_err(|error| chain(&error))?;
         let rest = self.typed.over(config.rest()).map_err(|error| chain(&error))?;
-        let level = self.typed.level.as_deref().unwrap_or_else(|| config.log_level());
-        let filter = EnvFilter::try_new(level).map_err(|error| format!("[log] level {level:?}: {error}"))?;
-        self.log.reload(filter).map_err(|error| chain(&error))?;
-        let calls_per_hour = rest.calls_per_hour;
-        tracing::info!(file = %self.file.display(), log = level, calls_per_hour, "SIGHUP: the configuration was read again");
-        Ok(rest)
+        let level = self.typed.level.clone().unwrap_or_else(|| config.log_level().to_owned());
+        let filter = EnvFilter::try_new(&level).map_err(|error| format!("[log] level {level:?}: {error}"))?;
+        let audit = config.audit();
+        let said = format!(
+            "log {level}, {} calls per hour, uses of keys in the audit log: {:?}",
+            rest.calls_per_hour, audit.crypto
+        );
+        self.pending = Some((filter, said));
+        Ok(Reread { rest, audit })
     }
 }
 
@@ -89,7 +94,7 @@ impl Owner for Operator {
         tell("READY=1");
     }
 
-    fn reload(&mut self) -> Option<RestConfig> {
+    fn reload(&mut self) -> Option<Reread> {
         tell(&reloading());
         let read = self.read_again();
         if let Err(cause) = &read {
@@ -98,7 +103,13 @@ impl Owner for Operator {
         read.ok()
     }
 
-    fn reloaded(&mut self) {
+    fn reloaded(&mut self, taken: bool) {
+        if let Some((filter, said)) = self.pending.take().filter(|_| taken) {
+            tracing::info!(file = %self.file.display(), "SIGHUP: read again, with the certificate: {said}");
+            if let Err(error) = self.log.reload(filter) {
+                tracing::error!(%error, "SIGHUP: the log goes on as it was");
+            }
+        }
         tell("READY=1");
     }
 
@@ -170,6 +181,24 @@ mod tests {
             let length = socket.recv(&mut heard).unwrap();
             assert_eq!(&heard[..length], b"READY=1");
         }
+    }
+
+    #[test]
+    fn what_is_typed_stands_above_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kms.toml");
+        let whole = "[hsm]\nmodule = \"m\"\ntoken = \"t\"\npin_file = \"p\"\n[rest]\nenabled = false\n";
+        std::fs::write(&file, whole).unwrap();
+        let config = Config::read(&file).unwrap();
+        let nothing = || Typed { listen: None, tls: None, must_be_tls: false, level: None };
+        assert!(!nothing().over(config.rest()).unwrap().enabled);
+        let must = Typed { must_be_tls: true, ..nothing() };
+        assert!(matches!(must.over(config.rest()), Err(ServiceError::Rest(RestError::NoCertificate))));
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let tls = Some((PathBuf::from("c"), PathBuf::from("k")));
+        let typed = Typed { listen, tls: tls.clone(), must_be_tls: true, level: None };
+        let rest = typed.over(config.rest()).unwrap();
+        assert_eq!((rest.enabled, Some(rest.listen), rest.tls), (true, listen, tls));
     }
 
     #[test]

@@ -116,6 +116,23 @@ impl Door {
         body: Body,
         allowance: &mut Option<Allowance>,
     ) -> Result<Outcome, Rejection> {
+        let (visit, place) = self.enter(parts, allowance).await?;
+        let body = if route.takes.is_some() { read(body).await? } else { Zeroizing::default() };
+        let asked = Asked { place, uri: &parts.uri, headers: &parts.headers, body: &body };
+        let operation = (route.operation)(&asked)?;
+        if self.rooms.is_quick(&operation) {
+            return Ok(self.rooms.serve(&visit, operation)?);
+        }
+        Ok(self.work.serve(&self.rooms, visit, operation).await?)
+    }
+
+    /// Lets a caller in: who asks, about what, and whether calls are left. What a path below a project needs before
+    /// anything else, operation of the service or not.
+    pub(super) async fn enter(
+        &self,
+        parts: &mut Parts,
+        allowance: &mut Option<Allowance>,
+    ) -> Result<(Visit, Place), Rejection> {
         let arrival = arrival(parts)?;
         let now = self.rooms.now();
         let account = self.authenticate(&parts.headers, arrival.source, now).await?;
@@ -124,9 +141,6 @@ impl Door {
             Err(_) => return Err(Refusal::malformed("the path is not UTF-8").into()),
         };
         *allowance = Some(self.count(&account, place.project, now, allowance)?);
-        let body = if route.takes.is_some() { read(body).await? } else { Zeroizing::default() };
-        let asked = Asked { place, uri: &parts.uri, headers: &parts.headers, body: &body };
-        let operation = (route.operation)(&asked)?;
         let visit = Visit {
             account,
             source: arrival.source,
@@ -134,10 +148,7 @@ impl Door {
             endpoint: format!("{} {}", parts.method, parts.uri.path()),
             trace: arrival.trace,
         };
-        if self.rooms.is_quick(&operation) {
-            return Ok(self.rooms.serve(&visit, operation)?);
-        }
-        Ok(self.work.serve(&self.rooms, visit, operation).await?)
+        Ok((visit, place))
     }
 
     /// Who asks.
@@ -246,15 +257,22 @@ pub(super) async fn read(body: Body) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 }
 
 async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let expected = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let too_long = || {
+        let sentence = format!("the body is too long: at most {BODY_BYTES_MAX} bytes are taken");
+        Refusal::new(Status::TooLarge, sentence)
+    };
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if expected > BODY_BYTES_MAX {
+        // Its length was told: nobody waits for what will not be taken.
+        return Err(too_long());
+    }
     // The whole length at once, so that no half-filled copy is left behind unwiped.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(expected.unwrap_or(0).min(BODY_BYTES_MAX)));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
     let mut limited = Limited::new(body, BODY_BYTES_MAX);
     while let Some(frame) = limited.frame().await {
         let frame = frame.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                let sentence = format!("the body is too long: at most {BODY_BYTES_MAX} bytes are taken");
-                Refusal::new(Status::TooLarge, sentence)
+                too_long()
             } else {
                 Refusal::malformed("the body did not arrive whole")
             }

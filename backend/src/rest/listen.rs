@@ -152,13 +152,22 @@ impl Serving {
         self.handle.graceful_shutdown(Some(patience));
     }
 
-    /// Takes over limits and certificate of a configuration that was read again. The address stays.
+    /// Takes over limits and certificate of a configuration that was read again. Address and number of connections stay.
     ///
     /// # Errors
     /// When the certificate cannot be used; everything is as before then.
     pub(crate) fn adopt(&self, settings: RestConfig) -> Result<(), RestError> {
         if let (Some(tls), Some((certificate, key))) = (&self.tls, &settings.tls) {
             tls.reload_from_config(server_config(certificate, key)?);
+        }
+        let before = self.door.settings.load_full();
+        let stays = before.listen != settings.listen
+            || before.connections_max != settings.connections_max
+            || before.enabled != settings.enabled
+            || before.tls.is_some() != settings.tls.is_some();
+        if stays {
+            let keys = "enabled, listen, connections_max, and whether there is a certificate";
+            tracing::warn!("SIGHUP: a restart is needed for what [rest] says anew of {keys}");
         }
         self.door.adopt(settings);
         Ok(())
@@ -225,5 +234,67 @@ impl<S> Accept<TcpStream, S> for Tuned {
                 .map_err(io::Error::from)
         });
         std::future::ready(set.map(|()| (stream, service)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn settings(listen: &str) -> RestConfig {
+        RestConfig {
+            enabled: true,
+            listen: listen.parse().unwrap(),
+            tls: None,
+            calls_per_hour: 1,
+            connections_max: 1,
+            trust_forwarded_for: false,
+            metrics_public: false,
+        }
+    }
+
+    fn refused(settings: &RestConfig) -> String {
+        let error = RestListener::open(settings).err().expect("this is refused");
+        crate::error::chain(&error)
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_alone() {
+        for listen in ["127.0.0.1:0", "127.7.7.7:0", "[::ffff:127.0.0.1]:0"] {
+            let listener = RestListener::open(&settings(listen)).unwrap();
+            assert!(listener.url().starts_with("http://") && !listener.url().ends_with(":0"), "{listen}");
+        }
+        for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+            let sentence = refused(&settings(listen));
+            assert!(sentence.contains("tls_cert") && sentence.contains("127.0.0.1"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_told_with_what_to_do() {
+        let first = RestListener::open(&settings("127.0.0.1:0")).unwrap();
+        let sentence = refused(&settings(first.url().trim_start_matches("http://")));
+        assert!(sentence.contains("--rest-listen") && sentence.contains("in use"), "{sentence}");
+    }
+
+    #[test]
+    fn certificates_that_are_none_are_told_by_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("tls.pem"), folder.path().join("tls.key"));
+        let with = RestConfig { tls: Some((certificate.clone(), key.clone())), ..settings("127.0.0.1:0") };
+        assert!(refused(&with).contains("tls.pem: no certificate chain"));
+        fs::write(&certificate, "nonsense").unwrap();
+        assert!(refused(&with).contains("tls.pem: it has no certificate in PEM"));
+        // The header is enough to be taken for one here; the key is looked at next.
+        fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(refused(&with).contains("tls.key: "));
+        fs::write(&key, "nonsense").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(refused(&with).contains("chmod 600"));
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(refused(&with).contains("tls.key: no private key in PEM"));
     }
 }

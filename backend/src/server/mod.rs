@@ -19,7 +19,7 @@ use kms_protocol::{Welcome, frame};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::config::RestConfig;
+use crate::config::{AuditConfig, RestConfig};
 use crate::dispatch::Dispatch;
 use crate::object::Peer;
 use crate::rest::{self, RestListener, Serving};
@@ -36,17 +36,25 @@ const STACK_BYTES: usize = 1 << 20;
 /// How long the runtime's own threads may take after that: what they do nobody waits for any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What can be taken over of a configuration while it is served.
+pub struct Reread {
+    /// The REST door's limits and certificate.
+    pub rest: RestConfig,
+    /// What the audit log holds, and for how long.
+    pub audit: AuditConfig,
+}
+
 /// Whom the doors tell what happens, and who can tell them more.
 pub trait Owner {
     /// All doors listen.
     fn ready(&mut self, socket: &Path, rest: Option<&str>);
 
-    /// The process was asked to read its configuration again (SIGHUP): what the REST door is to take over, if it can be
+    /// The process was asked to read its configuration again (SIGHUP): what the doors are to take over, if it can be
     /// read.
-    fn reload(&mut self) -> Option<RestConfig>;
+    fn reload(&mut self) -> Option<Reread>;
 
-    /// What was read has been taken over, or not.
-    fn reloaded(&mut self);
+    /// All of what was read has been taken over, or nothing.
+    fn reloaded(&mut self, taken: bool);
 
     /// No further request is taken.
     fn stopping(&mut self);
@@ -155,7 +163,7 @@ async fn accept(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            _ = hangup.recv() => reload(rest.as_ref(), owner),
+            _ = hangup.recv() => reload(dispatch, rest.as_ref(), owner),
             error = ended(&mut rest) => return Err(error),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -166,14 +174,17 @@ async fn accept(
 }
 
 /// Takes over what can be taken over while the doors are open. What cannot be read leaves all as it was.
-fn reload(rest: Option<&RestDoor>, owner: &mut dyn Owner) {
-    if let (Some(settings), Some(rest)) = (owner.reload(), rest) {
-        match rest.serving.adopt(settings) {
-            Ok(()) => tracing::info!("SIGHUP: the REST door's limits and certificate were read again"),
-            Err(error) => tracing::error!(%error, "SIGHUP: the REST door goes on with what it had"),
-        }
+fn reload(dispatch: &Dispatch, rest: Option<&RestDoor>, owner: &mut dyn Owner) {
+    let Some(Reread { rest: settings, audit }) = owner.reload() else {
+        return owner.reloaded(false);
+    };
+    // The certificate comes first: it alone can still fail.
+    let adopted = rest.map_or(Ok(()), |rest| rest.serving.adopt(settings));
+    match &adopted {
+        Ok(()) => dispatch.recorder.set(audit),
+        Err(error) => tracing::error!(%error, "SIGHUP: the certificate cannot be used; all stays as it was"),
     }
-    owner.reloaded();
+    owner.reloaded(adopted.is_ok());
 }
 
 /// Starts the thread of a new connection, or tells the provider that there are too many.
