@@ -32,7 +32,7 @@ pub(crate) struct Row {
 /// Measures all rows of the door.
 pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
     let mut stack = Stack::stopped(Policy::Strict);
-    stack.configure("rest", "calls_per_hour", "4000000000");
+    stack.configure("rest", "calls_per_hour", "1000000000");
     stack.start();
     let rest = Rest::of(&stack);
     let ring = rest.make_ring("bench");

@@ -254,8 +254,12 @@ fn a_ring_made_over_rest_is_a_token_and_its_key_is_found() {
     let ring = world.rest.make_ring("by-rest");
     let key = world.rest.make_key(&ring, "inside", "aes_256_gcm");
     let sealed = world.encrypt(&format!("{key}/versions/1"), "over REST");
-    let slot = kms_tests::client::slot(&world.client.pkcs11, "by-rest");
-    let session = world.client.pkcs11.open_rw_session(slot).expect("a session opens");
+    // An application that starts now: one that runs already keeps the slots it has seen.
+    let copy = world.stack.folder().join("later.so");
+    std::fs::copy(world.stack.module(), &copy).expect("the module can be copied");
+    let pkcs11 = kms_tests::client::load(&copy, &world.stack.config());
+    let slot = kms_tests::client::slot(&pkcs11, "by-rest");
+    let session = pkcs11.open_rw_session(slot).expect("a session opens");
     session.login(UserType::User, Some(&pin(USER_PIN))).expect_err("the PIN of another ring");
     session
         .login(UserType::User, Some(&pin(&world.stack.admin_token())))

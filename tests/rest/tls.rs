@@ -1,7 +1,9 @@
 //! The door's TLS, its certificate exchanged under way, and how it stops.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -44,7 +46,8 @@ impl Guarded {
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
         let (certificate, key) = self.files();
         let pem = made.cert.pem();
-        std::fs::write(key, made.signing_key.serialize_pem()).expect("a file can be written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file can be written");
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("a mode can be set");
         std::fs::write(certificate, &pem).expect("a file can be written");
         pem
     }

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::Door;
 use crate::kms::{
-    self, AccessScope, Algorithm, Description, DisplayName, KeyPath, KeyState, Operation, Outcome, Page, Protection,
-    RingPath, Status, Tags, VersionPath, VersionState, WrappingAlgorithm, WrappingPurpose,
+    self, AccessScope, Algorithm, Description, DisplayName, KeyPath, KeyState, Operation, Outcome, Page,
+    Protection, RingPath, Status, Tags, VersionPath, VersionState, WrappingAlgorithm, WrappingPurpose,
 };
 
 /// A day in seconds.
@@ -100,7 +100,10 @@ impl Model {
             Step::Rotate | Step::Import if deleted => return Err(409),
             Step::Rotate if self.import_only => return Err(403),
             Step::Rotate | Step::Import => self.versions.push(ModelVersion::default()),
-            Step::Disable(number) | Step::Enable(number) | Step::Destroy(number) | Step::RestoreVersion(number) => {
+            Step::Disable(number)
+            | Step::Enable(number)
+            | Step::Destroy(number)
+            | Step::RestoreVersion(number) => {
                 let index = usize::try_from(number).unwrap().checked_sub(1).ok_or(404_u16)?;
                 let until = self.now + WINDOW;
                 let version = self.versions.get_mut(index).ok_or(404_u16)?;
@@ -127,7 +130,9 @@ impl Model {
         match self.deletion_at {
             Some(_) => KeyState::Deleted,
             None if self.versions.is_empty() => KeyState::NoVersion,
-            None if self.versions.iter().any(|version| version.state() == VersionState::Active) => KeyState::Active,
+            None if self.versions.iter().any(|version| version.state() == VersionState::Active) => {
+                KeyState::Active
+            }
             None => KeyState::NotAvailable,
         }
     }
@@ -197,7 +202,13 @@ impl<'a> Life<'a> {
         };
         let expected = self.model.take(step);
         let answered = serve(self.door, operation).map(drop);
-        prop_assert_eq!(answered.as_ref().map_err(|refusal| refusal.status.code()), expected.as_ref().map_err(|code| *code), "{:?} {:?}", step, answered);
+        prop_assert_eq!(
+            answered.as_ref().map_err(|refusal| refusal.status.code()),
+            expected.as_ref().map_err(|code| *code),
+            "{:?} {:?}",
+            step,
+            answered
+        );
         self.compare()
     }
 
@@ -274,7 +285,10 @@ fn upload(door: &Door, ring: RingPath) -> kms::ImportKey {
 #[test]
 fn every_life_is_as_the_model_says() {
     let Some(door) = Door::new("every_life_is_as_the_model_says") else { return };
-    let ask = kms::CreateKeyRing { display_name: DisplayName::new("lives").unwrap(), description: Description::default() };
+    let ask = kms::CreateKeyRing {
+        display_name: DisplayName::new("lives").unwrap(),
+        description: Description::default(),
+    };
     let project = Uuid::nil();
     let made = serve(&door, Operation::CreateKeyRing { project, ask, repeat: None });
     let Ok(Outcome::KeyRing(made)) = made else { panic!("no ring") };
