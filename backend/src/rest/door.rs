@@ -246,15 +246,22 @@ pub(super) async fn read(body: Body) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 }
 
 async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let expected = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let too_long = || {
+        let sentence = format!("the body is too long: at most {BODY_BYTES_MAX} bytes are taken");
+        Refusal::new(Status::TooLarge, sentence)
+    };
+    let expected = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    // A length that is too long when it is announced is not waited for.
+    if expected.is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(too_long());
+    }
     // The whole length at once, so that no half-filled copy is left behind unwiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected.unwrap_or(0).min(BODY_BYTES_MAX)));
     let mut limited = Limited::new(body, BODY_BYTES_MAX);
     while let Some(frame) = limited.frame().await {
         let frame = frame.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                let sentence = format!("the body is too long: at most {BODY_BYTES_MAX} bytes are taken");
-                Refusal::new(Status::TooLarge, sentence)
+                too_long()
             } else {
                 Refusal::malformed("the body did not arrive whole")
             }
