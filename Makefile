@@ -22,7 +22,7 @@ test: ## Install what the tests need, build, and run all of them
 	$(BUILD)
 	KMS_TESTS_BUILT=1 $(CARGO) test --locked --workspace --no-fail-fast
 
-bench: ## Ours against SoftHSM in one process each; rewrites docs/benchmarks.md
+bench: ## Ours against SoftHSM in one process each, and the REST door; rewrites docs/benchmarks.md
 	@softhsm-config/install-packages demo
 	$(BUILD)
 	KMS_TESTS_BUILT=1 $(CARGO) run --release --locked --package kms-tests --bin kms-bench
@@ -31,6 +31,7 @@ suites: ## The suites of others, on tokens of ours (half an hour); rewrites docs
 	@softhsm-config/install-packages test
 	$(BUILD)
 	@tests/suites/run
+	KMS_TESTS_BUILT=1 KMS_TESTS_SCHEMATHESIS_SECONDS=600 $(CARGO) test --locked --package kms-tests --test rest document
 
 lint: ## Format, clippy, documentation, shell scripts, licences and advisories
 	$(CARGO) fmt --all --check

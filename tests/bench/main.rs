@@ -1,11 +1,14 @@
 //! `make bench`: ours and SoftHSM in turn, each in one process of its own through the C API, one thread and four; and
-//! the raw floor under ours: a socket's ping-pong and the bare operation. Writes `docs/benchmarks.md`.
+//! the raw floor under ours: a socket's ping-pong and the bare operation; then the REST door. Writes
+//! `docs/benchmarks.md`. `kms-bench rest` measures the door alone and writes nothing.
 //!
 //! Rounds are interleaved, so that whatever else the machine does hits both; the figures are medians of the rounds.
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
 mod floor;
+mod load;
 mod report;
+mod rest;
 mod row;
 mod worker;
 
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => compare(),
+        ["rest"] => door().map(|rows| rows.iter().for_each(|row| println!("{}", row.line()))),
         ["worker", module] => worker::serve(Path::new(module)),
         ["floor", socket] => floor::echo(Path::new(socket)),
         _ => anyhow::bail!("kms-bench takes no arguments; it calls itself with some"),
@@ -64,7 +68,14 @@ fn compare() -> anyhow::Result<()> {
             report.add(figures);
         }
     }
+    report.door(&door()?);
     report.write(&kms_tests::artefacts::workspace().join("docs/benchmarks.md"))
+}
+
+/// Measures the REST door.
+fn door() -> anyhow::Result<Vec<rest::Row>> {
+    println!("the REST door");
+    rest::measure()
 }
 
 /// The middle one, in nanoseconds.

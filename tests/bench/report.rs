@@ -6,6 +6,7 @@ use std::process::Command;
 
 use kms_tests::program;
 
+use crate::rest;
 use crate::row::Row;
 
 /// What was measured in one row, in nanoseconds per operation.
@@ -53,11 +54,29 @@ impl Figures {
 #[derive(Default)]
 pub(crate) struct Report {
     rows: String,
+    door: String,
+}
+
+impl rest::Row {
+    /// For the terminal.
+    pub(crate) fn line(&self) -> String {
+        let met = if self.met { "met" } else { "NOT met" };
+        format!("  {}: {} (wanted: {}; {met})", self.name, self.figure, self.wanted)
+    }
 }
 
 impl Report {
     pub(crate) fn add(&mut self, figures: Figures) {
         self.rows.push_str(&figures.markdown());
+    }
+
+    pub(crate) fn door(&mut self, rows: &[rest::Row]) {
+        for row in rows {
+            println!("{}", row.line());
+            let met = if row.met { "yes" } else { "no" };
+            let line = format!("| {} | {} | {} | {met} |\n", row.name, row.figure, row.wanted);
+            self.door.push_str(&line);
+        }
     }
 
     /// Writes the page.
@@ -82,6 +101,12 @@ impl Report {
         page.push_str("| | threads | ours | SoftHSM | ratio | at most | floor | met |\n");
         page.push_str("|---|--:|--:|--:|--:|--:|--:|---|\n");
         page.push_str(&self.rows);
+        page.push_str(
+            "\n## The REST door\n\nPlain HTTP on the same machine, 16 clients that keep their connections, each with one \
+             call under way; the load is one thread and shares the cores with the daemon. Medians of three rounds of five \
+             seconds.\n\n| | measured | wanted | met |\n|---|---|---|---|\n",
+        );
+        page.push_str(&self.door);
         std::fs::write(path, page)?;
         println!("written to {}", path.display());
         Ok(())

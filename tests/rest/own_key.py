@@ -260,12 +260,26 @@ def test_private_keys_that_do_not_fit_are_refused(world, ring, wrapping, rsa_key
 def test_a_weak_or_inconsistent_rsa_key_is_refused(world, ring, wrapping):
     wrapping_key = wrapping("rsa_2048_oaep_sha256_aes_256_key_wrap", "wrap_asymmetric_key")
     key = world.key(ring, "rsa_2048_oaep_sha256", import_only=True)
-    good = pkcs8(rsa.generate_private_key(65537, 2048))
-    # One bit of the last number, the coefficient: the parts no longer fit together.
-    bent = good[:-1] + bytes([good[-1] ^ 1])
-    small = pkcs8(rsa.generate_private_key(65537, 1024))
-    for plain in (bent, small):
+    private = rsa.generate_private_key(65537, 2048)
+    numbers, good = private.private_numbers(), pkcs8(private)
+
+    def bent(number):
+        """One bit of a number inside: the parts no longer fit together."""
+        digits = number.to_bytes((number.bit_length() + 7) // 8, "big")
+        assert good.count(digits) == 1
+        return good.replace(digits, digits[:-1] + bytes([digits[-1] ^ 2]))
+
+    wrong = [bent(number) for number in (numbers.p, numbers.q, numbers.d, numbers.public_numbers.n)]
+    wrong.append(pkcs8(rsa.generate_private_key(65537, 1024)))
+    for plain in wrong:
         refused_whole(world, key, BadRequestException, world.imported, key, wrapping_key, wrap(wrapping_key, plain))
+    # The last number, the coefficient, follows from the others: it is refused, or not used.
+    wrapped = wrap(wrapping_key, good[:-1] + bytes([good[-1] ^ 1]))
+    try:
+        world.imported(key, wrapping_key, wrapped)
+    except BadRequestException:
+        return
+    check_use(world, key, "rsa_2048_oaep_sha256", None, private, 1)
 
 
 def test_the_wrapping_keys_purpose_must_fit(world, ring, wrapping, rsa_keys):

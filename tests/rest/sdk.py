@@ -392,7 +392,7 @@ def test_the_key_flow_lets_in_whom_it_knows(ring):
     account = World(api)
     key = account.key(ring)
     assert account.decrypt(key, account.encrypt(key, b"by key")) == b"by key"
-    auth = api.rest_client.session.auth
+    auth = api.api_client.rest_client.session.auth
     assert auth.access_token.count(".") == 2, "a JWT, whose end the client can read"
     # What the client does when the token is about to end.
     before = auth.access_token

@@ -66,6 +66,7 @@ impl Rest {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
+            .allow_non_standard_methods(true)
             .proxy(None)
             .timeout_global(Some(ANSWERED_WITHIN))
             .tls_config(tls.build())

@@ -16,9 +16,9 @@ use super::payloads;
 use super::routes::{self, Route, Verb};
 use crate::kms;
 
-/// What every operation may answer besides: wrong input, no or wrong credentials, not allowed, too many calls, our own
-/// failure.
-const ALWAYS: [u16; 5] = [400, 401, 403, 429, 500];
+/// What every operation may answer besides: wrong input, no or wrong credentials, not allowed, no such project or region,
+/// too many calls, our own failure.
+const ALWAYS: [u16; 6] = [400, 401, 403, 404, 429, 500];
 
 /// The document as JSON.
 pub fn json() -> &'static str {

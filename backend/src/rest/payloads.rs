@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -51,8 +52,10 @@ pub(super) struct CreateKeyPayload {
     #[schema(max_length = 256)]
     description: Option<String>,
     /// What it is.
+    #[serde(deserialize_with = "word")]
     algorithm: Algorithm,
     /// What it is for; each algorithm has one purpose.
+    #[serde(deserialize_with = "word")]
     purpose: Purpose,
     /// Where its material is: `software`.
     protection: String,
@@ -60,7 +63,7 @@ pub(super) struct CreateKeyPayload {
     #[schema(default = false)]
     import_only: Option<bool>,
     /// From where it may be used.
-    #[serde(rename = "access_scope")]
+    #[serde(rename = "access_scope", default, deserialize_with = "maybe_word")]
     access_scope: Option<AccessScope>,
     /// The customer's own order (an extension).
     tags: Option<BTreeMap<String, String>>,
@@ -80,13 +83,15 @@ pub(super) struct CreateWrappingKeyPayload {
     #[schema(max_length = 256)]
     description: Option<String>,
     /// How it wraps.
+    #[serde(deserialize_with = "word")]
     algorithm: WrappingAlgorithm,
     /// What it wraps.
+    #[serde(deserialize_with = "word")]
     purpose: WrappingPurpose,
     /// Where its material is: `software`.
     protection: String,
     /// From where it may be used.
-    #[serde(rename = "access_scope")]
+    #[serde(rename = "access_scope", default, deserialize_with = "maybe_word")]
     access_scope: Option<AccessScope>,
 }
 
@@ -334,6 +339,20 @@ impl VerifyPayload<'_> {
 /// A field that is there, `null` or not: `Some`, whereas an absent one is `None`.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A value out of a list of words. serde alone would take `{"aes_256_gcm": null}` as well.
+fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    T::deserialize(text.into_deserializer())
+}
+
+/// The same where `null` is as good as absent.
+fn maybe_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = Option::<Cow<'_, str>>::deserialize(deserializer)?;
+    text.map(|text| T::deserialize(text.into_deserializer())).transpose()
 }
 
 /// `hsm` is a value the API has, and we have no such keys: it is told, not taken for a misspelling.

@@ -1,0 +1,112 @@
+//! Our OpenAPI document, held against what the daemon really does: schemathesis makes calls of it, right and wrong ones.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use kms_tests::artefacts::variable;
+use kms_tests::rest::{Field, PROJECT, Rest};
+use kms_tests::{Policy, Stack, program, python};
+
+/// How long calls are made for, in seconds; `KMS_TESTS_SCHEMATHESIS_SECONDS` says otherwise (`make suites` does).
+const SECONDS: u64 = 120;
+
+/// What is not asked of us, and why:
+/// - `positive_data_acceptance`: that a purpose fits its algorithm, or that data are ciphertext, cannot be said in OpenAPI.
+/// - `missing_required_header`, `unsupported_method`, `ignored_auth` and the others are on.
+const NOT_ASKED: &str = "positive_data_acceptance";
+
+#[test]
+fn the_document_is_what_the_daemon_does() {
+    let mut stack = Stack::stopped(Policy::Strict);
+    stack.configure("rest", "calls_per_hour", "100000000");
+    stack.start();
+    let rest = Rest::of(&stack);
+    let (config, keys) = prepare(&stack, &rest);
+    let seconds = variable("KMS_TESTS_SCHEMATHESIS_SECONDS")
+        .and_then(|text| text.to_str().and_then(|text| text.parse().ok()))
+        .unwrap_or(SECONDS);
+    let done = AtomicBool::new(false);
+    let ran = std::thread::scope(|scope| {
+        // It also deletes, disables and destroys: what it needs is brought back, so that the right calls stay right.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for key in &keys {
+                    rest.act(&format!("{key}/restore"));
+                    rest.act(&format!("{key}/versions/1/restore"));
+                    rest.act(&format!("{key}/versions/1/enable"));
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let mut command = Command::new(python::bin().join("st"));
+        command
+            .arg("--no-color")
+            .arg("--config-file")
+            .arg(&config)
+            .arg("run")
+            .arg(format!("{}/openapi.json", rest.base()));
+        command.args(["--max-time", &seconds.to_string(), "--exclude-checks", NOT_ASKED]);
+        command.args(["--continue-on-failure", "--output-truncate", "false"]);
+        python::clean(&mut command);
+        command.current_dir(stack.folder()).env("HOME", stack.folder());
+        let ran = program::run_with(&mut command, b"", Duration::from_secs(seconds * 3 + 120));
+        done.store(true, Ordering::Relaxed);
+        ran
+    });
+    assert_eq!(stack.daemon().ended(), None, "the daemon lives on");
+    ran.ok();
+}
+
+/// The configuration that gives schemathesis ids of things that are there, and the keys that must stay.
+fn prepare(stack: &Stack, rest: &Rest) -> (PathBuf, Vec<String>) {
+    let ring = rest.make_ring("ring");
+    let algorithms = ["aes_256_gcm", "hmac_sha256", "ecdsa_p256_sha256", "rsa_2048_oaep_sha256"];
+    let keys: Vec<_> = algorithms.iter().map(|algorithm| rest.make_key(&ring, "key", algorithm)).collect();
+    let ask = json!({
+        "displayName": "way-in",
+        "protection": "software",
+        "algorithm": "rsa_2048_oaep_sha256",
+        "purpose": "wrap_symmetric_key",
+    });
+    let wrapping: Vec<_> = (0..20)
+        .map(|_| rest.post(&format!("keyrings/{ring}/wrappingkeys"), ask.clone()).json(202).text("id"))
+        .collect();
+    let ids: Vec<_> = keys.iter().filter_map(|key| key.rsplit('/').next()).collect();
+    let token = rest.token().expect("the owner has a token");
+    let config = format!(
+        r#"
+[headers]
+Authorization = "Bearer {token}"
+
+[dictionaries.projects]
+values = ["{PROJECT}"]
+[dictionaries.regions]
+values = ["eu01"]
+[dictionaries.rings]
+values = ["{ring}"]
+[dictionaries.keys]
+values = {keys}
+[dictionaries.wrapping]
+values = {wrapping}
+[dictionaries.numbers]
+values = [1]
+
+[parameters]
+"path.projectId" = {{ dictionary = "projects", probability = 0.95 }}
+"path.regionId" = {{ dictionary = "regions", probability = 0.95 }}
+"path.keyRingId" = {{ dictionary = "rings", probability = 0.9 }}
+"path.keyId" = {{ dictionary = "keys", probability = 0.9 }}
+"path.wrappingKeyId" = {{ dictionary = "wrapping", probability = 0.9 }}
+"path.versionNumber" = {{ dictionary = "numbers", probability = 0.9 }}
+"#,
+        keys = Value::from(ids),
+        wrapping = Value::from(wrapping.clone()),
+    );
+    let path = stack.folder().join("schemathesis.toml");
+    std::fs::write(&path, config).expect("a configuration can be written");
+    (path, keys)
+}
