@@ -52,10 +52,10 @@ pub(super) struct CreateKeyPayload {
     #[schema(max_length = 256)]
     description: Option<String>,
     /// What it is.
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "enum_word")]
     algorithm: Algorithm,
     /// What it is for; each algorithm has one purpose.
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "enum_word")]
     purpose: Purpose,
     /// Where its material is: `software`.
     protection: String,
@@ -83,10 +83,10 @@ pub(super) struct CreateWrappingKeyPayload {
     #[schema(max_length = 256)]
     description: Option<String>,
     /// How it wraps.
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "enum_word")]
     algorithm: WrappingAlgorithm,
     /// What it wraps.
-    #[serde(deserialize_with = "word")]
+    #[serde(deserialize_with = "enum_word")]
     purpose: WrappingPurpose,
     /// Where its material is: `software`.
     protection: String,
@@ -342,7 +342,7 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 }
 
 /// A value out of a list of words. serde alone would take `{"aes_256_gcm": null}` as well.
-fn word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn enum_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let text = Cow::<str>::deserialize(deserializer)?;
     T::deserialize(text.into_deserializer())
 }
