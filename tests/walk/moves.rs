@@ -164,9 +164,10 @@ impl Walk<'_> {
 
     /// With the public half of one of our own pairs.
     fn agreement(&mut self) -> Option<Mechanism> {
+        let session = self.session;
         let public = (0..40).map(|_| self.any()).find(|held| {
-            let class = self.session.attribute(held.handle, CKA_CLASS);
-            let ec = self.session.attribute(held.handle, CKA_KEY_TYPE) == Ok(CKK_EC.to_ne_bytes().to_vec());
+            let class = session.attribute(held.handle, CKA_CLASS);
+            let ec = session.attribute(held.handle, CKA_KEY_TYPE) == Ok(CKK_EC.to_ne_bytes().to_vec());
             ec && class == Ok(CKO_PUBLIC_KEY.to_ne_bytes().to_vec())
         })?;
         let point = self.told(self.session.attribute(public.handle, CKA_EC_POINT))?;
