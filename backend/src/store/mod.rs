@@ -496,7 +496,8 @@ impl Store {
                 Some(version) => {
                     let sql = "DELETE FROM vectors WHERE key = ?1 AND number = ?2 RETURNING taken";
                     let mut statement = desk.connection.prepare_cached(sql)?;
-                    let mut taken = statement.query_map(params![version.key, version.number], |row| row.get(0))?;
+                    let mut taken =
+                        statement.query_map(params![version.key, version.number], |row| row.get(0))?;
                     taken.next().transpose()?.unwrap_or(0)
                 }
                 None => 0,
