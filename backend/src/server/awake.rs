@@ -34,8 +34,9 @@ impl Habit {
     pub(super) fn receive(&mut self, stream: &UnixStream, room: &mut [u8]) -> Result<usize, Errno> {
         let started = Instant::now();
         let looked = if self.quick { look(stream, room, started) } else { None };
-        let received = looked
-            .unwrap_or_else(|| rustix::net::recv(stream, &mut *room, RecvFlags::empty()).map(|(read, _)| read));
+        let received = looked.unwrap_or_else(|| {
+            rustix::net::recv(stream, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
+        });
         self.quick = started.elapsed() < AWAKE;
         received
     }
@@ -60,7 +61,8 @@ struct Seat;
 impl Seat {
     fn take() -> Option<Self> {
         static SEATS: OnceLock<usize> = OnceLock::new();
-        let seats = *SEATS.get_or_init(|| std::thread::available_parallelism().map_or(0, |count| count.get() / 2));
+        let seats =
+            *SEATS.get_or_init(|| std::thread::available_parallelism().map_or(0, |count| count.get() / 2));
         if WAITING.fetch_add(1, Ordering::Relaxed) < seats {
             return Some(Self);
         }
