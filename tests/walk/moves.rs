@@ -12,7 +12,7 @@ use cryptoki_sys::{
 use kms_tests::call;
 use kms_tests::raw::{Field, Mechanism, Template, Way};
 
-use crate::steps::{Blob, Found, Held, Walk, label};
+use crate::steps::{Blob, Found, Held, Walk};
 
 /// Outputs that the walk remembers.
 const BLOBS_MAX: usize = 64;
@@ -62,11 +62,11 @@ impl Walk<'_> {
         }
     }
 
-    fn keep(&mut self, bytes: Vec<u8>, protected: bool) {
+    fn keep(&mut self, bytes: Vec<u8>, protected: bool, by: Option<(Mechanism, Held)>) {
         if self.blobs.len() == BLOBS_MAX {
             self.blobs.remove(0);
         }
-        self.blobs.push(Blob { bytes, protected });
+        self.blobs.push(Blob { bytes, protected, by });
     }
 
     /// What came out once; sometimes cut or changed.
@@ -87,28 +87,39 @@ impl Walk<'_> {
     pub(crate) fn wrap(&mut self) -> Result<(), Found> {
         let (by, key) = (self.able(CKA_WRAP), self.able(CKA_EXTRACTABLE));
         let mechanism = self.wrapping(by);
-        let Some(blob) = self.told(self.session.wrap(mechanism, by.handle, key.handle)) else {
+        let wrapped = self.told(self.session.wrap(mechanism.clone(), by.handle, key.handle));
+        let Some(blob) = wrapped else {
             return Ok(());
         };
         self.out("C_WrapKey", &blob)?;
         self.counts.wraps += usize::from(key.protected);
-        self.keep(blob, key.protected);
+        self.keep(blob, key.protected, Some((mechanism, by)));
         Ok(())
     }
 
     pub(crate) fn unwrap(&mut self) -> Result<(), Found> {
-        let by = self.able(CKA_UNWRAP);
-        let mechanism = self.wrapping(by);
-        let Some(blob) = self.blob() else { return Ok(()) };
+        let valuable = self.blobs.iter().filter(|blob| blob.protected).count();
+        let chosen = self.chance.below(valuable.max(1));
+        let valuable = self.blobs.iter().filter(|blob| blob.protected).nth(chosen).cloned();
+        let blob = if self.chance.below(4) > 0 { valuable } else { self.blob() };
+        let Some(blob) = blob else { return Ok(()) };
+        // Mostly by what it was wrapped with: else few would come back.
+        let (mechanism, by) = match blob.by.clone().filter(|_| self.chance.below(4) > 0) {
+            Some(same) => same,
+            None => {
+                let by = self.able(CKA_UNWRAP);
+                (self.wrapping(by), by)
+            }
+        };
         let ((mut template, length), flags) = (self.secret(), self.flags());
         if self.chance.once_in(4) {
             template = template.ulong(CKA_VALUE_LEN, length as u64);
         }
-        let template = template.and(flags).and(label(blob.protected));
+        let template = template.and(flags);
         let unwrapped = self.told(self.session.unwrap(mechanism, by.handle, &blob.bytes, template));
         let Some(unwrapped) = unwrapped else { return Ok(()) };
         self.counts.unwraps += usize::from(blob.protected);
-        self.hold(unwrapped, blob.protected)
+        self.hold("unwrapped", unwrapped, blob.protected)
     }
 
     pub(crate) fn derive(&mut self) -> Result<(), Found> {
@@ -120,7 +131,8 @@ impl Walk<'_> {
         let ((template, _), flags) = (self.secret(), self.flags());
         // What two agree on, who knows the other half knows.
         let protected = base.protected && !agreement;
-        let template = template.ulong(CKA_VALUE_LEN, length).and(flags).and(label(protected));
+        let template = template.ulong(CKA_VALUE_LEN, length).and(flags);
+        let how = format!("derived from {base:?} by {mechanism:?}");
         let Some(derived) = self.told(self.session.derive(mechanism, base.handle, template)) else {
             return Ok(());
         };
@@ -129,7 +141,7 @@ impl Walk<'_> {
         }
         self.counts.derives += usize::from(protected);
         self.learn(derived, protected)?;
-        self.hold(derived, protected)
+        self.hold(&how, derived, protected)
     }
 
     fn derivation(&mut self) -> Option<Mechanism> {
@@ -191,7 +203,7 @@ impl Walk<'_> {
             return Ok(());
         };
         self.out("C_Encrypt", &encrypted)?;
-        self.keep(encrypted, false);
+        self.keep(encrypted, false, None);
         Ok(())
     }
 
@@ -219,7 +231,7 @@ impl Walk<'_> {
             }
         }
         match copied {
-            Some(copied) => self.hold(copied, by.protected),
+            Some(copied) => self.hold("copied", copied, by.protected),
             None => Ok(()),
         }
     }
@@ -272,7 +284,7 @@ impl Walk<'_> {
         self.told(messages.message(way, &session, nonce, &mut tag, &data, &mut output));
         self.out("a message", &output)?;
         if way == Way::Encrypt {
-            self.keep([output, tag.to_vec()].concat(), false);
+            self.keep([output, tag.to_vec()].concat(), false, None);
         }
         self.told(messages.end(way, &session));
         Ok(())

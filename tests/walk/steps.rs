@@ -1,9 +1,11 @@
 //! The walk: what it holds, and one move after the other.
 
+use std::collections::HashMap;
+
 use cryptoki_sys::{
     CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_EC_PARAMS,
-    CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_KEY_TYPE, CKA_LABEL, CKA_MODULUS_BITS, CKA_PRIVATE, CKA_SENSITIVE,
-    CKA_SIGN, CKA_TOKEN, CKA_UNWRAP, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKA_WRAP_WITH_TRUSTED, CKK_AES,
+    CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_KEY_TYPE, CKA_MODULUS_BITS, CKA_PRIVATE, CKA_SENSITIVE, CKA_SIGN,
+    CKA_TOKEN, CKA_UNIQUE_ID, CKA_UNWRAP, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKA_WRAP_WITH_TRUSTED, CKK_AES,
     CKK_EC, CKK_GENERIC_SECRET, CKM_AES_KEY_GEN, CKM_EC_KEY_PAIR_GEN, CKM_GENERIC_SECRET_KEY_GEN,
     CKM_RSA_PKCS_KEY_PAIR_GEN, CKO_PRIVATE_KEY, CKO_SECRET_KEY, CKU_SO, CKU_USER,
 };
@@ -35,7 +37,7 @@ const FLAGS: [CK_ATTRIBUTE_TYPE; 11] = [
     CKA_WRAP_WITH_TRUSTED,
 ];
 
-/// An object, and whether its value must not come out. Its label says the same, for after a login.
+/// An object, and whether its value must not come out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) handle: CK_OBJECT_HANDLE,
@@ -49,6 +51,8 @@ pub(crate) struct Held {
 pub(crate) struct Blob {
     pub(crate) bytes: Vec<u8>,
     pub(crate) protected: bool,
+    /// By what it was wrapped.
+    pub(crate) by: Option<(Mechanism, Held)>,
 }
 
 /// What a walk has met.
@@ -90,6 +94,8 @@ pub(crate) struct Walk<'m> {
     pub(crate) counts: Counts,
     escrow: Option<&'m Escrow>,
     held: Vec<Held>,
+    /// By what no login changes.
+    names: HashMap<Vec<u8>, Held>,
     /// The values that the walk brought, all protected.
     brought: Vec<Vec<u8>>,
 }
@@ -116,6 +122,7 @@ impl<'m> Walk<'m> {
             counts: Counts::default(),
             escrow,
             held: Vec::new(),
+            names: HashMap::new(),
             brought: Vec::new(),
         };
         walk.lay_out();
@@ -130,7 +137,7 @@ impl<'m> Walk<'m> {
     /// The keys that every walk begins with: two that wrap, a pair that wraps, one that works on data, two that agree.
     fn lay_out(&mut self) {
         let yes =
-            |kinds: &[u64]| kinds.iter().fold(label(false), |template, kind| template.bool(*kind, true));
+            |kinds: &[u64]| kinds.iter().fold(Template::new(), |template, kind| template.bool(*kind, true));
         let aes = |template: Template| (Mechanism::plain(CKM_AES_KEY_GEN), template.ulong(CKA_VALUE_LEN, 32));
         for token in [true, false] {
             let (mechanism, template) =
@@ -157,7 +164,14 @@ impl<'m> Walk<'m> {
     }
 
     fn hold_fixed(&mut self, handle: CK_OBJECT_HANDLE) {
-        self.held.push(Held { handle, protected: false, fixed: true });
+        self.remember(Held { handle, protected: false, fixed: true });
+    }
+
+    fn remember(&mut self, held: Held) {
+        if let Some(name) = self.told(self.session.attribute(held.handle, CKA_UNIQUE_ID)) {
+            self.names.insert(name, held);
+        }
+        self.held.push(held);
     }
 
     /// One move: a few calls.
@@ -236,16 +250,17 @@ impl<'m> Walk<'m> {
     }
 
     /// Holds a new object. One whose value is protected must be sensitive, whatever it was made from.
-    pub(crate) fn hold(&mut self, handle: CK_OBJECT_HANDLE, protected: bool) -> Result<(), Found> {
-        if protected && !self.is(handle, CKA_SENSITIVE) {
-            return Err("an object with a protected value is not sensitive".to_owned());
+    pub(crate) fn hold(&mut self, how: &str, handle: CK_OBJECT_HANDLE, protected: bool) -> Result<(), Found> {
+        let sensitive = self.told(self.session.attribute(handle, CKA_SENSITIVE));
+        if protected && sensitive.as_deref() != Some(&[1]) {
+            return Err(format!("an object with a protected value is not sensitive: {how}, {sensitive:?}"));
         }
         if self.held.len() == HELD_MAX {
             let made = self.held.iter().position(|held| !held.fixed).expect("few are fixed");
             let oldest = self.held.remove(made);
             self.told(self.session.destroy(oldest.handle));
         }
-        self.held.push(Held { handle, protected, fixed: false });
+        self.remember(Held { handle, protected, fixed: false });
         Ok(())
     }
 
@@ -266,17 +281,16 @@ impl<'m> Walk<'m> {
         };
         let mut flags = self.flags();
         if self.chance.below(4) > 0 {
-            flags = flags.bool(CKA_DERIVE, true);
+            flags = flags.bool(CKA_DERIVE, true).bool(CKA_SENSITIVE, true);
         }
-        let sensitive = self.chance.below(4) > 0;
-        let template = template.bytes(CKA_VALUE, &value).and(flags).and(label(sensitive));
+        let template = template.bytes(CKA_VALUE, &value).and(flags);
         let Some(handle) = self.told(self.session.create(template)) else { return Ok(()) };
         if self.is(handle, CKA_SENSITIVE) {
             self.books.protect(&value);
             self.brought.push(value);
-            return self.hold(handle, true);
+            return self.hold("brought", handle, true);
         }
-        self.hold(handle, false)
+        self.hold("brought", handle, false)
     }
 
     fn generate(&mut self) -> Result<(), Found> {
@@ -288,13 +302,13 @@ impl<'m> Walk<'m> {
                 flags = flags.bool(kind, true);
             }
         }
-        let template = flags.ulong(CKA_VALUE_LEN, length).and(label(true));
+        let template = flags.ulong(CKA_VALUE_LEN, length);
         let Some(handle) = self.told(self.session.generate(Mechanism::plain(kind), template)) else {
             return Ok(());
         };
         let sensitive = self.is(handle, CKA_SENSITIVE);
         self.learn(handle, sensitive)?;
-        self.hold(handle, sensitive)
+        self.hold("generated", handle, sensitive)
     }
 
     /// Learns a new value, so that it is known when it is seen.
@@ -319,7 +333,7 @@ impl<'m> Walk<'m> {
         let template = template.bool(CKA_TOKEN, self.chance.once_in(4));
         let Some(copied) = self.told(self.session.copy(held.handle, template)) else { return Ok(()) };
         self.counts.copies += usize::from(held.protected);
-        self.hold(copied, held.protected)
+        self.hold("copied", copied, held.protected)
     }
 
     fn set(&mut self) -> Result<(), Found> {
@@ -356,24 +370,12 @@ impl<'m> Walk<'m> {
         self.told(self.session.logout());
         self.told(self.session.login(CKU_USER, USER_PIN.as_bytes()));
         self.held.clear();
-        let kept = self.escrow.map(|escrow| escrow.handle(&self.session));
         for handle in self.told(self.session.find(Template::new())).unwrap_or_default() {
-            let label = self.told(self.session.attribute(handle, CKA_LABEL)).unwrap_or_default();
-            if Some(handle) != kept {
-                self.held.push(Held { handle, protected: label == PROTECTED, fixed: label == FIXED });
+            let name = self.told(self.session.attribute(handle, CKA_UNIQUE_ID)).unwrap_or_default();
+            if let Some(held) = self.names.get(&name) {
+                self.held.push(Held { handle, ..*held });
             }
         }
         Ok(())
     }
-}
-
-/// The label of an object that every walk begins with.
-const FIXED: &[u8] = b"fixed";
-
-/// The label of an object whose value is protected.
-const PROTECTED: &[u8] = b"protected";
-
-/// What an object is called, so that it is known again.
-pub(crate) fn label(protected: bool) -> Template {
-    Template::new().bytes(CKA_LABEL, if protected { PROTECTED } else { b"open" })
 }

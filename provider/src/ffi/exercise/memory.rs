@@ -78,6 +78,9 @@ pub(super) struct Claim {
     pub(super) length: CK_ULONG,
 }
 
+/// How a value is laid out: with a length that is true, or with any.
+pub(super) type Value = fn(&mut Memory, &mut Choices<'_>) -> Claim;
+
 /// Keeps what is pointed at until the call is over.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -134,11 +137,16 @@ impl Memory {
 
     /// A structure without pointers, which any bytes are: mostly of its length.
     pub(super) fn flat(&mut self, choices: &mut Choices<'_>, length: usize) -> Claim {
+        self.flat_or(choices, length, Self::claim)
+    }
+
+    /// The same, and what it is when it is not of its length.
+    pub(super) fn flat_or(&mut self, choices: &mut Choices<'_>, length: usize, otherwise: Value) -> Claim {
         if choices.byte() < 224 {
             let bytes = choices.bytes(length);
             return Claim { place: self.bytes(&bytes), length: length as CK_ULONG };
         }
-        self.claim(choices)
+        otherwise(self, choices)
     }
 
     /// A structure with pointers in it. Its length is right, or one that is no structure's; null has any.

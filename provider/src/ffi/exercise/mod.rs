@@ -23,7 +23,7 @@ use crate::session::cipher::Direction;
 use crate::session::message::Nonce;
 use crate::session::objects::Known;
 use crate::session::reply::{Length, Reply, early};
-use memory::{Choices, Memory};
+use memory::{Choices, Memory, Value};
 
 /// How deep templates stand in templates here: one level more than the module takes.
 const DEPTH: usize = 2;
@@ -165,7 +165,7 @@ fn attributes(
     choices: &mut Choices<'_>,
     memory: &mut Memory,
     depth: usize,
-    value: fn(&mut Memory, &mut Choices<'_>) -> memory::Claim,
+    value: Value,
 ) -> Vec<CK_ATTRIBUTE> {
     let count = match choices.byte() {
         few @ 0..=247 => usize::from(few) % 12,
@@ -181,8 +181,8 @@ fn attributes(
         let (place, length) = match shape {
             Ok(Shape::Template) if depth > 0 => nested(choices, memory, depth - 1, value),
             Ok(Shape::Template) => (ptr::null_mut(), choices.number()),
-            Ok(Shape::Bool) => parts(memory.flat(choices, 1)),
-            Ok(Shape::Ulong) => parts(memory.flat(choices, size_of::<CK_ULONG>())),
+            Ok(Shape::Bool) => parts(memory.flat_or(choices, 1, value)),
+            Ok(Shape::Ulong) => parts(memory.flat_or(choices, size_of::<CK_ULONG>(), value)),
             Ok(Shape::Bytes | Shape::Mechanisms) | Err(_) => parts(value(memory, choices)),
         };
         list.push(CK_ATTRIBUTE { type_: kind, pValue: place.cast(), ulValueLen: length });
@@ -198,12 +198,7 @@ fn parts(claim: memory::Claim) -> (*mut u8, CK_ULONG) {
 }
 
 /// A template as a value. Cut in the middle of an attribute it is none.
-fn nested(
-    choices: &mut Choices<'_>,
-    memory: &mut Memory,
-    depth: usize,
-    value: fn(&mut Memory, &mut Choices<'_>) -> memory::Claim,
-) -> (*mut u8, CK_ULONG) {
+fn nested(choices: &mut Choices<'_>, memory: &mut Memory, depth: usize, value: Value) -> (*mut u8, CK_ULONG) {
     let list = attributes(choices, memory, depth, value);
     let bytes = (list.len() * size_of::<CK_ATTRIBUTE>()) as CK_ULONG;
     let place = memory.array(list).cast();
