@@ -22,7 +22,7 @@ use steps::{Counts, Walk};
 const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
 
 /// Moves of one walk; each is one to ten calls.
-const MOVES: usize = 1_500;
+const MOVES: usize = 2_000;
 
 /// Walks one seed; gives what came out, if something did.
 fn walk(stack: &Stack, module: &Module, escrow: Option<&Escrow>, seed: u64) -> Result<Counts, String> {
