@@ -65,6 +65,10 @@ struct Sealed {
     material: Secret,
 }
 
+/// A name for a key's value that tells nothing of it to who lacks the seals' key.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Print(pub [u8; 32]);
+
 /// Seals, and opens what it sealed.
 pub struct Seals(Zeroizing<[u8; 32]>);
 
@@ -152,14 +156,24 @@ impl Seals {
         Ok(Object { id: None, ring, version: None, attributes, material })
     }
 
+    /// The print of a key's value: the same for all keys with this value, in whatever ring or session.
+    pub fn print(&self, value: &[u8]) -> Print {
+        Print(self.mac(b"kms print v1 ", value))
+    }
+
     /// The cipher of one seal alone, which is why its own nonce is always zero.
     fn cipher(&self, nonce: &[u8; NONCE_BYTES]) -> Aes256Gcm {
+        let key: Zeroizing<[u8; 32]> = Zeroizing::new(self.mac(b"kms seal v1 ", nonce));
+        Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&*key))
+    }
+
+    /// What the seals' key says of some bytes. No purpose is the beginning of another, so none answers for another.
+    fn mac(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice())
             .expect("HMAC takes a key of any length");
-        mac.update(b"kms seal v1 ");
-        mac.update(nonce);
-        let key: Zeroizing<[u8; 32]> = Zeroizing::new(mac.finalize().into_bytes().into());
-        Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&*key))
+        mac.update(purpose);
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -218,6 +232,14 @@ mod tests {
         assert_eq!(open(RING, None, false), Ok(()));
         assert_eq!(open(RING, Some("other"), false), Ok(()));
         assert_eq!(open(RingId([2; 16]), None, false), Err(SealError::Invalid));
+    }
+
+    #[test]
+    fn a_print_names_a_value_under_one_key() {
+        let others = Seals::new(Zeroizing::new([8; 32]));
+        assert_eq!(seals().print(&[5; 32]), seals().print(&[5; 32]));
+        assert_ne!(seals().print(&[5; 32]), seals().print(&[5; 31]));
+        assert_ne!(seals().print(&[5; 32]), others.print(&[5; 32]));
     }
 
     #[test]

@@ -229,8 +229,10 @@ impl Backend {
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
         let bearers = later_service_key(&hsm, &store, master, BEARERS)?;
         let home = store.home();
+        let store = store.unlock(RowKey::from(rows))?;
+        let vectors = Vectors::open(&store)?;
         let dispatch = Dispatch {
-            store: store.unlock(RowKey::from(rows))?,
+            store,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
             hsm,
             seals: Seals::new(seals),
@@ -240,7 +242,7 @@ impl Backend {
             master,
             random: SystemRandom::new(),
             clock: Clock::default(),
-            vectors: Vectors::default(),
+            vectors,
             lifecycle: config.lifecycle(),
             recorder: Recorder::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),

@@ -22,3 +22,6 @@ mod module;
 mod public;
 /// Sessions and operations. Pure: knows no socket and no clock.
 mod session;
+
+#[cfg(any(test, fuzzing))]
+pub use ffi::exercise;

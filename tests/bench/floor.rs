@@ -94,7 +94,7 @@ impl Floor {
         let mut signature = [0; 512];
         let failed = |_| anyhow::anyhow!("a bare operation fails");
         match row {
-            Row::Gcm => {
+            Row::Gcm | Row::Message => {
                 let mut data = vec![0x5a; FRAME_BYTES];
                 let nonce = Nonce::assume_unique_for_key([1; 12]);
                 self.gcm.seal_in_place_append_tag(nonce, Aad::empty(), &mut data).map_err(failed)
@@ -107,7 +107,7 @@ impl Floor {
                 self.rsa4096.sign(&RSA_PKCS1_SHA256, &self.random, &message, &mut signature).map_err(failed)
             }
             Row::P256 => self.p256.sign(&self.random, &message).map(drop).map_err(failed),
-            Row::Attributes | Row::Generate | Row::Find => Ok(()),
+            Row::Attributes | Row::Generate | Row::GenerateSession | Row::Find => Ok(()),
         }
     }
 }

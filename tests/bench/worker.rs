@@ -12,12 +12,12 @@ use cryptoki_sys::{
     CK_ATTRIBUTE, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_DECRYPT,
     CKA_EC_PARAMS, CKA_ENCRYPT, CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_MODULUS_BITS, CKA_PUBLIC_EXPONENT,
     CKA_SIGN, CKA_TOKEN, CKA_VALUE_LEN, CKA_VERIFY, CKF_OS_LOCKING_OK, CKF_RW_SESSION, CKF_SERIAL_SESSION,
-    CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA, CKM_RSA_PKCS_KEY_PAIR_GEN,
-    CKM_SHA256_RSA_PKCS,
+    CKG_GENERATE_RANDOM, CKM_AES_GCM, CKM_AES_KEY_GEN, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA,
+    CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_SHA256_RSA_PKCS,
 };
 use kms_protocol::Rv;
 use kms_tests::call;
-use kms_tests::raw::{Mechanism, Module, Session, Template, arguments};
+use kms_tests::raw::{Mechanism, Messages, Module, Session, Template, Way, arguments};
 
 use crate::row::Row;
 
@@ -103,6 +103,10 @@ fn count(
     let mut nonce = [0; 12];
     nonce[0] = u8::try_from(thread).expect("few threads");
     let mut counter = 0_u64;
+    let messages = session.module.messages().filter(|_| row == Row::Message);
+    if let Some(messages) = messages {
+        messages.begin(Way::Encrypt, session, keys.aes)?;
+    }
     let mut operation = || -> Result<Option<CK_OBJECT_HANDLE>, Rv> {
         counter += 1;
         match row {
@@ -110,12 +114,17 @@ fn count(
                 nonce[4..].copy_from_slice(&counter.to_be_bytes());
                 gcm(session, keys.aes, &mut nonce)?;
             }
+            Row::Message => message(session, messages.ok_or(Rv::FUNCTION_NOT_SUPPORTED)?)?,
             Row::Rsa2048 => sign::<256>(session, CKM_SHA256_RSA_PKCS, keys.rsa2048)?,
             Row::Rsa4096 => sign::<512>(session, CKM_SHA256_RSA_PKCS, keys.rsa4096)?,
             Row::P256 => sign::<64>(session, CKM_ECDSA, keys.p256)?,
             Row::Attributes => attributes(session, keys.aes)?,
             Row::Generate => {
                 return session.generate(Mechanism::plain(CKM_AES_KEY_GEN), aes(b"new")).map(Some);
+            }
+            Row::GenerateSession => {
+                let template = named(b"new").bool(CKA_TOKEN, false);
+                return session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).map(Some);
             }
             Row::Find => find(session, counter)?,
         }
@@ -128,6 +137,9 @@ fn count(
         operations += 1;
     }
     let spent = started.elapsed();
+    if let Some(messages) = messages {
+        messages.end(Way::Encrypt, session)?;
+    }
     // Not measured, so that the next round finds the token as this one did.
     for key in made {
         session.destroy(key)?;
@@ -192,8 +204,18 @@ fn find(session: &Session<'_>, counter: u64) -> Result<(), Rv> {
     Ok(())
 }
 
+fn message(session: &Session<'_>, messages: Messages) -> Result<(), Rv> {
+    let (mut iv, mut tag, mut sealed) = ([0; 12], [0; 16], [0; 1024]);
+    let nonce = (&mut iv[..], CKG_GENERATE_RANDOM);
+    messages.message(Way::Encrypt, session, nonce, &mut tag, &[0x5a; 1024], &mut sealed)
+}
+
 fn aes(label: &[u8]) -> Template {
-    let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, label);
+    named(label).bool(CKA_TOKEN, true)
+}
+
+fn named(label: &[u8]) -> Template {
+    let template = Template::new().ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, label);
     template.bool(CKA_ENCRYPT, true).bool(CKA_DECRYPT, true).bytes(CKA_ID, label)
 }
 

@@ -117,6 +117,16 @@ enum Kind {
 }
 
 impl OpenedKey {
+    /// What an AES key's value is called by `name`; none for other keys.
+    pub fn print<P>(&self, name: impl FnOnce(&[u8]) -> P) -> Option<P> {
+        match &self.0 {
+            Kind::Aes(key) => Some(name(key.value())),
+            Kind::ChaCha(_) | Kind::Generic(_) | Kind::Rsa(_) | Kind::Ec(_) | Kind::Edwards(_) => None,
+            Kind::Montgomery(_) | Kind::Kem(_) | Kind::Dsa(_) => None,
+            Kind::PublicEc(_) | Kind::PublicRsa(_) | Kind::PublicKem(_) => None,
+        }
+    }
+
     /// Prepares a key from its material.
     ///
     /// # Errors

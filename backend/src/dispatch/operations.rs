@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::rand::SecureRandom;
 use kms_protocol::{Mechanism, ObjectClass, ObjectRef, Response, Rv};
 
 use super::Dispatch;
@@ -72,11 +73,17 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         let Opened { object, permit, key } =
             self.open_counted(ring, caller, Usage::Encrypt, key, mechanism)?;
-        if let Some(version) = object.version {
-            self.vectors.take(&self.store, version)?;
-        }
+        self.take_vector(&object, &key)?;
         let (nonce, ciphertext) = crypto::encrypt_message(&permit, &key, mechanism, data, &self.random)?;
         Ok(Response::Message { nonce, ciphertext })
+    }
+
+    /// Counts an initialisation vector that is about to be made for a key.
+    pub(super) fn take_vector(&self, object: &Object, key: &OpenedKey) -> Result<(), Error> {
+        let print = key.print(|value| self.seals.print(value)).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+        let mut draw = [0; 4];
+        self.random.fill(&mut draw).map_err(|_| Rv::FUNCTION_FAILED)?;
+        self.vectors.take(&self.store, print, object.version, u32::from_ne_bytes(draw))
     }
 
     fn open(

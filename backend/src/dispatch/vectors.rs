@@ -1,83 +1,137 @@
 //! How many initialisation vectors a key may still be given: 2^32 random ones under one key are safe, more are not
 //! (NIST SP 800-38D, "Constraints on the Number of Invocations").
 //!
-//! Vectors are taken from the database in blocks, so that the count holds over restarts and nothing is written for a
-//! message. What is left of a block when the daemon ends is lost: 4,096 starts use a key up, one a day for eleven years.
-//! A session key is its application's own and ends with it; it is not counted.
+//! A key is counted by a print of its value, so that copies count together, and so do all seals of a session key. Nothing
+//! is written for most messages: each is, by chance, one in 2^20 that counts for as many (docs/decisions/0018). So a
+//! restart forgets nothing, an application with a million session keys leaves next to nothing behind, and how many
+//! vectors a key has had is known within a few hundredths when it matters.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock};
 
 use kms_protocol::Rv;
 
 use crate::error::Error;
 use crate::object::KeyVersion;
-use crate::store::Store;
+use crate::seal::Print;
+use crate::store::{Store, StoreError};
 
-/// The most vectors that the backend makes for one key.
-const VECTORS_MAX: u64 = 1 << 32;
+/// A message counts, as a whole block, when these bits of its draw are all zero.
+const BLOCK_MASK: u32 = (1 << 20) - 1;
 
-/// Vectors in one block.
-const BLOCK: u64 = 1 << 20;
+/// Blocks after which a key is spent. 2^32 vectors are 4,096 blocks on average, give or take 64: that they are fewer than
+/// this, and a key goes on beyond 2^32, happens once in 2^49 keys.
+const BLOCKS_MAX: u64 = 3_584;
 
-/// Keys whose blocks are remembered; beyond, all are forgotten, which costs what is left of their blocks.
-const KEYS_MAX: usize = 10_000;
-
-/// What is left of each key's block.
+/// The keys that are spent.
 #[derive(Debug, Default)]
-pub(crate) struct Vectors(Mutex<HashMap<KeyVersion, u64>>);
+pub(crate) struct Vectors(RwLock<HashSet<Print>>);
 
 impl Vectors {
-    /// Takes one.
+    /// Reads which keys are spent.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self(RwLock::new(store.spent_vectors(BLOCKS_MAX)?.into_iter().collect())))
+    }
+
+    /// Takes one for a key. `draw` is random; `version` names a token key, whose vectors were once counted by it.
     ///
     /// # Errors
     /// `CKR_KEY_EXHAUSTED` when none is left.
-    pub(super) fn take(&self, store: &Store, key: KeyVersion) -> Result<(), Error> {
-        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = blocks.get_mut(&key).filter(|left| **left > 0) {
-            *left -= 1;
-            return Ok(());
-        }
-        // Others may take a block for the same key meanwhile: then there are two, and one is lost.
-        drop(blocks);
-        if !store.take_vectors(key, BLOCK, VECTORS_MAX)? {
+    pub(super) fn take(
+        &self,
+        store: &Store,
+        print: Print,
+        version: Option<KeyVersion>,
+        draw: u32,
+    ) -> Result<(), Error> {
+        if self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&print) {
             return Err(Rv::KEY_EXHAUSTED.into());
         }
-        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if blocks.len() >= KEYS_MAX {
-            blocks.clear();
+        if draw & BLOCK_MASK == 0 && store.count_vectors(print, version)? >= BLOCKS_MAX {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(print);
         }
-        blocks.insert(key, BLOCK - 1);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use rusqlite::params;
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::integrity::RowKey;
+    use crate::store::LockedStore;
+
+    const KEY: Print = Print([1; 32]);
+    const OTHER: Print = Print([2; 32]);
+
+    fn unlock(store: LockedStore) -> Store {
+        store.unlock(RowKey::from(Zeroizing::new([1; 32]))).unwrap()
+    }
+
+    fn spent(vectors: &Vectors, store: &Store, print: Print) -> bool {
+        match vectors.take(store, print, None, 1) {
+            Ok(()) => false,
+            Err(error) => {
+                assert!(matches!(error, Error::Refused(Rv::KEY_EXHAUSTED)), "{error:?}");
+                true
+            }
+        }
+    }
+
+    fn blocks(path: &Path, print: Print) -> Option<u64> {
+        let sql = "SELECT blocks FROM vector_blocks WHERE print = ?1";
+        rusqlite::Connection::open(path).unwrap().query_row(sql, [print.0], |row| row.get(0)).ok()
+    }
 
     #[test]
     fn a_key_is_used_up_and_stays_so_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let unlock =
-            |store: crate::store::LockedStore| store.unlock(RowKey::from(Zeroizing::new([1; 32]))).unwrap();
-        let store = unlock(Store::create(&path).unwrap());
-        let (key, other) = (KeyVersion { key: [1; 16], number: 1 }, KeyVersion { key: [1; 16], number: 2 });
-        for _ in 0..VECTORS_MAX / BLOCK - 1 {
-            assert!(store.take_vectors(key, BLOCK, VECTORS_MAX).unwrap());
+        let (store, vectors) = (unlock(Store::create(&path).unwrap()), Vectors::default());
+        for _ in 0..2 {
+            vectors.take(&store, KEY, None, 7 << 20).unwrap();
         }
-        let vectors = Vectors::default();
-        for _ in 0..3 {
-            vectors.take(&store, key).unwrap();
+        assert_eq!(blocks(&path, KEY), Some(2));
+        let edit = rusqlite::Connection::open(&path).unwrap();
+        edit.execute("UPDATE vector_blocks SET blocks = ?1", [BLOCKS_MAX - 1]).unwrap();
+        vectors.take(&store, KEY, None, 0).unwrap();
+        assert!(spent(&vectors, &store, KEY) && !spent(&vectors, &store, OTHER));
+        drop((store, edit));
+        let store = unlock(Store::open_existing(&path).unwrap());
+        let vectors = Vectors::open(&store).unwrap();
+        assert!(spent(&vectors, &store, KEY) && !spent(&vectors, &store, OTHER));
+    }
+
+    #[test]
+    fn most_messages_write_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kms.db");
+        let (store, vectors) = (unlock(Store::create(&path).unwrap()), Vectors::default());
+        for draw in 1..1000 {
+            vectors.take(&store, KEY, None, draw).unwrap();
         }
-        drop(store);
-        let (store, vectors) = (unlock(Store::open_existing(&path).unwrap()), Vectors::default());
-        let exhausted = vectors.take(&store, key);
-        assert!(matches!(exhausted, Err(Error::Refused(Rv::KEY_EXHAUSTED))));
-        vectors.take(&store, other).unwrap();
+        assert_eq!(blocks(&path, KEY), None);
+    }
+
+    #[test]
+    fn what_was_counted_by_version_is_counted_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kms.db");
+        let (store, vectors) = (unlock(Store::create(&path).unwrap()), Vectors::default());
+        let version = KeyVersion { key: [3; 16], number: 2 };
+        let edit = rusqlite::Connection::open(&path).unwrap();
+        let sql = "INSERT INTO vectors (key, number, taken) VALUES (?1, ?2, ?3)";
+        edit.execute(sql, params![version.key, version.number, (5_u64 << 20) + 1]).unwrap();
+        for expected in [7, 8] {
+            vectors.take(&store, KEY, Some(version), 0).unwrap();
+            assert_eq!(blocks(&path, KEY), Some(expected));
+        }
     }
 }

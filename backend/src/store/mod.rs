@@ -44,6 +44,7 @@ use writer::Writer;
 use crate::audit::Entry;
 use crate::integrity::RowKey;
 use crate::object::{Draft, KeyVersion, Object, Standing, Wrapped};
+use crate::seal::Print;
 
 pub use accounts::{AccountKey, Assertion, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Spent, Token};
 pub use audit::{AuditFilter, AuditPlace};
@@ -56,6 +57,9 @@ pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageOf};
 
 /// Rows that cannot be read are logged once each; so many are remembered for that.
 const REPORTED_MAX: usize = 1000;
+
+/// Vectors in one block, as they are counted for a key.
+const VECTOR_BLOCK: u64 = 1 << 20;
 
 /// A ring, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -486,16 +490,40 @@ impl Store {
         })
     }
 
-    /// Takes so many initialisation vectors for a key version, if no more than `most` are taken then.
+    /// Counts a block of initialisation vectors for a key, and whatever was counted for its version before prints
+    /// were; gives how many there are.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn take_vectors(&self, key: KeyVersion, count: u64, most: u64) -> Result<bool, StoreError> {
+    pub fn count_vectors(&self, print: Print, version: Option<KeyVersion>) -> Result<u64, StoreError> {
         self.writer.write(move |desk| {
-            let sql = "INSERT INTO vectors (key, number, taken) VALUES (?1, ?2, ?3) ON CONFLICT (key, number) \
-                       DO UPDATE SET taken = taken + ?3 WHERE taken + ?3 <= ?4";
+            let before: u64 = match version {
+                Some(version) => {
+                    let sql = "DELETE FROM vectors WHERE key = ?1 AND number = ?2 RETURNING taken";
+                    let mut statement = desk.connection.prepare_cached(sql)?;
+                    let mut taken =
+                        statement.query_map(params![version.key, version.number], |row| row.get(0))?;
+                    taken.next().transpose()?.unwrap_or(0)
+                }
+                None => 0,
+            };
+            let sql = "INSERT INTO vector_blocks (print, blocks) VALUES (?1, ?2) \
+                       ON CONFLICT (print) DO UPDATE SET blocks = blocks + ?2 RETURNING blocks";
             let mut statement = desk.connection.prepare_cached(sql)?;
-            Ok(statement.execute(params![key.key, key.number, count, most])? > 0)
+            let blocks = before.div_ceil(VECTOR_BLOCK) + 1;
+            Ok(statement.query_row(params![print.0, blocks], |row| row.get(0))?)
+        })
+    }
+
+    /// The keys that have used so many blocks of vectors, or more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn spent_vectors(&self, blocks: u64) -> Result<Vec<Print>, StoreError> {
+        self.readers.read(|connection| {
+            let mut statement = connection.prepare("SELECT print FROM vector_blocks WHERE blocks >= ?1")?;
+            let prints = statement.query_map([blocks], |row| row.get(0).map(Print))?;
+            Ok(prints.collect::<Result<_, _>>()?)
         })
     }
 

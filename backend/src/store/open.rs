@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0003_kms.sql"),
     include_str!("schema/0004_accounts.sql"),
     include_str!("schema/0005_audit.sql"),
+    include_str!("schema/0006_vectors.sql"),
     include_str!("schema/0007_usage.sql"),
 ];
 

@@ -24,6 +24,12 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
+    /// What can be told of an object whose secrets were not asked for.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn known(known: Arc<Known>) -> Self {
+        Self { known, revealed: None }
+    }
+
     /// One attribute. A secret that was not asked for at the backend is not told.
     pub(crate) fn at(&self, kind: Option<AttributeType>) -> Look<'_> {
         match kind.map(|kind| look::look(&self.known, self.revealed.as_ref(), kind)) {

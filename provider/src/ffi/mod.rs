@@ -25,6 +25,9 @@ mod environment;
 /// What a row of the function table becomes.
 #[macro_use]
 mod rows;
+/// What a fuzzer does with all of this.
+#[cfg(any(test, fuzzing))]
+pub mod exercise;
 /// Which generation of the module this process has.
 mod generation;
 /// Slot, token and mechanism information as C structures.

@@ -5,6 +5,7 @@
 //! them (null, too long, a stale handle). A test that passes a dangling pointer on purpose does not exist.
 
 mod keys;
+mod message;
 mod session;
 mod words;
 
@@ -20,6 +21,7 @@ use cryptoki_sys::{
 use kms_protocol::Rv;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+pub use message::{Messages, Way};
 pub use session::{Room, Session};
 pub use words::{Field, Mechanism, Template};
 

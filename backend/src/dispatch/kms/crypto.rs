@@ -213,9 +213,7 @@ impl Dispatch {
         };
         let mechanism = Mechanism { kind: MechanismType::AES_GCM, parameters };
         let opened = self.opened(visit, place, Usage::Encrypt, hidden, &mechanism)?;
-        if let Some(name) = opened.object.version {
-            self.vectors.take(&self.store, name)?;
-        }
+        self.take_vector(&opened.object, &opened.key)?;
         let (nonce, encrypted) =
             crypto::encrypt_message(&opened.permit, &opened.key, &mechanism, data, &self.random)?;
         let nonce = (&*nonce).try_into().map_err(|_| Rv::FUNCTION_FAILED)?;

@@ -1,0 +1,6 @@
+//! C memory made of any bytes, read as mechanisms with their parameters.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| kms_pkcs11::exercise::mechanisms(bytes));
