@@ -4,6 +4,7 @@
 mod calls;
 mod document;
 mod limits;
+mod records;
 mod token;
 
 use std::net::SocketAddr;

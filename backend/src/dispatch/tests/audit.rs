@@ -235,3 +235,58 @@ fn versions_are_counted_while_they_are_available_and_exported_with_their_type() 
     assert!(told.contains(&("rsa-2048", "active", true)), "{told:?}");
     assert!(keys.iter().any(|key| key["label"] == "k" && key["versions"][0]["destroyDate"].is_string()));
 }
+
+#[test]
+fn a_project_is_told_its_own_log_and_who_may_not_is_told_off() {
+    use crate::kms::{Account, Grant, Role, Visit};
+    use kms_protocol::Role as Role_;
+    use uuid::Uuid;
+
+    let Some(mut door) = Door::new("audit::a_project_is_told_its_own_log_and_who_may_not_is_told_off") else {
+        return;
+    };
+    door.log_in(Role_::User, "1234").unwrap();
+    door.aes("k", true);
+    let dispatch = door.backend.dispatch();
+    let project = dispatch.store.projects().unwrap().first().map(|project| project.id).unwrap_or_default();
+    let visit = |role| Visit {
+        account: Arc::new(Account {
+            id: Uuid::from_u128(5),
+            email: "reader@test".to_owned(),
+            grants: vec![Grant { role, project: Some(project), ring: None }],
+        }),
+        source: [127, 0, 0, 1].into(),
+        agent: Arc::from("test"),
+        endpoint: "GET /v2/projects".to_owned(),
+        trace: Uuid::from_u128(6),
+    };
+    let now = dispatch.clock.millis();
+    let ask = |after, limit| Report::Audit { range: (now - 60_000, now + 60_000), after, limit };
+    let read = |report: &Report| -> serde_json::Value {
+        serde_json::from_slice(&dispatch.report(&visit(Role::AuditReader), project, report).unwrap()).unwrap()
+    };
+    let all = read(&ask(None, 50));
+    let events: Vec<_> =
+        all["items"].as_array().unwrap().iter().map(|item| item["eventName"].as_str().unwrap()).collect();
+    assert!(events.contains(&"kms.keyring.create") && events.contains(&"kms.key.create"), "{events:?}");
+    assert_eq!(all["cursor"], serde_json::Value::Null);
+    let first = read(&ask(None, 1));
+    let cursor = first["cursor"].as_str().unwrap();
+    let (at, sequence) = cursor.split_once('_').unwrap();
+    let after = crate::store::AuditPlace { at: at.parse().unwrap(), sequence: sequence.parse().unwrap() };
+    assert_eq!(read(&ask(Some(after), 1))["items"][0], all["items"][1]);
+
+    let begin = end(&door);
+    let denied = dispatch.report(&visit(Role::User), project, &ask(None, 1)).unwrap_err();
+    assert_eq!(denied.status.code(), 403);
+    let export = dispatch.report(&visit(Role::AuditReader), project, &Report::Export).unwrap_err();
+    assert_eq!(export.status.code(), 403);
+    dispatch.report(&visit(Role::Owner), project, &Report::Export).unwrap();
+    let told: Vec<_> =
+        log(&door, begin).into_iter().map(|record| (record.body.event, record.body.status)).collect();
+    let told: Vec<_> = told.iter().map(|(event, status)| (event.as_str(), *status)).collect();
+    assert_eq!(
+        told,
+        [("audit-log.entry.get", 403), ("kms.project.export", 403), ("kms.project.export", 200)]
+    );
+}
