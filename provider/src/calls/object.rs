@@ -157,10 +157,9 @@ pub(crate) fn size(module: &Module, session: SessionHandle, handle: ObjectHandle
     let rest = match &known.object {
         ObjectRef::Session(seal) => seal.len() as u64,
         ObjectRef::Token(_) if known.class() == Some(ObjectClass::DATA) => {
-            match module.ask(&asking, Request::Reveal { object: known.object.clone() })? {
-                Response::Revealed(value) => look::size(&value),
-                _ => return unexpected(),
-            }
+            let revealed = module.ask(&asking, Request::Reveal { object: known.object.clone() })?;
+            let Response::Revealed(value) = revealed else { return unexpected() };
+            look::size(&value)
         }
         ObjectRef::Token(_) => 0,
     };
