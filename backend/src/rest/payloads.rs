@@ -226,8 +226,8 @@ impl TryFrom<CreateKeyPayload> for CreateKey {
     fn try_from(payload: CreateKeyPayload) -> Result<Self, Refusal> {
         let CreateKeyPayload { algorithm, purpose, .. } = payload;
         if algorithm.purpose() != purpose {
-            let (name, right) = (algorithm.name(), word(algorithm.purpose()));
-            let wrong = word(purpose);
+            let (name, right) = (algorithm.name(), name_of(algorithm.purpose()));
+            let wrong = name_of(purpose);
             let rule =
                 format!("purpose must be \"{right}\" for algorithm \"{name}\"; this one is \"{wrong}\"");
             return Err(Refusal::malformed(rule));
@@ -396,7 +396,7 @@ fn decoded(field: &str, text: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8
     Ok(bytes)
 }
 
-fn word(purpose: Purpose) -> &'static str {
+fn name_of(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::SymmetricEncryptDecrypt => "symmetric_encrypt_decrypt",
         Purpose::AsymmetricEncryptDecrypt => "asymmetric_encrypt_decrypt",
