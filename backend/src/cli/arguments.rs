@@ -167,7 +167,7 @@ Examples:
 
 When it listens it prints `kms: REST on http://127.0.0.1:9200`, the address as it really is, and
 `kms: ready on DIR/kms.sock` to standard output, and tells systemd if started by it. Logs go to standard error.
-SIGTERM or SIGINT stops it after the requests in progress. SIGHUP makes it read the limits, the log level and the
+SIGTERM or SIGINT stops it after the requests in progress. SIGHUP makes it read limits, [log], [audit] and the
 certificate again; what cannot be read leaves all as it was. Other machines can reach the REST API with TLS alone.")]
 pub(super) struct Serve {
     #[command(flatten)]

@@ -38,6 +38,7 @@ use crate::policy::{self, Claims, TicketKey};
 use crate::seal::Seals;
 use crate::store::{Ring, Store, StoreError};
 
+pub(crate) use crate::store::AuditPlace;
 pub(crate) use accounts::Bearers;
 pub(crate) use clock::Clock;
 pub use key_flow::{TokenAsk, TokenPair, TokenVisit};

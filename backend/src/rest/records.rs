@@ -16,9 +16,8 @@ use super::asked::Place;
 use super::door::{Door, agent, arrival};
 use super::reply::{self, Rejection};
 use crate::audit::{millis, timestamp};
-use crate::dispatch::Report;
+use crate::dispatch::{AuditPlace, Report};
 use crate::kms::{Refusal, Visit};
-use crate::store::AuditPlace;
 
 /// Entries of a page, where none are named (Audit Log API).
 const ENTRIES: usize = 50;
