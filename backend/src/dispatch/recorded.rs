@@ -222,19 +222,15 @@ impl Dispatch {
 
     /// What is asked, kept while it is being done.
     pub(super) fn asked(&self, ring: &Ring, caller: &Caller, request: &Request) -> Asked {
-        let principal = match request {
-            Request::Login { role: Role::Officer, .. } | Request::InitToken { .. } => {
-                Some(OFFICER.to_owned())
-            }
-            Request::Login { role, pin } => self.claimed(ring, *role, pin),
-            Request::SetPin { role, .. } => {
-                let own = match role {
-                    Role::Officer => OFFICER,
-                    Role::User | Role::Context => USER,
-                };
-                Some(caller.login.as_ref().map_or_else(|| own.to_owned(), |login| login.name.clone()))
-            }
-            _ => None,
+        let principal = if let Request::SetPin { role, .. } = request {
+            let own = if *role == Role::Officer { OFFICER } else { USER };
+            Some(caller.login.as_ref().map_or_else(|| own.to_owned(), |login| login.name.clone()))
+        } else if let Request::Login { role, pin } = request
+            && *role != Role::Officer
+        {
+            self.claimed(ring, *role, pin)
+        } else {
+            matches!(request, Request::Login { .. } | Request::InitToken { .. }).then(|| OFFICER.to_owned())
         };
         Asked { act: Act::of(request), object: subject(request).map(ObjectId), principal }
     }

@@ -191,7 +191,7 @@ impl Door {
         self.work.run(move || rooms.authenticate(&token, now)).await?
     }
 
-    pub(super) fn count(
+    fn count(
         &self,
         account: &Account,
         project: Uuid,

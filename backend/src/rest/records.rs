@@ -5,19 +5,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Query, RawPathParams, State};
-use axum::http::request::Parts;
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, Request, Response, header};
 use axum::routing::get;
 use serde_json::json;
-use uuid::Uuid;
 
-use super::asked::Place;
-use super::door::{Door, agent, arrival};
+use super::door::Door;
 use super::reply::{self, Rejection};
 use crate::audit::{millis, timestamp};
 use crate::dispatch::{AuditPlace, Report};
-use crate::kms::{Refusal, Visit};
+use crate::kms::Refusal;
 
 /// Entries of a page, where none are named (Audit Log API).
 const ENTRIES: usize = 50;
@@ -82,29 +79,12 @@ async fn told(
     ask: fn(&Fields) -> Result<Report, Refusal>,
 ) -> Result<Vec<u8>, Rejection> {
     let (mut parts, _) = request.into_parts();
-    let (arrival, now) = (arrival(&parts)?, door.rooms.now());
-    let account = door.authenticate(&parts.headers, arrival.source, now).await?;
-    let project = project(&mut parts).await?;
-    door.count(&account, project, now, &mut None)?;
+    let (visit, place) = door.enter(&mut parts, &mut None).await?;
     let Query(fields) = Query::<Fields>::try_from_uri(&parts.uri)
         .map_err(|_| Refusal::malformed("the query cannot be read: name=value, separated by &"))?;
     let report = ask(&fields)?;
-    let visit = Visit {
-        account,
-        source: arrival.source,
-        agent: agent(&parts.headers),
-        endpoint: format!("{} {}", parts.method, parts.uri.path()),
-        trace: arrival.trace,
-    };
     let rooms = Arc::clone(&door.rooms);
-    Ok(door.work.run(move || rooms.report(&visit, project, &report)).await??)
-}
-
-async fn project(parts: &mut Parts) -> Result<Uuid, Refusal> {
-    match RawPathParams::from_request_parts(parts, &()).await {
-        Ok(parameters) => Ok(Place::of(&parameters)?.project),
-        Err(_) => Err(Refusal::malformed("the path is not UTF-8")),
-    }
+    Ok(door.work.run(move || rooms.report(&visit, place.project, &report)).await??)
 }
 
 fn log_of(fields: &Fields) -> Result<Report, Refusal> {

@@ -75,9 +75,9 @@ impl Store {
         let checked = self.check_copy(&unfinished.0)?;
         File::open(&unfinished.0).and_then(|file| file.sync_all()).map_err(io)?;
         // A link, unlike a rename, never replaces what somebody has put there meanwhile.
-        fs::hard_link(&unfinished.0, to).map_err(|source| match source.kind() {
-            ErrorKind::AlreadyExists => StoreError::Exists(to.to_owned()),
-            _ => io(source),
+        fs::hard_link(&unfinished.0, to).map_err(|source| {
+            let taken = source.kind() == ErrorKind::AlreadyExists;
+            if taken { StoreError::Exists(to.to_owned()) } else { io(source) }
         })?;
         drop(unfinished);
         sync_folder(to)?;
@@ -127,18 +127,19 @@ fn copy(from: &Connection, to: &Path, progress: &mut impl FnMut(u64, u64)) -> Re
         let backup = Backup::new(from, &mut target)?;
         let mut attempts = 0;
         loop {
-            match backup.step(PAGES_AT_ONCE)? {
-                StepResult::Done => break,
-                StepResult::More => {
-                    let at = backup.progress();
-                    let pages = |number: i32| u64::try_from(number).unwrap_or(0);
-                    progress(pages(at.pagecount - at.remaining), pages(at.pagecount));
-                }
-                _ if attempts < ATTEMPTS_MAX => {
-                    attempts += 1;
-                    std::thread::sleep(PATIENCE);
-                }
-                _ => return Err(StoreError::TimedOut),
+            let step = backup.step(PAGES_AT_ONCE)?;
+            if step == StepResult::Done {
+                break;
+            }
+            if step == StepResult::More {
+                let at = backup.progress();
+                let pages = |number: i32| u64::try_from(number).unwrap_or(0);
+                progress(pages(at.pagecount - at.remaining), pages(at.pagecount));
+            } else if attempts < ATTEMPTS_MAX {
+                attempts += 1;
+                std::thread::sleep(PATIENCE);
+            } else {
+                return Err(StoreError::TimedOut);
             }
         }
     }

@@ -92,7 +92,10 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn spans(rows: &[(u8, u32, Option<u8>, u64, Option<u64>)]) -> Connection {
+    /// Key, version, project, since, until.
+    type Span = (u8, u32, Option<u8>, u64, Option<u64>);
+
+    fn spans(rows: &[Span]) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         let sql = "CREATE TABLE spans (key BLOB, number INTEGER, project BLOB, since INTEGER, until INTEGER)";
         connection.execute_batch(sql).unwrap();
@@ -104,7 +107,7 @@ mod tests {
         connection
     }
 
-    fn hours(rows: &[(u8, u32, Option<u8>, u64, Option<u64>)], of: UsageOf) -> Vec<(u64, u64, u64)> {
+    fn hours(rows: &[Span], of: UsageOf) -> Vec<(u64, u64, u64)> {
         let found = usage(&spans(rows), of, (0, 5 * HOUR), 4 * HOUR + 10).unwrap();
         found.iter().map(|hour| (hour.hour / HOUR, hour.versions, hour.seconds)).collect()
     }

@@ -42,7 +42,7 @@ pub(super) fn entry(at: u64) -> Entry {
         at,
         event: "kms.key.create",
         kind: Kind::AdminActivity,
-        project: (at % 2 == 0).then(|| Uuid::from_u128(1)),
+        project: at.is_multiple_of(2).then(|| Uuid::from_u128(1)),
         resource: "projects/p/keyrings/r".to_owned(),
         initiator: None,
         name: "somebody".to_owned(),
