@@ -79,7 +79,9 @@ fn each_kind_of_call_has_its_event_and_no_secret_stays() {
     let entries: Vec<Value> =
         listed.lines().map(|line| serde_json::from_str(line).expect("lines of JSON")).collect();
     for event in events {
-        let found = entries.iter().find(|entry| entry["eventName"] == event);
+        // `kms init` made a ring as well, and came from no address.
+        let here = |entry: &&Value| entry["eventName"] == event && entry["sourceIpAddress"] == "127.0.0.1";
+        let found = entries.iter().find(here);
         let entry = found.unwrap_or_else(|| panic!("no {event} in {listed}"));
         for field in
             ["id", "eventTimeStamp", "eventType", "severity", "sourceIpAddress", "userAgent", "initiator"]
@@ -87,7 +89,6 @@ fn each_kind_of_call_has_its_event_and_no_secret_stays() {
             assert!(!entry[field].is_null(), "{event} has {field}: {entry}");
         }
         assert_eq!(entry["eventType"], "ADMIN_ACTIVITY", "{entry}");
-        assert_eq!(entry["sourceIpAddress"], "127.0.0.1", "{entry}");
     }
     stack.kms(&["audit", "verify"]).ok();
     stack.stop();
@@ -126,9 +127,10 @@ fn the_log_is_read_over_rest_in_the_vendors_form() {
     let today = format!("?startTimeRange={from}&endTimeRange={to}");
     let all = rest.call("GET", &path(&today), None, &[]).json(200);
     let items = all["items"].as_array().expect("a list");
-    let made = items.iter().find(|item| item["eventName"] == "kms.keyring.create");
-    let made = made.unwrap_or_else(|| panic!("the ring's creation is in {all}"));
-    assert!(made["resourceId"].to_string().contains(&ring), "{made}");
+    let of_ring = |item: &&Value| {
+        item["eventName"] == "kms.keyring.create" && item["resourceId"].to_string().contains(&ring)
+    };
+    let made = items.iter().find(of_ring).unwrap_or_else(|| panic!("the ring's creation is in {all}"));
     for field in [
         "id",
         "receivedTimeStamp",

@@ -77,7 +77,13 @@ impl<'a> Pen<'a> {
             Value::Object(map) => Value::Object(
                 map.into_iter().map(|(k, v)| (k.clone(), self.replaced(&k, v))).collect::<Map<_, _>>(),
             ),
-            Value::Array(values) => values.into_iter().map(|value| self.replaced(field, value)).collect(),
+            Value::Array(values) => {
+                let values = values.into_iter().map(|value| self.replaced(field, value));
+                let mut values: Vec<Value> = values.collect();
+                // What was made in the same second is listed in the order of its ids, which are random.
+                values.sort_by_key(|value| value["id"].as_str().map(|id| self.plain(id)));
+                Value::Array(values)
+            }
             Value::String(text) => Value::String(match field {
                 "publicKey" if text.starts_with("-----BEGIN PUBLIC KEY-----\n") => "PEM".to_owned(),
                 "signature" | "wrapped" | "plaintext" => "BASE64".to_owned(),

@@ -11,7 +11,7 @@ use crate::kms::{Operation, Refusal};
 /// A resource that may not be there.
 const LOOKS: &[u16] = &[404];
 
-/// A resource that may be in the wrong state besides.
+/// A resource that may be in the wrong state besides, or an `Idempotency-Key` that came with another request before.
 const CHANGES: &[u16] = &[404, 409];
 
 /// Key material that may be out of reach besides.
@@ -29,7 +29,8 @@ pub(super) static ROUTES: [Route; 25] = [
         Ok(Operation::CreateKeyRing { project: asked.place.project, ask, repeat: asked.repeat()? })
     })
     .takes("CreateKeyRingPayload")
-    .gives(202, "keyRing"),
+    .gives(202, "keyRing")
+    .refuses(CHANGES),
     Route::new("GetKeyRing", (Verb::Get, at!("/keyrings/{keyRingId}")), "Shows a key ring", |asked| {
         Ok(Operation::GetKeyRing(asked.place.ring()?))
     })
@@ -57,7 +58,7 @@ pub(super) static ROUTES: [Route; 25] = [
     })
     .takes("CreateKeyPayload")
     .gives(202, "key")
-    .refuses(LOOKS),
+    .refuses(CHANGES),
     Route::new("GetKey", (Verb::Get, key!("")), "Shows a key", |asked| {
         Ok(Operation::GetKey(asked.place.key()?))
     })
@@ -169,7 +170,7 @@ pub(super) static ROUTES: [Route; 25] = [
     )
     .takes("CreateWrappingKeyPayload")
     .gives(202, "wrappingKey")
-    .refuses(LOOKS),
+    .refuses(CHANGES),
     Route::new(
         "GetWrappingKey",
         (Verb::Get, at!("/keyrings/{keyRingId}/wrappingkeys/{wrappingKeyId}")),
