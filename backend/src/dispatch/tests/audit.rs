@@ -273,7 +273,7 @@ fn a_project_is_told_its_own_log_and_who_may_not_is_told_off() {
     let first = read(&ask(None, 1));
     let cursor = first["cursor"].as_str().unwrap();
     let (at, sequence) = cursor.split_once('_').unwrap();
-    let after = crate::store::AuditPlace { at: at.parse().unwrap(), sequence: sequence.parse().unwrap() };
+    let after = AuditPlace { at: at.parse().unwrap(), sequence: sequence.parse().unwrap() };
     assert_eq!(read(&ask(Some(after), 1))["items"][0], all["items"][1]);
 
     let begin = end(&door);
