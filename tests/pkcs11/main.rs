@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "the enums matched on here are cryptoki's")]
 
+mod accounts;
 mod attacks;
 mod cipher;
 mod create;
