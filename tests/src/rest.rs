@@ -112,7 +112,6 @@ impl Rest {
     }
 
     /// POST with JSON, below the region.
-    #[expect(clippy::needless_pass_by_value, reason = "`json!` makes values")]
     pub fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", &self.path(path), Some(body.to_string().as_bytes()), &[])
     }
