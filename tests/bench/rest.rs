@@ -65,6 +65,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
         wanted: "at least 2,000/s",
         met: found.per_second >= 2_000.0,
     });
+    rows.iter().for_each(|row| println!("{}", row.line()));
     many(&mut stack, &rest, &mut rows)?;
     Ok(rows)
 }
@@ -72,7 +73,8 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
 /// What 100,000 keys cost: the page of a list, the start, the memory.
 #[expect(clippy::disallowed_methods, reason = "a benchmark has a clock")]
 fn many(stack: &mut Stack, rest: &Rest, rows: &mut Vec<Row>) -> anyhow::Result<()> {
-    let (few, before) = (resting_memory(stack)?, amount(rest));
+    let before = amount(rest);
+    let few = resting_memory(stack)?;
     let rest = Rest::of(stack);
     let ring = rest.make_ring("many");
     let create = call(&rest, &format!("keyrings/{ring}/keys"), &key("made", "aes_256_gcm").to_string());
