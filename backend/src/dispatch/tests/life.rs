@@ -284,7 +284,7 @@ fn upload(door: &Door, ring: RingPath) -> kms::ImportKey {
 
 #[test]
 fn every_life_is_as_the_model_says() {
-    let Some(door) = Door::new("every_life_is_as_the_model_says") else { return };
+    let Some(door) = Door::new("life::every_life_is_as_the_model_says") else { return };
     let ask = kms::CreateKeyRing {
         display_name: DisplayName::new("lives").unwrap(),
         description: Description::default(),
