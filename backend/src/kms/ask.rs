@@ -7,6 +7,9 @@ use zeroize::Zeroizing;
 
 use super::{AccessScope, Algorithm, Description, DisplayName, Tags, WrappingAlgorithm, WrappingPurpose};
 
+/// The longest rotation period, in days: ten years.
+pub const ROTATION_DAYS_MAX: u32 = 3650;
+
 /// Where a key's material is while it is used (architecture D5).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Protection {

@@ -1,6 +1,6 @@
 //! Who asks over REST, and what is known of the visit.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;

@@ -25,7 +25,7 @@ pub use answer::{
 };
 pub use ask::{
     CreateKey, CreateKeyRing, CreateWrappingKey, Data, EditKey, EditKeyRing, ImportKey, MakeDataKey, Page,
-    Protection,
+    Protection, ROTATION_DAYS_MAX,
 };
 pub use caller::{Account, Grant, Role, Visit};
 pub use ciphertext::{CIPHERTEXT_OVERHEAD, Header, additional_data};

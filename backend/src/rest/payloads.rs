@@ -17,11 +17,8 @@ use zeroize::Zeroizing;
 use crate::kms::{
     AccessScope, Algorithm, CreateKey, CreateKeyRing, CreateWrappingKey, DATA_BYTES_MAX, Data, Description,
     DisplayName, EditKey, EditKeyRing, ImportKey, MakeDataKey, PLAINTEXT_BYTES_MAX, Protection, Purpose,
-    Refusal, Tags, WrappingAlgorithm, WrappingPurpose,
+    ROTATION_DAYS_MAX, Refusal, Tags, WrappingAlgorithm, WrappingPurpose,
 };
-
-/// The longest rotation period, in days: ten years.
-const ROTATION_DAYS_MAX: u32 = 3650;
 
 /// The longest data key, in bytes: more is no key any more but data.
 const DATA_KEY_BYTES_MAX: u16 = 1024;

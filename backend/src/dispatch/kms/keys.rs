@@ -13,15 +13,14 @@ use super::{Dispatch, Place, caller, views};
 use crate::audit::Entry;
 use crate::error::Error;
 use crate::integrity;
-use crate::kms::{CreateKey, EditKey, KeyPath, Outcome, Refusal, RingPath, Status, Subject, Visit};
+use crate::kms::{
+    CreateKey, EditKey, KeyPath, Outcome, ROTATION_DAYS_MAX, Refusal, RingPath, Status, Subject, Visit,
+};
 use crate::object::{Draft, KeyBytes, KeyVersion, Standing, Wrapped};
 use crate::store::{KeyFacts, KnownKey, NewKey, Repeat, Ring, StoreError};
 
 /// A day, in seconds.
 const DAY_SECONDS: u64 = 24 * 3600;
-
-/// The longest rotation period, in days: ten years.
-const ROTATION_DAYS_MAX: u32 = 3650;
 
 /// How often the next version is tried for while others are faster.
 const ROTATIONS_TRIED: u32 = 32;
@@ -135,7 +134,8 @@ impl Dispatch {
     pub(super) fn restore_key(&self, path: KeyPath, entry: Entry) -> Result<Outcome, Failure> {
         let place = self.place(path.ring)?;
         self.key(&place, path.key)?;
-        self.store.restore_key(place.ring.id, path.key, entry)??;
+        let restored = self.store.restore_key(place.ring.id, path.key, self.clock.seconds(), entry);
+        restored.map_err(|error| Failure::from(error).naming("key"))??;
         Ok(Outcome::Done)
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Judged, KeyFacts, Repeat};
 use crate::audit::Entry;
-use crate::kms::{Change, Refusal};
+use crate::kms::{Change, Life, Refusal};
 use crate::object::{Draft, KeyVersion, day_of};
 use crate::store::cache::Stale;
 use crate::store::change;
@@ -97,7 +97,11 @@ impl Store {
             if key.facts.deletion_at.is_some() {
                 return Ok(Err(deleted()));
             }
-            let life = row.life().ok_or(StoreError::NotFound)?;
+            // What is due is gone, whether or not the job that erases it has come round.
+            let life = match row.life().ok_or(StoreError::NotFound)? {
+                Life::Leaving { disabled, at } if at <= now => Life::Erased { disabled, at },
+                life @ (Life::Active | Life::Disabled | Life::Leaving { .. } | Life::Erased { .. }) => life,
+            };
             let next = match life.after(change, at) {
                 Ok(next) => next,
                 Err(refused) => return Ok(Err(refused)),
@@ -138,9 +142,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such key. It refuses one whose deletion is not scheduled.
-    pub fn restore_key(&self, ring: RingId, id: Uuid, entry: Entry) -> Judged<()> {
+    pub fn restore_key(&self, ring: RingId, id: Uuid, now: u64, entry: Entry) -> Judged<()> {
         self.writer.write(move |desk| {
             let mut row = key_of(desk, ring, id)?;
+            // What is due is gone, whether or not the job that erases it has come round.
+            if row.facts.deletion_at.is_some_and(|at| at <= now) {
+                return Err(StoreError::NotFound);
+            }
             if row.facts.deletion_at.take().is_none() {
                 let said = "the key is not deleted, so there is nothing to restore";
                 return Ok(Err(Refusal::conflict(said)));
