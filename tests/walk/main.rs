@@ -44,7 +44,6 @@ fn seeds() -> Vec<u64> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "what the walk met is worth seeing")]
 fn no_walk_brings_a_sensitive_value_out_of_a_strict_ring() {
     let stack = Stack::strict();
     let module = Module::of(&stack);

@@ -172,19 +172,19 @@ certificate again; what cannot be read leaves all as it was. Other machines can 
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) home: Home,
-    /// Where the REST API listens; port 0 picks a free one [default: [rest] listen in kms.toml]
+    /// Where the REST API listens; port 0 picks a free one [default: `[rest] listen` in kms.toml]
     #[arg(long, value_name = "ADDR")]
     pub(super) rest_listen: Option<SocketAddr>,
     /// Serve the REST API with TLS or not at all
     #[arg(long)]
     pub(super) tls: bool,
-    /// The certificate chain, PEM [default: [rest] tls_cert in kms.toml]
+    /// The certificate chain, PEM [default: `[rest] tls_cert` in kms.toml]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(super) tls_cert: Option<PathBuf>,
-    /// Its private key, PEM [default: [rest] tls_key in kms.toml]
+    /// Its private key, PEM [default: `[rest] tls_key` in kms.toml]
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_key: Option<PathBuf>,
-    /// What to log: a level, or directives such as `info,kms_backend::hsm=debug` [default: [log] level in kms.toml]
+    /// What to log: a level, or directives such as `info,kms_backend::hsm=debug` [default: `[log] level` in kms.toml]
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
     /// How to log

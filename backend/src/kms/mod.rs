@@ -1,8 +1,8 @@
 //! The words of the key management service: what is asked, what is answered, which rules hold. Pure: no sockets, no
 //! clock, no database, no keys.
 //!
-//! The shapes, names and codes are those of the public REST API (`docs/rest.md`): the door hands an [`Operation`] to the
-//! dispatcher, and gets an [`Outcome`] or a [`Refusal`] whose form is what the client sees.
+//! The shapes, names and codes are those of the public REST API (`docs/rest.md`): the door hands an `Operation` to the
+//! dispatcher, and gets an `Outcome` or a `Refusal` whose form is what the client sees.
 
 mod algorithm;
 mod answer;
