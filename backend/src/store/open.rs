@@ -123,6 +123,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     // A damaged file must be an error, not a crash or a wrong answer.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    // What a savepoint would undo is kept in memory, not in a file of its own: each job has a savepoint.
+    connection.pragma_update(None, "temp_store", "memory")?;
     // What is erased is overwritten, not left in a free page.
     connection.pragma_update(None, "secure_delete", true)?;
     // The plans do not depend on the values bound. Without this, SQLite prepares most statements anew for each value,
