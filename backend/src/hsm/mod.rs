@@ -78,6 +78,11 @@ impl Hsm {
         self.workers.ask(move |token| token.unwrap(master, &identity, &wrapped))
     }
 
+    /// How often the HSM was asked since the start, and how often it failed.
+    pub fn asked(&self) -> (u64, u64) {
+        self.workers.asked()
+    }
+
     /// Whether the HSM and the newest master key work: something is wrapped and unwrapped.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! A second failure is the caller's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Workers {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
+    calls: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Workers {
@@ -36,7 +39,8 @@ impl Workers {
         let (jobs, queue) = bounded(QUEUE_MAX);
         let access = Arc::new(access);
         let mut first = Some(access.session()?);
-        let mut workers = Self { jobs: Some(jobs), threads: Vec::new() };
+        let (calls, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut workers = Self { jobs: Some(jobs), threads: Vec::new(), calls, failures };
         for number in 0..threads.max(1) {
             let mut worker = Worker { access: Arc::clone(&access), token: first.take() };
             let queue: Receiver<Job> = queue.clone();
@@ -51,8 +55,25 @@ impl Workers {
         Ok(workers)
     }
 
+    /// How often something was asked since the start, and how often it failed.
+    pub(super) fn asked(&self) -> (u64, u64) {
+        (self.calls.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+
     /// Has a thread do something with its session.
     pub(super) fn ask<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Token) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let result = self.hand_over(work);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if result.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn hand_over<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Token) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {

@@ -11,9 +11,22 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::rooms::Figures;
+
 /// Bounds of the latencies, in seconds: from an answer out of memory to an RSA-4096 key pair.
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// What is told of the rooms behind the door, as [`Figures`] has it.
+const ROOMS: [(&str, &str); 7] = [
+    ("opened_keys", "Keys opened in memory"),
+    ("key_rings", "Key rings"),
+    ("keys", "Keys, those whose deletion is scheduled among them"),
+    ("key_versions", "Key versions whose material is held"),
+    ("available_versions", "Key versions that can be used now"),
+    ("hsm_calls", "What the HSM was asked since the start"),
+    ("hsm_failures", "How often the HSM failed since the start"),
+];
 
 /// One operation.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -44,7 +57,7 @@ pub(super) struct Metrics {
     calls: Family<ByStatus, Counter>,
     latencies: Family<ByOperation, Histogram>,
     quota_refusals: Counter,
-    opened_keys: Gauge,
+    rooms: [Gauge; 7],
     connections: Gauge,
 }
 
@@ -59,11 +72,13 @@ impl Metrics {
         registry.register("call_duration_seconds", help, latencies.clone());
         let quota_refusals = Counter::default();
         registry.register("quota_refusals", "Calls refused because too many came", quota_refusals.clone());
-        let opened_keys = Gauge::default();
-        registry.register("opened_keys", "Keys opened in memory", opened_keys.clone());
+        let rooms: [Gauge; 7] = std::array::from_fn(|_| Gauge::default());
+        for ((name, help), gauge) in ROOMS.into_iter().zip(&rooms) {
+            registry.register(name, help, gauge.clone());
+        }
         let connections = Gauge::default();
         registry.register("connections", "Open connections to the REST door", connections.clone());
-        Self { registry, calls, latencies, quota_refusals, opened_keys, connections }
+        Self { registry, calls, latencies, quota_refusals, rooms, connections }
     }
 
     /// Counts a call.
@@ -78,8 +93,21 @@ impl Metrics {
     }
 
     /// All of it as text.
-    pub(super) fn text(&self, opened_keys: u64, connections: usize) -> String {
-        self.opened_keys.set(i64::try_from(opened_keys).unwrap_or(i64::MAX));
+    pub(super) fn text(&self, figures: &Figures, connections: usize) -> String {
+        let Figures {
+            opened_keys,
+            key_rings,
+            keys,
+            key_versions,
+            available_versions,
+            hsm_calls,
+            hsm_failures,
+        } = *figures;
+        let values =
+            [opened_keys, key_rings, keys, key_versions, available_versions, hsm_calls, hsm_failures];
+        for (gauge, value) in self.rooms.iter().zip(values) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
         self.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {

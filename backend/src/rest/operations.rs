@@ -53,6 +53,11 @@ async fn metrics(State(door): State<Arc<Door>>, request: Request<Body>) -> Respo
             "metrics are for this machine alone; set [rest] metrics_public = true in kms.toml to open them";
         return reply::refused(403, message);
     }
-    let text = door.metrics.text(door.rooms.opened_keys(), door.connections());
+    let rooms = Arc::clone(&door.rooms);
+    let figures = match door.work.run(move || rooms.figures()).await {
+        Ok(figures) => figures,
+        Err(refusal) => return reply::rejection(&refusal.into()),
+    };
+    let text = door.metrics.text(&figures, door.connections());
     reply::text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text.into())
 }

@@ -8,6 +8,25 @@ use crate::dispatch::{Dispatch, Report, TokenAsk, TokenPair, TokenVisit};
 use crate::error::chain;
 use crate::kms::{Account, Operation, Outcome, Refusal, Visit};
 
+/// What `/metrics` tells of the rooms.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    /// Opened keys in memory.
+    pub(crate) opened_keys: u64,
+    /// Rings.
+    pub(crate) key_rings: u64,
+    /// Keys.
+    pub(crate) keys: u64,
+    /// Versions whose material is held.
+    pub(crate) key_versions: u64,
+    /// Versions that can be used now.
+    pub(crate) available_versions: u64,
+    /// What the HSM was asked since the start.
+    pub(crate) hsm_calls: u64,
+    /// And how often it failed.
+    pub(crate) hsm_failures: u64,
+}
+
 /// The rooms behind the door.
 pub(crate) trait Rooms: Send + Sync + 'static {
     /// Seconds since 1970.
@@ -37,8 +56,8 @@ pub(crate) trait Rooms: Send + Sync + 'static {
     /// Asks the database; it may block.
     fn ask_store(&self) -> Result<(), String>;
 
-    /// How many opened keys are in memory.
-    fn opened_keys(&self) -> u64;
+    /// What `/metrics` tells; it may block.
+    fn figures(&self) -> Figures;
 }
 
 impl Rooms for Dispatch {
@@ -78,7 +97,18 @@ impl Rooms for Dispatch {
         self.store.alive().map_err(|error| chain(&error))
     }
 
-    fn opened_keys(&self) -> u64 {
-        self.keys.opened()
+    fn figures(&self) -> Figures {
+        let rings: Vec<_> = self.store.rings().unwrap_or_default().iter().map(|ring| ring.id).collect();
+        let amounts = self.store.amounts(&rings, self.clock.seconds()).unwrap_or_default();
+        let (hsm_calls, hsm_failures) = self.hsm.asked();
+        Figures {
+            opened_keys: self.keys.opened(),
+            key_rings: amounts.key_rings,
+            keys: amounts.keys,
+            key_versions: amounts.versions,
+            available_versions: amounts.available_versions,
+            hsm_calls,
+            hsm_failures,
+        }
     }
 }

@@ -91,6 +91,8 @@ fn health_and_metrics_need_no_token() {
         "kms_calls_total{operation=\"ListKeyRings\",status=\"400\"} 1",
         "kms_call_duration_seconds_count{operation=\"ListKeyRings\"} 2",
         "kms_opened_keys 3",
+        "kms_key_versions 5",
+        "kms_hsm_calls 7",
         "kms_quota_refusals_total 0",
         "# EOF",
     ] {
