@@ -1,7 +1,7 @@
 //! What is due: material to be erased for good, keys to be rotated.
 
 use kms_protocol::{ObjectId, RingId};
-use rusqlite::params;
+use rusqlite::{Rows, params};
 use uuid::Uuid;
 
 use crate::audit::Entry;
@@ -149,13 +149,9 @@ fn keys(desk: &Desk<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     Ok(purged)
 }
 
-fn versions(desk: &Desk<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
-    let sql = format!(
-        "SELECT v.number, {VERSION_COLUMNS}, v.key, k.ring FROM versions v INDEXED BY versions_to_destroy \
-         JOIN keys k ON k.id = v.key WHERE v.destroy_at IS NOT NULL AND v.state = 3 AND v.destroy_at <= ?1 LIMIT ?2"
-    );
-    let mut statement = desk.connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![signed(now), GROUP])?;
+/// Versions with their rings, out of rows of number, [`VERSION_COLUMNS`], key and ring. One whose row was edited is left
+/// alone: it decides about nothing.
+fn due(desk: &Desk<'_>, mut rows: Rows<'_>) -> Result<Vec<(VersionRow, RingId)>, StoreError> {
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
         let name = KeyVersion { key: row.get(10)?, number: row.get(0)? };
@@ -165,9 +161,18 @@ fn versions(desk: &Desk<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
             Err(error) => return Err(error),
         }
     }
-    drop(rows);
+    Ok(due)
+}
+
+fn versions(desk: &Desk<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+    let sql = format!(
+        "SELECT v.number, {VERSION_COLUMNS}, v.key, k.ring FROM versions v INDEXED BY versions_to_destroy \
+         JOIN keys k ON k.id = v.key WHERE v.destroy_at IS NOT NULL AND v.state = 3 AND v.destroy_at <= ?1 LIMIT ?2"
+    );
+    let mut statement = desk.connection.prepare_cached(&sql)?;
+    let rows = statement.query(params![signed(now), GROUP])?;
     let mut purged = Vec::new();
-    for (version, ring) in due {
+    for (version, ring) in due(desk, rows)? {
         let KeyVersion { key, number } = version.version;
         erase_version(desk, version)?;
         purged.push(Purged::Version { ring, key: Uuid::from_bytes(key), number });
@@ -183,19 +188,9 @@ fn expired(desk: &Desk<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
          WHERE k.expires_at IS NOT NULL AND k.expires_at <= ?1 AND k.kind = ?3 AND v.state != ?4 LIMIT ?2"
     );
     let mut statement = desk.connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![signed(now), GROUP, WRAPPING, State::Destroyed.number()])?;
-    let mut due = Vec::new();
-    while let Some(row) = rows.next()? {
-        let name = KeyVersion { key: row.get(10)?, number: row.get(0)? };
-        match VersionRow::read(row, 1, name, desk.key) {
-            Ok(version) => due.push((version, RingId(row.get(11)?))),
-            Err(StoreError::RowInvalid { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    drop(rows);
+    let rows = statement.query(params![signed(now), GROUP, WRAPPING, State::Destroyed.number()])?;
     let mut purged = Vec::new();
-    for (version, ring) in due {
+    for (version, ring) in due(desk, rows)? {
         let key = Uuid::from_bytes(version.version.key);
         erase_version(desk, version)?;
         purged.push(Purged::WrappingKey { ring, key });
