@@ -23,12 +23,14 @@
 //! | AES-CCM | composed: `cbc` and `ctr` over `aes` |
 //! | ChaCha20-Poly1305 | `chacha20poly1305` |
 //! | Ed25519, Ed25519ph | `ed25519-dalek` |
+//! | The wrapping half of a key that has two | `hkdf` |
 //! | ECDH, X25519 | `aws-lc-rs` |
 //! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
 //! | ML-KEM, ML-DSA | `aws-lc-rs`; ML-DSA with a context or without randomness: `ml-dsa`; seeds of ML-KEM: `ml-kem` |
 
 mod account_key;
 mod aes;
+mod apart;
 mod ccm;
 mod chacha;
 mod curve25519;
