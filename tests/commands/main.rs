@@ -2,7 +2,9 @@
 //! do next where something is wrong.
 #![allow(missing_docs, reason = "tests")]
 
+mod audit;
 mod copies;
+mod doctor;
 mod import;
 mod reports;
 

@@ -1,8 +1,11 @@
 //! An entry as the Audit Log API shows it, and times as it writes them.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{Kind, Record};
 
@@ -12,59 +15,140 @@ const LOCAL: &str = "local";
 /// The one region.
 const REGION: &str = "eu01";
 
+/// A page of the log (Audit Log API, `ListAuditLogResponse`).
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = auditLogList)]
+pub struct AuditItems {
+    /// The entries, the oldest first.
+    pub items: Vec<Item>,
+    /// How many there are at most.
+    pub limit: u64,
+    /// Where the next page begins, if this one is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// An entry as an item of the API.
-pub fn item(record: &Record) -> Value {
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = auditLogEntry)]
+pub struct Item {
+    /// Its id.
+    pub id: Uuid,
+    /// When it was written down.
+    #[schema(format = DateTime)]
+    pub received_time_stamp: String,
+    /// When it happened.
+    #[schema(format = DateTime)]
+    pub event_time_stamp: String,
+    /// Of this form.
+    pub event_version: &'static str,
+    /// `kms`.
+    pub event_source: &'static str,
+    /// The region.
+    pub region: &'static str,
+    /// `INFO`, or `ERROR` for what was not done.
+    pub severity: &'static str,
+    /// `PUBLIC`.
+    pub visibility: &'static str,
+    /// Of which kind.
+    #[schema(inline)]
+    pub event_type: Kind,
+    /// What happened.
+    pub event_name: String,
+    /// From where; `local` for this machine's own socket and command line.
+    pub source_ip_address: String,
+    /// With what, as it calls itself.
+    pub user_agent: String,
+    /// Who.
+    pub initiator: Initiator,
+    /// What was asked.
+    pub request: Request,
+    /// How it ended.
+    pub result: Ended,
+    /// To what.
+    pub resource_id: String,
+    /// Its number in the log.
+    pub sequence: u64,
+    /// Where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Context>,
+    /// `x-trace-id` of the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Uuid>,
+    /// What of the request may be told.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub details: Map<String, Value>,
+}
+
+/// Who.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = auditLogInitiator)]
+pub struct Initiator {
+    /// The account's id, or the name of who has none.
+    pub id: String,
+    /// The account's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+}
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = auditLogRequest)]
+pub struct Request {
+    /// Through which door, and what.
+    pub endpoint: String,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = auditLogResult)]
+pub struct Ended {
+    /// As HTTP numbers it.
+    pub status: u16,
+}
+
+/// Where.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = auditLogContext)]
+pub struct Context {
+    /// The project.
+    pub project_id: Uuid,
+}
+
+/// An entry as an item of the API.
+pub fn item(record: &Record) -> Item {
     let body = &record.body;
     let succeeded = (200..300).contains(&body.status);
-    let (severity, visibility) = (if succeeded { "INFO" } else { "ERROR" }, "PUBLIC");
     let time = timestamp(record.at);
-    let mut item = json!({
-        "id": record.id,
-        "receivedTimeStamp": time,
-        "eventTimeStamp": time,
-        "eventVersion": "1.0",
-        "eventSource": "kms",
-        "region": REGION,
-        "severity": severity,
-        "visibility": visibility,
-        "eventType": kind(body.kind),
-        "eventName": body.event,
-        "sourceIpAddress": body.source.map_or_else(|| LOCAL.to_owned(), |source| source.to_string()),
-        "userAgent": body.agent,
-        "initiator": initiator(record),
-        "request": { "endpoint": body.endpoint },
-        "result": { "status": body.status },
-        "resourceId": body.resource,
-        "sequence": record.sequence,
-    });
-    if let Some(project) = record.project {
-        item["context"] = json!({ "projectId": project });
-    }
-    if let Some(trace) = body.trace {
-        item["correlationId"] = json!(trace);
-    }
-    if !body.details.is_empty() {
-        item["details"] = Value::Object(body.details.clone());
-    }
-    item
-}
-
-fn initiator(record: &Record) -> Value {
-    let body = &record.body;
-    let id = body.initiator.map_or_else(|| body.name.clone(), |id| id.to_string());
-    let mut initiator = Map::from_iter([("id".to_owned(), json!(id))]);
-    // The field is for addresses; other names are the id already.
-    if body.initiator.is_some() {
-        initiator.insert("email".to_owned(), json!(body.name));
-    }
-    Value::Object(initiator)
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::AdminActivity => "ADMIN_ACTIVITY",
-        Kind::SystemEvent => "SYSTEM_EVENT",
-        Kind::PolicyDenied => "POLICY_DENIED",
+    Item {
+        id: record.id,
+        received_time_stamp: time.clone(),
+        event_time_stamp: time,
+        event_version: "1.0",
+        event_source: "kms",
+        region: REGION,
+        severity: if succeeded { "INFO" } else { "ERROR" },
+        visibility: "PUBLIC",
+        event_type: body.kind,
+        event_name: body.event.clone(),
+        source_ip_address: body.source.map_or_else(|| LOCAL.to_owned(), |source| source.to_string()),
+        user_agent: body.agent.clone(),
+        initiator: Initiator {
+            id: body.initiator.map_or_else(|| body.name.clone(), |id| id.to_string()),
+            // The field is for addresses; other names are the id already.
+            email: body.initiator.map(|_| body.name.clone()),
+        },
+        request: Request { endpoint: body.endpoint.clone() },
+        result: Ended { status: body.status },
+        resource_id: body.resource.clone(),
+        sequence: record.sequence,
+        context: record.project.map(|project_id| Context { project_id }),
+        correlation_id: body.trace,
+        details: body.details.clone(),
     }
 }
 
@@ -84,7 +168,7 @@ pub fn millis(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
+    use serde_json::json;
 
     use super::*;
     use crate::audit::{Body, Link};
@@ -117,7 +201,7 @@ mod tests {
         let link = Link { sequence: 3, mac: [7; 32] };
         let written = serde_json::to_string(&body).unwrap();
         let record = Record::read(&link, 0, Some(Uuid::nil()), &written).unwrap();
-        let item = item(&record);
+        let item = serde_json::to_value(item(&record)).unwrap();
         let required = [
             "id",
             "receivedTimeStamp",

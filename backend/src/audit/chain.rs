@@ -63,11 +63,13 @@ pub struct Head {
     pub last: Link,
     /// The last entry of those that were pruned: what is there begins after it.
     pub anchor: Link,
+    /// The MAC of the last restart, if the log was ever begun anew (`restart`).
+    pub restarted: Option<[u8; MAC_BYTES]>,
 }
 
 impl Head {
     /// Of an empty log.
-    pub const START: Self = Self { last: Link::START, anchor: Link::START };
+    pub const START: Self = Self { last: Link::START, anchor: Link::START, restarted: None };
 }
 
 /// An entry as it is stored, without its MAC.
@@ -114,8 +116,14 @@ impl Chain {
                 ("link", Cell::Bytes(&head.last.mac)),
                 ("anchor", number(&head.anchor)),
                 ("anchor_link", Cell::Bytes(&head.anchor.mac)),
+                ("restarted", Cell::from(head.restarted.as_ref().map(<[u8; MAC_BYTES]>::as_slice))),
             ],
         )
+    }
+
+    /// The MAC of another row of the log's.
+    pub(super) fn row(&self, table: &str, cells: &[(&str, Cell<'_>)]) -> [u8; MAC_BYTES] {
+        self.0.mac(table, cells)
     }
 }
 
@@ -141,6 +149,8 @@ pub enum Fault {
     Head,
     /// The log is another one than the head that was kept elsewhere says.
     Replaced,
+    /// What a restart has set aside is not what it was then, or the restart itself is not.
+    SetAside,
 }
 
 impl fmt::Display for Broken {
@@ -152,6 +162,9 @@ impl fmt::Display for Broken {
             Fault::Added => write!(f, "entry {sequence} was added from outside"),
             Fault::Head => f.write_str("the row that says where the log ends is gone, or was changed"),
             Fault::Replaced => write!(f, "entry {sequence} is not the one that the given head names"),
+            Fault::SetAside => {
+                write!(f, "what restart {sequence} of the log has set aside was changed since")
+            }
         }
     }
 }
@@ -161,6 +174,10 @@ impl fmt::Display for Broken {
 pub struct Verified {
     /// How many entries are there.
     pub entries: u64,
+    /// How many before them were removed for their age.
+    pub pruned: u64,
+    /// How often it was begun anew.
+    pub restarts: u64,
     /// Where it begins and ends.
     pub head: Head,
 }
@@ -172,6 +189,8 @@ pub struct Walk<'a> {
     expected: Option<Link>,
     here: Link,
     entries: u64,
+    /// After which number the log was begun last, and how often that was anew.
+    begun: (u64, u64),
 }
 
 impl<'a> Walk<'a> {
@@ -180,9 +199,16 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// [`Fault::Head`] when the head does not bear its MAC.
     pub fn begin(chain: &'a Chain, head: Head, mac: &[u8]) -> Result<Self, Broken> {
-        let walk = Self { chain, head, expected: None, here: head.anchor, entries: 0 };
+        let walk = Self { chain, head, expected: None, here: head.anchor, entries: 0, begun: (0, 0) };
         let holds: bool = chain.head_mac(&head).as_slice().ct_eq(mac).into();
         if holds && head.anchor.sequence <= head.last.sequence { Ok(walk) } else { Err(Broken::HEAD) }
+    }
+
+    /// Tells how often the log was begun anew, and after which number last.
+    #[must_use]
+    pub fn begun(mut self, after: u64, restarts: u64) -> Self {
+        self.begun = (after, restarts);
+        self
     }
 
     /// Checks on the way that the log holds what an earlier head stood for. An entry that has been pruned since cannot
@@ -232,7 +258,8 @@ impl<'a> Walk<'a> {
         if self.here != self.head.last {
             return Err(Broken::HEAD);
         }
-        Ok(Verified { entries: self.entries, head: self.head })
+        let pruned = self.head.anchor.sequence.saturating_sub(self.begun.0);
+        Ok(Verified { entries: self.entries, pruned, restarts: self.begun.1, head: self.head })
     }
 
     fn compare(&self) -> Result<(), Broken> {

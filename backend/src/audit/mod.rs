@@ -4,6 +4,7 @@
 mod api;
 mod chain;
 mod form;
+mod restart;
 mod tally;
 
 // `core`, for this room knows no network: only how an address is written.
@@ -12,9 +13,10 @@ use core::net::IpAddr;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-pub use api::{item, millis, timestamp};
+pub use api::{AuditItems, Item, item, millis, timestamp};
 pub use chain::{Broken, Chain, Fault, Head, Link, Row, Verified, Walk};
 pub use form::{Body, Record, body};
+pub use restart::{Heap, Restart};
 pub use tally::{Count, Counted, Tally, Used};
 
 /// One entry, before it has its place in the log.
@@ -49,7 +51,7 @@ pub struct Entry {
 }
 
 /// What kind of event it is (Audit Log API, `eventType`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Kind {
     /// Somebody changed or used something.

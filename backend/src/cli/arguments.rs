@@ -18,7 +18,7 @@ pub(super) use accounts::{
     AccountList, AccountRemove, AccountState, Given, Project, ProjectAdd, ProjectList, Role, RoleCommand,
     RoleList, Token, TokenCreate, TokenList, TokenRevoke,
 };
-pub(super) use audit::{Audit, AuditHead, AuditList, AuditVerify};
+pub(super) use audit::{Audit, AuditHead, AuditList, AuditRestart, AuditVerify};
 pub(super) use backup::{BackupCommand, RestoreCommand};
 pub(super) use import::Import;
 pub(super) use reports::{AmountsCommand, Export, Usage};

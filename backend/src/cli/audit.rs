@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::arguments::{Audit, AuditHead, AuditList, AuditVerify};
+use super::arguments::{Audit, AuditHead, AuditList, AuditRestart, AuditVerify};
 use super::failure::Failure;
 use super::home::Home;
 use super::progress::Progress;
 use super::screen;
-use crate::audit::{self, Broken, Record, Verified};
+use crate::audit::{self, Broken, Record, Restart, Verified, timestamp};
 use crate::service::Backend;
 use crate::store::{AuditFilter, AuditPlace};
 
@@ -20,6 +20,7 @@ pub(super) fn run(arguments: Audit, typed: &[OsString]) -> Result<ExitCode, Fail
         Audit::Verify(verify) => self::verify(verify, typed),
         Audit::Head(head) => self::head(head, typed),
         Audit::List(list) => self::list(list, typed),
+        Audit::Restart(restart) => self::restart(restart, typed),
     }
 }
 
@@ -30,27 +31,69 @@ fn verify(arguments: AuditVerify, typed: &[OsString]) -> Result<ExitCode, Failur
     let found = backend.verify_audit(arguments.head, |done, total| progress.at(done, total));
     progress.end();
     let found = found?;
+    let restarts = backend.audit_restarts()?;
     if arguments.output.json {
-        screen::json(&verdict(&found));
+        let mut told = verdict(&found);
+        told["restarts"] = restarts.iter().map(restarted).collect();
+        screen::json(&told);
     } else {
         match &found {
-            Ok(whole) => tell(whole),
+            Ok(whole) => tell(whole, &restarts),
             Err(broken) => screen::failure(&Failure::new(
                 format!("the audit log is not whole: {broken}"),
-                "keep the database as it is for who looks into it; restore from a backup that `kms audit verify` finds whole",
+                "keep a copy of the database for who looks into it; restore from a backup that `kms audit verify` finds whole, or \
+                 begin a new log with `kms audit restart`",
             )),
         }
     }
     Ok(if found.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(whole: &Verified) {
-    let (anchor, last) = (whole.head.anchor, whole.head.last);
+fn tell(whole: &Verified, restarts: &[Restart]) {
     screen::line(&format!("the audit log is whole: {} entries", whole.entries));
-    if anchor.sequence > 0 {
-        screen::line(&format!("the {} before them were pruned for their age", anchor.sequence));
+    if whole.pruned > 0 {
+        screen::line(&format!("the {} before them were pruned for their age", whole.pruned));
     }
-    screen::line(&format!("head {last}"));
+    for Restart { at, name, problem, entries, after, .. } in restarts {
+        let problem = screen::printable(problem.clone());
+        screen::line(&format!(
+            "begun anew after entry {after} at {} by {name}, for {problem}; {entries} entries are set aside",
+            timestamp(*at)
+        ));
+    }
+    screen::line(&format!("head {}", whole.head.last));
+}
+
+fn restarted(restart: &Restart) -> Value {
+    json!({
+        "number": restart.number,
+        "at": timestamp(restart.at),
+        "by": restart.name,
+        "problem": restart.problem,
+        "head": restart.head,
+        "entries": restart.entries,
+        "after": restart.after,
+    })
+}
+
+fn restart(arguments: AuditRestart, typed: &[OsString]) -> Result<ExitCode, Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let Some(restart) = backend.restart_audit()? else {
+        let next = "nothing is to be done; `kms audit verify` tells where it ends";
+        return Err(Failure::new("the audit log is whole, and is left as it is", next));
+    };
+    if arguments.output.json {
+        screen::json(&restarted(&restart));
+    } else {
+        let Restart { problem, entries, after, .. } = &restart;
+        let problem = screen::printable(problem.clone());
+        screen::line(&format!("a new audit log begins after entry {after}: {problem}"));
+        screen::line(&format!(
+            "the {entries} entries that were there are set aside in the database, as they were found"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What was found, as scripts read it.
@@ -59,7 +102,7 @@ pub(super) fn verdict(found: &Result<Verified, Broken>) -> Value {
         Ok(whole) => json!({
             "whole": true,
             "entries": whole.entries,
-            "pruned": whole.head.anchor.sequence,
+            "pruned": whole.pruned,
             "head": whole.head.last.to_string(),
         }),
         Err(broken) => json!({
@@ -99,7 +142,7 @@ fn list(arguments: AuditList, typed: &[OsString]) -> Result<ExitCode, Failure> {
         left -= page.len();
         after = page.last().map(|last| AuditPlace { at: last.at, sequence: last.sequence });
         if arguments.output.json {
-            page.iter().for_each(|record| screen::json_line(&audit::item(record)));
+            page.iter().for_each(|record| screen::json_line(&json!(audit::item(record))));
         } else {
             rows.extend(page.iter().map(row));
         }

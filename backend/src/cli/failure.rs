@@ -53,14 +53,25 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Hsm(HsmError::MasterMissing(_)) => {
             "restore the token that belongs to this home; without its master key no key can be opened"
         }
-        ServiceError::Hsm(_) => {
-            "check [hsm] in kms.toml, the token and its PIN file; `kms doctor` checks them in turn"
+        ServiceError::Hsm(HsmError::ModuleUnusable { .. }) => {
+            "see that [hsm] module is the HSM's library, and that what its own configuration ([hsm] conf) names is there"
         }
+        ServiceError::Hsm(HsmError::TokenMissing { .. }) => {
+            "restore the token's folder from a backup, or name the right token with [hsm] token in kms.toml"
+        }
+        ServiceError::Hsm(HsmError::PinRefused(_)) => {
+            "put the token's right PIN into the file that [hsm] pin_file names; too many wrong ones lock some HSMs"
+        }
+        ServiceError::Hsm(HsmError::Pin(_)) => "see that [hsm] pin_file is there, and its owner's alone",
+        ServiceError::Hsm(_) => "check [hsm] in kms.toml, the token and its PIN file",
         ServiceError::Export(ExportError::Refused(_)) => "use a project that `kms project list` shows",
         ServiceError::Export(ExportError::Io(_)) => "make room where it is written, and try again",
         ServiceError::AuditBroken(_) => "use another copy; this one was changed since it was taken",
         ServiceError::Store(StoreError::Exists(_)) => "choose a name that is not taken",
         ServiceError::Store(StoreError::Full(_)) => "make room on the disk of the database and try again",
+        ServiceError::Store(StoreError::Newer { .. }) => {
+            "install the version of kms that wrote it, or a later one; older ones cannot read it"
+        }
         ServiceError::Store(_) => {
             "check [store] path in kms.toml; restore the database from a backup if it is damaged"
         }

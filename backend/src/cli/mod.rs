@@ -24,6 +24,7 @@ mod reports;
 mod rings;
 mod screen;
 mod serve;
+mod surroundings;
 mod token;
 
 use std::ffi::OsString;

@@ -37,6 +37,11 @@ impl Report {
         self.checks.push(Check { name, outcome: Outcome::NotChecked(why.to_owned()) });
     }
 
+    /// Whether this was looked at, and failed.
+    pub(super) fn failed(&self, name: &str) -> bool {
+        self.checks.iter().any(|check| check.name == name && matches!(check.outcome, Outcome::Failed(_)))
+    }
+
     fn has(&self, name: &str) -> bool {
         self.checks.iter().any(|check| check.name == name)
     }

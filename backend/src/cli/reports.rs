@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::arguments::{AmountsCommand, Export, Usage};
 use super::failure::Failure;
@@ -78,29 +78,20 @@ pub(super) fn usage(arguments: Usage, typed: &[OsString]) -> Result<(), Failure>
         let what = format!("from {} to {} are more than 366 days", screen::time(from), screen::time(until));
         return Err(Failure::new(what, "ask for one year after the other, with --from and --to"));
     }
-    let hours = backend.usage(arguments.project, (from, until))?;
-    let total: u64 = hours.iter().map(|hour| hour.versions).sum();
+    let usage = backend.usage(arguments.project, (from, until))?;
     if arguments.output.json {
-        let hours: Vec<Value> = hours
-            .iter()
+        let mut told = json!(usage);
+        told["from"] = json!(screen::time(from));
+        told["to"] = json!(screen::time(until));
+        screen::json(&told);
+    } else {
+        let rows: Vec<_> = (usage.hours.iter())
             .map(|hour| {
-                let (versions, seconds) = (hour.versions, hour.seconds);
-                json!({ "hour": screen::time(hour.hour), "versions": versions, "versionSeconds": seconds })
+                [screen::time(hour.hour.0), hour.versions.to_string(), hour.version_seconds.to_string()]
             })
             .collect();
-        screen::json(&json!({
-            "from": screen::time(from),
-            "to": screen::time(until),
-            "versionHours": total,
-            "hours": hours,
-        }));
-    } else {
-        let rows: Vec<_> = hours
-            .iter()
-            .map(|hour| [screen::time(hour.hour), hour.versions.to_string(), hour.seconds.to_string()])
-            .collect();
         screen::table(["HOUR", "VERSIONS", "SECONDS"], &rows, "no version was available");
-        screen::line(&format!("{total} version-hours"));
+        screen::line(&format!("{} version-hours", usage.version_hours));
     }
     Ok(())
 }

@@ -42,11 +42,11 @@ pub(crate) use crate::store::AuditPlace;
 pub(crate) use accounts::Bearers;
 pub(crate) use clock::Clock;
 pub use key_flow::{TokenAsk, TokenPair, TokenVisit};
-pub use kms::ExportError;
 pub(crate) use kms::Lifecycle;
+pub use kms::{ExportError, Exporting};
 pub(crate) use login::{OFFICER, USER};
 pub(crate) use recorder::Recorder;
-pub(crate) use reports::Report;
+pub(crate) use reports::{Report, Told};
 pub(crate) use vectors::Vectors;
 
 /// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its

@@ -1,12 +1,12 @@
 //! What is told of a project over REST beside its operations: its audit log, its export, its usage.
 
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use uuid::Uuid;
 
-use super::{Dispatch, ExportError};
-use crate::audit::{self, Entry, Kind, timestamp};
+use super::{Dispatch, ExportError, Exporting};
+use crate::audit::{self, AuditItems, Entry, Kind};
 use crate::error::chain;
-use crate::kms::{Permission, Refusal, Status, Subject, Visit};
+use crate::kms::{Permission, Refusal, Status, Subject, Usage, Visit};
 use crate::policy;
 use crate::store::{AuditFilter, AuditPlace, StoreError};
 
@@ -22,8 +22,6 @@ pub(crate) enum Report {
         /// So many entries at most.
         limit: usize,
     },
-    /// All that is needed to build the project's keys anew.
-    Export,
     /// The available versions, hour by hour.
     Usage {
         /// From when to when, in seconds since 1970.
@@ -31,11 +29,18 @@ pub(crate) enum Report {
     },
 }
 
+/// What is told.
+pub(crate) enum Told {
+    /// A page of the audit log.
+    Audit(AuditItems),
+    /// The available versions.
+    Usage(Usage),
+}
+
 impl Report {
     fn event(&self) -> &'static str {
         match self {
             Self::Audit { .. } => "audit-log.entry.get",
-            Self::Export => "kms.project.export",
             Self::Usage { .. } => "kms.project.usage",
         }
     }
@@ -43,52 +48,59 @@ impl Report {
     fn permission(&self) -> Permission {
         match self {
             Self::Audit { .. } => Permission::AuditRead,
-            Self::Export | Self::Usage { .. } => Permission::ProjectExport,
+            Self::Usage { .. } => Permission::ProjectExport,
         }
     }
 }
 
 impl Dispatch {
-    /// Tells it, as JSON.
+    /// Tells it.
     ///
     /// # Errors
     /// A refusal as the caller may see it.
-    pub(crate) fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Vec<u8>, Refusal> {
-        if !policy::allowed(&visit.account.grants, report.permission(), project, None) {
-            let denied =
-                self.report_entry(visit, project, report, Kind::PolicyDenied, Status::Forbidden.code());
-            self.record_denial(denied).map_err(|error| internal(&error))?;
-            let permission = report.permission();
-            let email = &visit.account.email;
-            let message = format!("{email} is not permitted {permission} here; ask for a role that has it");
-            return Err(Refusal::new(Status::Forbidden, message));
-        }
+    pub(crate) fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal> {
+        self.admit(visit, project, report.event(), report.permission())?;
         match *report {
-            Report::Audit { range, after, limit } => self.audit_items(project, range, after, limit),
-            Report::Export => {
-                // It says more at once than any other call: that it was taken is told.
-                let entry = self.report_entry(visit, project, report, Kind::AdminActivity, 200);
-                self.store.record(entry).map_err(|error| internal(&error))?;
-                let mut out = Vec::new();
-                match self.export(Some(project), &mut out) {
-                    Ok(()) => Ok(out),
-                    Err(ExportError::Refused(refusal)) => Err(refusal),
-                    Err(ExportError::Io(_)) => Err(Refusal::new(Status::Internal, "internal error")),
-                }
+            Report::Audit { range, after, limit } => {
+                Ok(Told::Audit(self.audit_items(project, range, after, limit)?))
             }
-            Report::Usage { range } => {
-                let hours = self.usage_of(Some(project), range)?;
-                let total: u64 = hours.iter().map(|hour| hour.versions).sum();
-                let hours: Vec<Value> = hours
-                    .iter()
-                    .map(|hour| {
-                        let begun = timestamp(hour.hour.saturating_mul(1000));
-                        json!({ "hour": begun, "versions": hour.versions, "versionSeconds": hour.seconds })
-                    })
-                    .collect();
-                Ok(json!({ "versionHours": total, "hours": hours }).to_string().into_bytes())
-            }
+            Report::Usage { range } => Ok(Told::Usage(self.usage_of(Some(project), range)?)),
         }
+    }
+
+    /// Begins an export: what is written then is the project as it is now.
+    ///
+    /// # Errors
+    /// A refusal as the caller may see it.
+    pub(crate) fn begin_export(&self, visit: &Visit, project: Uuid) -> Result<Exporting, Refusal> {
+        let event = "kms.project.export";
+        self.admit(visit, project, event, Permission::ProjectExport)?;
+        let exporting = self.export(Some(project)).map_err(|error| match error {
+            ExportError::Refused(refusal) => refusal,
+            ExportError::Io(_) => Refusal::new(Status::Internal, "internal error"),
+        })?;
+        // It says more at once than any other call: that it was taken is told.
+        let entry = self.report_entry(visit, project, event, Kind::AdminActivity, 200);
+        self.store.record(entry).map_err(|error| internal(&error))?;
+        Ok(exporting)
+    }
+
+    /// Whether the caller may. A denial is in the audit log before the caller hears of it.
+    fn admit(
+        &self,
+        visit: &Visit,
+        project: Uuid,
+        event: &'static str,
+        permission: Permission,
+    ) -> Result<(), Refusal> {
+        if policy::allowed(&visit.account.grants, permission, project, None) {
+            return Ok(());
+        }
+        let denied = self.report_entry(visit, project, event, Kind::PolicyDenied, Status::Forbidden.code());
+        self.record_denial(denied).map_err(|error| internal(&error))?;
+        let email = &visit.account.email;
+        let message = format!("{email} is not permitted {permission} here; ask for a role that has it");
+        Err(Refusal::new(Status::Forbidden, message))
     }
 
     fn audit_items(
@@ -97,20 +109,28 @@ impl Dispatch {
         (from, until): (u64, u64),
         after: Option<AuditPlace>,
         limit: usize,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<AuditItems, Refusal> {
         let filter = AuditFilter { project: Some(project), from, until };
         let page = self.store.audit_page(&filter, after, limit).map_err(|error| internal(&error))?;
-        let mut answer = json!({ "items": page.iter().map(audit::item).collect::<Vec<_>>(), "limit": limit });
-        if let Some(last) = page.last().filter(|_| page.len() == limit) {
-            answer["cursor"] = json!(format!("{}_{}", last.at, last.sequence));
-        }
-        Ok(answer.to_string().into_bytes())
+        let last = page.last().filter(|_| page.len() == limit);
+        Ok(AuditItems {
+            items: page.iter().map(audit::item).collect(),
+            limit: u64::try_from(limit).unwrap_or(u64::MAX),
+            cursor: last.map(|last| format!("{}_{}", last.at, last.sequence)),
+        })
     }
 
-    fn report_entry(&self, visit: &Visit, project: Uuid, report: &Report, kind: Kind, status: u16) -> Entry {
+    fn report_entry(
+        &self,
+        visit: &Visit,
+        project: Uuid,
+        event: &'static str,
+        kind: Kind,
+        status: u16,
+    ) -> Entry {
         Entry {
             at: self.clock.millis(),
-            event: report.event(),
+            event,
             kind,
             project: Some(project),
             resource: Subject::Project(project).resource(),

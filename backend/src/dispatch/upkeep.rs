@@ -27,7 +27,8 @@ impl Dispatch {
             Err(error) => {
                 tracing::error!(
                     cause = chain(&error),
-                    "the audit log could not be looked after; `kms audit verify` tells more"
+                    "the audit log could not be looked after; `kms audit verify` tells more, and `kms audit restart` \
+                     begins a new one"
                 );
             }
         }

@@ -15,6 +15,7 @@ mod operation;
 mod pem;
 mod permission;
 mod refusal;
+mod told;
 
 pub use algorithm::{
     AccessScope, Algorithm, Hash, Purpose, WrappingAlgorithm, WrappingPurpose, algorithm_of,
@@ -35,6 +36,10 @@ pub use operation::{KeyPath, Operation, Outcome, RingPath, Subject, VersionPath,
 pub use pem::public_key_pem;
 pub use permission::Permission;
 pub use refusal::{Refusal, Status};
+pub use told::{
+    EXPORT_FORMAT, Export, ExportedAccount, ExportedAccountKey, ExportedFacts, ExportedGrant, ExportedKey,
+    ExportedPrincipal, ExportedProject, ExportedRing, ExportedToken, OtherKey, Usage, UsageHour,
+};
 
 /// The most plaintext that one call encrypts: 64 KiB, as the service certificate says.
 pub const PLAINTEXT_BYTES_MAX: usize = 64 << 10;

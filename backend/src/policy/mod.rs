@@ -30,7 +30,7 @@ pub use bearer::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token
 pub use birth::reborn;
 pub use generate::{generate, generate_pair, successor};
 pub use login::{Claims, TicketKey, check, delay_after, issue};
-pub use roles::{allowed, permissions, standing};
+pub use roles::{allowed, allowed_somewhere, permissions, standing};
 pub use template::change;
 pub use usage::{Permit, Usage, permit, permit_reveal};
 pub use wrapping::{permit_copy, permit_second, permit_wrapped};

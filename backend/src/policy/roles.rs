@@ -5,8 +5,8 @@ use uuid::Uuid;
 use crate::kms::{Grant, Permission, Role};
 use crate::object::Standing;
 
-/// What a role permits. A project-wide permission (to see the list of rings, to make one, to export) needs a grant for
-/// the whole project.
+/// What a role permits. A project-wide permission (to make a ring, to export) needs a grant for the whole project; of
+/// the list of rings, a grant for a ring shows that one.
 pub fn permissions(role: Role) -> &'static [Permission] {
     use Permission::{
         AuditRead, KeyCreate, KeyDelete, KeyGet, KeyImport, KeyList, KeyRotate, KeyUpdate, KeyringCreate,
@@ -67,6 +67,12 @@ pub fn permissions(role: Role) -> &'static [Permission] {
 pub fn allowed(grants: &[Grant], permission: Permission, project: Uuid, ring: Option<Uuid>) -> bool {
     let mut holding = grants.iter().filter(|grant| holds(grant, project, ring));
     holding.any(|grant| permissions(grant.role).contains(&permission))
+}
+
+/// Whether grants permit this in the project, or in any of its rings: a list shows of a project what each grant shows.
+pub fn allowed_somewhere(grants: &[Grant], permission: Permission, project: Uuid) -> bool {
+    let mut here = grants.iter().filter(|grant| grant.project.is_none_or(|granted| granted == project));
+    here.any(|grant| permissions(grant.role).contains(&permission))
 }
 
 /// What grants make of their account in a ring over PKCS #11, the strongest first; nothing where none of them counts
@@ -147,9 +153,9 @@ mod tests {
             write!(page, " {word} |").unwrap();
         }
         page.push_str(
-            "\n\n## Where a role counts\n\nOne account, one grant of kms.admin, asked for four things:\n\n\
-             | granted for | ring A: encrypt | ring B: encrypt | project: list and make rings | other project: encrypt |\n\
-             |---|---|---|---|---|\n",
+            "\n\n## Where a role counts\n\nOne account, one grant of kms.admin, asked for five things:\n\n\
+             | granted for | ring A: encrypt | ring B: encrypt | project: make rings | project: list rings | other project: encrypt |\n\
+             |---|---|---|---|---|---|\n",
         );
         for (words, project, ring) in [
             ("everything", None, None),
@@ -162,16 +168,21 @@ mod tests {
                 mark(allowed(&given, permission, id(project), ring.map(id)))
             };
             let rings = ask(Permission::KeyringCreate, 1, None);
-            assert_eq!(rings, ask(Permission::KeyringList, 1, None));
+            let list = match (project, ring) {
+                (Some(1), Some(_)) => "that one",
+                (None | Some(1), None) => "all",
+                _ => mark(false),
+            };
+            assert_eq!(allowed_somewhere(&given, Permission::KeyringList, id(1)), list != mark(false));
             let (a, b) =
                 (ask(Permission::VersionEncrypt, 1, Some(10)), ask(Permission::VersionEncrypt, 1, Some(11)));
             let other = ask(Permission::VersionEncrypt, 2, Some(20));
-            writeln!(page, "| {words} | {a} | {b} | {rings} | {other} |").unwrap();
+            writeln!(page, "| {words} | {a} | {b} | {rings} | {list} | {other} |").unwrap();
         }
         page.push_str(
-            "\nRoles add up: an account may what any of its grants permits. `kms.keyring.list`, `kms.keyring.create`,\n\
-             `audit-log.entry.get` and `kms.project.export` are about a project as a whole, so a grant for one ring never\n\
-             permits them.\n",
+            "\nRoles add up: an account may what any of its grants permits. `kms.keyring.create`, `audit-log.entry.get`\n\
+             and `kms.project.export` are about a project as a whole, so a grant for one ring never permits them. The list\n\
+             of rings (`kms.keyring.list`) shows the rings that the caller may see.\n",
         );
         expect_file!["ROLES.md"].assert_eq(&page);
     }

@@ -13,8 +13,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::asked::REGION;
 use super::payloads;
-use super::routes::{self, Route, Verb};
-use crate::kms;
+use super::routes::{self, Form, Handler, Origin, Route, Value, Verb};
+use super::{records, token};
+use crate::{audit, kms};
 
 /// What every operation may answer besides: wrong input, no or wrong credentials, not allowed, no such project or region,
 /// too many calls, our own failure.
@@ -39,7 +40,8 @@ fn document() -> OpenApi {
         .title("Key management service")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Compatible with the STACKIT Key Management Service API v1. What is marked as an extension is not part of it.",
+            "Compatible with the STACKIT Key Management Service API v1, and with what its clients use of the Audit Log API v2 \
+             and of the token service. What is marked as an extension is part of none.",
         ));
     OpenApiBuilder::new()
         .info(info.build())
@@ -59,8 +61,10 @@ fn method(route: &Route) -> HttpMethod {
 }
 
 fn operation(route: &Route) -> utoipa::openapi::path::Operation {
-    let summary =
-        if route.extension { format!("{} (an extension)", route.summary) } else { route.summary.to_owned() };
+    let summary = match route.origin {
+        Origin::Ours => format!("{} (an extension)", route.summary),
+        Origin::Public | Origin::Neighbour => route.summary.to_owned(),
+    };
     let mut operation = OperationBuilder::new().operation_id(Some(route.id)).summary(Some(summary));
     for name in route.path.split(['{', '}']).skip(1).step_by(2) {
         operation = operation.parameter(
@@ -71,17 +75,20 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
                 .schema(Some(parameter(name))),
         );
     }
-    if route.paged {
-        let entries = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(1000));
-        operation =
-            operation.parameter(query("limit", "At most so many entries (an extension)", entries.into()));
-        let cursor = ObjectBuilder::new().schema_type(Type::String).into();
-        operation =
-            operation.parameter(query("cursor", "`nextCursor` of the page before (an extension)", cursor));
+    for parameter in route.query {
+        operation = operation.parameter(query(parameter));
+    }
+    if matches!(route.handler, Handler::Token) {
+        // What is exchanged is itself the credential.
+        operation = operation.securities(Some([]));
     }
     if let Some(schema) = route.takes {
         let body = RequestBodyBuilder::new().required(Some(Required::True));
-        operation = operation.request_body(Some(body.content("application/json", reference(schema)).build()));
+        let kind = match route.form {
+            Form::Plain | Form::AuditLog => "application/json",
+            Form::Token => "application/x-www-form-urlencoded",
+        };
+        operation = operation.request_body(Some(body.content(kind, reference(schema)).build()));
         if route.success == 202 && route.id.starts_with("Create") {
             operation = operation.parameter(
                 ParameterBuilder::new()
@@ -100,8 +107,10 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
     operation = operation.response(route.success.to_string(), done);
     for status in ALWAYS.iter().chain(route.refuses) {
         let refused = ResponseBuilder::new().description(refusal(*status));
-        operation = operation
-            .response(status.to_string(), refused.content("application/json", reference("httpError")));
+        operation = operation.response(
+            status.to_string(),
+            refused.content("application/json", reference(route.form.schema())),
+        );
     }
     operation.build()
 }
@@ -114,7 +123,7 @@ fn refusal(status: u16) -> &'static str {
         404 => "Not there",
         409 => "Not in a state for this",
         429 => "Too many calls; `Retry-After` says when to come back",
-        503 => "The key cannot be reached at the moment",
+        503 => "The service is busy, or the key cannot be reached at the moment",
         _ => "A failure of the service",
     }
 }
@@ -123,12 +132,18 @@ fn reference(schema: &str) -> utoipa::openapi::Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build()
 }
 
-fn query(name: &str, description: &str, schema: Schema) -> ParameterBuilder {
+fn query(parameter: &routes::Parameter) -> ParameterBuilder {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let schema = match parameter.kind {
+        Value::Limit => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(1000)),
+        Value::Cursor => text(),
+        Value::Time => text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),
+    };
     ParameterBuilder::new()
-        .name(name)
+        .name(parameter.name)
         .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(description))
+        .required(if parameter.required { Required::True } else { Required::False })
+        .description(Some(parameter.what))
         .schema(Some(schema))
 }
 
@@ -186,6 +201,13 @@ fn schemas(mut components: ComponentsBuilder) -> ComponentsBuilder {
         kms::VersionedData,
         kms::DataKey,
         kms::Amounts,
+        kms::Usage,
+        kms::Export,
+        audit::AuditItems,
+        records::AuditLogError,
+        token::TokenForm,
+        token::TokenPair<'_>,
+        token::TokenError<'_>,
     );
     for (name, schema) in found {
         components = components.schema(name, schema);

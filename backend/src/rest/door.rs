@@ -11,7 +11,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, Response, header};
 use axum_server::Handle;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::Instant;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -22,9 +21,10 @@ use super::quota::{Allowance, Exhausted, Quota};
 use super::reply::{self, Rejection};
 use super::rooms::Rooms;
 use super::routes::Route;
+use super::streamed::Exports;
 use super::work::Work;
 use crate::config::RestConfig;
-use crate::kms::{Account, Outcome, Refusal, Status, Visit};
+use crate::kms::{Account, Operation, Outcome, Refusal, Status, Visit};
 
 /// The longest body: two fields of the largest data in base64, and the JSON around them. What is longer is no call.
 const BODY_BYTES_MAX: usize = 256 << 10;
@@ -61,6 +61,7 @@ pub(crate) struct Door {
     pub(super) rooms: Arc<dyn Rooms>,
     pub(super) settings: ArcSwap<RestConfig>,
     pub(super) work: Work,
+    pub(super) exports: Exports,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) handle: Handle<SocketAddr>,
@@ -74,6 +75,7 @@ impl Door {
             rooms,
             settings: ArcSwap::from_pointee(settings),
             work: Work::new(),
+            exports: Exports::new(),
             metrics: Metrics::new(),
             health: Health::default(),
             handle: Handle::new(),
@@ -93,16 +95,19 @@ impl Door {
     }
 
     /// Answers one operation of the API.
-    pub(super) async fn call(&self, route: &'static Route, request: Request<Body>) -> Response<Body> {
-        let begun = Instant::now();
+    pub(super) async fn call(
+        &self,
+        route: &'static Route,
+        operation: fn(&Asked<'_>) -> Result<Operation, Refusal>,
+        request: Request<Body>,
+    ) -> Response<Body> {
         let mut allowance = None;
         let (mut parts, body) = request.into_parts();
-        let response = match self.answer(route, &mut parts, body, &mut allowance).await {
+        let body = route.takes.is_some().then_some(body);
+        let mut response = match self.answer(operation, &mut parts, body, &mut allowance).await {
             Ok(outcome) => reply::outcome(route.success, &outcome),
             Err(rejection) => reply::rejection(&rejection),
         };
-        self.metrics.observe(route.id, response.status().as_u16(), begun.elapsed());
-        let mut response = response;
         if let Some(allowance) = allowance {
             reply::tell_allowance(&mut response, &allowance);
         }
@@ -111,15 +116,18 @@ impl Door {
 
     async fn answer(
         &self,
-        route: &'static Route,
+        operation: fn(&Asked<'_>) -> Result<Operation, Refusal>,
         parts: &mut Parts,
-        body: Body,
+        body: Option<Body>,
         allowance: &mut Option<Allowance>,
     ) -> Result<Outcome, Rejection> {
         let (visit, place) = self.enter(parts, allowance).await?;
-        let body = if route.takes.is_some() { read(body).await? } else { Zeroizing::default() };
+        let body = match body {
+            Some(body) => read(body).await?,
+            None => Zeroizing::default(),
+        };
         let asked = Asked { place, uri: &parts.uri, headers: &parts.headers, body: &body };
-        let operation = (route.operation)(&asked)?;
+        let operation = operation(&asked)?;
         if self.rooms.is_quick(&operation) {
             return Ok(self.rooms.serve(&visit, operation)?);
         }

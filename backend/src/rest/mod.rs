@@ -17,6 +17,7 @@ mod reply;
 mod rooms;
 mod routes;
 mod service;
+mod streamed;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -31,6 +32,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use axum::routing::{MethodFilter, on};
+use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::dispatch::Dispatch;
@@ -38,7 +40,7 @@ use crate::kms::{Refusal, Status};
 use door::Door;
 use reply::Rejection;
 use rooms::Rooms;
-use routes::{Route, Verb};
+use routes::{Handler, Route, Verb};
 
 pub use document::json as openapi;
 pub(crate) use listen::Serving;
@@ -60,14 +62,30 @@ pub(crate) fn serve(
 
 /// The API, and what operators ask.
 fn router(door: &Arc<Door>) -> Router {
-    let mut router = operations::router(Arc::clone(door)).merge(token::router(Arc::clone(door)));
-    router = router.merge(records::router(Arc::clone(door)));
+    let mut router = operations::router(Arc::clone(door));
     for route in routes::all() {
         let door = Arc::clone(door);
-        let handler = async move |request: Request<Body>| door.call(route, request).await;
-        router = router.route(route.path, on(filter(route), handler));
+        let handler = async move |request: Request<Body>| answer(&door, route, request).await;
+        let mut method = on(filter(route), handler);
+        if let Handler::Token = route.handler {
+            method = method.fallback(token::wrong_method);
+        }
+        router = router.route(route.path, method);
     }
     router
+}
+
+/// Answers a call, and counts it.
+async fn answer(door: &Arc<Door>, route: &'static Route, request: Request<Body>) -> Response<Body> {
+    let begun = Instant::now();
+    let response = match route.handler {
+        Handler::Operation(operation) => door.call(route, operation, request).await,
+        Handler::Report(ask) => records::report(door, route, ask, request).await,
+        Handler::Export => records::export(door, request).await,
+        Handler::Token => token::token(door, request).await,
+    };
+    door.metrics.observe(route.id, response.status().as_u16(), begun.elapsed());
+    response
 }
 
 /// What answers where nothing else does; nothing can be added after it.

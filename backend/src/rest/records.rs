@@ -1,19 +1,20 @@
 //! `GET /v2/projects/{id}` in the form of the vendor's Audit Log API, and a project's export and usage (extensions).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
-use axum::http::{HeaderValue, Request, Response, header};
-use axum::routing::get;
-use serde_json::json;
+use axum::extract::Query;
+use axum::http::request::Parts;
+use axum::http::{Request, Response, header};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::door::Door;
+use super::quota::Allowance;
 use super::reply::{self, Rejection};
+use super::routes::{Fields, Form, Route};
 use crate::audit::{millis, timestamp};
-use crate::dispatch::{AuditPlace, Report};
+use crate::dispatch::{AuditPlace, Report, Told};
 use crate::kms::Refusal;
 
 /// Entries of a page, where none are named (Audit Log API).
@@ -28,48 +29,41 @@ const DAY: u64 = 24 * 3600 * 1000;
 /// The longest time of which usage is told at once, in milliseconds: a leap year.
 const YEAR: u64 = 366 * DAY;
 
-type Fields = HashMap<String, String>;
-
-pub(super) fn router(door: Arc<Door>) -> Router {
-    Router::new()
-        .route("/v2/projects/{projectId}", get(log))
-        .route("/v1/projects/{projectId}/regions/{regionId}/export", get(export))
-        .route("/v1/projects/{projectId}/regions/{regionId}/usage", get(usage))
-        .with_state(door)
+/// A refusal as the vendor's Audit Log API writes it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = auditLogError)]
+pub(super) struct AuditLogError {
+    /// What is wrong.
+    message: String,
+    /// What was asked for.
+    path: String,
+    /// The status.
+    status: u16,
+    /// When.
+    #[schema(format = DateTime)]
+    timestamp: String,
 }
 
-async fn log(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
+/// Answers a report of a project.
+pub(super) async fn report(
+    door: &Arc<Door>,
+    route: &'static Route,
+    ask: fn(&Fields) -> Result<Report, Refusal>,
+    request: Request<Body>,
+) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    match told(&door, request, log_of).await {
-        Ok(body) => written(body),
-        Err(rejection) => {
-            // The vendor's Audit Log API has more to say of an error.
-            let status = rejection.refusal.status.code();
-            let body = json!({
-                "message": rejection.refusal.message,
-                "path": path,
-                "status": status,
-                "timestamp": timestamp(door.rooms.now().saturating_mul(1000)),
-            });
-            let (mut response, plain) = (reply::json(status, &body), reply::rejection(&rejection));
-            for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
-                if let Some(value) = plain.headers().get(&name) {
-                    response.headers_mut().insert(name, value.clone());
-                }
-            }
-            response
-        }
+    let mut allowance = None;
+    let told = told(door, request, ask, &mut allowance).await;
+    let mut response = match told {
+        Ok(Told::Audit(items)) => reply::json(route.success, &items),
+        Ok(Told::Usage(usage)) => reply::json(route.success, &usage),
+        Err(rejection) if route.form == Form::AuditLog => in_the_logs_form(door, path, &rejection),
+        Err(rejection) => reply::rejection(&rejection),
+    };
+    if let Some(allowance) = allowance {
+        reply::tell_allowance(&mut response, &allowance);
     }
-}
-
-async fn export(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
-    let answer = told(&door, request, |_| Ok(Report::Export)).await;
-    answer.map_or_else(|rejection| reply::rejection(&rejection), written)
-}
-
-async fn usage(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
-    let answer = told(&door, request, usage_of).await;
-    answer.map_or_else(|rejection| reply::rejection(&rejection), written)
+    response
 }
 
 /// Who asks → how many calls are left → what is asked → the rooms.
@@ -77,9 +71,10 @@ async fn told(
     door: &Arc<Door>,
     request: Request<Body>,
     ask: fn(&Fields) -> Result<Report, Refusal>,
-) -> Result<Vec<u8>, Rejection> {
+    allowance: &mut Option<Allowance>,
+) -> Result<Told, Rejection> {
     let (mut parts, _) = request.into_parts();
-    let (visit, place) = door.enter(&mut parts, &mut None).await?;
+    let (visit, place) = door.enter(&mut parts, allowance).await?;
     let Query(fields) = Query::<Fields>::try_from_uri(&parts.uri)
         .map_err(|_| Refusal::malformed("the query cannot be read: name=value, separated by &"))?;
     let report = ask(&fields)?;
@@ -87,7 +82,46 @@ async fn told(
     Ok(door.work.run(move || rooms.report(&visit, place.project, &report)).await??)
 }
 
-fn log_of(fields: &Fields) -> Result<Report, Refusal> {
+/// The vendor's Audit Log API has more to say of an error.
+fn in_the_logs_form(door: &Door, path: String, rejection: &Rejection) -> Response<Body> {
+    let status = rejection.refusal.status.code();
+    let message = rejection.refusal.message.clone();
+    let timestamp = timestamp(door.rooms.now().saturating_mul(1000));
+    let mut response = reply::json(status, &AuditLogError { message, path, status, timestamp });
+    let plain = reply::rejection(rejection);
+    for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+        if let Some(value) = plain.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+/// Answers an export: it is written while it is read.
+pub(super) async fn export(door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
+    let (mut parts, _) = request.into_parts();
+    let mut allowance = None;
+    let begun = begin_export(door, &mut parts, &mut allowance).await;
+    let mut response = begun.unwrap_or_else(|rejection| reply::rejection(&rejection));
+    if let Some(allowance) = allowance {
+        reply::tell_allowance(&mut response, &allowance);
+    }
+    response
+}
+
+async fn begin_export(
+    door: &Arc<Door>,
+    parts: &mut Parts,
+    allowance: &mut Option<Allowance>,
+) -> Result<Response<Body>, Rejection> {
+    let (visit, place) = door.enter(parts, allowance).await?;
+    let turn = door.exports.turn()?;
+    let rooms = Arc::clone(&door.rooms);
+    let writing = door.work.run(move || rooms.export(&visit, place.project)).await??;
+    Ok(reply::body(200, "application/json", turn.stream(writing)))
+}
+
+pub(super) fn log_of(fields: &Fields) -> Result<Report, Refusal> {
     let range = range(fields, ("startTimeRange", "endTimeRange"), DAY, "24 hours")?;
     let limit = match fields.get("limit") {
         None => ENTRIES,
@@ -106,7 +140,7 @@ fn log_of(fields: &Fields) -> Result<Report, Refusal> {
     Ok(Report::Audit { range, after, limit })
 }
 
-fn usage_of(fields: &Fields) -> Result<Report, Refusal> {
+pub(super) fn usage_of(fields: &Fields) -> Result<Report, Refusal> {
     let (from, until) = range(fields, ("from", "to"), YEAR, "366 days")?;
     Ok(Report::Usage { range: (from / 1000, until / 1000) })
 }
@@ -131,12 +165,6 @@ fn range(
         return Err(Refusal::malformed(format!("{first} and {last} may be {said} apart at most")));
     }
     Ok((from, until))
-}
-
-fn written(body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 #[cfg(test)]

@@ -92,7 +92,12 @@ pub(super) fn json(status: u16, body: &impl Serialize) -> Response<Body> {
 
 /// Writes a body of this type.
 pub(super) fn text(status: u16, kind: &'static str, bytes: Vec<u8>) -> Response<Body> {
-    let mut response = with_status(status, Body::from(bytes));
+    body(status, kind, Body::from(bytes))
+}
+
+/// The same of a body that is not there yet.
+pub(super) fn body(status: u16, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = with_status(status, body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

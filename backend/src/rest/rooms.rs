@@ -1,10 +1,11 @@
 //! What the door needs of the rooms behind it. The dispatcher is all of it; the door's own tests put another behind it.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::dispatch::{Dispatch, Report, TokenAsk, TokenPair, TokenVisit};
+use crate::dispatch::{Dispatch, ExportError, Report, TokenAsk, TokenPair, TokenVisit, Told};
 use crate::error::chain;
 use crate::kms::{Account, Operation, Outcome, Refusal, Visit};
 
@@ -27,6 +28,9 @@ pub(crate) struct Figures {
     pub(crate) hsm_failures: u64,
 }
 
+/// Writes a body.
+pub(crate) type Writing = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
 /// The rooms behind the door.
 pub(crate) trait Rooms: Send + Sync + 'static {
     /// Seconds since 1970.
@@ -44,8 +48,11 @@ pub(crate) trait Rooms: Send + Sync + 'static {
     /// Answers an operation. It may block.
     fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal>;
 
-    /// Tells something of a project, as JSON. It may block.
-    fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Vec<u8>, Refusal>;
+    /// Tells something of a project. It may block.
+    fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal>;
+
+    /// Begins an export of a project, and gives what writes it. Both may block.
+    fn export(&self, visit: &Visit, project: Uuid) -> Result<Writing, Refusal>;
 
     /// Whether an operation is answered from memory.
     fn is_quick(&self, operation: &Operation) -> bool;
@@ -81,8 +88,18 @@ impl Rooms for Dispatch {
         Self::serve(self, visit, operation)
     }
 
-    fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Vec<u8>, Refusal> {
+    fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal> {
         Self::report(self, visit, project, report)
+    }
+
+    fn export(&self, visit: &Visit, project: Uuid) -> Result<Writing, Refusal> {
+        let exporting = self.begin_export(visit, project)?;
+        Ok(Box::new(move |out| {
+            exporting.write(out).map_err(|error| match error {
+                ExportError::Io(error) => error,
+                ExportError::Refused(refusal) => io::Error::other(refusal),
+            })
+        }))
     }
 
     fn is_quick(&self, operation: &Operation) -> bool {

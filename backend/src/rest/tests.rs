@@ -20,11 +20,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::door::Door;
-use super::rooms::{Figures, Rooms};
+use super::rooms::{Figures, Rooms, Writing};
 use super::service::Connection;
+use crate::audit::AuditItems;
 use crate::config::RestConfig;
-use crate::dispatch::{Report, TokenAsk, TokenPair, TokenVisit};
-use crate::kms::{Account, Grant, Operation, Outcome, Refusal, Role, Status, Visit};
+use crate::dispatch::{Report, TokenAsk, TokenPair, TokenVisit, Told};
+use crate::kms::{Account, Grant, Operation, Outcome, Refusal, Role, Status, Usage, Visit};
 
 /// A project that the test's account owns.
 const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111);
@@ -39,6 +40,7 @@ struct Notes {
     now: AtomicU64,
     quick: bool,
     hsm: Mutex<Result<(), String>>,
+    reported: Mutex<Vec<String>>,
 }
 
 impl Rooms for Notes {
@@ -79,8 +81,16 @@ impl Rooms for Notes {
         self.answer.lock().unwrap().clone()
     }
 
-    fn report(&self, _: &Visit, project: Uuid, report: &Report) -> Result<Vec<u8>, Refusal> {
-        Ok(format!("{{\"told\":\"{project} {report:?}\"}}").into_bytes())
+    fn report(&self, _: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal> {
+        self.reported.lock().unwrap().push(format!("{project} {report:?}"));
+        Ok(match report {
+            Report::Audit { .. } => Told::Audit(AuditItems { items: Vec::new(), limit: 3, cursor: None }),
+            Report::Usage { .. } => Told::Usage(Usage { version_hours: 0, hours: Vec::new() }),
+        })
+    }
+
+    fn export(&self, _: &Visit, project: Uuid) -> Result<Writing, Refusal> {
+        Ok(Box::new(move |out| write!(out, "{{\"exported\":\"{project}\"}}")))
     }
 
     fn is_quick(&self, _: &Operation) -> bool {
@@ -159,6 +169,7 @@ impl World {
             now: AtomicU64::new(1_800_000_000),
             quick,
             hsm: Mutex::new(Ok(())),
+            reported: Mutex::default(),
         });
         let door = Arc::new(Door::new(Arc::clone(&notes) as _, settings));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -3,26 +3,31 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Form, FromRequest, State};
+use axum::extract::{Form, FromRequest};
+use axum::http;
 use axum::http::{Request, Response, StatusCode, header};
-use axum::routing::post;
-use axum::{Router, http};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::door::{Arrival, Door, agent, arrival, read};
 use super::reply::{self, Rejection};
-use crate::dispatch::{TokenAsk, TokenPair, TokenVisit};
+use crate::dispatch::{self, TokenAsk, TokenVisit};
 use crate::kms::{Refusal, Status};
 
 /// What an assertion is exchanged under (RFC 7523, 2.1).
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// What a form may hold; clients send more, which says nothing here.
-#[derive(Deserialize)]
-struct Fields {
+#[derive(Deserialize, ToSchema)]
+#[schema(as = tokenForm)]
+pub(super) struct TokenForm {
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`, which needs an assertion, or `refresh_token`, which needs one.
+    #[schema(required, nullable = false)]
     grant_type: Option<String>,
+    /// A JWT that the account's key has signed (RFC 7523).
     assertion: Option<String>,
+    /// What came with an access token.
     refresh_token: Option<String>,
 }
 
@@ -33,38 +38,51 @@ enum Asked {
 }
 
 /// What is answered (RFC 6749, 5.1).
-#[derive(Serialize)]
-struct Answer<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = tokenPair)]
+pub(super) struct TokenPair<'a> {
+    /// Goes into `Authorization: Bearer`.
     access_token: &'a str,
+    /// Is exchanged for the next pair.
     refresh_token: &'a str,
+    /// How long the access token holds, in seconds.
     expires_in: u64,
+    /// `Bearer`.
     token_type: &'static str,
+    /// `kms`.
     scope: &'static str,
 }
 
 /// A refusal as the vendor's token service writes it.
-#[derive(Serialize)]
-struct Refused<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = tokenError)]
+pub(super) struct TokenError<'a> {
+    /// What is wrong.
     error: Details<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = tokenErrorDetails)]
 struct Details<'a> {
+    /// The status.
     code: u16,
+    /// A sentence.
     message: &'a str,
+    /// The status in words.
     status: &'static str,
 }
 
-pub(super) fn router(door: Arc<Door>) -> Router {
-    let wrong = async || written(&Refusal::malformed("tokens are asked for with POST"), 405);
-    Router::new().route("/token", post(token).fallback(wrong)).with_state(door)
+/// Says that tokens are had in another way.
+pub(super) async fn wrong_method() -> Response<Body> {
+    written(&Refusal::malformed("tokens are asked for with POST"), 405)
 }
 
-async fn token(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
-    match exchange(&door, request).await {
+/// Exchanges an assertion or a refresh token.
+pub(super) async fn token(door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
+    match exchange(door, request).await {
         Ok(pair) => reply::json(
             200,
-            &Answer {
+            &TokenPair {
                 access_token: &pair.access,
                 refresh_token: &pair.refresh,
                 expires_in: pair.seconds,
@@ -82,7 +100,7 @@ async fn token(State(door): State<Arc<Door>>, request: Request<Body>) -> Respons
     }
 }
 
-async fn exchange(door: &Arc<Door>, request: Request<Body>) -> Result<TokenPair, Rejection> {
+async fn exchange(door: &Arc<Door>, request: Request<Body>) -> Result<dispatch::TokenPair, Rejection> {
     let (parts, body) = request.into_parts();
     let Arrival { source, trace } = arrival(&parts)?;
     let agent = agent(&parts.headers);
@@ -107,7 +125,7 @@ async fn fields(parts: &http::request::Parts, body: &[u8]) -> Result<Asked, Refu
     let mut again = Request::new(Body::from(body.to_vec()));
     *again.method_mut() = parts.method.clone();
     *again.headers_mut() = parts.headers.clone();
-    let Form(fields) = Form::<Fields>::from_request(again, &()).await.map_err(|_| {
+    let Form(fields) = Form::<TokenForm>::from_request(again, &()).await.map_err(|_| {
         let message = "a form is wanted: `Content-Type: application/x-www-form-urlencoded`, with grant_type and \
                        assertion or refresh_token, each once";
         Refusal::malformed(message)
@@ -131,5 +149,5 @@ async fn fields(parts: &http::request::Parts, body: &[u8]) -> Result<Asked, Refu
 fn written(refusal: &Refusal, code: u16) -> Response<Body> {
     let known = StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason());
     let details = Details { code, message: &refusal.message, status: known.unwrap_or("Error") };
-    reply::json(code, &Refused { error: details })
+    reply::json(code, &TokenError { error: details })
 }

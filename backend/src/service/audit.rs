@@ -1,7 +1,8 @@
 //! The audit log, for its operator.
 
+use super::operator::Command;
 use super::{Backend, ServiceError};
-use crate::audit::{Broken, Head, Link, Record, Verified};
+use crate::audit::{Broken, Head, Link, Record, Restart, Verified};
 use crate::store::{AuditFilter, AuditPlace};
 
 impl Backend {
@@ -18,6 +19,28 @@ impl Backend {
         Ok(self.dispatch.store.verify_audit(expected, progress)?)
     }
 
+    /// Begins the audit log anew, where it is not whole; gives nothing where it is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn restart_audit(&self) -> Result<Option<Restart>, ServiceError> {
+        let command = Command {
+            event: "kms.audit.restart",
+            typed: "kms audit restart",
+            resource: "audit".to_owned(),
+            project: None,
+        };
+        Ok(self.dispatch.store.restart_audit(self.entry(command, []))?)
+    }
+
+    /// How often, when and why that was done, the oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn audit_restarts(&self) -> Result<Vec<Restart>, ServiceError> {
+        Ok(self.dispatch.store.audit_restarts()?)
+    }
+
     /// A page of the audit log.
     ///
     /// # Errors
@@ -29,6 +52,14 @@ impl Backend {
         limit: usize,
     ) -> Result<Vec<Record>, ServiceError> {
         Ok(self.dispatch.store.audit_page(filter, after, limit)?)
+    }
+
+    /// When something was recorded last, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_recorded(&self) -> Result<Option<u64>, ServiceError> {
+        Ok(self.dispatch.store.last_recorded()?)
     }
 
     /// The time, in milliseconds since 1970.

@@ -5,8 +5,7 @@ use std::io::Write;
 use uuid::Uuid;
 
 use super::{Backend, ServiceError};
-use crate::kms::{Amounts, Refusal};
-use crate::store::HourUsage;
+use crate::kms::{Amounts, Refusal, Usage};
 
 impl Backend {
     /// Writes all that is needed to build a project's keys anew, or those of all projects, without material.
@@ -14,7 +13,7 @@ impl Backend {
     /// # Errors
     /// When there is no such project, or it cannot be read or written.
     pub fn export(&self, project: Option<Uuid>, out: &mut dyn Write) -> Result<(), ServiceError> {
-        Ok(self.dispatch.export(project, out)?)
+        Ok(self.dispatch.export(project)?.write(out)?)
     }
 
     /// What a project has; the first one without.
@@ -33,7 +32,7 @@ impl Backend {
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
-    pub fn usage(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Vec<HourUsage>, ServiceError> {
+    pub fn usage(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, ServiceError> {
         self.dispatch.usage_of(project, range).map_err(refused)
     }
 }
@@ -84,6 +83,6 @@ mod tests {
         let mut none = Vec::new();
         assert!(backend.export(Some(Uuid::from_u128(77)), &mut none).is_err());
         assert_eq!(backend.amounts(None).unwrap().key_rings, 2);
-        assert!(backend.usage(None, (0, u64::MAX)).unwrap().is_empty());
+        assert!(backend.usage(None, (0, u64::MAX)).unwrap().hours.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! with it without a gap, and two processes write one chain.
 
 mod read;
+mod restart;
 #[cfg(test)]
 mod tests;
 
@@ -49,24 +50,24 @@ pub(super) fn begin(connection: &Connection, key: &RowKey) -> Result<(), StoreEr
     // A head that is gone while entries are there is nothing to begin: `verify` tells of it, and nothing is appended.
     // Another process may begin the same log; who comes second must not write over what the first has appended.
     let sql = "INSERT INTO audit_head (one, sequence, link, anchor, anchor_link, mac) SELECT 1, 0, ?1, 0, ?1, ?2 \
-               WHERE NOT EXISTS (SELECT 1 FROM audit) ON CONFLICT (one) DO NOTHING";
+               WHERE NOT EXISTS (SELECT 1 FROM audit) AND NOT EXISTS (SELECT 1 FROM audit_restarts) ON CONFLICT (one) DO NOTHING";
     let head = Head::START;
     connection.execute(sql, params![head.last.mac, Chain::of(key).head_mac(&head)])?;
     Ok(())
 }
 
 fn put_head(connection: &Connection, chain: &Chain, head: &Head) -> Result<(), StoreError> {
-    let sql = "UPDATE audit_head SET sequence = ?1, link = ?2, anchor = ?3, anchor_link = ?4, mac = ?5";
+    let sql = "UPDATE audit_head SET sequence = ?1, link = ?2, anchor = ?3, anchor_link = ?4, mac = ?5, restarted = ?6";
     let (last, anchor) = (&head.last, &head.anchor);
-    let values =
-        params![signed(last.sequence), last.mac, signed(anchor.sequence), anchor.mac, chain.head_mac(head)];
+    let (last_at, anchor_at) = (signed(last.sequence), signed(anchor.sequence));
+    let values = params![last_at, last.mac, anchor_at, anchor.mac, chain.head_mac(head), head.restarted];
     connection.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
 
 /// The head with its MAC, unchecked; nothing where there is none that can be read.
 fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-    let sql = "SELECT sequence, link, anchor, anchor_link, mac FROM audit_head";
+    let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted FROM audit_head";
     let found = connection.prepare_cached(sql)?.query_row([], |row| {
         let link = |number, mac| -> Result<Option<Link>, rusqlite::Error> {
             let sequence = unsigned(row.get(number)?);
@@ -74,7 +75,10 @@ fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreEr
             Ok(<[u8; MAC_BYTES]>::try_from(mac).ok().map(|mac| Link { sequence, mac }))
         };
         let mac: Vec<u8> = row.get(4)?;
-        Ok(link(0, 1)?.zip(link(2, 3)?).map(|(last, anchor)| (Head { last, anchor }, mac)))
+        let restarted: Option<Vec<u8>> = row.get(5)?;
+        // One of another length is none of ours, and the head's MAC does not hold without it.
+        let restarted = restarted.and_then(|restarted| restarted.try_into().ok());
+        Ok(link(0, 1)?.zip(link(2, 3)?).map(|(last, anchor)| (Head { last, anchor, restarted }, mac)))
     });
     Ok(found.optional()?.flatten())
 }
@@ -103,10 +107,21 @@ pub(super) fn verify(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Result<Verified, Broken>, StoreError> {
     let Some((head, mac)) = read_head(connection)? else { return Ok(Err(Broken::HEAD)) };
-    let begun = Walk::begin(chain, head, &mac).and_then(|walk| match expected {
-        Some(expected) => walk.expecting(expected),
-        None => Ok(walk),
-    });
+    let begun = match Walk::begin(chain, head, &mac) {
+        Ok(walk) => restart::check(connection, chain, &head)?
+            .map(|(after, restarts)| (walk.begun(after, restarts), after)),
+        Err(broken) => Err(broken),
+    };
+    let begun = match (begun, expected) {
+        (Ok((walk, after)), Some(expected)) if expected.sequence > after => walk.expecting(expected),
+        // It was set aside, if it is there still.
+        (Ok((walk, _)), Some(expected)) if restart::held(connection, &expected)? => Ok(walk),
+        (Ok(_), Some(expected)) => {
+            Err(Broken { sequence: signed(expected.sequence), fault: audit::Fault::Replaced })
+        }
+        (Ok((walk, _)), None) => Ok(walk),
+        (Err(broken), _) => Err(broken),
+    };
     let mut walk = match begun {
         Ok(walk) => walk,
         Err(broken) => return Ok(Err(broken)),
@@ -177,6 +192,17 @@ impl Store {
     /// When the database fails, or the log's head was changed.
     pub fn record_all(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
         self.writer.write(move |desk| entries.iter().try_for_each(|entry| desk.record(entry)))
+    }
+
+    /// The time of the last entry, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_recorded(&self) -> Result<Option<u64>, StoreError> {
+        self.readers.read(|connection| {
+            let sql = "SELECT at FROM audit ORDER BY sequence DESC LIMIT 1";
+            Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)
+        })
     }
 
     /// Where the audit log begins and ends at this moment.

@@ -20,17 +20,18 @@ mod object_rows;
 mod open;
 mod principals;
 mod readers;
+mod reported;
 mod rotation;
 mod rows;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod usage;
 mod version_rows;
 mod writer;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kms_protocol::{ObjectId, RequestId, RingId, RingPolicy, SlotId, Template};
 use rusqlite::{Connection, Error as Sql, ffi, params};
@@ -40,6 +41,7 @@ use cache::{Memory, Stale};
 use find::Narrowing;
 use object_rows::Stored;
 use readers::Readers;
+use reported::Reported;
 use writer::Writer;
 
 use crate::audit::Entry;
@@ -54,10 +56,8 @@ pub use check::Checked;
 pub use error::StoreError;
 pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;
+pub use snapshot::Snapshot;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageOf};
-
-/// Rows that cannot be read are logged once each; so many are remembered for that.
-const REPORTED_MAX: usize = 1000;
 
 /// Vectors in one block, as they are counted for a key.
 const VECTOR_BLOCK: u64 = 1 << 20;
@@ -193,7 +193,7 @@ pub struct Store {
     memory: Arc<Memory>,
     readers: Readers,
     writer: Writer,
-    reported: Mutex<HashSet<(&'static str, String)>>,
+    reported: Arc<Reported>,
 }
 
 impl Store {
@@ -217,7 +217,7 @@ impl Store {
         let (key, memory) = (Arc::new(key), Arc::new(Memory::default()));
         let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&memory));
         let writer = writer.map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok(Self { key, memory, readers: Readers::new(path), writer, reported: Mutex::default() })
+        Ok(Self { key, memory, readers: Readers::new(path), writer, reported: Arc::default() })
     }
 
     /// The ring that is a slot's token.
@@ -572,16 +572,6 @@ impl Store {
 
     /// Logs rows that cannot be read, once each.
     fn report(&self, refused: &[StoreError]) {
-        for error in refused {
-            let StoreError::RowInvalid { table, id } = error else { continue };
-            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-            if reported.len() < REPORTED_MAX && reported.insert((table, id.clone())) {
-                tracing::error!(
-                    table,
-                    row = id,
-                    "key_material_invalid: this row was changed outside the KMS"
-                );
-            }
-        }
+        self.reported.tell(refused);
     }
 }

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0005_audit.sql"),
     include_str!("schema/0006_vectors.sql"),
     include_str!("schema/0007_usage.sql"),
+    include_str!("schema/0008_restarts.sql"),
 ];
 
 /// Says in the file's header that it is ours: `kms1`.

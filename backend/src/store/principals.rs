@@ -1,12 +1,33 @@
 //! The principals of a ring as its owner handles them: listed and removed.
 
 use kms_protocol::RingId;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::cache::Stale;
 use super::rows::PRINCIPAL_COLUMNS;
 use super::{Principal, Store, StoreError};
 use crate::audit::Entry;
+use crate::integrity::RowKey;
+
+/// The principals of a ring, by name, and why others cannot be read.
+pub(super) fn of(
+    connection: &Connection,
+    key: &RowKey,
+    ring: RingId,
+) -> Result<(Vec<Principal>, Vec<StoreError>), StoreError> {
+    let sql = format!("SELECT {PRINCIPAL_COLUMNS} FROM principals WHERE ring = ?1 ORDER BY name");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([ring.0])?;
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match Principal::read(row, key) {
+            Ok(principal) => found.push(principal),
+            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, refused))
+}
 
 impl Store {
     /// The principals of a ring, by name. One whose row was changed is left out.
@@ -14,20 +35,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn principals(&self, ring: RingId) -> Result<Vec<Principal>, StoreError> {
-        let (found, refused) = self.readers.read(|connection| {
-            let sql = format!("SELECT {PRINCIPAL_COLUMNS} FROM principals WHERE ring = ?1 ORDER BY name");
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([ring.0])?;
-            let (mut found, mut refused) = (Vec::new(), Vec::new());
-            while let Some(row) = rows.next()? {
-                match Principal::read(row, &self.key) {
-                    Ok(principal) => found.push(principal),
-                    Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok((found, refused))
-        })?;
+        let (found, refused) = self.readers.read(|connection| of(connection, &self.key, ring))?;
         self.report(&refused);
         Ok(found)
     }

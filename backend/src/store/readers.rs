@@ -1,6 +1,6 @@
 //! Connections for reading. A reader never waits for the writer: SQLite's log shows each a state of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ impl Readers {
     /// None is open yet.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, pool: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads with a connection that is free, or waits for one.

@@ -1,5 +1,6 @@
 //! What any engine of the store must do, and what SQLite's does besides.
 
+use std::collections::HashSet;
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -287,7 +288,7 @@ fn an_edited_row_is_refused_and_the_rest_goes_on() {
         }
         assert!(store.object(one.id, other).is_ok());
         assert!(store.schedule_destruction((one.id, NO_REQUEST), edited, (1, 1), None).is_err());
-        assert_eq!(store.reported.lock().unwrap().len(), 1);
+        assert_eq!(store.reported.count(), 1);
     }
 }
 
@@ -369,6 +370,25 @@ fn what_is_destroyed_leaves_the_view_and_stays_in_the_database() {
         home.open().schedule_destruction((ring.id, NO_REQUEST), ObjectId(77), (1, 99), None),
         Err(StoreError::NotFound)
     ));
+}
+
+#[test]
+fn a_snapshot_is_one_state_however_long_it_is_read() {
+    let (_home, store) = Home::new();
+    let first = ring(&store, "first");
+    secret(&store, &first, "before");
+    let snapshot = store.snapshot().unwrap();
+    secret(&store, &first, "after");
+    ring(&store, "second");
+    let labels = |snapshot: &Snapshot| -> Vec<_> {
+        snapshot.keys(first.id, None, 10).unwrap().into_iter().map(|key| key.label).collect()
+    };
+    assert_eq!(labels(&snapshot), [b"before".to_vec()]);
+    assert_eq!(snapshot.rings().unwrap().len(), 1);
+    // Twenty at once take no reader from anybody.
+    let many: Vec<_> = (0..20).map(|_| store.snapshot().unwrap()).collect();
+    assert_eq!(by_label(&store, &first, "after").len(), 1);
+    assert!(many.iter().all(|snapshot| labels(snapshot).len() == 2 && snapshot.rings().unwrap().len() == 2));
 }
 
 #[test]

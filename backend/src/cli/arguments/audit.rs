@@ -14,6 +14,8 @@ pub(in crate::cli) enum Audit {
     List(AuditList),
     /// Print where the log ends, to be kept outside this machine
     Head(AuditHead),
+    /// Begin a new log where the one that is there is not whole, and keep that one aside
+    Restart(AuditRestart),
 }
 
 #[derive(Args)]
@@ -32,6 +34,23 @@ pub(in crate::cli) struct AuditVerify {
     /// A head that was kept elsewhere, which the log must hold still
     #[arg(long, value_name = "NUMBER:MAC")]
     pub(in crate::cli) head: Option<Link>,
+    #[command(flatten)]
+    pub(in crate::cli) output: Output,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kms audit restart --home /srv/kms
+  kms audit restart --home /srv/kms --json
+
+For after somebody has looked into what `kms audit verify` found: a log that is not whole stays so, and one whose end is
+not known takes no entry, so that nothing can be changed any more. Nothing is removed: the entries are set aside as they
+were found, and the new log begins with an entry that tells what was wrong, and by whom it was begun. `kms audit verify`
+tells of it for ever, and finds when what was set aside is changed. A log that is whole is left as it is.")]
+pub(in crate::cli) struct AuditRestart {
+    #[command(flatten)]
+    pub(in crate::cli) home: Home,
     #[command(flatten)]
     pub(in crate::cli) output: Output,
 }

@@ -1,22 +1,22 @@
 //! The export: all that is needed to build the architecture of a project's keys anew, as JSON, without any material.
-//! Written piece by piece: 100,000 keys are never held at once.
+//! Written piece by piece, out of one state of the database: 100,000 keys are never held at once, and whoever writes
+//! meanwhile neither waits nor is seen.
 
 use std::io::{self, Write};
 
 use kms_protocol::RingPolicy;
 use serde::Serialize;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Dispatch;
 use super::failure::Failure;
 use super::views;
-use crate::audit::timestamp;
-use crate::kms::{Amounts, Outcome, Refusal};
-use crate::store::{HourUsage, KnownKey, Project, Ring, UsageOf};
-
-/// The form of what is written; it grows with each change that a reader must know of.
-const EXPORT_FORMAT: u32 = 1;
+use crate::kms::{
+    Amounts, EXPORT_FORMAT, Export, ExportedAccount, ExportedAccountKey, ExportedFacts, ExportedGrant,
+    ExportedKey, ExportedPrincipal, ExportedProject, ExportedRing, ExportedToken, OtherKey, Outcome, Refusal,
+    Time, Usage, UsageHour,
+};
+use crate::store::{KnownKey, Project, Ring, ServiceAccount, Snapshot, StoreError, UsageOf};
 
 /// Keys read at once.
 const CHUNK: usize = 256;
@@ -38,8 +38,8 @@ impl From<Failure> for ExportError {
     }
 }
 
-impl From<crate::store::StoreError> for ExportError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for ExportError {
+    fn from(error: StoreError) -> Self {
         Failure::from(error).into()
     }
 }
@@ -51,9 +51,8 @@ struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    fn begin(out: &'a mut dyn Write, name: &str) -> io::Result<Self> {
-        write!(out, "\"{name}\":[")?;
-        Ok(Self { out, begun: false })
+    fn begin(out: &'a mut dyn Write) -> Self {
+        Self { out, begun: false }
     }
 
     /// Where the next item is written.
@@ -66,161 +65,200 @@ impl<'a> List<'a> {
     fn item(&mut self, item: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(self.next()?, item).map_err(io::Error::from)
     }
+}
 
-    fn end(self) -> io::Result<()> {
-        self.out.write_all(b"]")
+/// What stands before, between and after the last lists of a value, which are empty in it.
+fn around<const N: usize>(value: &impl Serialize, lists: [&str; N]) -> io::Result<Vec<String>> {
+    let whole = serde_json::to_string(value)?;
+    let mut rest = whole.as_str();
+    let mut parts = Vec::with_capacity(N + 1);
+    for list in lists {
+        let place = format!("\"{list}\":[]");
+        let at =
+            rest.rfind(&place).ok_or_else(|| io::Error::other("a list that is to be filled is not there"))?;
+        let (before, after) = rest.split_at(at + place.len() - 1);
+        parts.push(before.to_owned());
+        rest = after;
     }
+    parts.push(rest.to_owned());
+    Ok(parts)
 }
 
-fn time(seconds: u64) -> String {
-    timestamp(seconds.saturating_mul(1000))
-}
-
-/// Writes an object's first fields and leaves it open.
-fn open(out: &mut dyn Write, fields: &Value) -> io::Result<()> {
-    let written = fields.to_string();
-    out.write_all(written.trim_end_matches('}').as_bytes())?;
-    out.write_all(b",")
+/// An export that can be written: the database as it was when it was asked for.
+pub struct Exporting {
+    snapshot: Snapshot,
+    project: Option<Uuid>,
+    projects: Vec<Project>,
+    at: u64,
 }
 
 impl Dispatch {
-    /// Writes a project, or all of them with the home's accounts.
+    /// Begins the export of a project, or of all of them with the home's accounts.
     ///
     /// # Errors
-    /// When there is no such project, or it cannot be read or written.
-    pub(crate) fn export(&self, project: Option<Uuid>, out: &mut dyn Write) -> Result<(), ExportError> {
-        let projects = self.projects()?;
-        let first = projects.first().map(|project| project.id);
-        let chosen: Vec<&Project> =
-            projects.iter().filter(|known| project.is_none_or(|id| id == known.id)).collect();
-        if chosen.is_empty() {
+    /// When there is no such project, or the database fails.
+    pub(crate) fn export(&self, project: Option<Uuid>) -> Result<Exporting, ExportError> {
+        let snapshot = self.store.snapshot()?;
+        let projects = projects_of(snapshot.projects()?);
+        if !projects.iter().any(|known| project.is_none_or(|id| id == known.id)) {
             return Err(Refusal::not_found("project").into());
         }
-        let at = timestamp(self.clock.millis());
-        open(out, &json!({ "format": EXPORT_FORMAT, "service": "kms", "region": "eu01", "exportedAt": at }))?;
-        let mut list = List::begin(out, "projects")?;
-        for project in chosen {
-            let out = list.next()?;
-            open(
-                out,
-                &json!({ "id": project.id, "name": project.name, "createdAt": time(project.created) }),
-            )?;
-            self.export_rings(project.id, first == Some(project.id), out)?;
-            out.write_all(b"}")?;
+        Ok(Exporting { snapshot, project, projects, at: self.clock.seconds() })
+    }
+}
+
+/// All projects; a home from before there were any has one, whose id is nil.
+pub(super) fn projects_of(mut projects: Vec<Project>) -> Vec<Project> {
+    if projects.is_empty() {
+        projects.push(Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 });
+    }
+    projects
+}
+
+impl Exporting {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub(crate) fn write(&self, out: &mut dyn Write) -> Result<(), ExportError> {
+        let document = Export {
+            format: EXPORT_FORMAT,
+            service: "kms",
+            region: "eu01",
+            exported_at: Time(self.at),
+            projects: Vec::new(),
+            accounts: Vec::new(),
+        };
+        let parts = around(&document, ["projects", "accounts"])?;
+        let [before, between, after] = &parts[..] else { return Ok(()) };
+        out.write_all(before.as_bytes())?;
+        let mut list = List::begin(out);
+        for project in self.projects.iter().filter(|known| self.project.is_none_or(|id| id == known.id)) {
+            self.write_project(project, list.next()?)?;
         }
-        list.end()?;
-        out.write_all(b",\n")?;
-        self.export_accounts(project, out)?;
-        out.write_all(b"}\n")?;
+        out.write_all(between.as_bytes())?;
+        let mut list = List::begin(out);
+        for account in self.snapshot.accounts()? {
+            if let Some(account) = self.account(&account)? {
+                list.item(&account)?;
+            }
+        }
+        writeln!(out, "{after}")?;
         Ok(out.flush()?)
     }
 
-    fn export_rings(&self, project: Uuid, first: bool, out: &mut dyn Write) -> Result<(), ExportError> {
-        let mut list = List::begin(out, "keyRings")?;
-        for ring in self.store.rings()? {
-            if ring.facts.project != Some(project) && !(first && ring.facts.project.is_none()) {
-                continue;
+    fn write_project(&self, project: &Project, out: &mut dyn Write) -> Result<(), ExportError> {
+        let first = self.projects.first().is_some_and(|first| first.id == project.id);
+        let (id, name, created_at) = (project.id, project.name.clone(), Time(project.created));
+        let fields = ExportedProject { id, name, created_at, key_rings: Vec::new() };
+        let parts = around(&fields, ["keyRings"])?;
+        let [before, after] = &parts[..] else { return Ok(()) };
+        out.write_all(before.as_bytes())?;
+        let mut list = List::begin(out);
+        for ring in self.snapshot.rings()? {
+            if ring.facts.project.map_or(first, |of| of == project.id) {
+                self.write_ring(&ring, list.next()?)?;
             }
-            let out = list.next()?;
-            let view = views::ring(&ring);
-            let policy = match ring.policy {
-                RingPolicy::Strict => "strict",
-                RingPolicy::Compat => "compat",
-            };
-            let mut fields = serde_json::to_value(&view).map_err(io::Error::from)?;
-            fields["label"] = json!(ring.label);
-            fields["slot"] = json!(ring.slot.0);
-            fields["policy"] = json!(policy);
-            open(out, &fields)?;
-            self.export_keys(&ring, out)?;
-            out.write_all(b",")?;
-            let mut principals = List::begin(out, "principals")?;
-            for principal in self.store.principals(ring.id)? {
-                let standing = format!("{:?}", principal.standing).to_lowercase();
-                principals.item(&json!({ "name": principal.name, "standing": standing }))?;
-            }
-            principals.end()?;
-            out.write_all(b"}")?;
         }
-        Ok(list.end()?)
+        Ok(out.write_all(after.as_bytes())?)
     }
 
-    fn export_keys(&self, ring: &Ring, out: &mut dyn Write) -> Result<(), ExportError> {
-        let mut after = None;
-        let mut list = List::begin(out, "keys")?;
+    fn write_ring(&self, ring: &Ring, out: &mut dyn Write) -> Result<(), ExportError> {
+        let principals = self.snapshot.principals(ring.id)?.into_iter().map(|principal| ExportedPrincipal {
+            standing: format!("{:?}", principal.standing).to_lowercase(),
+            name: principal.name,
+        });
+        let fields = ExportedRing {
+            ring: views::ring(ring),
+            label: ring.label.clone(),
+            slot: ring.slot.0,
+            policy: match ring.policy {
+                RingPolicy::Strict => "strict",
+                RingPolicy::Compat => "compat",
+            },
+            principals: principals.collect(),
+            keys: Vec::new(),
+        };
+        let parts = around(&fields, ["keys"])?;
+        let [before, after] = &parts[..] else { return Ok(()) };
+        out.write_all(before.as_bytes())?;
+        let (mut list, mut last) = (List::begin(out), None);
         loop {
-            let chunk = self.store.all_keys(ring.id, after, CHUNK)?;
+            let chunk = self.snapshot.keys(ring.id, last, CHUNK)?;
             for known in &chunk {
-                list.item(&self.exported_key(known)?)?;
+                list.item(&self.key(known)?)?;
             }
-            after = chunk.last().map(|known| (known.created, known.id)).or(after);
+            last = chunk.last().map(|known| (known.created, known.id)).or(last);
             if chunk.len() < CHUNK {
-                return Ok(list.end()?);
+                return Ok(out.write_all(after.as_bytes())?);
             }
         }
     }
 
     /// A key, also one that the API has no name for.
-    fn exported_key(&self, known: &KnownKey) -> Result<Value, ExportError> {
-        let mut key = if known.facts.wrapping.is_some() {
-            serde_json::to_value(self.wrapping_view(known)?).map_err(io::Error::from)?
+    fn key(&self, known: &KnownKey) -> Result<ExportedKey, ExportError> {
+        let object = |ring, id| self.snapshot.object(ring, id);
+        let (used_for, facts) = if known.facts.wrapping.is_some() {
+            ("wrapping", ExportedFacts::Wrapping(Box::new(views::wrapping_key(known, self.at, &object)?)))
         } else if known.facts.algorithm.is_some() {
-            serde_json::to_value(views::key(known)?).map_err(io::Error::from)?
+            ("key", ExportedFacts::Key(Box::new(views::key(known)?)))
         } else {
-            json!({ "id": known.id, "state": known.state(), "createdAt": time(known.created) })
+            let (id, state, created_at) = (known.id, known.state(), Time(known.created));
+            ("key", ExportedFacts::Other(OtherKey { id, state, created_at }))
         };
-        let use_ = if known.facts.wrapping.is_some() { "wrapping" } else { "key" };
-        key["use"] = json!(use_);
-        key["type"] = json!(known.shape);
-        match std::str::from_utf8(&known.label) {
-            Ok(label) => key["label"] = json!(label),
-            Err(_) => key["labelBytes"] = json!(known.label),
-        }
-        let mut versions = Vec::with_capacity(known.versions.len());
-        for version in &known.versions {
-            versions.push(serde_json::to_value(self.view_of(known, version)?).map_err(io::Error::from)?);
-        }
-        key["versions"] = Value::Array(versions);
-        Ok(key)
+        let label = String::from_utf8(known.label.clone());
+        let versions = known.versions.iter().map(|version| views::version(known, version, &object));
+        Ok(ExportedKey {
+            facts,
+            used_for,
+            shape: known.shape.clone(),
+            label_bytes: label.as_ref().err().map(|error| error.as_bytes().to_vec()),
+            label: label.ok(),
+            versions: versions.collect::<Result<_, _>>()?,
+        })
     }
 
-    /// Accounts with their roles: of a project, those that have any in it. No secrets: names and dates alone.
-    fn export_accounts(&self, project: Option<Uuid>, out: &mut dyn Write) -> Result<(), ExportError> {
-        let counts = |of: Option<Uuid>| project.is_none() || of.is_none() || of == project;
-        let now = self.clock.seconds();
-        let mut list = List::begin(out, "accounts")?;
-        for account in self.store.accounts()? {
-            let grants: Vec<Value> = (self.store.grants(Some(account.id))?.iter())
-                .filter(|given| counts(given.grant.project))
-                .map(|given| {
-                    let grant = given.grant;
-                    json!({ "role": grant.role.name(), "project": grant.project, "keyRing": grant.ring })
-                })
-                .collect();
-            if grants.is_empty() && project.is_some() {
-                continue;
-            }
-            let tokens: Vec<Value> = (self.store.tokens(Some(account.id))?.iter())
-                .map(|token| {
-                    let expires = token.expires.map(time);
-                    json!({ "id": token.id, "name": token.name, "createdAt": time(token.created), "expiresAt": expires })
-                })
-                .collect();
-            let keys: Vec<Value> = (self.store.account_keys(Some(account.id))?.iter())
-                .map(|key| {
-                    let until = key.valid_until.map(time);
-                    json!({ "id": key.id, "algorithm": key.algorithm.name(), "createdAt": time(key.created),
-                            "validUntil": until, "active": key.is_active(now) })
-                })
-                .collect();
-            list.item(&json!({
-                "id": account.id, "email": account.email, "createdAt": time(account.created),
-                "disabledAt": account.disabled.map(time), "grants": grants, "tokens": tokens, "keys": keys,
-            }))?;
+    /// An account with its roles: of a project, if it has any in it. No secrets: names and dates alone.
+    fn account(&self, account: &ServiceAccount) -> Result<Option<ExportedAccount>, ExportError> {
+        let counts = |of: Option<Uuid>| self.project.is_none() || of.is_none() || of == self.project;
+        let grants: Vec<ExportedGrant> = (self.snapshot.grants(account.id)?.into_iter())
+            .map(|given| given.grant)
+            .filter(|grant| counts(grant.project))
+            .map(|grant| ExportedGrant {
+                role: grant.role.name(),
+                project: grant.project,
+                key_ring: grant.ring,
+            })
+            .collect();
+        if grants.is_empty() && self.project.is_some() {
+            return Ok(None);
         }
-        Ok(list.end()?)
+        let tokens = self.snapshot.tokens(account.id)?.into_iter().map(|token| ExportedToken {
+            id: token.id,
+            name: token.name,
+            created_at: Time(token.created),
+            expires_at: token.expires.map(Time),
+        });
+        let keys = self.snapshot.account_keys(account.id)?.into_iter().map(|key| ExportedAccountKey {
+            id: key.id,
+            algorithm: key.algorithm.name(),
+            created_at: Time(key.created),
+            valid_until: key.valid_until.map(Time),
+            active: key.is_active(self.at),
+        });
+        Ok(Some(ExportedAccount {
+            id: account.id,
+            email: account.email.clone(),
+            created_at: Time(account.created),
+            disabled_at: account.disabled.map(Time),
+            grants,
+            tokens: tokens.collect(),
+            keys: keys.collect(),
+        }))
     }
+}
 
+impl Dispatch {
     /// What a project has.
     ///
     /// # Errors
@@ -237,17 +275,23 @@ impl Dispatch {
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
-    pub(crate) fn usage_of(
-        &self,
-        project: Option<Uuid>,
-        range: (u64, u64),
-    ) -> Result<Vec<HourUsage>, Refusal> {
-        let usage = || -> Result<Vec<HourUsage>, Failure> {
+    pub(crate) fn usage_of(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, Refusal> {
+        let usage = || -> Result<Usage, Failure> {
             let of = match project {
                 None => UsageOf::All,
                 Some(id) => UsageOf::Project { id, first: self.known_project(id)? },
             };
-            Ok(self.store.usage(of, range, self.clock.seconds())?)
+            let hours = self.store.usage(of, range, self.clock.seconds())?;
+            Ok(Usage {
+                version_hours: hours.iter().map(|hour| hour.versions).sum(),
+                hours: (hours.iter())
+                    .map(|hour| UsageHour {
+                        hour: Time(hour.hour),
+                        versions: hour.versions,
+                        version_seconds: hour.seconds,
+                    })
+                    .collect(),
+            })
         };
         usage().map_err(|failure| failure.refusal("kms.project.usage", ""))
     }

@@ -6,8 +6,10 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::{Dispatch, views};
 use crate::kms::{
-    KeyList, KeyPath, KeyRingList, Outcome, Page, Refusal, RingPath, VersionList, WrappingKeyList,
+    KeyList, KeyPath, KeyRingList, Outcome, Page, Permission, Refusal, RingPath, VersionList, Visit,
+    WrappingKeyList,
 };
+use crate::policy;
 use crate::store::{KnownKey, Ring};
 
 /// The longest page that a caller can ask for.
@@ -71,10 +73,14 @@ impl Dispatch {
         Ok(rings)
     }
 
-    pub(super) fn list_rings(&self, project: Uuid, page: &Page) -> Result<Outcome, Failure> {
+    pub(super) fn list_rings(&self, visit: &Visit, project: Uuid, page: &Page) -> Result<Outcome, Failure> {
         let is_first = self.known_project(project)?;
         let (limit, after) = (limit_of(page)?, number_of(page)?);
         let mut rings = self.rings_of(project, is_first)?;
+        rings.retain(|ring| {
+            let id = Some(Uuid::from_bytes(ring.id.0));
+            policy::allowed(&visit.account.grants, Permission::KeyringGet, project, id)
+        });
         if let Some(after) = after {
             rings.retain(|ring| ring.slot > SlotId(after));
         }

@@ -31,7 +31,7 @@ use failure::Failure;
 use recorded::{about, entry};
 
 pub(crate) use duties::Lifecycle;
-pub use export::ExportError;
+pub use export::{ExportError, Exporting};
 
 /// A ring with its project, found and allowed.
 struct Place {
@@ -83,10 +83,13 @@ impl Dispatch {
     fn authorise(&self, visit: &Visit, operation: &Operation) -> Result<(), Refusal> {
         let subject = operation.subject();
         let (project, ring) = (subject.project(), subject.ring());
-        let missing = operation
-            .permissions()
-            .iter()
-            .find(|permission| !policy::allowed(&visit.account.grants, **permission, project, ring));
+        let grants = &visit.account.grants;
+        // The list shows what may be seen of it.
+        let is_list = matches!(operation, Operation::ListKeyRings { .. });
+        let missing = operation.permissions().iter().find(|permission| {
+            let somewhere = is_list && policy::allowed_somewhere(grants, **permission, project);
+            !somewhere && !policy::allowed(grants, **permission, project, ring)
+        });
         let Some(missing) = missing else { return Ok(()) };
         let status = Status::Forbidden;
         let denied = entry(visit, operation, self.clock.millis(), Kind::PolicyDenied, status.code());
@@ -101,7 +104,7 @@ impl Dispatch {
         let (named, success) = ((operation.event(), operation.subject()), operation.success());
         let recorded = || about(visit, named, self.clock.millis(), Kind::AdminActivity, success);
         match operation {
-            Operation::ListKeyRings { project, page } => self.list_rings(project, &page),
+            Operation::ListKeyRings { project, page } => self.list_rings(visit, project, &page),
             Operation::CreateKeyRing { project, ask, repeat } => {
                 self.create_key_ring(project, ask, repeat, recorded())
             }
@@ -156,11 +159,7 @@ impl Dispatch {
 
     /// All projects; a home from before there were any has one, whose id is nil.
     fn projects(&self) -> Result<Vec<Project>, Failure> {
-        let mut projects = self.store.projects()?;
-        if projects.is_empty() {
-            projects.push(Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 });
-        }
-        Ok(projects)
+        Ok(export::projects_of(self.store.projects()?))
     }
 
     /// Says that a project is not there, if it is not; and whether it is the first one.

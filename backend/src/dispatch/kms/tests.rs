@@ -279,7 +279,20 @@ fn who_may_not_is_told_so_and_others_projects_are_not_there() {
     let elsewhere = RingPath { ring: other, ..desk.ring };
     assert_eq!(desk.done(Operation::GetKeyRing(elsewhere)), Err(403));
     assert_eq!(desk.done(Operation::GetKey(KeyPath { ring: elsewhere, ..key })), Err(403));
+    // A role in one ring shows that one in the list.
+    let listed = |desk: &Desk| {
+        let list = Operation::ListKeyRings { project: desk.ring.project, page: Page::default() };
+        match desk.serve(list) {
+            Ok(Outcome::KeyRings(list)) => Ok(list.key_rings.iter().map(|ring| ring.id).collect::<Vec<_>>()),
+            Ok(_) => panic!("no list"),
+            Err(refusal) => Err(refusal.status.code()),
+        }
+    };
+    assert_eq!(listed(&desk), Ok(vec![desk.ring.ring]));
+    desk.visit = visit(Role::AuditReader, None);
+    assert_eq!(listed(&desk), Err(403));
     desk.visit = visit(Role::Owner, None);
+    assert_eq!(listed(&desk), Ok(vec![desk.ring.ring, other]));
     assert_eq!(desk.done(Operation::GetKey(KeyPath { ring: elsewhere, ..key })), Err(404), "of another ring");
     let nowhere = RingPath { project: Uuid::from_u128(9), ..desk.ring };
     assert_eq!(desk.done(Operation::GetKeyRing(nowhere)), Err(403));

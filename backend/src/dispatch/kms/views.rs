@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kms_protocol::{AttributeType, Template};
+use kms_protocol::{AttributeType, ObjectId, RingId, Template};
 use uuid::Uuid;
 
 use super::Dispatch;
@@ -11,6 +11,7 @@ use crate::kms::{
     DisplayName, Key, KeyRing, Protection, Refusal, Time, Version, VersionState, WrappingKey,
     WrappingKeyState, public_key_pem,
 };
+use crate::object::Object;
 use crate::store::{KnownKey, KnownVersion, Ring, StoreError};
 
 /// A ring.
@@ -65,59 +66,77 @@ fn pem_of(attributes: &Template) -> Option<String> {
     Some(public_key_pem(info))
 }
 
+/// A version of a key; `object` finds the object that has its public half.
+pub(super) fn version(
+    known: &KnownKey,
+    version: &KnownVersion,
+    object: &dyn Fn(RingId, ObjectId) -> Result<Object, StoreError>,
+) -> Result<Version, Failure> {
+    let (public_key, readable) = match version.hidden {
+        None => (None, true),
+        Some(id) => match object(known.ring, id) {
+            Ok(object) => (pem_of(&object.attributes), true),
+            Err(StoreError::RowInvalid { .. } | StoreError::NotFound) => (None, false),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let state = if readable { version.state() } else { VersionState::KeyMaterialInvalid };
+    Ok(Version {
+        number: version.number,
+        key_id: known.id,
+        key_ring_id: Uuid::from_bytes(known.ring.0),
+        state,
+        disabled: version.life.is_some_and(|life| life.is_disabled()),
+        created_at: Time(version.created),
+        destroy_date: version.life.and_then(|life| life.destroy_date()).map(Time),
+        public_key,
+    })
+}
+
+/// A wrapping key as it is at a time, in seconds since 1970.
+pub(super) fn wrapping_key(
+    known: &KnownKey,
+    now: u64,
+    object: &dyn Fn(RingId, ObjectId) -> Result<Object, StoreError>,
+) -> Result<WrappingKey, Failure> {
+    let facts = &known.facts;
+    let (algorithm, purpose) = facts.wrapping.ok_or_else(|| Refusal::not_found("wrapping key"))?;
+    let expires = facts.expires_at.unwrap_or(known.created);
+    let public_key = match known.versions.first() {
+        Some(first) => version(known, first, object)?.public_key,
+        None => None,
+    };
+    let state = if expires <= now {
+        WrappingKeyState::Expired
+    } else if public_key.is_none() {
+        WrappingKeyState::KeyMaterialUnavailable
+    } else {
+        WrappingKeyState::Active
+    };
+    Ok(WrappingKey {
+        id: known.id,
+        key_ring_id: Uuid::from_bytes(known.ring.0),
+        display_name: name_of(known),
+        description: facts.description.clone(),
+        state,
+        created_at: Time(known.created),
+        expires_at: Time(expires),
+        protection: Protection::Software.name(),
+        purpose,
+        algorithm,
+        access_scope: facts.access_scope,
+        public_key,
+    })
+}
+
 impl Dispatch {
-    /// A version of a key.
+    /// A version of a key, as it is now.
     pub(super) fn view_of(&self, known: &KnownKey, version: &KnownVersion) -> Result<Version, Failure> {
-        let (public_key, readable) = match version.hidden {
-            None => (None, true),
-            Some(id) => match self.store.hidden_object(known.ring, id) {
-                Ok(object) => (pem_of(&object.attributes), true),
-                Err(StoreError::RowInvalid { .. } | StoreError::NotFound) => (None, false),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let state = if readable { version.state() } else { VersionState::KeyMaterialInvalid };
-        Ok(Version {
-            number: version.number,
-            key_id: known.id,
-            key_ring_id: Uuid::from_bytes(known.ring.0),
-            state,
-            disabled: version.life.is_some_and(|life| life.is_disabled()),
-            created_at: Time(version.created),
-            destroy_date: version.life.and_then(|life| life.destroy_date()).map(Time),
-            public_key,
-        })
+        self::version(known, version, &|ring, id| self.store.hidden_object(ring, id))
     }
 
-    /// A wrapping key.
+    /// A wrapping key, as it is now.
     pub(super) fn wrapping_view(&self, known: &KnownKey) -> Result<WrappingKey, Failure> {
-        let facts = &known.facts;
-        let (algorithm, purpose) = facts.wrapping.ok_or_else(|| Refusal::not_found("wrapping key"))?;
-        let expires = facts.expires_at.unwrap_or(known.created);
-        let public_key = match known.versions.first().map(|version| self.view_of(known, version)) {
-            Some(view) => view?.public_key,
-            None => None,
-        };
-        let state = if expires <= self.clock.seconds() {
-            WrappingKeyState::Expired
-        } else if public_key.is_none() {
-            WrappingKeyState::KeyMaterialUnavailable
-        } else {
-            WrappingKeyState::Active
-        };
-        Ok(WrappingKey {
-            id: known.id,
-            key_ring_id: Uuid::from_bytes(known.ring.0),
-            display_name: name_of(known),
-            description: facts.description.clone(),
-            state,
-            created_at: Time(known.created),
-            expires_at: Time(expires),
-            protection: Protection::Software.name(),
-            purpose,
-            algorithm,
-            access_scope: facts.access_scope,
-            public_key,
-        })
+        wrapping_key(known, self.clock.seconds(), &|ring, id| self.store.hidden_object(ring, id))
     }
 }

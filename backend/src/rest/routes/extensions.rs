@@ -4,11 +4,23 @@ use super::super::asked::Asked;
 use super::super::payloads::{
     DecryptPayload, EditKeyPayload, EditKeyRingPayload, EncryptPayload, MakeDataKeyPayload,
 };
-use super::{Route, Verb, at, key};
+use super::super::records;
+use super::{Handler, Parameter, Route, Value, Verb, at, key};
 use crate::kms::{Operation, Refusal};
 
-/// Changes, uses of the current version, counts.
-pub(super) static ROUTES: [Route; 7] = [
+/// Of which time usage is told.
+const SPAN: &[Parameter] = &[
+    Parameter { name: "from", what: "From this hour on", kind: Value::Time, required: true },
+    Parameter {
+        name: "to",
+        what: "Before this time, at most 366 days later",
+        kind: Value::Time,
+        required: true,
+    },
+];
+
+/// Changes, uses of the current version, what is told of a project.
+pub(super) static ROUTES: [Route; 9] = [
     Route::new(
         "EditKeyRing",
         (Verb::Patch, at!("/keyrings/{keyRingId}")),
@@ -88,6 +100,24 @@ pub(super) static ROUTES: [Route; 7] = [
         Ok(Operation::Amounts { project: asked.place.project })
     })
     .gives(200, "amounts")
+    .ours(),
+    Route::other(
+        "Usage",
+        (Verb::Get, at!("/usage")),
+        "Tells how many key versions were available, hour by hour",
+        Handler::Report(records::usage_of),
+    )
+    .gives(200, "usage")
+    .query(SPAN)
+    .ours(),
+    Route::other(
+        "Export",
+        (Verb::Get, at!("/export")),
+        "Tells all that is needed to build the architecture of the keys anew, without material",
+        Handler::Export,
+    )
+    .gives(200, "export")
+    .refuses(&[503])
     .ours(),
 ];
 

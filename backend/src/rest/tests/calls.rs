@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use uuid::Uuid;
 
-use super::super::routes;
+use super::super::routes::{self, Handler};
 use super::{ID, PROJECT, World, below, request};
 use crate::kms::{
     AccessScope, Algorithm, EncryptedData, Operation, Outcome, Page, Refusal, Status, WrappingPurpose,
@@ -39,7 +39,7 @@ fn path_of(path: &str) -> String {
 fn every_route_reaches_its_operation_and_answers_with_its_own_code() {
     let world = World::new();
     let mut events = Vec::new();
-    for route in routes::all() {
+    for route in routes::all().filter(|route| matches!(route.handler, Handler::Operation(_))) {
         let verb = format!("{:?}", route.verb).to_uppercase();
         let heard =
             world.send(request(&verb, &path_of(route.path)).body(body_of(route.takes).into()).unwrap());

@@ -65,6 +65,23 @@ pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreE
     table::<ServiceAccount>(connection, key)
 }
 
+/// All accounts, by address, and why others cannot be read.
+pub(super) fn every(
+    connection: &Connection,
+    key: &RowKey,
+) -> Result<(Vec<ServiceAccount>, Vec<StoreError>), StoreError> {
+    ServiceAccount::all(connection, key, "ORDER BY email", [])
+}
+
+/// What an account has of this kind, and why other rows cannot be read.
+pub(super) fn of_account<T: Stored>(
+    connection: &Connection,
+    key: &RowKey,
+    account: Uuid,
+) -> Result<(Vec<T>, Vec<StoreError>), StoreError> {
+    T::all(connection, key, "WHERE account = ?1 ORDER BY created, id", [account.as_bytes()])
+}
+
 impl Store {
     /// All service accounts, by address. One whose row was changed is left out.
     ///

@@ -120,7 +120,7 @@ impl AccountKey {
 }
 
 /// A row that is one of these.
-pub(super) trait Stored: Sized {
+pub(in crate::store) trait Stored: Sized {
     /// The table.
     const TABLE: &'static str;
     /// What is read of it, the row's name first and the MAC last.

@@ -144,6 +144,97 @@ fn nothing_is_appended_to_a_log_whose_end_is_not_known() {
 }
 
 #[test]
+fn a_broken_log_is_begun_anew_and_nothing_of_it_is_lost() {
+    let rows = |home: &Home, table: &str| -> u64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        Connection::open(home.path()).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    let again = || Entry { event: "kms.audit.restart", ..entry(9) };
+    for (sql, left, after) in [
+        ("UPDATE audit SET body = CAST(x'ff' AS TEXT) WHERE sequence = 3", 6, 6),
+        ("DELETE FROM audit WHERE sequence = 6", 5, 6),
+        ("DELETE FROM audit_head", 6, 6),
+        ("UPDATE audit_head SET sequence = 900", 6, 6),
+        ("UPDATE audit_head SET restarted = zeroblob(32)", 6, 6),
+        (
+            "INSERT INTO audit SELECT 0x7fffffffffffffff, at, project, body, mac FROM audit WHERE sequence = 1",
+            7,
+            6,
+        ),
+        ("INSERT INTO audit SELECT -1, at, project, body, mac FROM audit WHERE sequence = 1", 7, 6),
+    ] {
+        let (home, store) = filled(6);
+        assert_eq!(store.restart_audit(again()).unwrap(), None, "a log that is whole is left alone");
+        let kept = store.audit_head().unwrap().last;
+        assert_eq!(home.edit(sql), 1);
+        let found = verify(&store).unwrap_err();
+        let restart = store.restart_audit(again()).unwrap().unwrap();
+        assert_eq!((restart.entries, restart.after), (left, after), "{sql}");
+        assert_eq!((&restart.problem, restart.number), (&found.to_string(), 1));
+        assert_eq!((rows(&home, "audit_set_aside"), rows(&home, "audit")), (left, 1), "{sql}");
+        // It goes on, here and in a new process, and says what it is.
+        store.record(entry(10)).unwrap();
+        drop(store);
+        let store = home.open();
+        store.record(entry(11)).unwrap();
+        let whole = store.verify_audit(None, |_, _| {}).unwrap().unwrap();
+        assert_eq!((whole.entries, whole.pruned, whole.restarts), (3, 0, 1), "{sql}");
+        assert_eq!(store.audit_restarts().unwrap(), [restart]);
+        let all = AuditFilter { project: None, from: 0, until: u64::MAX };
+        let first = store.audit_page(&all, None, 1).unwrap().remove(0);
+        assert_eq!((first.sequence, first.body.event.as_str()), (after + 1, "kms.audit.restart"));
+        assert_eq!(first.body.details["problem"], found.to_string());
+        // A head that was kept elsewhere is compared with what was set aside.
+        assert!(store.verify_audit(Some(kept), |_, _| {}).unwrap().is_ok(), "{sql}");
+        if left == 6 {
+            let other = Link { mac: [1; MAC_BYTES], ..kept };
+            let replaced = store.verify_audit(Some(other), |_, _| {}).unwrap().unwrap_err();
+            assert_eq!(replaced.fault, Fault::Replaced, "{sql}");
+        }
+        assert_eq!(store.prune_audit(11, &entry(12)).unwrap(), 2);
+        let whole = store.verify_audit(None, |_, _| {}).unwrap().unwrap();
+        assert_eq!((whole.entries, whole.pruned, whole.restarts), (2, 2, 1), "{sql}");
+    }
+}
+
+#[test]
+fn a_restart_cannot_be_changed_or_forgotten() {
+    for sql in [
+        "UPDATE audit_set_aside SET body = '{}' WHERE sequence = 2",
+        "DELETE FROM audit_set_aside WHERE sequence = 5",
+        "UPDATE audit_set_aside SET project = x'' WHERE project IS NULL AND sequence = 1",
+        "UPDATE audit_restarts SET problem = 'none' WHERE number = 1",
+        "UPDATE audit_restarts SET name = 'somebody else' WHERE number = 2",
+        "DELETE FROM audit_restarts WHERE number = 2",
+        "UPDATE audit_restarts SET mac = x'' WHERE number = 1",
+    ] {
+        let (home, store) = filled(5);
+        for _ in 0..2 {
+            home.edit("UPDATE audit SET at = at + 1 WHERE sequence = (SELECT max(sequence) FROM audit)");
+            assert!(store.restart_audit(entry(9)).unwrap().is_some());
+        }
+        let whole = store.verify_audit(None, |_, _| {}).unwrap().unwrap();
+        assert_eq!((whole.entries, whole.restarts), (1, 2));
+        let connection = Connection::open(home.path()).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
+        assert_eq!(verify(&store).unwrap_err().fault, Fault::SetAside, "{sql}");
+        // Even that is no dead end: it is begun anew, and this is told from then on.
+        let third = store.restart_audit(entry(9)).unwrap();
+        assert!(third.is_some_and(|third| third.problem.contains("set aside")), "{sql}");
+        store.record(entry(10)).unwrap();
+    }
+    // All of it gone is not a new home.
+    let (home, store) = filled(5);
+    home.edit("DELETE FROM audit WHERE sequence = 2");
+    store.restart_audit(entry(9)).unwrap();
+    drop(store);
+    home.edit("DELETE FROM audit");
+    home.edit("DELETE FROM audit_head");
+    assert_eq!(verify(&home.open()), Err(Broken::HEAD));
+}
+
+#[test]
 fn two_who_write_at_once_make_one_chain() {
     let (home, first) = Home::new();
     let second = home.open();

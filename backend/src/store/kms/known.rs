@@ -189,6 +189,16 @@ pub(in crate::store) fn page(
     Ok((keys, refused))
 }
 
+/// A page of all keys of a ring, whatever they are, the oldest first, and why others cannot be read.
+pub(in crate::store) fn all_keys(
+    connection: &Connection,
+    key: &RowKey,
+    ring: RingId,
+    place: (After, usize),
+) -> Result<(Vec<KnownKey>, Vec<StoreError>), StoreError> {
+    page(connection, key, ring, Sort::All, place)
+}
+
 impl Store {
     /// A key of a ring, wrapping keys among them.
     ///
@@ -220,14 +230,6 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<KnownKey>, StoreError> {
         self.known_page(ring, Sort::Wrapping, after, limit)
-    }
-
-    /// A page of all keys of a ring, whatever they are, the oldest first: for the export.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn all_keys(&self, ring: RingId, after: After, limit: usize) -> Result<Vec<KnownKey>, StoreError> {
-        self.known_page(ring, Sort::All, after, limit)
     }
 
     fn known_page(

@@ -14,6 +14,7 @@ pub use projects::Project;
 pub use purge::{Due, Purged};
 pub use repeats::Repeat;
 
+pub(super) use known::all_keys;
 pub(super) use projects::projects;
 
 /// What a job answers when it has looked and will not: nothing is written, and the caller is told why.

@@ -1,0 +1,160 @@
+//! `kms doctor` in situations that a new user meets: the part is named, and what to do next; nothing else is blamed.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use kms_tests::rest::Rest;
+use kms_tests::{Policy, Stack, program};
+
+/// The doctor's report, and whether it says that all is well.
+fn report(stack: &Stack) -> Value {
+    let module = stack.module();
+    let ran = stack.kms(&["doctor", "--json", "--module", module.to_str().expect("a path")]);
+    let told: Value = serde_json::from_slice(&ran.output).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    assert_eq!(ran.status.code(), Some(if told["ok"] == true { 0 } else { 1 }), "{ran}");
+    told
+}
+
+/// That these parts alone are ill, and that the first one says this, and this to do next.
+#[track_caller]
+fn ill(stack: &Stack, parts: &[&str], what: &str, next: &str) {
+    let told = report(stack);
+    let failed: Vec<&Value> = (told["checks"].as_array().expect("a list").iter())
+        .filter(|check| check["state"] == "failed")
+        .collect();
+    let names: Vec<&str> = failed.iter().filter_map(|check| check["name"].as_str()).collect();
+    assert_eq!(names, parts, "{told:#}");
+    let said = |field: &str| failed[0][field].as_str().unwrap_or_default().to_owned();
+    assert!(said("detail").contains(what), "{what:?} is not in {:?}", said("detail"));
+    assert!(said("next").contains(next), "{next:?} is not in {:?}", said("next"));
+}
+
+#[test]
+fn a_home_that_works_is_well_in_every_part() {
+    let stack = Stack::strict();
+    let address = Rest::of(&stack).base().trim_start_matches("http://").to_owned();
+    stack.configure("rest", "listen", &format!("{address:?}"));
+    let told = report(&stack);
+    assert_eq!(told["ok"], true, "{told:#}");
+    let names: Vec<&str> = told["checks"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|check| check["name"].as_str())
+        .collect();
+    for part in
+        ["configuration", "hsm", "database", "audit log", "clock", "disk", "socket", "rest", "token", "login"]
+    {
+        assert!(names.contains(&part), "{part} is not among {names:?}");
+    }
+}
+
+#[test]
+fn no_daemon_a_token_that_is_away_and_a_pin_that_is_wrong() {
+    let stack = Stack::stopped(Policy::Strict);
+    ill(&stack, &["socket"], "no daemon listens", "kms serve --home");
+    let (tokens, aside) = (stack.home().join("tokens"), stack.folder().join("aside"));
+    fs::rename(&tokens, &aside).expect("the tokens can be moved");
+    ill(&stack, &["hsm", "socket"], "cannot be loaded", "what its own configuration");
+    fs::create_dir(&tokens).expect("a folder can be made");
+    ill(&stack, &["hsm", "socket"], "has no token", "restore the token's folder");
+    fs::remove_dir(&tokens).expect("it is empty");
+    fs::rename(&aside, &tokens).expect("the tokens can be moved back");
+    let pin = stack.home().join("hsm.pin");
+    fs::write(&pin, "0000wrong\n").expect("the PIN can be written");
+    ill(&stack, &["hsm", "socket"], "refused the PIN", "right PIN");
+    fs::remove_file(&pin).expect("the PIN can be removed");
+    ill(&stack, &["hsm", "socket"], "hsm.pin", "pin_file");
+}
+
+#[test]
+fn a_typo_and_a_database_of_a_newer_version() {
+    let stack = Stack::stopped(Policy::Strict);
+    let path = stack.home().join("kms.toml");
+    let right = fs::read_to_string(&path).expect("kms.toml can be read");
+    fs::write(&path, right.replace("[keys]", "[keyz]")).expect("kms.toml can be written");
+    ill(&stack, &["configuration", "token"], "unknown field `keyz`", "correct the file");
+    fs::write(&path, right).expect("kms.toml can be written");
+    let database = Connection::open(stack.home().join("kms.db")).expect("the database opens");
+    database.pragma_update(None, "user_version", 99).expect("a number is written");
+    drop(database);
+    ill(&stack, &["database", "socket"], "newer version of kms", "install the version");
+}
+
+#[test]
+fn a_clock_that_was_set_back() {
+    let stack = Stack::strict();
+    // An entry of tomorrow is what a clock that is right again finds.
+    let database = Connection::open(stack.home().join("kms.db")).expect("the database opens");
+    let sql = "UPDATE audit SET at = at + 86400000 WHERE sequence = (SELECT max(sequence) FROM audit)";
+    assert_eq!(database.execute(sql, []).expect("the statement runs"), 1);
+    ill(&stack, &["clock"], "the audit log's last entry is of", "set the clock");
+}
+
+#[test]
+fn an_address_that_is_taken_and_one_where_nobody_listens() {
+    let mut stack = Stack::strict();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = other.local_addr().expect("it has an address").to_string();
+    stack.configure("rest", "listen", &format!("{address:?}"));
+    stack.kill9();
+    let told = report(&stack);
+    let said = told["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "rest");
+    let said = said.map(Value::to_string).unwrap_or_default();
+    assert!(said.contains("another program listens") && said.contains("[rest] listen"), "{told:#}");
+    // The daemon runs where it was told to, and its configuration says something else since.
+    drop(other);
+    stack.start();
+    stack.configure("rest", "listen", "\"127.0.0.1:1\"");
+    ill(&stack, &["rest"], "nothing listens on 127.0.0.1:1", "restart the daemon");
+}
+
+#[test]
+fn a_certificate_that_has_expired() {
+    let mut stack = Stack::stopped(Policy::Strict);
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let key = rcgen::KeyPair::generate().expect("a key pair");
+    let write = |name: &str, text: String| {
+        let path = stack.home().join(name);
+        fs::write(&path, text).expect("a file can be written");
+        program::run(Command::new("chmod").arg("600").arg(path)).ok();
+    };
+    write("tls.key", key.serialize_pem());
+    parameters.not_after = rcgen::date_time_ymd(2024, 2, 29);
+    write("tls.pem", parameters.self_signed(&key).expect("a certificate").pem());
+    stack.configure("rest", "tls_cert", "\"tls.pem\"");
+    stack.configure("rest", "tls_key", "\"tls.key\"");
+    stack.start();
+    ill(&stack, &["certificate"], "has expired: it held until 2024-02-29", "SIGHUP");
+    parameters.not_after = rcgen::date_time_ymd(2060, 1, 1);
+    let path = stack.home().join("tls.pem");
+    fs::write(path, parameters.self_signed(&key).expect("a certificate").pem()).expect("written");
+    let told = report(&stack);
+    assert!(told["ok"] == true && told.to_string().contains("holds until 2060-01-01"), "{told:#}");
+}
+
+#[test]
+fn a_disk_that_is_nearly_full() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root may mount a small disk");
+        return;
+    }
+    let mut stack = Stack::stopped(Policy::Strict);
+    let (at, aside) = (stack.home(), stack.folder().join("aside"));
+    fs::rename(&at, &aside).expect("the home can be moved");
+    fs::create_dir(&at).expect("a folder can be made");
+    let options = ["-t", "tmpfs", "-o", "size=8m,mode=700", "kms-test"];
+    program::run(Command::new("mount").args(options).arg(&at)).ok();
+    program::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&at)).ok();
+    stack.start();
+    let told = std::panic::catch_unwind(|| ill(&stack, &["disk"], "MiB are free", "make room"));
+    stack.stop();
+    program::run(Command::new("umount").arg("--lazy").arg(&at)).ok();
+    if let Err(panicked) = told {
+        std::panic::resume_unwind(panicked);
+    }
+}
