@@ -93,7 +93,7 @@ pub enum Parameters {
     },
     /// `CK_EDDSA_PARAMS`.
     Eddsa {
-        /// Ed25519ph rather than Ed25519 or Ed25519ctx.
+        /// Whether the message is hashed before: Ed25519ph, Ed448ph.
         prehashed: bool,
         /// The context, at most 255 bytes.
         context: Secret,
@@ -286,10 +286,7 @@ impl Mechanism {
             (Parameters::MacBytes(bytes), Parameter::MacBytes) => {
                 mechanism_table::mac_bytes(row).is_some_and(|full| (1..=full).contains(bytes))
             }
-            // Neither hashed before nor under a context it would not be Ed25519 (RFC 8032, "dom2"), though some mean it.
-            (Parameters::Eddsa { prehashed, context }, Parameter::Eddsa) => {
-                (*prehashed || !context.is_empty()) && context.len() <= CONTEXT_BYTES_MAX
-            }
+            (Parameters::Eddsa { context, .. }, Parameter::Eddsa) => context.len() <= CONTEXT_BYTES_MAX,
             (Parameters::MlDsa { hedge, context }, Parameter::MlDsa) => {
                 *hedge <= 2 && context.len() <= CONTEXT_BYTES_MAX
             }

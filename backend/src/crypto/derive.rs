@@ -181,7 +181,7 @@ mod tests {
 
     use super::super::{Made, make, permits};
     use super::*;
-    use crate::object::{Curve, Curve25519, KeySpec, MlKemSet};
+    use crate::object::{Curve, KeySpec, MlKemSet, Twisted};
 
     const SECRET: ObjectClass = ObjectClass::SECRET_KEY;
     const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
@@ -212,9 +212,7 @@ mod tests {
     fn both_sides_of_an_agreement_derive_the_same() {
         for [(kind, one), (_, two)] in [
             [(); 2].map(|()| pair(KeyType::EC, &KeySpec::Ec { curve: Curve::P384 })),
-            [(); 2].map(|()| {
-                pair(KeyType::EC_MONTGOMERY, &KeySpec::Curve25519 { form: Curve25519::Montgomery })
-            }),
+            [(); 2].map(|()| pair(KeyType::EC_MONTGOMERY, &KeySpec::Twisted { curve: Twisted::X25519 })),
         ] {
             let side = |own: &Made, other: &Made, kdf, bytes| {
                 let public = Template(other.public.clone()).bytes(AttributeType::EC_POINT).unwrap().to_vec();

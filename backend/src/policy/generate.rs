@@ -10,7 +10,7 @@ use super::attributes::Origins;
 use super::birth::{Descent, born, may_make};
 use super::ring;
 use super::template::{Birth, complete};
-use crate::object::{Caller, Curve, Curve25519, Draft, KeySpec, MlDsaSet, MlKemSet};
+use crate::object::{Caller, Curve, Draft, KeySpec, MlDsaSet, MlKemSet, Twisted};
 
 /// The public exponent when the template names none, big endian.
 const EXPONENT: &[u8] = &[1, 0, 1];
@@ -124,9 +124,9 @@ fn pair_spec(policy: RingPolicy, kind: KeyType, public: &Template) -> Result<Key
     match kind {
         KeyType::RSA => rsa_spec(policy, public),
         KeyType::EC => Ok(KeySpec::Ec { curve: curve_of(params()?)? }),
-        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => Curve25519::of_params(params()?)
-            .filter(|form| form.key_type() == kind)
-            .map(|form| KeySpec::Curve25519 { form })
+        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => Twisted::of_params(params()?)
+            .filter(|curve| curve.key_type() == kind)
+            .map(|curve| KeySpec::Twisted { curve })
             .ok_or(Rv::CURVE_NOT_SUPPORTED),
         KeyType::ML_KEM => MlKemSet::of_number(set()?)
             .map(|set| KeySpec::MlKem { set })

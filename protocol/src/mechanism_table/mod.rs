@@ -74,7 +74,7 @@ pub enum Parameter {
     Ccm,
     /// `CK_SALSA20_CHACHA20_POLY1305_PARAMS`.
     Poly1305,
-    /// `CK_EDDSA_PARAMS`, or none for Ed25519 as most know it.
+    /// `CK_EDDSA_PARAMS`, or none for Ed25519 and Ed448 as most know them.
     Eddsa,
     /// `CK_SIGN_ADDITIONAL_CONTEXT`, or none.
     MlDsa,
@@ -213,8 +213,8 @@ pub const EC_BITS: (u32, u32) = (256, 521);
 /// Generic secrets, in bytes. A strict ring has its own minimum.
 pub const GENERIC_BYTES: (u32, u32) = (1, 512);
 
-/// Curve 25519, in bits.
-pub const EDWARDS_BITS: (u32, u32) = (255, 255);
+/// The fields of the curves of Edwards's and Montgomery's form, in bits: curve 25519 and curve 448.
+pub const EDWARDS_BITS: (u32, u32) = (255, 448);
 
 /// The curves of key agreement, in bits: curve 25519 and those of [`EC_BITS`].
 pub const AGREEMENT_BITS: (u32, u32) = (EDWARDS_BITS.0, EC_BITS.1);

@@ -5,17 +5,21 @@ use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use sha2::{Digest, Sha512};
 
-use super::ed25519ctx;
+use super::{ed448, ed25519ctx};
 use crate::session::usage::field_bytes;
 
-/// Ed25519, Ed25519ph and Ed25519ctx.
+/// Ed25519, Ed25519ph and Ed25519ctx; Ed448 and Ed448ph.
 pub(super) fn verify_eddsa(
     key: &Template,
     parameters: &Parameters,
     data: &[u8],
     signature: &[u8],
 ) -> Result<(), Rv> {
-    let point: &[u8; 32] = point_of(key)?.try_into().map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
+    let point = point_of(key)?;
+    if let Ok(point) = point.try_into() {
+        return ed448::verify(point, parameters, data, signature);
+    }
+    let point: &[u8; 32] = point.try_into().map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
     let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
     let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_LEN_RANGE)?;
     let verified = if let Parameters::Eddsa { prehashed, context } = parameters {

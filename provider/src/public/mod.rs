@@ -3,6 +3,7 @@
 
 mod curves;
 mod ed25519ctx;
+mod ed448;
 mod lattices;
 mod rsa;
 
