@@ -5,8 +5,8 @@ use cryptoki_sys::{
     CK_OBJECT_HANDLE, CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_ENCRYPT, CKA_EXTRACTABLE,
     CKA_KEY_TYPE, CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN, CKA_TRUSTED,
     CKA_UNWRAP, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES, CKK_GENERIC_SECRET, CKK_RSA, CKM_AES_CBC,
-    CKM_AES_CBC_ENCRYPT_DATA, CKM_AES_ECB, CKM_CONCATENATE_BASE_AND_DATA, CKM_EXTRACT_KEY_FROM_KEY,
-    CKM_RSA_PKCS, CKO_PUBLIC_KEY, CKU_SO,
+    CKM_AES_CBC_ENCRYPT_DATA, CKM_AES_ECB, CKM_AES_KEY_WRAP, CKM_CONCATENATE_BASE_AND_DATA,
+    CKM_EXTRACT_KEY_FROM_KEY, CKM_RSA_PKCS, CKO_PUBLIC_KEY, CKU_SO,
 };
 use kms_protocol::Rv;
 use kms_tests::raw::{Field, Mechanism, Module, Session, Template};
@@ -30,8 +30,13 @@ fn attack(body: impl FnOnce(&Session<'_>, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)) {
 #[test]
 fn wrap_then_decrypt() {
     attack(|session, key, target| {
+        // Who asks for both gets a key of two halves.
         let greedy = aes(session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
-        assert_eq!(session.wrap(kwp(), greedy, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), greedy, target).expect("it wraps");
+        assert_eq!(unwrap_by_decrypting(session, greedy, &wrapped), None, "the target was decrypted");
+        // Who asks for deriving as well gets one that wraps what is open.
+        let deriving = aes(session, yes(&[CKA_WRAP, CKA_DECRYPT, CKA_DERIVE]));
+        assert_eq!(session.wrap(kwp(), deriving, target), Err(Rv::KEY_NOT_WRAPPABLE));
         let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
         let decrypted = session.decrypt(Mechanism::plain(CKM_AES_ECB), key, &wrapped);
         assert_eq!(decrypted, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
@@ -41,6 +46,35 @@ fn wrap_then_decrypt() {
             assert!(session.copy(copyable, yes(&[kind])).is_err(), "nor to its copy");
         }
     });
+}
+
+/// Unwraps as RFC 3394, section 2.2.2, says, block by block with a key that decrypts; none if the result is no key.
+fn unwrap_by_decrypting(session: &Session<'_>, key: CK_OBJECT_HANDLE, wrapped: &[u8]) -> Option<Vec<u8>> {
+    let mut halves: Vec<u64> =
+        wrapped.chunks(8).map(|half| u64::from_be_bytes(half.try_into().expect("whole halves"))).collect();
+    let mut a = halves.remove(0);
+    for step in (1..=6 * halves.len()).rev() {
+        let at = (step - 1) % halves.len();
+        let mixed = a ^ u64::try_from(step).expect("a small number");
+        let block = [mixed.to_be_bytes(), halves[at].to_be_bytes()].concat();
+        let block = session.decrypt(Mechanism::plain(CKM_AES_ECB), key, &block).expect("it decrypts");
+        let half = |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().expect("half a block"));
+        (a, halves[at]) = (half(0), half(8));
+    }
+    (a == 0xa6a6_a6a6_a6a6_a6a6).then(|| halves.iter().flat_map(|half| half.to_be_bytes()).collect())
+}
+
+/// Where keys have one half, in a compat ring, the same calls read the key: so the attack above is one.
+#[test]
+fn wrap_then_decrypt_where_it_works() {
+    let stack = Stack::compat();
+    let module = Module::of(&stack);
+    let session = module.user(stack.ring());
+    let target = aes(&session, yes(&[CKA_EXTRACTABLE]).bool(CKA_SENSITIVE, false));
+    let greedy = aes(&session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
+    let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), greedy, target).expect("it wraps");
+    let read = unwrap_by_decrypting(&session, greedy, &wrapped).expect("the key");
+    assert_eq!(session.attribute(target, CKA_VALUE), Ok(read));
 }
 
 /// The same the other way round (Delaune, Kremer, Steel 2008): encrypt a key that one knows, and unwrap it.
@@ -53,11 +87,11 @@ fn encrypt_then_unwrap() {
         let forged = session.unwrap(kwp(), key, &[7; 40], secret(CKK_AES).and(yes(&[CKA_WRAP])));
         assert!(matches!(forged, Err(Rv::WRAPPED_KEY_INVALID | Rv::WRAPPED_KEY_LEN_RANGE)), "{forged:?}");
         let (public, private) = rsa(session, yes(&[CKA_WRAP, CKA_ENCRYPT]), yes(&[CKA_UNWRAP, CKA_DECRYPT]));
-        assert_eq!(session.wrap(oaep(), public, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert_eq!(session.wrap(oaep(), public, target), Err(Rv::KEY_NOT_WRAPPABLE));
         if let Ok(known) = session.encrypt(oaep(), public, &[7; 32]) {
             let trojan = session.unwrap(oaep(), private, &known, secret(CKK_AES).and(yes(&[CKA_WRAP])));
             if let Ok(trojan) = trojan {
-                assert_eq!(session.wrap(kwp(), trojan, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+                assert_eq!(session.wrap(kwp(), trojan, target), Err(Rv::KEY_NOT_WRAPPABLE));
             }
         }
     });
@@ -74,7 +108,7 @@ fn a_weaker_template_when_unwrapping() {
             assert_eq!(session.attribute(back, CKA_VALUE), Err(Rv::ATTRIBUTE_SENSITIVE));
             assert_eq!(session.attribute(back, CKA_SENSITIVE), Ok(vec![1]));
             assert_eq!(session.attribute(back, CKA_EXTRACTABLE), Ok(vec![0]));
-            assert_eq!(session.attribute(back, CKA_WRAP), Ok(vec![0]));
+            assert_eq!(session.wrap(kwp(), back, target), Err(Rv::KEY_NOT_WRAPPABLE));
             assert_eq!(session.wrap(kwp(), key, back), Err(Rv::KEY_UNEXTRACTABLE));
             assert!(session.set(back, Template::new().bool(CKA_SENSITIVE, false)).is_err());
             assert!(session.copy(back, yes(&[CKA_EXTRACTABLE])).is_err());
@@ -109,10 +143,10 @@ fn trojan_wrapping_keys() {
         let known = secret(CKK_AES).bytes(CKA_VALUE, &[7; 32]).and(yes(&[CKA_WRAP, CKA_UNWRAP]));
         assert_eq!(session.create(known.clone().bool(CKA_TOKEN, true)), Err(Rv::TEMPLATE_INCONSISTENT));
         let trojan = session.create(known).expect("a session key is created");
-        assert_eq!(session.wrap(kwp(), trojan, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert_eq!(session.wrap(kwp(), trojan, target), Err(Rv::KEY_NOT_WRAPPABLE));
         assert!(session.copy(trojan, yes(&[CKA_TOKEN])).is_err());
         let open = aes(session, yes(&[CKA_WRAP]).bool(CKA_SENSITIVE, false));
-        assert_eq!(session.wrap(kwp(), open, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert_eq!(session.wrap(kwp(), open, target), Err(Rv::KEY_NOT_WRAPPABLE));
         // A public key whose private half is the attacker's: here that of a pair of another class of use.
         let (public, _) = rsa(session, yes(&[CKA_ENCRYPT]), yes(&[CKA_DECRYPT]));
         let number = |kind| session.attribute(public, kind).expect("a public number");
@@ -153,7 +187,11 @@ fn wrapping_that_gives_away() {
 fn role_changes() {
     attack(|session, key, target| {
         let leaving_wrapper = aes(session, yes(&[CKA_WRAP, CKA_EXTRACTABLE]));
-        assert_eq!(session.attribute(leaving_wrapper, CKA_WRAP), Ok(vec![0]), "what wraps does not travel");
+        assert_eq!(
+            session.attribute(leaving_wrapper, CKA_EXTRACTABLE),
+            Ok(vec![0]),
+            "what wraps does not travel"
+        );
         assert_eq!(session.wrap(kwp(), key, key), Err(Rv::KEY_UNEXTRACTABLE));
         assert!(session.set(target, Template::new().bool(CKA_SENSITIVE, false)).is_err());
         session.logout().expect("the user logs out");

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Display;
 
+use crate::dispatch::ExportError;
 use crate::error::chain;
 use crate::hsm::HsmError;
 use crate::rest::RestError;
@@ -36,7 +37,13 @@ impl Failure {
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        Self::new(chain(&error), next_step(&error))
+        // The number of a refusal is for clients of the API.
+        let what = if let ServiceError::Export(ExportError::Refused(refusal)) = &error {
+            refusal.message.clone()
+        } else {
+            chain(&error)
+        };
+        Self::new(what, next_step(&error))
     }
 }
 
@@ -49,7 +56,8 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Hsm(_) => {
             "check [hsm] in kms.toml, the token and its PIN file; `kms doctor` checks them in turn"
         }
-        ServiceError::Export(_) => "use a project that `kms project list` shows, and a disk with room",
+        ServiceError::Export(ExportError::Refused(_)) => "use a project that `kms project list` shows",
+        ServiceError::Export(ExportError::Io(_)) => "make room where it is written, and try again",
         ServiceError::AuditBroken(_) => "use another copy; this one was changed since it was taken",
         ServiceError::Store(StoreError::Exists(_)) => "choose a name that is not taken",
         ServiceError::Store(StoreError::Full(_)) => "make room on the disk of the database and try again",

@@ -12,9 +12,13 @@ use super::failure::Failure;
 use super::home::Home;
 use super::screen;
 use crate::service::Backend;
+use crate::store::USAGE_HOURS_MAX;
+
+/// An hour, in seconds.
+const HOUR: u64 = 3600;
 
 /// A day, in seconds.
-const DAY: u64 = 24 * 3600;
+const DAY: u64 = 24 * HOUR;
 
 /// `kms export`.
 pub(super) fn export(arguments: Export, typed: &[OsString]) -> Result<(), Failure> {
@@ -27,10 +31,17 @@ pub(super) fn export(arguments: Export, typed: &[OsString]) -> Result<(), Failur
         let next = "choose a new name: a file that is there is never overwritten";
         Failure::because(format!("{} cannot be made", path.display()), &error, next)
     })?;
-    backend.export(arguments.project, &mut BufWriter::new(&file))?;
-    file.sync_all().map_err(|error| {
-        Failure::because(format!("{} cannot be written", path.display()), &error, "look at the disk")
-    })
+    let written = backend.export(arguments.project, &mut BufWriter::new(&file)).map_err(Failure::from);
+    let written = written.and_then(|()| {
+        file.sync_all().map_err(|error| {
+            Failure::because(format!("{} cannot be written", path.display()), &error, "look at the disk")
+        })
+    });
+    if written.is_err() {
+        // Half an export is none, and would be in the way of the next.
+        std::fs::remove_file(&path).unwrap_or_default();
+    }
+    written
 }
 
 /// `kms amounts`.
@@ -59,6 +70,14 @@ pub(super) fn usage(arguments: Usage, typed: &[OsString]) -> Result<(), Failure>
     let backend = Backend::open(&home.open(typed)?)?;
     let until = arguments.to.unwrap_or_else(|| backend.now()) / 1000;
     let from = arguments.from.map_or_else(|| until.saturating_sub(DAY), |from| from / 1000);
+    if from > until {
+        let what = format!("--from {} is after --to {}", screen::time(from), screen::time(until));
+        return Err(Failure::new(what, "let --from be the earlier one"));
+    }
+    if until - from > USAGE_HOURS_MAX * HOUR {
+        let what = format!("from {} to {} are more than 366 days", screen::time(from), screen::time(until));
+        return Err(Failure::new(what, "ask for one year after the other, with --from and --to"));
+    }
     let hours = backend.usage(arguments.project, (from, until))?;
     let total: u64 = hours.iter().map(|hour| hour.versions).sum();
     if arguments.output.json {

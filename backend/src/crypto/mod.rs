@@ -24,12 +24,14 @@
 //! | ChaCha20-Poly1305 | `chacha20poly1305` |
 //! | Ed25519, Ed25519ph | `ed25519-dalek` |
 //! | Ed448, Ed448ph; X448 | `ed448-goldilocks`; `x448`: pre-releases (`docs/decisions/0034`) |
+//! | The wrapping half of a key that has two | `hkdf` |
 //! | ECDH, X25519 | `aws-lc-rs` |
 //! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
 //! | ML-KEM, ML-DSA | `aws-lc-rs`; ML-DSA with a context or without randomness: `ml-dsa`; seeds of ML-KEM: `ml-kem` |
 
 mod account_key;
 mod aes;
+mod apart;
 mod ccm;
 mod chacha;
 mod curve448;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::SecureRandom;
-use kms_protocol::{Mechanism, ObjectClass, ObjectRef, Response, Rv};
+use kms_protocol::{AttributeType, Mechanism, ObjectClass, ObjectRef, Response, Rv};
 
 use super::Dispatch;
 use crate::crypto::{self, OpenedKey};
@@ -174,4 +174,18 @@ pub(super) struct Opened {
     pub(super) permit: Permit,
     /// The key itself.
     pub(super) key: Arc<OpenedKey>,
+}
+
+impl Opened {
+    /// What wraps and unwraps: the key itself, or its half for that.
+    ///
+    /// # Errors
+    /// When an object says that it has such a half, and is no AES key.
+    pub(super) fn transport(&self) -> Result<Arc<OpenedKey>, Rv> {
+        if self.object.is(AttributeType::KMS_WRAPS_APART) {
+            Ok(Arc::new(self.key.apart()?))
+        } else {
+            Ok(Arc::clone(&self.key))
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod arrivals;
 mod attacks;
 mod audit;
+mod halves;
 mod life;
 mod rotation;
 mod token;

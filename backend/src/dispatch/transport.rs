@@ -31,7 +31,8 @@ impl Dispatch {
         let carried = policy::permit_wrapped(caller, &by.object, &key)?;
         let (class, kind) = key.class().zip(key.key_type()).ok_or(Rv::KEY_NOT_WRAPPABLE)?;
         let material = self.keys.material(&carried, &key)?;
-        let wrapped = crypto::wrap(&by.permit, &by.key, mechanism, class, kind, &material, &self.random)?;
+        let wrapped =
+            crypto::wrap(&by.permit, &*by.transport()?, mechanism, class, kind, &material, &self.random)?;
         // A key that leaves, even wrapped, is told one by one.
         self.store.record(self.wrapped_entry(ring, caller, &by.object, &key))?;
         Ok(Response::Bytes(wrapped))
@@ -57,7 +58,8 @@ impl Dispatch {
         let by = self.open_counted(ring, caller, Usage::Unwrap, unwrapping, mechanism)?;
         let decision = policy::unwrap(caller, &by.object, template)?;
         let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
-        let material = crypto::unwrap(&by.permit, &by.key, mechanism, wrapped, decision.class, kind)?;
+        let material =
+            crypto::unwrap(&by.permit, &*by.transport()?, mechanism, wrapped, decision.class, kind)?;
         let cargo = Cargo::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
         Ok(Response::Object(self.arrive((ring, caller, Act::UNWRAP), request, key, decision, cargo)?))

@@ -10,7 +10,7 @@ use super::attributes::{Origins, Rule, rule_of};
 use super::birth::{Descent, born, class_of, may_make};
 use super::classes::{is_hidden, is_key, rules_of};
 use super::template::{Birth, check_value, complete, may_become, prescribed, said_once};
-use super::{is_private, ring};
+use super::{is_private, ring, separation};
 use crate::object::{Caller, Draft, Object};
 
 /// What an object will be.
@@ -72,7 +72,8 @@ pub fn imported(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
     let class = class_of(template)?;
     let kind = Some(template.key_type().ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?);
     let birth = Birth { origin: Origins::UNWRAP, class, kind };
-    let attributes = complete(birth, caller, template)?;
+    let mut attributes = complete(birth, caller, template)?;
+    close(caller.policy, &mut attributes);
     may_make(caller, birth, &attributes)?;
     Ok(decided(birth, attributes, Descent::Foreign))
 }
@@ -80,7 +81,8 @@ pub fn imported(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
 /// Decides on a key that is unwrapped.
 ///
 /// # Errors
-/// What the table refuses, and `CKR_TEMPLATE_INCONSISTENT` where the template contradicts the unwrapping key's.
+/// What the table refuses, and `CKR_TEMPLATE_INCONSISTENT` where the template contradicts the unwrapping key's, or asks
+/// a strict ring for a token key that could as well be decrypted.
 pub fn unwrap(caller: &Caller, unwrapping: &Object, template: &Template) -> Result<Decision, Rv> {
     let template = prescribed(unwrapping, AttributeType::UNWRAP_TEMPLATE, template)?;
     let class = class_of(&template)?;
@@ -91,9 +93,24 @@ pub fn unwrap(caller: &Caller, unwrapping: &Object, template: &Template) -> Resu
     let kind = Some(template.key_type().ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?);
     rules_of(class, kind).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
     let birth = Birth { origin: Origins::UNWRAP, class, kind };
-    let attributes = complete(birth, caller, &template)?;
+    let mut attributes = complete(birth, caller, &template)?;
+    let by = unwrapping.class().ok_or(Rv::UNWRAPPING_KEY_HANDLE_INVALID)?;
+    if separation::unwraps_in_the_open(by, &unwrapping.attributes) {
+        no_plaintext(caller, class, &attributes, false)?;
+    } else {
+        close(caller.policy, &mut attributes);
+    }
     may_make(caller, birth, &attributes)?;
     Ok(decided(birth, attributes, Descent::Foreign))
+}
+
+/// Keeps what is unwrapped in a strict ring hidden: who wrapped it may have done so to read it here, under another
+/// template than it had.
+fn close(policy: RingPolicy, attributes: &mut Template) {
+    if policy == RingPolicy::Strict {
+        attributes.set(Attribute::bool(AttributeType::SENSITIVE, true));
+        attributes.set(Attribute::bool(AttributeType::EXTRACTABLE, false));
+    }
 }
 
 /// Decides on a key that is derived from others; the first one is the base, whose template counts.

@@ -84,6 +84,8 @@ const SECRET: &[Rule] = &[
     usage(A::UNWRAP),
     rule(A::TRUSTED).given(Origins::NEW).starts(Start::Bool(false)).change(Change::Officer),
     rule(A::WRAP_TEMPLATE).given(Origins::ANY).starts(Start::Empty),
+    // A strict ring's answer to who asks for both (`separation`).
+    rule(A::KMS_WRAPS_APART),
     rule(A::CHECK_VALUE).given(Origins::CREATE.or(Origins::UNWRAP).or(Origins::DERIVE)).starts(Start::Made),
     rule(A::VALUE).required(Origins::CREATE).secret(),
 ];

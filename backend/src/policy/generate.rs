@@ -9,6 +9,7 @@ use kms_protocol::{
 use super::attributes::Origins;
 use super::birth::{Descent, born, may_make};
 use super::ring;
+use super::separation;
 use super::template::{Birth, complete};
 use crate::object::{Caller, Curve, Draft, KeySpec, MlDsaSet, MlKemSet, Twisted};
 
@@ -50,7 +51,9 @@ pub fn generate_pair(
     let (of_public, of_private) = (birth(ObjectClass::PUBLIC_KEY), birth(ObjectClass::PRIVATE_KEY));
     let mut public_half = complete(of_public, caller, public)?;
     let mut private_half = complete(of_private, caller, private)?;
-    ring::hold_public(caller.policy, &private_half, &mut public_half);
+    if caller.policy == RingPolicy::Strict {
+        separation::settle_public(&private_half, &mut public_half);
+    }
     // What both templates name must be one thing: the curve, the parameter set.
     for named in [AttributeType::EC_PARAMS, AttributeType::PARAMETER_SET] {
         let (one, other) = (public_half.value(named), private_half.value(named));
@@ -188,6 +191,7 @@ mod tests {
     use kms_protocol::MechanismType;
 
     use super::super::callers::{LOGINS, caller};
+    use super::super::template::nested;
     use super::*;
     use crate::object::Standing;
 
@@ -261,17 +265,16 @@ mod tests {
     }
 
     #[test]
-    fn what_vault_asks_for_makes_a_data_key_in_a_strict_ring() {
+    fn what_vault_asks_for_makes_a_key_of_two_halves_in_a_strict_ring() {
         let all =
             [AttributeType::ENCRYPT, AttributeType::DECRYPT, AttributeType::WRAP, AttributeType::UNWRAP];
         let mut template = vec![length(32), flag(AttributeType::TOKEN, true)];
         template.extend(all.map(|kind| flag(kind, true)));
-        let uses = |policy| {
+        for (policy, apart) in [(RingPolicy::Strict, Some(true)), (RingPolicy::Compat, None)] {
             let (_, draft) = aes(policy, &template).unwrap();
-            all.map(|kind| draft.attributes.bool(kind).unwrap())
-        };
-        assert_eq!(uses(RingPolicy::Strict), [true, true, false, false]);
-        assert_eq!(uses(RingPolicy::Compat), [true; 4]);
+            assert_eq!(all.map(|kind| draft.attributes.bool(kind)), [Some(true); 4]);
+            assert_eq!(draft.attributes.bool(AttributeType::KMS_WRAPS_APART), apart);
+        }
     }
 
     #[test]
@@ -283,19 +286,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_wraps_or_decrypts() {
+    fn a_pair_that_decrypts_wraps_what_is_open() {
         // pkcs11-provider's templates: everything RSA can do, on both halves.
         let public = [bits(2048), flag(AttributeType::ENCRYPT, true), flag(AttributeType::WRAP, true)];
         let private = [flag(AttributeType::DECRYPT, true), flag(AttributeType::UNWRAP, true)];
         let (_, strict_public, strict_private) = rsa(RingPolicy::Strict, &public, &private).unwrap();
-        assert_eq!(strict_public.bool(AttributeType::WRAP), Some(false));
-        assert_eq!(strict_private.bool(AttributeType::UNWRAP), Some(false));
+        let open = [flag(AttributeType::SENSITIVE, false), flag(AttributeType::EXTRACTABLE, true)];
+        assert_eq!(strict_public.bool(AttributeType::WRAP), Some(true));
+        assert_eq!(nested(&strict_public, AttributeType::WRAP_TEMPLATE), open);
+        assert_eq!(strict_private.bool(AttributeType::UNWRAP), Some(true));
         assert_eq!(strict_private.bool(AttributeType::DECRYPT), Some(true));
         let (_, compat_public, _) = rsa(RingPolicy::Compat, &public, &private).unwrap();
-        assert_eq!(compat_public.bool(AttributeType::WRAP), Some(true));
+        assert!(nested(&compat_public, AttributeType::WRAP_TEMPLATE).is_empty());
         let unwrapping = [flag(AttributeType::UNWRAP, true)];
         let (_, public, private) = rsa(RingPolicy::Strict, &public, &unwrapping).unwrap();
-        assert_eq!(public.bool(AttributeType::WRAP), Some(true));
+        assert!(nested(&public, AttributeType::WRAP_TEMPLATE).is_empty());
         assert_eq!(private.bool(AttributeType::DECRYPT), Some(false));
     }
 

@@ -13,6 +13,7 @@ mod generate;
 mod login;
 mod ring;
 mod roles;
+mod separation;
 mod template;
 mod usage;
 mod wrapping;

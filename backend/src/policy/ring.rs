@@ -1,11 +1,9 @@
 //! What a ring allows, strict or compat: one table of defaults, and the rules beside it.
 //!
 //! `compat` is what SoftHSM 2.6 defaults to, but that private keys are sensitive. `strict` gives a key the uses of its
-//! type and no others, keeps token keys sensitive and private, and lets no key both work on data and protect keys.
+//! type and no others, and keeps token keys sensitive and private.
 //!
-//! A strict ring's wrapping keys are made in the KMS, sensitive and unextractable from the start: so nobody knows the
-//! value of one, and no second key has it that could undo the wrapping by another name (Clulow; Delaune, Kremer and
-//! Steel; Bortolozzo, Centenaro, Focardi and Steel).
+//! What a strict ring's keys may do to other keys is `separation`'s.
 //!
 //! Where a strict ring cannot grant what a template asks, it records what it grants instead of refusing: pkcs11-tool
 //! asks for `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key unless told otherwise, and Vault,
@@ -14,8 +12,7 @@
 
 use kms_protocol::{Attribute, AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
 
-use super::attributes::Origins;
-use super::classes::is_hidden;
+use super::separation;
 use super::template::Birth;
 
 /// What an attribute starts as in a ring.
@@ -142,7 +139,7 @@ pub(super) fn start_of(
     }
 }
 
-/// Makes a strict ring's grant of what was asked for one object: held values, and data before keys.
+/// Makes a strict ring's grant of what was asked for one object: held values, and what it may do to other keys.
 pub(super) fn hold(policy: RingPolicy, birth: Birth, attributes: &mut Template) {
     if policy == RingPolicy::Compat {
         return;
@@ -155,66 +152,7 @@ pub(super) fn hold(policy: RingPolicy, birth: Birth, attributes: &mut Template) 
             }
         }
     }
-    // Who wrapped the key may have wrapped it to read it here, under another template than it had.
-    if birth.origin == Origins::UNWRAP && is_hidden(class) {
-        attributes.set(Attribute::bool(A::SENSITIVE, true));
-        attributes.set(Attribute::bool(A::EXTRACTABLE, false));
-    }
-    let ours = match birth.origin {
-        Origins::GENERATE => stays_inside(attributes),
-        Origins::COPY => may_wrap(class, attributes),
-        _ => false,
-    };
-    if works_on_data(class, attributes) {
-        give_up(attributes, &[A::WRAP, A::UNWRAP]);
-    } else if class == ObjectClass::SECRET_KEY && !ours {
-        give_up(attributes, &[A::WRAP]);
-    }
-}
-
-/// The same for the public half of a pair whose private half is decided: a key that can be wrapped by the one and
-/// decrypted by the other is read in two calls, and in one if the other is known.
-pub(super) fn hold_public(policy: RingPolicy, private: &Template, public: &mut Template) {
-    let known = works_on_data(ObjectClass::PRIVATE_KEY, private) || !stays_inside(private);
-    if policy == RingPolicy::Strict && known {
-        give_up(public, &[A::WRAP]);
-    }
-}
-
-/// Whether a strict ring may wrap with a key: nobody knows it, or the officer vouches for who does.
-///
-/// A secret key must never have been outside in any form, not even wrapped: unwrapped again it could decrypt.
-pub(super) fn may_wrap(class: ObjectClass, wrapping: &Template) -> bool {
-    let is = |kind| wrapping.bool(kind) == Some(true);
-    match class {
-        ObjectClass::PUBLIC_KEY => is(A::LOCAL) || is(A::TRUSTED),
-        ObjectClass::SECRET_KEY => is(A::LOCAL) && is(A::ALWAYS_SENSITIVE) && is(A::NEVER_EXTRACTABLE),
-        _ => false,
-    }
-}
-
-/// Whether a key's value shows neither by itself nor wrapped.
-fn stays_inside(attributes: &Template) -> bool {
-    attributes.bool(A::SENSITIVE) == Some(true) && attributes.bool(A::EXTRACTABLE) == Some(false)
-}
-
-/// Whether a key works on data: encrypts, decrypts, signs, derives. Raw RSA signing decrypts, AES-CMAC and derivations
-/// with AES encrypt. The public half alone cannot tell: the private one decides.
-fn works_on_data(class: ObjectClass, attributes: &Template) -> bool {
-    let is = |kind: &A| attributes.bool(*kind) == Some(true);
-    match class {
-        ObjectClass::SECRET_KEY => [A::ENCRYPT, A::DECRYPT, A::SIGN, A::VERIFY, A::DERIVE].iter().any(is),
-        ObjectClass::PRIVATE_KEY => [A::DECRYPT, A::SIGN, A::SIGN_RECOVER, A::DERIVE].iter().any(is),
-        _ => false,
-    }
-}
-
-fn give_up(attributes: &mut Template, uses: &[A]) {
-    for kind in uses {
-        if attributes.bool(*kind) == Some(true) {
-            attributes.set(Attribute::bool(*kind, false));
-        }
-    }
+    separation::settle(birth, attributes);
 }
 
 #[cfg(test)]
@@ -257,18 +195,25 @@ mod tests {
         page.push_str("\n## What a strict ring records otherwise than asked\n\n");
         page.push_str("- A token key that is secret or private is sensitive and private.\n");
         page.push_str(
-            "- A secret key that encrypts, decrypts, signs, verifies or derives neither wraps nor unwraps.\n",
+            "- A sensitive secret key made here that wraps is unextractable. If it works on data as well (encrypts, decrypts, \
+             signs, verifies), it wraps and unwraps with a half of its own (`CKA_KMS_WRAPS_APART`): nothing that it wraps can be \
+             decrypted with it.\n",
         );
-        page.push_str("- A secret key that is not made here, or that is not sensitive or is extractable, does not wrap.\n");
-        page.push_str("- A private key that decrypts, signs or derives does not unwrap, and its public half does not wrap; \
-                       neither does the public half of one that is not sensitive or is extractable.\n");
-        page.push_str("- An unwrapped key is sensitive and unextractable, in the session too.\n");
+        page.push_str(
+            "- Any other secret key that works on data, was not made here, or is open, wraps only keys that are open: its \
+             `CKA_WRAP_TEMPLATE` says so. So does the public half of a pair whose private half works on data, or is open or \
+             extractable.\n",
+        );
+        page.push_str(
+            "- An unwrapped key is sensitive and unextractable, in the session too; but for what a key unwraps that works on data: \
+             that counts as brought in plaintext.\n",
+        );
         page.push_str("- A key derived from a sensitive key is sensitive, from an unextractable one unextractable. A key \
                        agreed on (ECDH, ML-KEM) may be open, in the session only: the other side knows it.\n");
         page.push_str("\n## What a strict ring refuses\n\n");
         page.push_str("- Making a key without a login.\n- To set a use of a key that it does not have: uses can be given up only.\n");
         page.push_str("- Secret and private token keys in plaintext (`C_CreateObject`, copies of open session keys, what is \
-                       derived from them).\n");
+                       derived from them, what a key unwraps that works on data).\n");
         page.push_str(
             "- To wrap with a key that the KMS did not make, but for a public key that the officer trusts.\n",
         );

@@ -6,15 +6,15 @@ use kms_protocol::{AttributeType, Mechanism, ObjectClass, RingPolicy, Rv};
 use super::classes::is_hidden;
 use super::template::nested;
 use super::usage::{allows, may_use};
-use super::{Permit, Usage, is_private, is_user, ring};
+use super::{Permit, Usage, is_private, is_user, separation};
 use crate::object::{Caller, Object};
 
 /// What a ring asks of a key besides its attribute for the use.
 ///
 /// # Errors
-/// `CKR_KEY_FUNCTION_NOT_PERMITTED` for a wrapping key whose value somebody may know (`ring::may_wrap`).
+/// `CKR_KEY_FUNCTION_NOT_PERMITTED` for a wrapping key whose value somebody may know (`separation::wraps_safely`).
 pub(super) fn permit_by(policy: RingPolicy, usage: Usage, key: &Object) -> Result<(), Rv> {
-    let known = |class| !ring::may_wrap(class, &key.attributes);
+    let known = |class| !separation::wraps_safely(class, &key.attributes);
     if policy == RingPolicy::Strict && usage == Usage::Wrap && key.class().is_none_or(known) {
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
     }

@@ -212,6 +212,8 @@ mod tests {
         drop(backend);
         let edits = [
             "UPDATE rings SET label = 'other'",
+            "UPDATE rings SET display_name = 'other'",
+            "UPDATE principals SET standing = 2 WHERE name = 'so'",
             "UPDATE audit SET body = '{}' WHERE sequence = 1",
             "DELETE FROM audit",
             "UPDATE service_keys SET wrapped = zeroblob(60)",

@@ -1,4 +1,4 @@
-//! A copy of the database while it is in use, and whether a copy is whole: the file, the MAC of every row, the audit log.
+//! A copy of the database while it is in use; `check` tells whether it is whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -6,38 +6,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kms_protocol::Template;
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, Error as Sql, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags};
 
-use super::find::Narrowing;
-use super::{Store, StoreError, audit, find, open};
-use crate::audit::{Broken, Chain, Verified};
+use super::check::Checked;
+use super::{Store, StoreError, open};
 
 /// Pages copied between two reports of progress: 4 MiB.
 const PAGES_AT_ONCE: i32 = 1024;
-
-/// Rows read at once.
-const PAGE: usize = 1000;
 
 /// How long to wait for somebody who keeps the database locked, before it is tried again.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How often it is tried again: some seconds in all.
 const ATTEMPTS_MAX: u32 = 100;
-
-/// What was found of a copy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Checked {
-    /// Rings whose rows bear their MACs.
-    pub rings: u64,
-    /// Keys, likewise.
-    pub keys: u64,
-    /// Objects, likewise.
-    pub objects: u64,
-    /// The audit log.
-    pub audit: Result<Verified, Broken>,
-}
 
 /// A file that is being written: gone when dropped, unless it is kept.
 struct Unfinished(PathBuf);
@@ -81,41 +63,6 @@ impl Store {
         })?;
         drop(unfinished);
         sync_folder(to)?;
-        Ok(checked)
-    }
-
-    /// Whether a copy of this database is whole.
-    ///
-    /// # Errors
-    /// When the file is damaged, or a row does not bear its MAC. What is wrong with the audit log is told.
-    pub fn check_copy(&self, path: &Path) -> Result<Checked, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        if found != "ok" {
-            let damaged = Sql::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(found));
-            return Err(StoreError::Damaged(damaged));
-        }
-        let (rings, refused) = find::rings(&connection, &self.key)?;
-        sound(refused)?;
-        let mut checked = Checked { rings: 0, keys: 0, objects: 0, audit: Err(Broken::HEAD) };
-        for ring in rings.list() {
-            let (keys, refused) = find::keys(&connection, &self.key, ring.id)?;
-            sound(refused)?;
-            checked.rings += 1;
-            checked.keys += count(keys.len());
-            let (everything, mut after) = (Narrowing::by(&Template::default()), None);
-            loop {
-                let page = find::page(&connection, &self.key, ring.id, &everything, (after, PAGE))?;
-                sound(page.refused)?;
-                checked.objects += count(page.stored.len());
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        checked.audit = audit::verify(&connection, &Chain::of(&self.key), None, |_, _| {})?;
         Ok(checked)
     }
 }
@@ -163,14 +110,6 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|source| StoreError::Io { path: path.to_owned(), source })
-}
-
-fn sound(refused: Vec<StoreError>) -> Result<(), StoreError> {
-    refused.into_iter().next().map_or(Ok(()), Err)
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// A database of ours at this path, brought to today's schema, without any log beside it.

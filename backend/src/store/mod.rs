@@ -11,6 +11,7 @@ mod audit;
 mod backup;
 mod cache;
 mod change;
+mod check;
 mod error;
 mod find;
 mod key_rows;
@@ -48,8 +49,8 @@ use crate::seal::Print;
 
 pub use accounts::{AccountKey, Assertion, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Spent, Token};
 pub use audit::{AuditFilter, AuditPlace};
-pub use backup::Checked;
 pub(crate) use backup::{beside, settle, sync_folder};
+pub use check::Checked;
 pub use error::StoreError;
 pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;

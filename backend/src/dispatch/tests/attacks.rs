@@ -138,9 +138,12 @@ fn wrapping_key(door: &mut Door) -> ObjectView {
 #[test]
 fn wrap_then_decrypt() {
     let Some((mut door, target)) = strict("wrap_then_decrypt") else { return };
+    // A key that does both has a half for each; `halves` tries them.
     let greedy = door.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
-    assert_eq!(greedy.attributes.bool(A::WRAP), Some(false));
-    assert_eq!(door.wrap(kwp(), &greedy.object, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(greedy.attributes.bool(A::KMS_WRAPS_APART), Some(true));
+    let deriving = door.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
+    assert_eq!(deriving.attributes.bool(A::KMS_WRAPS_APART), None);
+    assert_eq!(door.wrap(kwp(), &deriving.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     let key = wrapping_key(&mut door);
     let wrapped = door.wrap(kwp(), &key.object, &target).unwrap();
     let ecb = Mechanism::plain(MechanismType::AES_ECB);
@@ -173,10 +176,8 @@ fn a_weaker_template_when_unwrapping() {
         let unwrapped =
             door.unwrap(kwp(), &key, &wrapped, &[&secret(KeyType::AES)[..], &weak].concat()).unwrap();
         let is = |kind| unwrapped.attributes.bool(kind);
-        assert_eq!(
-            (is(A::SENSITIVE), is(A::EXTRACTABLE), is(A::WRAP)),
-            (Some(true), Some(false), Some(false))
-        );
+        assert_eq!((is(A::SENSITIVE), is(A::EXTRACTABLE)), (Some(true), Some(false)));
+        assert_eq!(door.wrap(kwp(), &unwrapped.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
         assert_eq!((is(A::ALWAYS_SENSITIVE), is(A::NEVER_EXTRACTABLE)), (Some(false), Some(false)));
         assert_eq!(is(A::LOCAL), Some(false));
         assert_eq!(unwrapped.attributes.ulong(A::KEY_GEN_MECHANISM), Some(u64::MAX));
@@ -216,10 +217,10 @@ fn wrapping_keys_brought_from_outside() {
     let token = [known.concat(), vec![yes(A::TOKEN)]].concat();
     assert_eq!(door.create(&token).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     let trojan = door.create(&known.concat()).unwrap().object;
-    assert_eq!(door.wrap(kwp(), &trojan, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(door.wrap(kwp(), &trojan, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     assert_eq!(door.copy(&trojan, &[yes(A::TOKEN)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     let open = door.generate(&[yes(A::WRAP), no(A::SENSITIVE)]).object;
-    assert_eq!(door.wrap(kwp(), &open, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(door.wrap(kwp(), &open, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     // The private half is the attacker's, and never seen here.
     let stranger = crate::crypto::make(
         &crate::object::KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] },
@@ -267,7 +268,7 @@ fn a_pair_whose_private_half_is_open() {
         vec![yes(A::UNWRAP), yes(A::SIGN)],
     ] {
         let (public, _) = door.rsa(&[yes(A::WRAP)], &private);
-        assert_eq!(door.wrap(oaep(), &public.object, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert_eq!(door.wrap(oaep(), &public.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     }
 }
 
@@ -277,7 +278,8 @@ fn a_key_in_another_role() {
     let key = wrapping_key(&mut door).object;
     // Wrapped itself, it would come back to decrypt what it wrapped.
     let leaving = door.generate(&[yes(A::WRAP), yes(A::EXTRACTABLE)]);
-    assert_eq!(leaving.attributes.bool(A::WRAP), Some(false));
+    assert_eq!(leaving.attributes.bool(A::EXTRACTABLE), Some(false));
+    assert_eq!(door.wrap(kwp(), &key, &leaving.object), Err(Rv::KEY_UNEXTRACTABLE));
     assert_eq!(door.wrap(kwp(), &key, &key), Err(Rv::KEY_UNEXTRACTABLE));
     // Derived twice, once to wrap and once to decrypt.
     let base = door.base(&[]).object;
@@ -286,7 +288,7 @@ fn a_key_in_another_role() {
     let decrypts = door.derive(hkdf(b"one"), &base, &asked(A::DECRYPT)).unwrap();
     let check = |view: &ObjectView| view.attributes.bytes(A::CHECK_VALUE).map(<[u8]>::to_vec);
     assert_eq!(check(&wraps), check(&decrypts));
-    assert_eq!(door.wrap(kwp(), &wraps.object, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(door.wrap(kwp(), &wraps.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     // Nobody else gets further: neither the officer, nor who is nobody.
     let user = door.ticket.take();
     let open = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE)]].concat();

@@ -2,11 +2,11 @@
 //!
 //! The walk keeps its own books on values, not on objects: who made a value, whether the caller knows it, what objects
 //! with it can do. After each step it checks that nothing which a strict ring protects came out, and that nothing
-//! stands ready from which it would: a wrapping key that also works on data, or that the caller knows. The same walk in
-//! a compat ring finds just that, which shows that the books are kept well.
+//! stands ready from which it would: a wrapping key that also works on data (unless with another half), or that the caller
+//! knows. The same walk in a compat ring finds just that, which shows that the books are kept well.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use kms_protocol::AttributeType as A;
 use proptest::prelude::*;
@@ -72,10 +72,10 @@ struct Books {
     known: HashSet<Vec<u8>>,
     /// Values that are protected: made inside and sensitive from the start, or derived from such.
     protected: HashSet<Vec<u8>>,
-    /// Values that have wrapped a protected one.
-    wrapped: HashSet<Vec<u8>>,
+    /// Values that have wrapped a protected one, and whether with a half of their own.
+    wrapped: HashSet<(Vec<u8>, bool)>,
     /// Values with which some object works on data.
-    working: HashMap<Vec<u8>, A>,
+    working: HashSet<(Vec<u8>, A)>,
 }
 
 struct Walk<'a> {
@@ -293,7 +293,8 @@ impl Walk<'_> {
         self.blobs.push(blob);
         if self.books.protected.contains(&key.value) {
             assert!(!by.value.is_empty(), "a key that somebody brought has wrapped a protected one");
-            self.books.wrapped.insert(by.value.clone());
+            let apart = by.view.attributes.bool(A::KMS_WRAPS_APART) == Some(true);
+            self.books.wrapped.insert((by.value.clone(), apart));
             self.wraps += 1;
         }
         Ok(())
@@ -354,10 +355,8 @@ impl Books {
             true => &[A::DECRYPT, A::SIGN],
             false => &[A::ENCRYPT, A::DECRYPT, A::SIGN, A::DERIVE],
         };
-        if view.attributes.class() != Some(ObjectClass::PUBLIC_KEY)
-            && let Some(use_of) = working.iter().find(is)
-        {
-            self.working.insert(value.to_vec(), *use_of);
+        if view.attributes.class() != Some(ObjectClass::PUBLIC_KEY) {
+            self.working.extend(working.iter().filter(is).map(|use_of| (value.to_vec(), *use_of)));
         }
         let open = view.attributes.bool(A::SENSITIVE) == Some(false);
         assert!(!(open && self.protected.contains(value)), "an open object has a protected value");
@@ -365,9 +364,13 @@ impl Books {
 
     /// What must hold after each step.
     fn check(&self) {
-        for value in &self.wrapped {
+        for (value, apart) in &self.wrapped {
             assert!(!self.known.contains(value), "a known key has wrapped a protected one");
-            assert_eq!(self.working.get(value), None, "a key that has wrapped a protected one works on data");
+            // Who derives with the key might derive its other half.
+            let uses: &[A] =
+                if *apart { &[A::DERIVE] } else { &[A::ENCRYPT, A::DECRYPT, A::SIGN, A::DERIVE] };
+            let works = uses.iter().find(|use_of| self.working.contains(&(value.clone(), **use_of)));
+            assert_eq!(works, None, "a key that has wrapped a protected one works on data");
         }
         assert!(self.protected.is_disjoint(&self.known));
     }

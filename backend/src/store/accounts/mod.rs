@@ -10,11 +10,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::check::each;
 use super::{Store, StoreError};
 use crate::audit::Entry;
+use crate::integrity::RowKey;
 use crate::kms::{Account, Grant};
 
 use rows::Stored;
@@ -49,6 +51,18 @@ pub struct Assertion {
     pub digest: [u8; 32],
     /// When it ends by itself.
     pub expires: u64,
+}
+
+/// Whether every row here bears its MAC; counts the accounts.
+pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreError> {
+    fn table<T: Stored>(connection: &Connection, key: &RowKey) -> Result<u64, StoreError> {
+        let sql = format!("SELECT {} FROM {}", T::COLUMNS, T::TABLE);
+        each(connection, &sql, &|row| T::read(row, key).map(drop))
+    }
+    table::<GivenGrant>(connection, key)?;
+    table::<Token>(connection, key)?;
+    table::<AccountKey>(connection, key)?;
+    table::<ServiceAccount>(connection, key)
 }
 
 impl Store {
@@ -101,7 +115,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or the row was changed.
     pub fn account_key(&self, id: Uuid) -> Result<Option<AccountKey>, StoreError> {
-        let read = |connection: &rusqlite::Connection| {
+        let read = |connection: &Connection| {
             AccountKey::one(connection, &self.key, "WHERE id = ?1", [id.as_bytes()])
         };
         self.readers.read(read).inspect_err(|error| self.report(std::slice::from_ref(error)))
@@ -169,9 +183,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or the token's row was changed.
     pub fn token(&self, digest: [u8; 32]) -> Result<Option<Arc<Token>>, StoreError> {
-        let read = |connection: &rusqlite::Connection| {
-            Token::one(connection, &self.key, "WHERE digest = ?1", [digest])
-        };
+        let read = |connection: &Connection| Token::one(connection, &self.key, "WHERE digest = ?1", [digest]);
         let found = self.memory.token(digest, || self.readers.read(read));
         found.inspect_err(|error| self.report(std::slice::from_ref(error)))
     }
