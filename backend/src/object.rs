@@ -131,10 +131,10 @@ pub enum KeySpec {
     },
     /// A ChaCha20 key of 32 bytes.
     ChaCha20,
-    /// A key pair on curve 25519.
-    Curve25519 {
-        /// For signatures or for agreements.
-        form: Curve25519,
+    /// A key pair on a curve of Edwards's or Montgomery's form.
+    Twisted {
+        /// Which.
+        curve: Twisted,
     },
     /// An ML-KEM key pair.
     MlKem {
@@ -148,42 +148,59 @@ pub enum KeySpec {
     },
 }
 
-/// The two forms of curve 25519.
+/// The curves of RFC 7748 and RFC 8032: Edwards's forms sign, Montgomery's agree.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Curve25519 {
-    /// Edwards's form, for signatures: Ed25519 (`CKK_EC_EDWARDS`).
-    Edwards,
-    /// Montgomery's form, for key agreement: X25519 (`CKK_EC_MONTGOMERY`).
-    Montgomery,
+pub enum Twisted {
+    /// Ed25519 (`CKK_EC_EDWARDS`).
+    Ed25519,
+    /// X25519 (`CKK_EC_MONTGOMERY`).
+    X25519,
+    /// Ed448 (`CKK_EC_EDWARDS`).
+    Ed448,
+    /// X448 (`CKK_EC_MONTGOMERY`).
+    X448,
 }
 
-impl Curve25519 {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Edwards, Self::Montgomery];
+impl Twisted {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ed25519, Self::X25519, Self::Ed448, Self::X448];
 
     /// The object identifier, DER (RFC 8410): the value of `CKA_EC_PARAMS`, and of the algorithm in PKCS #8.
     pub fn oid_der(self) -> &'static [u8] {
         match self {
-            Self::Edwards => &[0x06, 0x03, 0x2b, 0x65, 0x70],
-            Self::Montgomery => &[0x06, 0x03, 0x2b, 0x65, 0x6e],
+            Self::Ed25519 => &[0x06, 0x03, 0x2b, 0x65, 0x70],
+            Self::X25519 => &[0x06, 0x03, 0x2b, 0x65, 0x6e],
+            Self::Ed448 => &[0x06, 0x03, 0x2b, 0x65, 0x71],
+            Self::X448 => &[0x06, 0x03, 0x2b, 0x65, 0x6f],
         }
     }
 
-    /// The form that `CKA_EC_PARAMS` names: by its identifier, or by its name in a `PrintableString` as PKCS #11 3.0
-    /// has it.
+    /// The curve that `CKA_EC_PARAMS` names: by its identifier, or by its name in a `PrintableString` as PKCS #11 3.0 has
+    /// it.
     pub fn of_params(params: &[u8]) -> Option<Self> {
         match params {
-            b"\x13\x0cedwards25519" => Some(Self::Edwards),
-            b"\x13\x0acurve25519" => Some(Self::Montgomery),
-            _ => Self::ALL.into_iter().find(|form| form.oid_der() == params),
+            b"\x13\x0cedwards25519" => Some(Self::Ed25519),
+            b"\x13\x0acurve25519" => Some(Self::X25519),
+            b"\x13\x0aedwards448" => Some(Self::Ed448),
+            b"\x13\x08curve448" => Some(Self::X448),
+            _ => Self::ALL.into_iter().find(|curve| curve.oid_der() == params),
         }
     }
 
     /// The type of keys on it.
     pub fn key_type(self) -> KeyType {
         match self {
-            Self::Edwards => KeyType::EC_EDWARDS,
-            Self::Montgomery => KeyType::EC_MONTGOMERY,
+            Self::Ed25519 | Self::Ed448 => KeyType::EC_EDWARDS,
+            Self::X25519 | Self::X448 => KeyType::EC_MONTGOMERY,
+        }
+    }
+
+    /// The length of a private and of a public key, in bytes.
+    pub fn key_bytes(self) -> usize {
+        match self {
+            Self::Ed25519 | Self::X25519 => 32,
+            Self::Ed448 => 57,
+            Self::X448 => 56,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
 use hmac::{Hmac, Mac};
-use kms_protocol::{AttributeType, DATA_BYTES_MAX, ObjectClass, RingId, Secret, Template};
+use kms_protocol::{AttributeType, DATA_BYTES_MAX, ObjectClass, RingId, Secret, Template, frame};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -58,12 +58,22 @@ enum Form {
     Private = 2,
 }
 
-/// What is inside.
-#[derive(serde::Serialize, serde::Deserialize)]
+/// What is inside, as it is read.
+#[derive(serde::Deserialize)]
 struct Sealed {
     attributes: Template,
     material: Secret,
 }
+
+/// The same as it is written.
+#[derive(serde::Serialize)]
+struct Sealing<'a> {
+    attributes: &'a Template,
+    material: &'a Secret,
+}
+
+/// Room for the attributes of most keys: a seal that takes more is moved once while it is written.
+const ROOM_BYTES: usize = 1 << 10;
 
 /// A name for a key's value that tells nothing of it to who lacks the seals' key.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -101,24 +111,23 @@ impl Seals {
             (Some(true), Some(principal)) => (Form::Private, principal),
             (Some(false) | None, _) => (Form::Public, ""),
         };
-        let sealed = Sealed { attributes: attributes.clone(), material: Secret::from(material.as_ref()) };
-        // The size first: a buffer that grows would leave copies of the key behind.
-        let size = postcard::experimental::serialized_size(&sealed).map_err(|_| SealError::TooLarge)?;
         let most = match attributes.class() {
             Some(ObjectClass::DATA) => DATA_SEAL_BYTES_MAX,
             _ => SEAL_BYTES_MAX,
         };
-        if HEAD_BYTES + size + TAG_BYTES > most {
-            return Err(SealError::TooLarge);
-        }
-        let mut seal = Vec::with_capacity(HEAD_BYTES + size + TAG_BYTES);
+        let mut seal = Zeroizing::new(Vec::with_capacity(ROOM_BYTES + material.as_ref().len()));
         seal.push(form as u8);
         seal.extend_from_slice(&nonce);
-        let mut seal = Zeroizing::new(postcard::to_extend(&sealed, seal).map_err(|_| SealError::TooLarge)?);
+        let sealing = Sealing { attributes, material: &Secret::from(material.as_ref()) };
+        frame::append(&sealing, &mut seal).map_err(|_| SealError::TooLarge)?;
+        if seal.len() + TAG_BYTES > most {
+            return Err(SealError::TooLarge);
+        }
         let bound = bound(ring, form, owner);
         let inside = &mut seal[HEAD_BYTES..];
         let tag = self.cipher(&nonce).encrypt_inout_detached(&Nonce::default(), &bound, inside.into());
         let tag = tag.map_err(|_| SealError::TooLarge)?;
+        // From here on there is nothing to hide: it may grow where it likes.
         seal.extend_from_slice(&tag);
         Ok(Secret::from(std::mem::take(&mut *seal)))
     }

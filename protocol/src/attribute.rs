@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codes::codes;
-use crate::mechanism::MechanismType;
+use crate::mechanism_names::MechanismType;
 use crate::secret::Secret;
 
 /// Attributes in one template. pkcs11-tool sends 15, SunPKCS11 20; a real key has about 40.

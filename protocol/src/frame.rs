@@ -79,7 +79,7 @@ impl std::error::Error for FrameError {}
 pub fn encode<T: Serialize>(value: &T, frame: &mut Zeroizing<Vec<u8>>) -> Result<(), FrameError> {
     frame.clear();
     frame.extend_from_slice(&[0; HEADER_BYTES]);
-    postcard::serialize_with_flavor(value, Tail(frame)).map_err(|_| FrameError::Malformed)?;
+    append(value, frame)?;
     let length = frame.len() - HEADER_BYTES;
     if length > FRAME_BYTES_MAX {
         return Err(FrameError::TooLarge);
@@ -87,6 +87,14 @@ pub fn encode<T: Serialize>(value: &T, frame: &mut Zeroizing<Vec<u8>>) -> Result
     let length = u32::try_from(length).map_err(|_| FrameError::TooLarge)?;
     frame[..HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
     Ok(())
+}
+
+/// Writes a value behind what a buffer holds. A buffer that must grow leaves no copy of what it held behind.
+///
+/// # Errors
+/// When the value has no serialised form.
+pub fn append<T: Serialize>(value: &T, buffer: &mut Zeroizing<Vec<u8>>) -> Result<(), FrameError> {
+    postcard::serialize_with_flavor(value, Tail(buffer)).map_err(|_| FrameError::Malformed)
 }
 
 /// The length of the value that follows this header.
@@ -107,25 +115,33 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FrameError> {
 struct Tail<'a>(&'a mut Zeroizing<Vec<u8>>);
 
 impl Tail<'_> {
+    #[inline]
     fn reserve(&mut self, more: usize) {
-        let needed = self.0.len() + more;
-        if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(512)));
-            larger.extend_from_slice(self.0);
-            *self.0 = larger; // the old buffer is wiped as it drops
+        if more > self.0.capacity() - self.0.len() {
+            self.grow(more);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let needed = self.0.len() + more;
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(512)));
+        larger.extend_from_slice(self.0);
+        *self.0 = larger; // the old buffer is wiped as it drops
     }
 }
 
 impl postcard::ser_flavors::Flavor for Tail<'_> {
     type Output = ();
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.reserve(1);
         self.0.push(byte);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.reserve(bytes.len());
         self.0.extend_from_slice(bytes);

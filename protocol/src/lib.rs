@@ -22,6 +22,7 @@ mod codes;
 pub mod frame;
 mod id;
 mod mechanism;
+mod mechanism_names;
 /// What we offer, and what follows from a mechanism alone.
 pub mod mechanism_table;
 mod request;
@@ -37,9 +38,10 @@ pub use frame::{FRAME_BYTES_MAX, FrameError, Hello, Welcome};
 pub use id::{ObjectId, RequestId, RingId, SlotId};
 pub use mechanism::{
     CCM_DATA_BYTES_MAX, CONTEXT_BYTES_MAX, Counter, DERIVATION_BYTES_MAX, ECDH_PUBLIC_BYTES_MAX,
-    GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Kdf, Mechanism, MechanismType, Mgf, OAEP_LABEL_BYTES_MAX,
-    POLY1305_NONCE_BYTES, PRF_DATA_MAX, Parameters, PrfData, PrfPart, Salt,
+    GCM_AAD_BYTES_MAX, GCM_IV_BYTES_MAX, Mechanism, OAEP_LABEL_BYTES_MAX, POLY1305_NONCE_BYTES, PRF_DATA_MAX,
+    Parameters, PrfData, PrfPart, Salt,
 };
+pub use mechanism_names::{Kdf, MechanismType, Mgf};
 pub use request::{Ask, DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, Role};
 pub use response::{Answer, FOUND_MAX, ObjectView, Response, RingPolicy, SLOTS_MAX, Slot, Ticket};
 pub use rv::Rv;

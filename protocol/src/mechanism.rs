@@ -2,110 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codes::codes;
+use crate::mechanism_names::{Kdf, MechanismType, Mgf};
 use crate::mechanism_table::{self, Parameter, RSA_BITS, Row};
 use crate::request::ObjectRef;
 use crate::rv::Rv;
 use crate::secret::Secret;
-
-codes! {
-    /// The name of a mechanism.
-    MechanismType, "CKM_" {
-        RSA_PKCS_KEY_PAIR_GEN = 0x0000,
-        RSA_PKCS = 0x0001,
-        RSA_X_509 = 0x0003,
-        SHA1_RSA_PKCS = 0x0006,
-        RSA_PKCS_OAEP = 0x0009,
-        RSA_PKCS_PSS = 0x000d,
-        SHA1_RSA_PKCS_PSS = 0x000e,
-        ML_KEM_KEY_PAIR_GEN = 0x000f,
-        ML_KEM = 0x0017,
-        ML_DSA_KEY_PAIR_GEN = 0x001c,
-        ML_DSA = 0x001d,
-        SHA256_RSA_PKCS = 0x0040,
-        SHA384_RSA_PKCS = 0x0041,
-        SHA512_RSA_PKCS = 0x0042,
-        SHA256_RSA_PKCS_PSS = 0x0043,
-        SHA384_RSA_PKCS_PSS = 0x0044,
-        SHA512_RSA_PKCS_PSS = 0x0045,
-        SHA224_RSA_PKCS = 0x0046,
-        SHA224_RSA_PKCS_PSS = 0x0047,
-        SHA_1 = 0x0220,
-        SHA_1_HMAC = 0x0221,
-        SHA_1_HMAC_GENERAL = 0x0222,
-        SHA256 = 0x0250,
-        SHA256_HMAC = 0x0251,
-        SHA256_HMAC_GENERAL = 0x0252,
-        SHA224 = 0x0255,
-        SHA224_HMAC = 0x0256,
-        SHA224_HMAC_GENERAL = 0x0257,
-        SHA384 = 0x0260,
-        SHA384_HMAC = 0x0261,
-        SHA384_HMAC_GENERAL = 0x0262,
-        SHA512 = 0x0270,
-        SHA512_HMAC = 0x0271,
-        SHA512_HMAC_GENERAL = 0x0272,
-        SHA3_256 = 0x02b0,
-        SHA3_256_HMAC = 0x02b1,
-        SHA3_256_HMAC_GENERAL = 0x02b2,
-        SHA3_224 = 0x02b5,
-        SHA3_224_HMAC = 0x02b6,
-        SHA3_224_HMAC_GENERAL = 0x02b7,
-        SHA3_384 = 0x02c0,
-        SHA3_384_HMAC = 0x02c1,
-        SHA3_384_HMAC_GENERAL = 0x02c2,
-        SHA3_512 = 0x02d0,
-        SHA3_512_HMAC = 0x02d1,
-        SHA3_512_HMAC_GENERAL = 0x02d2,
-        GENERIC_SECRET_KEY_GEN = 0x0350,
-        CONCATENATE_BASE_AND_KEY = 0x0360,
-        CONCATENATE_BASE_AND_DATA = 0x0362,
-        CONCATENATE_DATA_AND_BASE = 0x0363,
-        SP800_108_COUNTER_KDF = 0x03ac,
-        SP800_108_FEEDBACK_KDF = 0x03ad,
-        EC_KEY_PAIR_GEN = 0x1040,
-        ECDSA = 0x1041,
-        ECDSA_SHA1 = 0x1042,
-        ECDSA_SHA224 = 0x1043,
-        ECDSA_SHA256 = 0x1044,
-        ECDSA_SHA384 = 0x1045,
-        ECDSA_SHA512 = 0x1046,
-        ECDH1_DERIVE = 0x1050,
-        ECDH1_COFACTOR_DERIVE = 0x1051,
-        RSA_AES_KEY_WRAP = 0x1054,
-        EC_EDWARDS_KEY_PAIR_GEN = 0x1055,
-        EC_MONTGOMERY_KEY_PAIR_GEN = 0x1056,
-        EDDSA = 0x1057,
-        AES_KEY_GEN = 0x1080,
-        AES_ECB = 0x1081,
-        AES_CBC = 0x1082,
-        AES_CBC_PAD = 0x1085,
-        AES_CTR = 0x1086,
-        AES_GCM = 0x1087,
-        AES_CCM = 0x1088,
-        AES_CMAC = 0x108a,
-        AES_CMAC_GENERAL = 0x108b,
-        AES_ECB_ENCRYPT_DATA = 0x1104,
-        AES_CBC_ENCRYPT_DATA = 0x1105,
-        CHACHA20_KEY_GEN = 0x1225,
-        AES_KEY_WRAP = 0x2109,
-        AES_KEY_WRAP_PAD = 0x210a,
-        AES_KEY_WRAP_KWP = 0x210b,
-        CHACHA20_POLY1305 = 0x4021,
-        HKDF_DERIVE = 0x402a,
-    }
-}
-
-codes! {
-    /// A mask generation function of RSA-PSS and RSA-OAEP.
-    Mgf, "CKG_MGF1_" {
-        SHA1 = 1,
-        SHA256 = 2,
-        SHA384 = 3,
-        SHA512 = 4,
-        SHA224 = 5,
-    }
-}
 
 /// A mechanism as a caller names it, its parameters understood.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -192,7 +93,7 @@ pub enum Parameters {
     },
     /// `CK_EDDSA_PARAMS`.
     Eddsa {
-        /// Ed25519ph rather than Ed25519 or Ed25519ctx.
+        /// Whether the message is hashed before: Ed25519ph, Ed448ph.
         prehashed: bool,
         /// The context, at most 255 bytes.
         context: Secret,
@@ -258,18 +159,11 @@ pub enum Parameters {
         /// The label, empty for most.
         label: Secret,
     },
-}
-
-codes! {
-    /// A key derivation function after an ECDH agreement.
-    Kdf, "CKD_" {
-        NULL = 1,
-        SHA1_KDF = 2,
-        SHA224_KDF = 5,
-        SHA256_KDF = 6,
-        SHA384_KDF = 7,
-        SHA512_KDF = 8,
-    }
+    /// `CK_EXTRACT_PARAMS`.
+    Extract {
+        /// The first bit that is taken, counted from the highest of the first byte.
+        bit: u32,
+    },
 }
 
 /// The salt of HKDF.
@@ -301,6 +195,8 @@ pub enum PrfPart {
     Length(Counter),
     /// `CK_SP800_108_BYTE_ARRAY`.
     Bytes(Secret),
+    /// `CK_SP800_108_DKM_LENGTH`: the length of all that the function gave for it, whole outputs, in bits.
+    Segments(Counter),
 }
 
 /// How a number is written into the input.
@@ -397,10 +293,7 @@ impl Mechanism {
             (Parameters::MacBytes(bytes), Parameter::MacBytes) => {
                 mechanism_table::mac_bytes(row).is_some_and(|full| (1..=full).contains(bytes))
             }
-            // Neither hashed before nor under a context it would not be Ed25519 (RFC 8032, "dom2"), though some mean it.
-            (Parameters::Eddsa { prehashed, context }, Parameter::Eddsa) => {
-                (*prehashed || !context.is_empty()) && context.len() <= CONTEXT_BYTES_MAX
-            }
+            (Parameters::Eddsa { context, .. }, Parameter::Eddsa) => context.len() <= CONTEXT_BYTES_MAX,
             (Parameters::MlDsa { hedge, context }, Parameter::MlDsa) => {
                 *hedge <= 2 && context.len() <= CONTEXT_BYTES_MAX
             }
@@ -434,7 +327,7 @@ impl Mechanism {
             (Parameters::Data { iv, data }, Parameter::Data { iv_bytes }) => {
                 iv.len() == iv_bytes && (1..=DERIVATION_BYTES_MAX).contains(&data.len())
             }
-            (Parameters::Key(_), Parameter::Key) => true,
+            (Parameters::Key(_), Parameter::Key) | (Parameters::Extract { .. }, Parameter::Extract) => true,
             (Parameters::WrapIv(iv), Parameter::WrapIv { bytes }) => iv.len() == bytes,
             _ => false,
         }
@@ -465,7 +358,7 @@ impl PrfData {
             // In feedback mode it is the value before, which has no width of its own.
             PrfPart::Iteration(counter) => feedback || counter.is_legal(),
             PrfPart::Counter(counter) => feedback && counter.is_legal(),
-            PrfPart::Length(counter) => counter.is_legal(),
+            PrfPart::Length(counter) | PrfPart::Segments(counter) => counter.is_legal(),
             PrfPart::Bytes(bytes) => bytes.len() <= DERIVATION_BYTES_MAX,
         });
         self.0.len() <= PRF_DATA_MAX && iterations == 1 && parts_are_legal

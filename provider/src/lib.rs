@@ -12,7 +12,6 @@ mod client;
 /// Where the backend is.
 pub mod config;
 /// A signature scheme that is put together here from a library's parts.
-mod ed25519ctx;
 /// C memory in, C memory out. `unsafe` is allowed only here.
 #[allow(unsafe_code)]
 mod ffi;

@@ -17,7 +17,12 @@ use kms_tests::openssl::{self, PrivateKey};
 
 use crate::keys::{self, is_sensitive};
 
-const X25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6e];
+/// The curves of RFC 7748: as PKCS #11 and as openssl names them, and the length of what they agree on.
+const TWISTED: [(&[u8], &str, usize); 3] = [
+    (&[0x06, 0x03, 0x2b, 0x65, 0x6e], "X25519", 32),
+    (&[0x06, 0x03, 0x2b, 0x65, 0x6f], "X448", 56),
+    (b"\x13\x08curve448", "X448", 56),
+];
 
 /// A secret in the session that can be read.
 fn open(bytes: u64) -> Vec<Attribute> {
@@ -88,14 +93,23 @@ fn ecdh_agrees_with_openssl() {
 }
 
 #[test]
-fn x25519_agrees_with_openssl() {
+fn x25519_and_x448_agree_with_openssl() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
-    let public = [Attribute::EcParams(X25519.to_vec())];
-    let private = [Attribute::Derive(true)];
-    let pair = client.session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private);
-    let theirs = PrivateKey::generate(&["-algorithm", "X25519"]);
-    agrees(&client, &theirs, pair.expect("a pair is made"), 32, 32);
+    for (params, name, bytes) in TWISTED {
+        let public = [Attribute::EcParams(params.to_vec())];
+        let private = [Attribute::Derive(true)];
+        let pair = client.session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private);
+        let pair = pair.expect("a pair is made");
+        let theirs = PrivateKey::generate(&["-algorithm", name]);
+        agrees(&client, &theirs, pair, bytes, bytes as u64);
+        let zeros = vec![0; bytes];
+        let nobody = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &zeros));
+        refused(
+            client.session.derive_key(&nobody, pair.1, &open(bytes as u64)),
+            RvError::MechanismParamInvalid,
+        );
+    }
 }
 
 /// RFC 5869, appendix A.1, whole and in its two steps.

@@ -9,6 +9,7 @@ mod cipher;
 mod create;
 mod derive;
 mod digest;
+mod edwards;
 mod general;
 mod keys;
 mod login;

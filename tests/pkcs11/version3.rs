@@ -1,9 +1,8 @@
-//! What came with PKCS #11 3.0 and 3.2: messages with vectors made here, Edwards curves, lattices, SHA-3.
+//! What came with PKCS #11 3.0 and 3.2: messages with vectors made here, lattices, SHA-3.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::{GcmMessageParams, GcmParams, GeneratorFunction};
 use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
-use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::{Mechanism, MessageParam};
 use cryptoki::object::{
     Attribute, AttributeType, KeyType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass,
@@ -11,12 +10,10 @@ use cryptoki::object::{
 use cryptoki_sys::{CKM_SHA3_224, CKM_SHA3_256, CKM_SHA3_384, CKM_SHA3_512};
 use kms_tests::Stack;
 use kms_tests::client::{Client, refused};
-use kms_tests::openssl::{self, PublicKey};
+use kms_tests::openssl;
 use kms_tests::raw::{Mechanism as Raw, Module};
 
 use crate::keys;
-
-const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 
 fn message_params<'p>(iv: &'p mut [u8], tag: &'p mut [u8], how: GeneratorFunction) -> GcmMessageParams<'p> {
     GcmMessageParams::new(iv, 0.into(), how, tag).expect("lengths fit")
@@ -68,30 +65,6 @@ fn classic_gcm_is_a_message() {
         "other data are authenticated, too"
     );
     session.message_decrypt_final().unwrap_or_default();
-}
-
-#[test]
-fn ed25519_signs_as_openssl_verifies() {
-    let stack = Stack::strict();
-    let client = Client::user(&stack);
-    let public = [Attribute::Token(true), Attribute::EcParams(ED25519.to_vec()), Attribute::Verify(true)];
-    let private = [Attribute::Token(true), Attribute::Sign(true)];
-    let pair = client.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
-    let (public, private) = pair.expect("a pair is made");
-    let eddsa = || Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
-    let signature = client.session.sign(&eddsa(), private, b"message").expect("it signs");
-    client.session.verify(&eddsa(), public, b"message", &signature).expect("it verifies");
-    refused(client.session.verify(&eddsa(), public, b"another", &signature), RvError::SignatureInvalid);
-    let openssl = PublicKey::new(&client.public_key_info(public));
-    assert!(openssl.verifies_message(b"message", &signature));
-    assert!(!openssl.verifies_message(b"another", &signature));
-    for scheme in [EddsaSignatureScheme::Ed25519ph(b""), EddsaSignatureScheme::Ed25519ctx(b"context")] {
-        let mechanism = Mechanism::Eddsa(EddsaParams::new(scheme));
-        let other = client.session.sign(&mechanism, private, b"message").expect("it signs");
-        client.session.verify(&mechanism, public, b"message", &other).expect("it verifies");
-        refused(client.session.verify(&mechanism, public, b"another", &other), RvError::SignatureInvalid);
-        refused(client.session.verify(&eddsa(), public, b"message", &other), RvError::SignatureInvalid);
-    }
 }
 
 #[test]

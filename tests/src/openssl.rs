@@ -124,6 +124,16 @@ impl PrivateKey {
         output_of(program::run(&mut command))
     }
 
+    /// The private key itself in PKCS #8, DER.
+    ///
+    /// # Panics
+    /// When openssl fails.
+    pub fn private_key_info(&self) -> Vec<u8> {
+        let mut command = openssl();
+        command.args(["pkey", "-outform", "DER", "-in"]).arg(self.folder.path().join("key.pem"));
+        output_of(program::run(&mut command))
+    }
+
     /// Signs with what `openssl pkeyutl` is told: a digest, or a message after `-rawin`.
     ///
     /// # Panics

@@ -3,6 +3,8 @@
 //! between loses or adds a byte.
 #![allow(missing_docs, reason = "tests")]
 
+mod curves;
+
 use cryptoki_sys::{
     CK_KEY_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_COEFFICIENT, CKA_DECRYPT, CKA_EC_PARAMS,
     CKA_EC_POINT, CKA_ENCRYPT, CKA_EXPONENT_1, CKA_EXPONENT_2, CKA_EXTRACTABLE, CKA_KEY_TYPE, CKA_MODULUS,

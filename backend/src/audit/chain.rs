@@ -425,7 +425,7 @@ mod tests {
                     0 => row.at += 1,
                     1 => row.project = row.project.is_none().then(|| Uuid::from_u128(1)),
                     2 => row.body.push(' '),
-                    3 => row.mac[31] ^= 1,
+                    3 => row.mac[30] ^= 1,
                     4 => row.mac.truncate(31),
                     _ => row.body = "entry of another kind".to_owned(),
                 }

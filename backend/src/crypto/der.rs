@@ -112,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::object::Curve25519;
+    use crate::object::Twisted;
 
     proptest! {
         #[test]
@@ -120,10 +120,10 @@ mod tests {
             let string = octet_string(&bytes);
             prop_assert_eq!(octets(&string), Some(&bytes[..]));
             prop_assert_eq!(octets(&string[..string.len() - 1]), None);
-            let oid = Curve25519::Edwards.oid_der();
+            let oid = Twisted::Ed25519.oid_der();
             let key = private_key(oid, &bytes).unwrap();
             prop_assert_eq!(inner_of(key.as_ref(), oid), Some(&bytes[..]));
-            prop_assert_eq!(inner_of(key.as_ref(), Curve25519::Montgomery.oid_der()), None);
+            prop_assert_eq!(inner_of(key.as_ref(), Twisted::X25519.oid_der()), None);
         }
 
         #[test]

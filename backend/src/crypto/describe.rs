@@ -9,8 +9,8 @@ use sha1::{Digest, Sha1};
 use super::chacha::KEY_BYTES as CHACHA_BYTES;
 use super::mldsa::{self, DsaKey};
 use super::mlkem::{self, KemKey};
-use super::{aes, curve25519, der, ec};
-use crate::object::{Curve, Curve25519, KeyBytes, MlDsaSet, MlKemSet};
+use super::{aes, der, ec, twisted};
+use crate::object::{Curve, KeyBytes, MlDsaSet, MlKemSet};
 
 /// The attributes of both halves of a key pair.
 pub(super) struct Halves {
@@ -84,8 +84,11 @@ pub(super) fn halves(kind: KeyType, material: &KeyBytes) -> Option<Halves> {
             let pair = EcdsaKeyPair::from_pkcs8(ec::algorithm_of(curve), material.as_ref()).ok()?;
             of_ec(curve, &pair)
         }
-        KeyType::EC_EDWARDS => on_curve25519(Curve25519::Edwards, material),
-        KeyType::EC_MONTGOMERY => on_curve25519(Curve25519::Montgomery, material),
+        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
+            let (curve, secret) = twisted::read(kind, material.as_ref())?;
+            let public = twisted::public_of(curve, secret)?;
+            Some(curve_halves(curve.oid_der(), &public, &der::public_info(curve.oid_der(), &public)?))
+        }
         KeyType::ML_KEM => {
             let (set, expanded) = KemKey::expanded(material.as_ref())?;
             kem_halves(set, KemKey::public_in(set, expanded)?)
@@ -126,11 +129,6 @@ pub(super) fn of_ec(curve: Curve, pair: &EcdsaKeyPair) -> Option<Halves> {
     Some(curve_halves(curve.oid_der(), pair.public_key().as_ref(), info.as_ref()))
 }
 
-fn on_curve25519(form: Curve25519, material: &KeyBytes) -> Option<Halves> {
-    let public = curve25519::public_of(form, material.as_ref())?;
-    Some(curve_halves(form.oid_der(), &public, &der::public_info(form.oid_der(), &public)?))
-}
-
 /// Of a pair on any curve.
 pub(super) fn curve_halves(params: &[u8], point: &[u8], info: &[u8]) -> Halves {
     let private = vec![
@@ -168,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::crypto::make;
-    use crate::object::KeySpec;
+    use crate::object::{KeySpec, Twisted};
 
     #[test]
     fn what_is_made_is_described_as_it_was_made() {
@@ -178,8 +176,10 @@ mod tests {
             (KeyType::GENERIC_SECRET, KeySpec::Generic { bytes: 20 }),
             (KeyType::RSA, KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }),
             (KeyType::EC, KeySpec::Ec { curve: Curve::P384 }),
-            (KeyType::EC_EDWARDS, KeySpec::Curve25519 { form: Curve25519::Edwards }),
-            (KeyType::EC_MONTGOMERY, KeySpec::Curve25519 { form: Curve25519::Montgomery }),
+            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed25519 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X25519 }),
+            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed448 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X448 }),
             (KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem768 }),
             (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa44 }),
         ];

@@ -32,6 +32,32 @@ macro_rules! with_digest {
 }
 pub(super) use with_digest;
 
+/// Likewise, SHA-3 included: for what is composed, and needs no type for each pair of digests.
+macro_rules! with_any_digest {
+    ($kind:expr, $digest:ident => $body:expr) => {
+        match $kind {
+            kms_protocol::MechanismType::SHA3_224 => {
+                type $digest = sha3::Sha3_224;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_256 => {
+                type $digest = sha3::Sha3_256;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_384 => {
+                type $digest = sha3::Sha3_384;
+                $body
+            }
+            kms_protocol::MechanismType::SHA3_512 => {
+                type $digest = sha3::Sha3_512;
+                $body
+            }
+            other => $crate::crypto::digest::with_digest!(other, $digest => $body),
+        }
+    };
+}
+pub(super) use with_any_digest;
+
 /// Runs `$body` with `$mac` standing for the type that computes the HMAC over the digest `$kind` names.
 macro_rules! with_hmac {
     ($kind:expr, $mac:ident => $body:expr) => {

@@ -4,13 +4,13 @@
 use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, Rv, Template};
 use zeroize::Zeroizing;
 
-use super::curve25519;
 use super::der::Forms;
 use super::describe::{self, Halves};
 use super::mldsa::DsaKey;
 use super::mlkem::KemKey;
+use super::twisted;
 use super::{ec, public, rsa_parts};
-use crate::object::{Curve, Curve25519, KeyBytes, MlDsaSet, MlKemSet};
+use crate::object::{Curve, KeyBytes, MlDsaSet, MlKemSet, Twisted};
 
 /// A key from outside.
 #[derive(Debug)]
@@ -76,10 +76,10 @@ pub(super) fn curve_of(template: &Template) -> Result<Curve, Rv> {
     Curve::ALL.into_iter().find(|curve| curve.oid_der() == params).ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
-/// The form of curve 25519 that a type of keys is on; the template must name the same.
-pub(super) fn form_of(kind: KeyType, template: &Template) -> Result<Curve25519, Rv> {
+/// The curve of Edwards's or Montgomery's form that a template names; it must be one for this type of keys.
+pub(super) fn twisted_of(kind: KeyType, template: &Template) -> Result<Twisted, Rv> {
     let params = required(template, AttributeType::EC_PARAMS)?;
-    Curve25519::of_params(params).filter(|form| form.key_type() == kind).ok_or(Rv::CURVE_NOT_SUPPORTED)
+    Twisted::of_params(params).filter(|curve| curve.key_type() == kind).ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
 /// A private key in our stored form, from its parts.
@@ -88,11 +88,8 @@ fn private(kind: KeyType, template: &Template) -> Result<KeyBytes, Rv> {
         KeyType::RSA => rsa_parts::build(&parts_of_rsa(template)?),
         KeyType::EC => ec::build(curve_of(template)?, required(template, AttributeType::VALUE)?),
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
-            let form = form_of(kind, template)?;
-            let value = required(template, AttributeType::VALUE)?;
-            <&[u8; curve25519::KEY_BYTES]>::try_from(value)
-                .ok()
-                .and_then(|seed| curve25519::private_key(form, seed))
+            let curve = twisted_of(kind, template)?;
+            twisted::private_key(curve, required(template, AttributeType::VALUE)?)
         }
         KeyType::ML_KEM => {
             let set = set_of(template, MlKemSet::of_number)?;
@@ -163,8 +160,8 @@ pub(super) fn stored(class: ObjectClass, kind: KeyType, bytes: Zeroizing<Vec<u8>
         (ObjectClass::PRIVATE_KEY, KeyType::RSA) => rsa_parts::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC) => ec::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
-            let form = Curve25519::ALL.into_iter().find(|form| form.key_type() == kind)?;
-            curve25519::private_key(form, &*curve25519::seed_of(form, bytes.as_ref())?)
+            let (curve, secret) = twisted::read(kind, bytes.as_ref())?;
+            twisted::private_key(curve, secret)
         }
         (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => KemKey::stored(bytes.as_ref()),
         (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => DsaKey::stored(bytes.as_ref()),
@@ -192,8 +189,10 @@ mod tests {
             (KeyType::RSA, KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }),
             (KeyType::EC, KeySpec::Ec { curve: Curve::P256 }),
             (KeyType::EC, KeySpec::Ec { curve: Curve::P521 }),
-            (KeyType::EC_EDWARDS, KeySpec::Curve25519 { form: Curve25519::Edwards }),
-            (KeyType::EC_MONTGOMERY, KeySpec::Curve25519 { form: Curve25519::Montgomery }),
+            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed25519 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X25519 }),
+            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed448 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X448 }),
             (KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem768 }),
             (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa65 }),
         ]
@@ -291,7 +290,7 @@ mod tests {
         };
         let invalid = Some(Rv::ATTRIBUTE_VALUE_INVALID);
         assert_eq!(point(KeyType::EC, Curve::P256.oid_der(), [vec![4], vec![1; 64]].concat()), invalid);
-        let edwards = Curve25519::Edwards.oid_der();
+        let edwards = Twisted::Ed25519.oid_der();
         assert_eq!(point(KeyType::EC_EDWARDS, edwards, vec![0; 32]), invalid, "a point of small order");
         assert_eq!(point(KeyType::EC_MONTGOMERY, edwards, vec![9; 32]), Some(Rv::CURVE_NOT_SUPPORTED));
         let rsa = |modulus: Vec<u8>| {

@@ -13,7 +13,7 @@ use super::describe::{self, Halves};
 use super::mldsa::DsaKey;
 use super::mlkem::KemKey;
 use super::random::Random;
-use super::{CryptoError, curve25519, ec};
+use super::{CryptoError, ec, twisted};
 use crate::object::{Curve, KeyBytes, KeySpec};
 
 /// The public exponent that aws-lc-rs uses, big endian.
@@ -50,7 +50,7 @@ pub fn make(spec: &KeySpec, random: &SystemRandom) -> Result<Made, CryptoError> 
             let material = fresh(CHACHA_BYTES, KeyType::CHACHA20, random)?;
             secret_key(material, KeyType::CHACHA20)
         }
-        KeySpec::Curve25519 { form } => pair(form.key_type(), curve25519::make(*form, random)),
+        KeySpec::Twisted { curve } => pair(curve.key_type(), twisted::make(*curve, random)),
         KeySpec::MlKem { set } => pair(KeyType::ML_KEM, KemKey::make(*set)),
         KeySpec::MlDsa { set } => pair(KeyType::ML_DSA, DsaKey::make(*set, random)),
     }

@@ -23,6 +23,7 @@
 //! | AES-CCM | composed: `cbc` and `ctr` over `aes` |
 //! | ChaCha20-Poly1305 | `chacha20poly1305` |
 //! | Ed25519, Ed25519ph | `ed25519-dalek` |
+//! | Ed448, Ed448ph; X448 | `ed448-goldilocks`; `x448`: pre-releases (`docs/decisions/0034`) |
 //! | The wrapping half of a key that has two | `hkdf` |
 //! | ECDH, X25519 | `aws-lc-rs` |
 //! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
@@ -33,7 +34,7 @@ mod aes;
 mod apart;
 mod ccm;
 mod chacha;
-mod curve25519;
+mod curve448;
 mod der;
 mod derive;
 mod describe;
@@ -55,6 +56,7 @@ mod random;
 mod reveal;
 mod rsa;
 mod rsa_parts;
+mod twisted;
 mod upload;
 #[cfg(test)]
 mod vectors;
@@ -109,8 +111,8 @@ enum Kind {
     Generic(KeyBytes),
     Rsa(Box<rsa::RsaKey>),
     Ec(Box<ec::EcKey>),
-    Edwards(Box<curve25519::EdwardsKey>),
-    Montgomery(Box<curve25519::MontgomeryKey>),
+    Edwards(twisted::EdwardsKey),
+    Montgomery(Box<twisted::MontgomeryKey>),
     Kem(mlkem::KemKey),
     Dsa(Box<mldsa::DsaKey>),
     PublicEc(verifying::EcPublic),
@@ -150,10 +152,10 @@ impl OpenedKey {
                 ec::EcKey::open(material).map(|key| Kind::Ec(Box::new(key)))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS) => {
-                curve25519::EdwardsKey::open(bytes).map(|key| Kind::Edwards(Box::new(key)))
+                twisted::EdwardsKey::open(bytes).map(Kind::Edwards)
             }
             (ObjectClass::PRIVATE_KEY, KeyType::EC_MONTGOMERY) => {
-                curve25519::MontgomeryKey::open(bytes).map(|key| Kind::Montgomery(Box::new(key)))
+                twisted::MontgomeryKey::open(bytes).map(|key| Kind::Montgomery(Box::new(key)))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => mlkem::KemKey::open(bytes).map(Kind::Kem),
             (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => {
@@ -208,7 +210,7 @@ impl OpenedKey {
     }
 }
 
-/// What an opened key of curve 25519, a ChaCha20 key, or an RSA public key takes, roughly.
+/// What an opened key of a twisted curve, a ChaCha20 key, or an RSA public key takes, roughly.
 const SMALL_BYTES: usize = 1024;
 
 impl fmt::Debug for OpenedKey {
@@ -438,6 +440,7 @@ mod tests {
         wipes::<::rsa::PrivateKey>();
         wipes::<chacha20poly1305::ChaCha20Poly1305>();
         wipes::<ed25519_dalek::SigningKey>();
+        wipes::<ed448_goldilocks::SigningKey>();
         wipes::<ml_dsa::ExpandedSigningKey<ml_dsa::MlDsa65>>();
         wipes::<zeroize::Zeroizing<Vec<u8>>>();
     }

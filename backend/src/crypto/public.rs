@@ -9,9 +9,9 @@ use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, PublicKey};
 
 use super::describe::{self, Halves};
 use super::digest::{of_mgf, with_digest};
-use super::import::{curve_of, form_of, required, set_of};
+use super::import::{curve_of, required, set_of, twisted_of};
 use super::random::Random;
-use super::{curve25519, der, mlkem};
+use super::{der, mlkem, twisted};
 use crate::object::{Curve, MlDsaSet, MlKemSet};
 
 /// An RSA public key out of its attributes.
@@ -45,13 +45,12 @@ pub(super) fn attributes(kind: KeyType, template: &Template) -> Result<Vec<Attri
         KeyType::RSA => return rsa_attributes(template),
         KeyType::EC => ec_halves(curve_of(template)?, required(template, AttributeType::EC_POINT)?),
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
-            let form = form_of(kind, template)?;
-            der::point(required(template, AttributeType::EC_POINT)?, curve25519::KEY_BYTES)
-                .and_then(|point| <&[u8; curve25519::KEY_BYTES]>::try_from(point).ok())
-                .filter(|point| curve25519::is_public(form, point))
+            let curve = twisted_of(kind, template)?;
+            der::point(required(template, AttributeType::EC_POINT)?, curve.key_bytes())
+                .filter(|point| twisted::is_public(curve, point))
                 .and_then(|point| {
-                    let info = der::public_info(form.oid_der(), point)?;
-                    Some(describe::curve_halves(form.oid_der(), point, &info))
+                    let info = der::public_info(curve.oid_der(), point)?;
+                    Some(describe::curve_halves(curve.oid_der(), point, &info))
                 })
         }
         KeyType::ML_KEM => {

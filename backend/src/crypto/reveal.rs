@@ -4,8 +4,8 @@ use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, Template};
 
 use super::mldsa::{self, DsaKey};
 use super::mlkem::{self, KemKey};
-use super::{CryptoError, curve25519, ec, rsa_parts};
-use crate::object::{Curve25519, KeyBytes};
+use super::{CryptoError, ec, rsa_parts, twisted};
+use crate::object::KeyBytes;
 use crate::policy::Permit;
 
 /// The attributes that hold a key's secret, as the specification names them for its class and type.
@@ -40,9 +40,8 @@ pub fn reveal(
             Ok(Template(parts.map(|(kind, number)| Attribute::bytes(kind, number.as_slice())).to_vec()))
         }
         (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
-            let form = Curve25519::ALL.into_iter().find(|form| form.key_type() == kind);
-            let seed = form.and_then(|form| curve25519::seed_of(form, material.as_ref()));
-            Ok(value(&*seed.ok_or(CryptoError::Material(kind))?))
+            let (_, secret) = twisted::read(kind, material.as_ref()).ok_or(CryptoError::Material(kind))?;
+            Ok(value(secret))
         }
         (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => {
             let (_, expanded) = KemKey::expanded(material.as_ref()).ok_or(CryptoError::Material(kind))?;

@@ -162,7 +162,7 @@ mod tests {
 
     use super::super::{Made, make, permits};
     use super::*;
-    use crate::object::{Curve, Curve25519, KeySpec, MlDsaSet, MlKemSet};
+    use crate::object::{Curve, KeySpec, MlDsaSet, MlKemSet, Twisted};
 
     const SECRET: ObjectClass = ObjectClass::SECRET_KEY;
     const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
@@ -177,8 +177,10 @@ mod tests {
             (SECRET, KeyType::GENERIC_SECRET, KeySpec::Generic { bytes: 21 }),
             (PRIVATE, KeyType::RSA, KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }),
             (PRIVATE, KeyType::EC, KeySpec::Ec { curve: Curve::P256 }),
-            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::Curve25519 { form: Curve25519::Edwards }),
-            (PRIVATE, KeyType::EC_MONTGOMERY, KeySpec::Curve25519 { form: Curve25519::Montgomery }),
+            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed25519 }),
+            (PRIVATE, KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X25519 }),
+            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed448 }),
+            (PRIVATE, KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X448 }),
             (PRIVATE, KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem1024 }),
             (PRIVATE, KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa44 }),
         ]

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::integrity;
 use crate::kms::DisplayName;
 use crate::object::{
-    Caller, Curve, Draft, KeyBytes, KeyVersion, Material, MlDsaSet, MlKemSet, Object, Wrapped,
+    Caller, Curve, Draft, KeyBytes, KeyVersion, Material, MlDsaSet, MlKemSet, Object, Twisted, Wrapped,
 };
 use crate::policy;
 use crate::seal::NONCE_BYTES;
@@ -206,8 +206,16 @@ fn algorithm_of(attributes: &Template) -> String {
                 .map_or_else(|| "ec".to_owned(), |curve| format!("ec-p{}", bits_of(*curve))),
             None => "ec".to_owned(),
         },
-        Some(KeyType::EC_EDWARDS) => "ed25519".to_owned(),
-        Some(KeyType::EC_MONTGOMERY) => "x25519".to_owned(),
+        Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
+            let curve = attributes.bytes(AttributeType::EC_PARAMS).and_then(Twisted::of_params);
+            match curve {
+                Some(Twisted::Ed25519) => "ed25519".to_owned(),
+                Some(Twisted::X25519) => "x25519".to_owned(),
+                Some(Twisted::Ed448) => "ed448".to_owned(),
+                Some(Twisted::X448) => "x448".to_owned(),
+                None => "twisted".to_owned(),
+            }
+        }
         Some(KeyType::CHACHA20) => "chacha20".to_owned(),
         Some(KeyType::ML_KEM) => match MlKemSet::of_number(number(AttributeType::PARAMETER_SET)) {
             Some(MlKemSet::Kem512) => "ml-kem-512".to_owned(),

@@ -3,7 +3,7 @@
 
 use kms_protocol::{
     Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingPolicy, Rv, Template,
-    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS, Uses, row_of},
+    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS, Uses, is_hmac_key, row_of},
 };
 
 use super::attributes::Origins;
@@ -11,7 +11,7 @@ use super::birth::{Descent, born, may_make};
 use super::ring;
 use super::separation;
 use super::template::{Birth, complete};
-use crate::object::{Caller, Curve, Curve25519, Draft, KeySpec, MlDsaSet, MlKemSet};
+use crate::object::{Caller, Curve, Draft, KeySpec, MlDsaSet, MlKemSet, Twisted};
 
 /// The public exponent when the template names none, big endian.
 const EXPONENT: &[u8] = &[1, 0, 1];
@@ -77,9 +77,6 @@ pub fn successor(now: &Template) -> Result<KeySpec, Rv> {
     let kind = now.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     let spec = match now.class() {
         Some(ObjectClass::SECRET_KEY) => {
-            // Secrets for HMACs and for HKDF are bytes, too.
-            let bytes = !matches!(kind, KeyType::AES | KeyType::CHACHA20);
-            let kind = if bytes { KeyType::GENERIC_SECRET } else { kind };
             secret_spec(RingPolicy::Compat, kind, now.ulong(AttributeType::VALUE_LEN))
         }
         Some(ObjectClass::PRIVATE_KEY) => {
@@ -110,7 +107,7 @@ fn secret_spec(policy: RingPolicy, kind: KeyType, length: Option<u64>) -> Result
     match kind {
         KeyType::AES if matches!(bytes, 16 | 24 | 32) => Ok(KeySpec::Aes { bytes }),
         KeyType::AES => Err(Rv::ATTRIBUTE_VALUE_INVALID),
-        KeyType::GENERIC_SECRET => {
+        kind if kind == KeyType::GENERIC_SECRET || kind == KeyType::HKDF || is_hmac_key(kind) => {
             let too_short = policy == RingPolicy::Strict && length < ring::STRICT_GENERIC_BYTES_MIN;
             if too_short || !(GENERIC_BYTES.0..=GENERIC_BYTES.1).contains(&bytes) {
                 return Err(Rv::ATTRIBUTE_VALUE_INVALID);
@@ -127,9 +124,9 @@ fn pair_spec(policy: RingPolicy, kind: KeyType, public: &Template) -> Result<Key
     match kind {
         KeyType::RSA => rsa_spec(policy, public),
         KeyType::EC => Ok(KeySpec::Ec { curve: curve_of(params()?)? }),
-        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => Curve25519::of_params(params()?)
-            .filter(|form| form.key_type() == kind)
-            .map(|form| KeySpec::Curve25519 { form })
+        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => Twisted::of_params(params()?)
+            .filter(|curve| curve.key_type() == kind)
+            .map(|curve| KeySpec::Twisted { curve })
             .ok_or(Rv::CURVE_NOT_SUPPORTED),
         KeyType::ML_KEM => MlKemSet::of_number(set()?)
             .map(|set| KeySpec::MlKem { set })

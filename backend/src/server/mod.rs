@@ -4,6 +4,7 @@
 //! and writes: a provider sends one request at a time and waits for the answer, and every hop between tasks and
 //! threads on the way would be paid by each signature (docs/decisions/0003).
 
+mod awake;
 mod socket;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! The provider's door: frames in, the dispatcher's answers out, one at a time.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use kms_protocol::{Answer, Ask, FrameError, Hello, Rv, Welcome, frame};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::awake::Habit;
 use crate::dispatch::{Dispatch, Memory};
 use crate::object::Peer;
 
@@ -67,11 +68,12 @@ struct Inbox<'a> {
     stream: &'a UnixStream,
     room: Zeroizing<Vec<u8>>,
     filled: usize,
+    habit: Habit,
 }
 
 impl<'a> Inbox<'a> {
     fn new(stream: &'a UnixStream) -> Self {
-        Self { stream, room: Zeroizing::new(vec![0; ROOM_BYTES]), filled: 0 }
+        Self { stream, room: Zeroizing::new(vec![0; ROOM_BYTES]), filled: 0, habit: Habit::default() }
     }
 
     /// The next frame's value; none when the provider has gone between two frames.
@@ -93,7 +95,8 @@ impl<'a> Inbox<'a> {
     /// Reads until `wanted` bytes are there. False if the provider went before the first of them.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.filled < wanted {
-            match (&mut &*self.stream).read(&mut self.room[self.filled..]) {
+            let received = self.habit.receive(self.stream, &mut self.room[self.filled..]);
+            match received.map_err(io::Error::from) {
                 Ok(0) if self.filled == 0 => return Ok(false),
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => self.filled += read,

@@ -13,9 +13,6 @@ use super::digest::Hasher;
 use super::objects::Known;
 use super::usage::{self, Usage};
 
-/// The length of a signature of Ed25519, and of its variants (RFC 8032).
-const ED25519_SIGNATURE_BYTES: usize = 64;
-
 /// What becomes of the data.
 enum Input {
     /// It is hashed as it comes.
@@ -141,7 +138,7 @@ fn length_of(row: &Row, mechanism: &Mechanism, key: &Known) -> Result<usize, Rv>
             let params = key.attributes.bytes(AttributeType::EC_PARAMS).unwrap_or_default();
             Ok(2 * usage::field_bytes(params).ok_or(Rv::KEY_TYPE_INCONSISTENT)?)
         }
-        Some(KeyType::EC_EDWARDS) => Ok(ED25519_SIGNATURE_BYTES),
+        Some(KeyType::EC_EDWARDS) => Ok(usage::eddsa_bytes(key)),
         Some(KeyType::ML_DSA) => usage::ml_dsa_bytes(key),
         _ => {
             if let Parameters::MacBytes(bytes) = mechanism.parameters {

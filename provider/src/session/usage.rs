@@ -162,12 +162,16 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         }
         Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
         Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
-        Parameters::Eddsa { .. } | Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
+        // Neither hashed before nor under a context it would not be Ed25519 (RFC 8032, "dom2"), though some mean it; it
+        // is Ed448.
+        Parameters::Eddsa { prehashed, context } => *prehashed || !context.is_empty() || is_448(key),
+        Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
         Parameters::MlDsa { .. }
         | Parameters::Ecdh { .. }
         | Parameters::Hkdf { .. }
         | Parameters::Kbkdf { .. } => true,
         Parameters::Data { .. } | Parameters::Key(_) | Parameters::WrapIv(_) => true,
+        Parameters::Extract { .. } => true,
     };
     if fits { Ok(()) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
 }
@@ -176,6 +180,16 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
 pub(crate) fn modulus_bytes(key: &Known) -> Result<usize, Rv> {
     let modulus = key.attributes.bytes(AttributeType::MODULUS).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     Ok(modulus.iter().skip_while(|byte| **byte == 0).count())
+}
+
+/// What a signature of an Edwards curve takes in bytes, whatever the scheme (RFC 8032, sections 5.1.6 and 5.2.6).
+pub(crate) fn eddsa_bytes(key: &Known) -> usize {
+    if is_448(key) { 114 } else { 64 }
+}
+
+/// Whether a key is on Edwards's curve 448 (RFC 8410).
+fn is_448(key: &Known) -> bool {
+    key.attributes.bytes(AttributeType::EC_PARAMS) == Some(&[0x06, 0x03, 0x2b, 0x65, 0x71])
 }
 
 /// What an ML-DSA signature takes in bytes (FIPS 204, "Parameter Sets").

@@ -111,6 +111,8 @@ pub enum Field {
     Number(CK_ULONG),
     /// A pointer to bytes, and behind it their length.
     Bytes(Vec<u8>),
+    /// The length of bytes, and behind it a pointer to them.
+    Counted(Vec<u8>),
     /// A pointer to a structure.
     Structure(Vec<Field>),
 }
@@ -178,6 +180,13 @@ impl Mechanism {
         Self::fields(cryptoki_sys::CKM_AES_CCM, fields)
     }
 
+    /// `CKM_ECDH1_DERIVE` without a function behind the agreement.
+    pub fn ecdh(public: &[u8]) -> Self {
+        let kdf = Field::Number(cryptoki_sys::CKD_NULL);
+        let fields = vec![kdf, Field::Counted(Vec::new()), Field::Counted(public.to_vec())];
+        Self::fields(cryptoki_sys::CKM_ECDH1_DERIVE, fields)
+    }
+
     /// `CKM_CHACHA20_POLY1305`.
     pub fn chacha(nonce: &[u8], aad: &[u8]) -> Self {
         let fields = vec![Field::Bytes(nonce.to_vec()), Field::Bytes(aad.to_vec())];
@@ -227,6 +236,10 @@ fn lay(fields: &mut [Field], made: &mut Vec<Vec<CK_ULONG>>) -> CK_ULONG {
             Field::Bytes(bytes) if bytes.is_empty() => words.extend([0, 0]),
             Field::Bytes(bytes) => {
                 words.extend([ulong(bytes.as_mut_ptr().expose_provenance()), ulong(bytes.len())]);
+            }
+            Field::Counted(bytes) if bytes.is_empty() => words.extend([0, 0]),
+            Field::Counted(bytes) => {
+                words.extend([ulong(bytes.len()), ulong(bytes.as_mut_ptr().expose_provenance())]);
             }
             Field::Structure(inner) => words.push(lay(inner, made)),
         }

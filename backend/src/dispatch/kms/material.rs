@@ -161,10 +161,9 @@ impl Dispatch {
                 public.push(Attribute::bytes(AttributeType::EC_PARAMS, curve.oid_der()));
                 (MechanismType::EC_KEY_PAIR_GEN, true)
             }
-            KeySpec::ChaCha20
-            | KeySpec::Curve25519 { .. }
-            | KeySpec::MlKem { .. }
-            | KeySpec::MlDsa { .. } => return Err(Rv::MECHANISM_INVALID.into()),
+            KeySpec::ChaCha20 | KeySpec::Twisted { .. } | KeySpec::MlKem { .. } | KeySpec::MlDsa { .. } => {
+                return Err(Rv::MECHANISM_INVALID.into());
+            }
         };
         let mechanism = Mechanism::plain(mechanism);
         let mut drafts = if pair {
@@ -250,7 +249,7 @@ fn fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Refusal> {
                 Err(Refusal::malformed(said))
             };
         }
-        KeySpec::ChaCha20 | KeySpec::Curve25519 { .. } | KeySpec::MlKem { .. } | KeySpec::MlDsa { .. } => {
+        KeySpec::ChaCha20 | KeySpec::Twisted { .. } | KeySpec::MlKem { .. } | KeySpec::MlDsa { .. } => {
             return Err(unfit(algorithm));
         }
     };

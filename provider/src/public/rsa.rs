@@ -1,19 +1,14 @@
-//! What public keys do, inside the application: verify signatures, encrypt with RSA. They guard no secret, so nothing
-//! is gained by a round trip. Attributes and bytes in, bytes or a verdict out; knows no session and no backend.
+//! RSA public keys.
 
 use getrandom::SysRng;
-use kms_protocol::{
-    AttributeType, Mechanism, MechanismType, Parameters, Rv, Secret, Template, mechanism_table,
-};
-use p256::ecdsa::signature::Verifier;
-use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use kms_protocol::mechanism_table::Row;
+use kms_protocol::{AttributeType, Mechanism, MechanismType, Parameters, Rv, Secret, Template};
 use rsa::traits::{PublicKeyParts, SignatureScheme};
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
 use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
-use crate::ed25519ctx;
-use crate::session::usage::{field_bytes, mgf_digest};
+use crate::session::usage::mgf_digest;
 
 /// The largest public exponent, in bits: what the `rsa` crate takes.
 const EXPONENT_BITS_MAX: u32 = 64;
@@ -88,8 +83,13 @@ where
 ///
 /// # Errors
 /// `CKR_SIGNATURE_INVALID`, or what is wrong with the key.
-pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
-    let row = mechanism_table::row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
+pub(super) fn verify(
+    key: &Template,
+    row: &Row,
+    mechanism: &Mechanism,
+    data: &[u8],
+    signature: &[u8],
+) -> Result<(), Rv> {
     match row.signs.unwrap_or(row.kind) {
         MechanismType::RSA_PKCS => match row.digest {
             Some(digest) => verify_rsa(key, prefixed(digest)?, data, signature),
@@ -110,9 +110,6 @@ pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signatu
             }
         }
         MechanismType::RSA_X_509 => verify_raw(&rsa_key(key)?, data, signature),
-        MechanismType::ECDSA => verify_ecdsa(key, data, signature),
-        MechanismType::EDDSA => verify_eddsa(key, &mechanism.parameters, data, signature),
-        MechanismType::ML_DSA => verify_ml_dsa(key, &mechanism.parameters, data, signature),
         _ => Err(Rv::MECHANISM_INVALID),
     }
 }
@@ -128,52 +125,6 @@ fn verify_raw(key: &rsa::PublicKey, data: &[u8], signature: &[u8]) -> Result<(),
     if significant(&signed) == significant(data) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
 }
 
-/// Ed25519, Ed25519ph and Ed25519ctx.
-fn verify_eddsa(key: &Template, parameters: &Parameters, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
-    let point: &[u8; 32] = point_of(key)?.try_into().map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
-    let key = ed25519_dalek::VerifyingKey::from_bytes(point).map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
-    let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_LEN_RANGE)?;
-    let verified = if let Parameters::Eddsa { prehashed, context } = parameters {
-        if !prehashed {
-            let holds = ed25519ctx::holds(&key, context, data, &signature);
-            return if holds { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) };
-        }
-        key.verify_prehashed(Sha512::new_with_prefix(data), Some(context), &signature)
-    } else {
-        key.verify(data, &signature)
-    };
-    verified.map_err(|_| Rv::SIGNATURE_INVALID)
-}
-
-fn verify_ml_dsa(key: &Template, parameters: &Parameters, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
-    let context: &[u8] = if let Parameters::MlDsa { context, .. } = parameters { context } else { &[] };
-    let value = key.bytes(AttributeType::VALUE).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
-    let valid = match key.ulong(AttributeType::PARAMETER_SET) {
-        Some(1) => ml_dsa_holds::<ml_dsa::MlDsa44>(value, data, context, signature),
-        Some(2) => ml_dsa_holds::<ml_dsa::MlDsa65>(value, data, context, signature),
-        Some(3) => ml_dsa_holds::<ml_dsa::MlDsa87>(value, data, context, signature),
-        _ => None,
-    };
-    match valid {
-        Some(true) => Ok(()),
-        Some(false) => Err(Rv::SIGNATURE_INVALID),
-        None => Err(Rv::KEY_TYPE_INCONSISTENT),
-    }
-}
-
-/// Whether a signature holds; none for a key of another length.
-fn ml_dsa_holds<P: ml_dsa::MlDsaParams>(
-    key: &[u8],
-    data: &[u8],
-    context: &[u8],
-    signature: &[u8],
-) -> Option<bool> {
-    let encoded = ml_dsa::EncodedVerifyingKey::<P>::try_from(key).ok()?;
-    let key = ml_dsa::VerifyingKey::<P>::decode(&encoded);
-    let signature = ml_dsa::Signature::<P>::try_from(signature);
-    Some(signature.is_ok_and(|signature| key.verify_with_context(data, context, &signature)))
-}
-
 /// PKCS #1 v1.5 with the digest's identifier before the digest.
 fn prefixed(digest: MechanismType) -> Result<Pkcs1v15Sign, Rv> {
     match digest {
@@ -183,35 +134,6 @@ fn prefixed(digest: MechanismType) -> Result<Pkcs1v15Sign, Rv> {
         MechanismType::SHA384 => Ok(Pkcs1v15Sign::new::<Sha384>()),
         MechanismType::SHA512 => Ok(Pkcs1v15Sign::new::<Sha512>()),
         _ => Err(Rv::MECHANISM_INVALID),
-    }
-}
-
-/// ECDSA takes the leftmost bits of what is signed, as many as the curve's order has, whatever its length.
-fn verify_ecdsa(key: &Template, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
-    macro_rules! verify_on {
-        ($curve:ident) => {{
-            let key = $curve::ecdsa::VerifyingKey::from_sec1_bytes(point_of(key)?);
-            let key = key.map_err(|_| Rv::KEY_TYPE_INCONSISTENT)?;
-            let signature =
-                $curve::ecdsa::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_INVALID)?;
-            key.verify_prehash(data, &signature).map_err(|_| Rv::SIGNATURE_INVALID)
-        }};
-    }
-    match field_bytes(key.bytes(AttributeType::EC_PARAMS).unwrap_or_default()) {
-        Some(32) => verify_on!(p256),
-        Some(48) => verify_on!(p384),
-        Some(66) => verify_on!(p521),
-        _ => Err(Rv::KEY_TYPE_INCONSISTENT),
-    }
-}
-
-/// `CKA_EC_POINT` is a DER octet string around the point (spec, "Elliptic curve public key objects").
-fn point_of(key: &Template) -> Result<&[u8], Rv> {
-    let wrapped = key.bytes(AttributeType::EC_POINT).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
-    match wrapped {
-        [0x04, 0x81, length, point @ ..] if usize::from(*length) == point.len() => Ok(point),
-        [0x04, length, point @ ..] if usize::from(*length) == point.len() => Ok(point),
-        _ => Ok(wrapped),
     }
 }
 
@@ -237,9 +159,9 @@ fn rv_of(error: &rsa::Error) -> Rv {
 #[cfg(test)]
 mod tests {
     use kms_protocol::{Attribute, Mgf};
-    use p256::ecdsa::signature::hazmat::PrehashSigner;
     use rsa::rand_core::UnwrapErr;
 
+    use super::super::verify;
     use super::*;
 
     fn public_half(key: &rsa::PublicKey) -> Template {
@@ -309,65 +231,5 @@ mod tests {
         assert_eq!(verify(&key, &raw, &again, &encrypted), Ok(()));
         assert_eq!(verify(&key, &raw, b"other", &encrypted), Err(Rv::SIGNATURE_INVALID));
         assert_eq!(encrypt(&key, &raw, &[0xff; 256]), Err(Rv::DATA_INVALID));
-    }
-
-    #[test]
-    fn ed25519_is_verified_with_and_without_prehash() {
-        use ed25519_dalek::Signer;
-        let private = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-        let point = private.verifying_key().to_bytes();
-        let key =
-            Template(vec![Attribute::bytes(AttributeType::EC_POINT, [&[0x04, 32], &point[..]].concat())]);
-        let eddsa = |prehashed, context: &[u8]| Mechanism {
-            kind: MechanismType::EDDSA,
-            parameters: Parameters::Eddsa { prehashed, context: Secret::from(context) },
-        };
-        let pure = private.sign(b"data").to_bytes();
-        assert_eq!(verify(&key, &Mechanism::plain(MechanismType::EDDSA), b"data", &pure), Ok(()));
-        let plain = Mechanism::plain(MechanismType::EDDSA);
-        assert_eq!(verify(&key, &plain, b"other", &pure), Err(Rv::SIGNATURE_INVALID));
-        assert_eq!(verify(&key, &eddsa(false, b""), b"data", &pure), Err(Rv::SIGNATURE_INVALID));
-        assert_eq!(verify(&key, &eddsa(false, b"x"), b"data", &pure), Err(Rv::SIGNATURE_INVALID));
-        let hashed = private.sign_prehashed(Sha512::new_with_prefix(b"data"), Some(b"x")).unwrap().to_bytes();
-        assert_eq!(verify(&key, &eddsa(true, b"x"), b"data", &hashed), Ok(()));
-        assert_eq!(verify(&key, &eddsa(true, b"y"), b"data", &hashed), Err(Rv::SIGNATURE_INVALID));
-    }
-
-    #[test]
-    fn ml_dsa_is_verified_with_its_context() {
-        let private = ml_dsa::ExpandedSigningKey::<ml_dsa::MlDsa65>::from_seed(&[7; 32].into());
-        let signature = private.sign_deterministic(b"data", b"context").unwrap().encode().to_vec();
-        let key = Template(vec![
-            Attribute::ulong(AttributeType::PARAMETER_SET, 2),
-            Attribute::bytes(AttributeType::VALUE, private.verifying_key().encode().to_vec()),
-        ]);
-        let with = |context: &[u8]| Mechanism {
-            kind: MechanismType::ML_DSA,
-            parameters: Parameters::MlDsa { hedge: 0, context: Secret::from(context) },
-        };
-        assert_eq!(verify(&key, &with(b"context"), b"data", &signature), Ok(()));
-        assert_eq!(verify(&key, &with(b""), b"data", &signature), Err(Rv::SIGNATURE_INVALID));
-        assert_eq!(verify(&key, &with(b"context"), b"data", &signature[1..]), Err(Rv::SIGNATURE_INVALID));
-        let short = Template(vec![key.0[0].clone(), Attribute::bytes(AttributeType::VALUE, [0; 9])]);
-        assert_eq!(verify(&short, &with(b""), b"data", &signature), Err(Rv::KEY_TYPE_INCONSISTENT));
-    }
-
-    #[test]
-    fn ecdsa_takes_digests_of_any_length_and_both_forms_of_the_point() {
-        let private = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
-        let point = private.verifying_key().to_sec1_point(false).as_bytes().to_vec();
-        let params = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-        let ecdsa = Mechanism::plain(MechanismType::ECDSA);
-        for digest in [Sha1::digest(b"data").to_vec(), Sha512::digest(b"data").to_vec()] {
-            let signature: p256::ecdsa::Signature = private.sign_prehash(&digest).unwrap();
-            for point in [point.clone(), [&[0x04, 65], point.as_slice()].concat()] {
-                let key = Template(vec![
-                    Attribute::bytes(AttributeType::EC_PARAMS, params),
-                    Attribute::bytes(AttributeType::EC_POINT, point),
-                ]);
-                assert_eq!(verify(&key, &ecdsa, &digest, &signature.to_bytes()), Ok(()));
-                assert_eq!(verify(&key, &ecdsa, b"other", &signature.to_bytes()), Err(Rv::SIGNATURE_INVALID));
-            }
-        }
     }
 }

@@ -14,7 +14,7 @@ const DOMAIN: &[u8] = b"SigEd25519 no Ed25519 collisions";
 const POINTS_BYTES: usize = 64;
 
 /// Whether the signature holds under a context of 1 to 255 bytes. No signature is made here without one.
-pub(crate) fn holds(key: &VerifyingKey, context: &[u8], data: &[u8], signature: &Signature) -> bool {
+pub(super) fn holds(key: &VerifyingKey, context: &[u8], data: &[u8], signature: &Signature) -> bool {
     let Some(length) = u8::try_from(context.len()).ok().filter(|length| *length > 0) else { return false };
     let message = [&[length][..], context, data].concat();
     raw_verify::<Contextual>(key, &message, signature).is_ok()

@@ -1,0 +1,191 @@
+//! The rows of the table.
+
+use super::{
+    AGREEMENT_BITS, CHACHA_BYTES, EC_BITS, EDWARDS_BITS, GENERIC_BYTES, Parameter, RSA_BITS, Row, SizeUnit,
+    Uses,
+};
+use crate::attribute::KeyType;
+use crate::mechanism_names::MechanismType as M;
+
+const RAW: Uses = Uses::SIGNATURE.and(Uses::CIPHER);
+
+const CIPHER_MESSAGE: Uses = Uses::CIPHER.and(Uses::MESSAGE);
+
+const CONCATENATED: Parameter = Parameter::Data { iv_bytes: 0 };
+
+const WRAPPING_CIPHER: Uses = Uses::CIPHER.and(Uses::WRAPPING);
+
+const PSS: Parameter = Parameter::Pss;
+
+/// Every mechanism, in the order in which `C_GetMechanismList` lists them.
+pub const TABLE: &[Row] = &[
+    aes(M::AES_KEY_GEN, Uses::GENERATE),
+    aes(M::AES_ECB, Uses::CIPHER),
+    // A strict ring wraps with what authenticates, and unwraps nothing that could be a padding oracle.
+    aes(M::AES_CBC, WRAPPING_CIPHER).compat_only(Uses::WRAPPING).taking(Parameter::Iv),
+    aes(M::AES_CBC_PAD, WRAPPING_CIPHER).compat_only(Uses::WRAPPING).taking(Parameter::Iv),
+    aes(M::AES_CTR, Uses::CIPHER).taking(Parameter::Ctr),
+    // Two keys wrapped under one IV, which the caller of C_WrapKey chooses, give away their difference: if one of them
+    // is known, the other is. So a strict ring wraps with AES_KEY_WRAP.
+    aes(M::AES_GCM, WRAPPING_CIPHER.and(Uses::MESSAGE)).compat_only(Uses::WRAP).taking(Parameter::Gcm),
+    aes(M::AES_CCM, Uses::CIPHER).taking(Parameter::Ccm),
+    aes(M::AES_CMAC, Uses::SIGNATURE),
+    aes(M::AES_CMAC_GENERAL, Uses::SIGNATURE).taking(Parameter::MacBytes),
+    aes(M::AES_KEY_WRAP, Uses::WRAPPING).taking(Parameter::WrapIv { bytes: 8 }),
+    aes(M::AES_KEY_WRAP_PAD, Uses::WRAPPING).taking(Parameter::WrapIv { bytes: 4 }),
+    aes(M::AES_KEY_WRAP_KWP, Uses::WRAPPING).taking(Parameter::WrapIv { bytes: 4 }),
+    // Encryption under another name: who may derive so may read what the key encrypts.
+    aes(M::AES_ECB_ENCRYPT_DATA, Uses::DERIVE)
+        .compat_only(Uses::DERIVE)
+        .taking(Parameter::Data { iv_bytes: 0 }),
+    aes(M::AES_CBC_ENCRYPT_DATA, Uses::DERIVE)
+        .compat_only(Uses::DERIVE)
+        .taking(Parameter::Data { iv_bytes: 16 }),
+    row(M::CHACHA20_KEY_GEN, Uses::GENERATE, KeyType::CHACHA20, CHACHA_BYTES, SizeUnit::Bytes),
+    row(M::CHACHA20_POLY1305, CIPHER_MESSAGE, KeyType::CHACHA20, CHACHA_BYTES, SizeUnit::Bytes)
+        .taking(Parameter::Poly1305),
+    rsa(M::RSA_PKCS_KEY_PAIR_GEN, Uses::GENERATE_PAIR),
+    // A strict ring signs and verifies with PKCS #1 v1.5; it neither encrypts nor decrypts with it (Bleichenbacher).
+    rsa(M::RSA_PKCS, Uses::SIGNATURE.and(WRAPPING_CIPHER)).compat_only(WRAPPING_CIPHER),
+    // The bare operation: every padding's attacks at once.
+    rsa(M::RSA_X_509, RAW).compat_only(RAW),
+    rsa(M::SHA1_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA_1, M::RSA_PKCS),
+    rsa(M::SHA224_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA224, M::RSA_PKCS),
+    rsa(M::SHA256_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS),
+    rsa(M::SHA384_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS),
+    rsa(M::SHA512_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS),
+    rsa(M::RSA_PKCS_PSS, Uses::SIGNATURE).taking(PSS),
+    rsa(M::SHA1_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA_1, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA224_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA224, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA256_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA384_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA512_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::RSA_PKCS_OAEP, WRAPPING_CIPHER).taking(Parameter::Oaep),
+    rsa(M::RSA_AES_KEY_WRAP, Uses::WRAPPING).taking(Parameter::RsaAes),
+    ec(M::EC_KEY_PAIR_GEN, Uses::GENERATE_PAIR),
+    ec(M::ECDSA, Uses::SIGNATURE),
+    ec(M::ECDSA_SHA1, Uses::SIGNATURE).hashed(M::SHA_1, M::ECDSA),
+    ec(M::ECDSA_SHA224, Uses::SIGNATURE).hashed(M::SHA224, M::ECDSA),
+    ec(M::ECDSA_SHA256, Uses::SIGNATURE).hashed(M::SHA256, M::ECDSA),
+    ec(M::ECDSA_SHA384, Uses::SIGNATURE).hashed(M::SHA384, M::ECDSA),
+    ec(M::ECDSA_SHA512, Uses::SIGNATURE).hashed(M::SHA512, M::ECDSA),
+    ec(M::ECDH1_DERIVE, Uses::DERIVE).sized(AGREEMENT_BITS).taking(Parameter::Ecdh),
+    ec(M::ECDH1_COFACTOR_DERIVE, Uses::DERIVE).sized(AGREEMENT_BITS).taking(Parameter::Ecdh),
+    row(M::EC_EDWARDS_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::EC_EDWARDS, EDWARDS_BITS, SizeUnit::Bits),
+    row(M::EDDSA, Uses::SIGNATURE, KeyType::EC_EDWARDS, EDWARDS_BITS, SizeUnit::Bits)
+        .taking(Parameter::Eddsa),
+    row(
+        M::EC_MONTGOMERY_KEY_PAIR_GEN,
+        Uses::GENERATE_PAIR,
+        KeyType::EC_MONTGOMERY,
+        EDWARDS_BITS,
+        SizeUnit::Bits,
+    ),
+    row(M::ML_KEM_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::ML_KEM, (0, 0), SizeUnit::None),
+    row(M::ML_KEM, Uses::KEM, KeyType::ML_KEM, (0, 0), SizeUnit::None),
+    row(M::ML_DSA_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::ML_DSA, (0, 0), SizeUnit::None),
+    row(M::ML_DSA, Uses::SIGNATURE, KeyType::ML_DSA, (0, 0), SizeUnit::None).taking(Parameter::MlDsa),
+    row(M::HKDF_DERIVE, Uses::DERIVE, KeyType::HKDF, GENERIC_BYTES, SizeUnit::Bytes).taking(Parameter::Hkdf),
+    generic(M::SP800_108_COUNTER_KDF, Uses::DERIVE).taking(Parameter::Kbkdf { feedback: false }),
+    generic(M::SP800_108_FEEDBACK_KDF, Uses::DERIVE).taking(Parameter::Kbkdf { feedback: true }),
+    // Known bytes beside unknown ones, and the result cut to any length: keys can be read out a byte at a time.
+    generic(M::CONCATENATE_BASE_AND_KEY, Uses::DERIVE).compat_only(Uses::DERIVE).taking(Parameter::Key),
+    generic(M::CONCATENATE_BASE_AND_DATA, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::CONCATENATE_DATA_AND_BASE, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::XOR_BASE_AND_DATA, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::EXTRACT_KEY_FROM_KEY, Uses::DERIVE).compat_only(Uses::DERIVE).taking(Parameter::Extract),
+    generic(M::GENERIC_SECRET_KEY_GEN, Uses::GENERATE),
+    secret(M::SHA_1_KEY_GEN, KeyType::SHA_1_HMAC),
+    secret(M::SHA224_KEY_GEN, KeyType::SHA224_HMAC),
+    secret(M::SHA256_KEY_GEN, KeyType::SHA256_HMAC),
+    secret(M::SHA384_KEY_GEN, KeyType::SHA384_HMAC),
+    secret(M::SHA512_KEY_GEN, KeyType::SHA512_HMAC),
+    secret(M::SHA3_224_KEY_GEN, KeyType::SHA3_224_HMAC),
+    secret(M::SHA3_256_KEY_GEN, KeyType::SHA3_256_HMAC),
+    secret(M::SHA3_384_KEY_GEN, KeyType::SHA3_384_HMAC),
+    secret(M::SHA3_512_KEY_GEN, KeyType::SHA3_512_HMAC),
+    secret(M::HKDF_KEY_GEN, KeyType::HKDF),
+    hmac(M::SHA_1_HMAC, M::SHA_1),
+    hmac(M::SHA224_HMAC, M::SHA224),
+    hmac(M::SHA256_HMAC, M::SHA256),
+    hmac(M::SHA384_HMAC, M::SHA384),
+    hmac(M::SHA512_HMAC, M::SHA512),
+    hmac(M::SHA_1_HMAC_GENERAL, M::SHA_1).taking(Parameter::MacBytes),
+    hmac(M::SHA224_HMAC_GENERAL, M::SHA224).taking(Parameter::MacBytes),
+    hmac(M::SHA256_HMAC_GENERAL, M::SHA256).taking(Parameter::MacBytes),
+    hmac(M::SHA384_HMAC_GENERAL, M::SHA384).taking(Parameter::MacBytes),
+    hmac(M::SHA512_HMAC_GENERAL, M::SHA512).taking(Parameter::MacBytes),
+    hmac(M::SHA3_224_HMAC, M::SHA3_224),
+    hmac(M::SHA3_256_HMAC, M::SHA3_256),
+    hmac(M::SHA3_384_HMAC, M::SHA3_384),
+    hmac(M::SHA3_512_HMAC, M::SHA3_512),
+    hmac(M::SHA3_224_HMAC_GENERAL, M::SHA3_224).taking(Parameter::MacBytes),
+    hmac(M::SHA3_256_HMAC_GENERAL, M::SHA3_256).taking(Parameter::MacBytes),
+    hmac(M::SHA3_384_HMAC_GENERAL, M::SHA3_384).taking(Parameter::MacBytes),
+    hmac(M::SHA3_512_HMAC_GENERAL, M::SHA3_512).taking(Parameter::MacBytes),
+    digest(M::SHA_1),
+    digest(M::SHA224),
+    digest(M::SHA256),
+    digest(M::SHA384),
+    digest(M::SHA512),
+    digest(M::SHA3_224),
+    digest(M::SHA3_256),
+    digest(M::SHA3_384),
+    digest(M::SHA3_512),
+];
+
+const fn row(kind: M, uses: Uses, key: KeyType, sizes: (u32, u32), unit: SizeUnit) -> Row {
+    let not_strict = Uses::NONE;
+    Row {
+        kind,
+        uses,
+        not_strict,
+        key: Some(key),
+        sizes,
+        unit,
+        parameter: Parameter::None,
+        digest: None,
+        signs: None,
+    }
+}
+
+/// What makes secrets for one purpose.
+const fn secret(kind: M, key: KeyType) -> Row {
+    row(kind, Uses::GENERATE, key, GENERIC_BYTES, SizeUnit::Bytes)
+}
+
+const fn rsa(kind: M, uses: Uses) -> Row {
+    row(kind, uses, KeyType::RSA, RSA_BITS, SizeUnit::Bits)
+}
+
+const fn aes(kind: M, uses: Uses) -> Row {
+    row(kind, uses, KeyType::AES, (16, 32), SizeUnit::Bytes)
+}
+
+const fn ec(kind: M, uses: Uses) -> Row {
+    row(kind, uses, KeyType::EC, EC_BITS, SizeUnit::Bits)
+}
+
+const fn generic(kind: M, uses: Uses) -> Row {
+    row(kind, uses, KeyType::GENERIC_SECRET, GENERIC_BYTES, SizeUnit::Bytes)
+}
+
+const fn hmac(kind: M, digest: M) -> Row {
+    generic(kind, Uses::SIGNATURE).over(digest)
+}
+
+const fn digest(kind: M) -> Row {
+    let (not_strict, sizes, unit) = (Uses::NONE, (0, 0), SizeUnit::None);
+    let parameter = Parameter::None;
+    Row {
+        kind,
+        uses: Uses::DIGEST,
+        not_strict,
+        key: None,
+        sizes,
+        unit,
+        parameter,
+        digest: Some(kind),
+        signs: None,
+    }
+}

@@ -1,0 +1,29 @@
+//! What public keys do, inside the application: verify signatures, encrypt with RSA. They guard no secret, so nothing
+//! is gained by a round trip. Attributes and bytes in, bytes or a verdict out; knows no session and no backend.
+
+mod curves;
+mod ed25519ctx;
+mod ed448;
+mod lattices;
+mod rsa;
+
+use kms_protocol::{Mechanism, MechanismType, Rv, Template, mechanism_table};
+
+pub(crate) use self::rsa::encrypt;
+
+/// Verifies a signature. `data` is the digest for a hash-then-sign mechanism.
+///
+/// # Errors
+/// `CKR_SIGNATURE_INVALID`, or what is wrong with the key.
+pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
+    let row = mechanism_table::row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
+    match row.signs.unwrap_or(row.kind) {
+        MechanismType::RSA_PKCS | MechanismType::RSA_PKCS_PSS | MechanismType::RSA_X_509 => {
+            rsa::verify(key, row, mechanism, data, signature)
+        }
+        MechanismType::ECDSA => curves::verify_ecdsa(key, data, signature),
+        MechanismType::EDDSA => curves::verify_eddsa(key, &mechanism.parameters, data, signature),
+        MechanismType::ML_DSA => lattices::verify_ml_dsa(key, &mechanism.parameters, data, signature),
+        _ => Err(Rv::MECHANISM_INVALID),
+    }
+}

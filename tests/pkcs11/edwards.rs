@@ -1,0 +1,189 @@
+//! The curves of RFC 8032 and RFC 7748, by both of their names: signatures that openssl makes and verifies, and keys that
+//! travel between the two.
+
+use cryptoki::error::RvError;
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme as Scheme};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use kms_tests::Stack;
+use kms_tests::client::{Client, refused};
+use kms_tests::openssl::{PrivateKey, PublicKey};
+
+use crate::keys::is_sensitive;
+
+const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+const ED448: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x71];
+const X448: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x6f];
+
+fn eddsa(scheme: Scheme<'_>) -> Mechanism<'_> {
+    Mechanism::Eddsa(EddsaParams::new(scheme))
+}
+
+fn pure() -> Mechanism<'static> {
+    eddsa(Scheme::Pure)
+}
+
+/// Generates a token pair: public, private.
+fn pair(client: &Client, params: &[u8], label: &str) -> (ObjectHandle, ObjectHandle) {
+    let label = Attribute::Label(label.into());
+    let public = [
+        Attribute::Token(true),
+        Attribute::EcParams(params.to_vec()),
+        Attribute::Verify(true),
+        label.clone(),
+    ];
+    let private = [Attribute::Token(true), Attribute::Sign(true), label];
+    let pair = client.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
+    pair.expect("a pair is made")
+}
+
+#[test]
+fn signatures_are_as_openssl_verifies() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    for (name, params, bytes) in [
+        (&b"\x13\x0cedwards25519"[..], ED25519, 64),
+        (ED25519, ED25519, 64),
+        (b"\x13\x0aedwards448", ED448, 114),
+        (ED448, ED448, 114),
+    ] {
+        let (public, private) = pair(&client, name, "signs");
+        for half in [public, private] {
+            assert_eq!(client.bytes(half, AttributeType::EcParams), params);
+        }
+        let signature = client.session.sign(&pure(), private, b"message").expect("it signs");
+        assert_eq!(signature.len(), bytes);
+        client.session.verify(&pure(), public, b"message", &signature).expect("it verifies");
+        refused(client.session.verify(&pure(), public, b"another", &signature), RvError::SignatureInvalid);
+        let short = &signature[..bytes - 1];
+        refused(client.session.verify(&pure(), public, b"message", short), RvError::SignatureLenRange);
+        let openssl = PublicKey::new(&client.public_key_info(public));
+        assert!(openssl.verifies_message(b"message", &signature));
+        assert!(!openssl.verifies_message(b"another", &signature));
+    }
+}
+
+#[test]
+fn each_scheme_verifies_its_own_signatures_alone() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let of_25519: &[Scheme<'_>] =
+        &[Scheme::Ed25519ph(b""), Scheme::Ed25519ph(b"x"), Scheme::Ed25519ctx(b"x")];
+    let of_448: &[Scheme<'_>] = &[Scheme::Ed448ph(b""), Scheme::Ed448ph(b"x"), Scheme::Ed448(b"x")];
+    for (params, schemes) in [(ED25519, of_25519), (ED448, of_448)] {
+        let (public, private) = pair(&client, params, "schemes");
+        let schemes = [schemes, &[Scheme::Pure]].concat();
+        for (signed, signer) in schemes.iter().enumerate() {
+            let signature = client.session.sign(&eddsa(*signer), private, b"message").expect("it signs");
+            for (at, scheme) in schemes.iter().enumerate() {
+                let verified = client.session.verify(&eddsa(*scheme), public, b"message", &signature);
+                if at == signed {
+                    verified.expect("it verifies");
+                } else {
+                    refused(verified, RvError::SignatureInvalid);
+                }
+            }
+        }
+    }
+    // Without context and prehash: Ed448 itself, but not Ed25519.
+    let (public, private) = pair(&client, ED448, "empty");
+    let signature = client.session.sign(&eddsa(Scheme::Ed448(b"")), private, b"message").expect("it signs");
+    client.session.verify(&pure(), public, b"message", &signature).expect("it verifies");
+    let (_, private) = pair(&client, ED25519, "empty");
+    refused(
+        client.session.sign(&eddsa(Scheme::Ed25519ctx(b"")), private, b"message"),
+        RvError::MechanismParamInvalid,
+    );
+}
+
+#[test]
+fn sizes_are_those_of_the_fields() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let slot = client.slot;
+    for kind in [MechanismType::ECC_EDWARDS_KEY_PAIR_GEN, MechanismType::EDDSA] {
+        let info = client.pkcs11.get_mechanism_info(slot, kind).expect("it is offered");
+        assert_eq!((info.min_key_size(), info.max_key_size()), (255, 448));
+    }
+}
+
+/// A public key by its parts, out of its last bytes in `SubjectPublicKeyInfo`.
+fn public_of(client: &Client, openssl: &PrivateKey, params: &[u8], bytes: usize) -> ObjectHandle {
+    let info = openssl.public_key_info();
+    let template = [
+        Attribute::Class(ObjectClass::PUBLIC_KEY),
+        Attribute::KeyType(KeyType::EC_EDWARDS),
+        Attribute::EcParams(params.to_vec()),
+        Attribute::EcPoint(info[info.len() - bytes..].to_vec()),
+        Attribute::Verify(true),
+    ];
+    let key = client.session.create_object(&template).expect("a public key is created");
+    assert_eq!(client.public_key_info(key), info);
+    key
+}
+
+#[test]
+fn openssls_keys_come_in_and_go_out_unchanged() {
+    let stack = Stack::compat();
+    let client = Client::user(&stack);
+    let session = &client.session;
+    let template = [Attribute::ValueLen(32.into()), Attribute::Wrap(true), Attribute::Unwrap(true)];
+    let template = [&template[..], &[Attribute::Encrypt(true), Attribute::Decrypt(true)]].concat();
+    let aes = session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made");
+    let cbc = Mechanism::AesCbcPad([5; 16]);
+    for (name, params, kind, bytes) in
+        [("ED448", ED448, KeyType::EC_EDWARDS, 57), ("X448", X448, KeyType::EC_MONTGOMERY, 56)]
+    {
+        let theirs = PrivateKey::generate(&["-algorithm", name]);
+        let info = theirs.private_key_info();
+        let wrapped = session.encrypt(&cbc, aes, &info).expect("it encrypts");
+        let signs = kind == KeyType::EC_EDWARDS;
+        let mut template = vec![
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::KeyType(kind),
+            if signs { Attribute::Sign(true) } else { Attribute::Derive(true) },
+        ];
+        let sealed = [Attribute::Token(true), Attribute::Sensitive(true), Attribute::Extractable(true)];
+        let unwrapped = [template.clone(), sealed.to_vec()].concat();
+        let unwrapped = session.unwrap_key(&cbc, aes, &wrapped, &unwrapped).expect("it is unwrapped");
+        is_sensitive(&client, unwrapped, &[AttributeType::Value]);
+        assert_eq!(client.bytes(unwrapped, AttributeType::EcParams), params);
+        assert_eq!(client.public_key_info(unwrapped), theirs.public_key_info());
+        assert_eq!(session.wrap_key(&cbc, aes, unwrapped).expect("it is wrapped"), wrapped);
+        // The same key by its value, open, and a copy of it that is not.
+        let value = info[info.len() - bytes..].to_vec();
+        template.extend([Attribute::EcParams(params.to_vec()), Attribute::Value(value.clone())]);
+        template.extend([Attribute::Sensitive(false), Attribute::Extractable(true)]);
+        let created = session.create_object(&template).expect("a private key is created");
+        assert_eq!(client.bytes(created, AttributeType::Value), value);
+        let copy = session.copy_object(created, &[Attribute::Sensitive(true)]).expect("it is copied");
+        is_sensitive(&client, copy, &[AttributeType::Value]);
+        if signs {
+            let public = public_of(&client, &theirs, params, bytes);
+            let expected = theirs.sign(&["-rawin"], b"message");
+            for private in [unwrapped, created, copy] {
+                assert_eq!(session.sign(&pure(), private, b"message").expect("it signs"), expected);
+            }
+            session.verify(&pure(), public, b"message", &expected).expect("it verifies");
+        }
+    }
+}
+
+#[test]
+fn a_pair_gets_a_version_on_the_same_curve() {
+    let mut stack = Stack::strict();
+    let client = Client::user(&stack);
+    let (_, private) = pair(&client, ED448, "curve");
+    let signature = client.session.sign(&pure(), private, b"message").expect("it signs");
+    stack.stop();
+    stack.kms(&["key", "rotate", "--ring", "test", "curve"]).ok();
+    let listed = stack.kms(&["key", "list"]).ok();
+    assert!(listed.contains("ed448"), "{listed}");
+    stack.start();
+    for (label, holds) in [("curve#1", true), ("curve", false)] {
+        let public = [Attribute::Label(label.into()), Attribute::Verify(true)];
+        let [public] = client.session.find_objects(&public).expect("a search")[..] else { panic!("{label}") };
+        assert_eq!(client.bytes(public, AttributeType::EcParams), ED448);
+        assert_eq!(client.session.verify(&pure(), public, b"message", &signature).is_ok(), holds, "{label}");
+    }
+}

