@@ -138,6 +138,7 @@ fn later_requests() -> Vec<Request> {
     for mechanism in [
         with(0x1057, Parameters::Eddsa { prehashed: false, context: secret(b"c") }),
         with(0x1d, Parameters::MlDsa { hedge: 0, context: secret(b"c") }),
+        with(0x1f, Parameters::HashMlDsa { hedge: 0, context: secret(b"c"), hash: MechanismType::SHA3_256 }),
     ] {
         all.push(Request::Sign { key: token.clone(), mechanism, data: secret(b"data") });
     }
