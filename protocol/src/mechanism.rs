@@ -160,6 +160,11 @@ pub enum Parameters {
         /// The label, empty for most.
         label: Secret,
     },
+    /// `CK_EXTRACT_PARAMS`.
+    Extract {
+        /// The first bit that is taken, counted from the highest of the first byte.
+        bit: u32,
+    },
     /// `CK_HASH_SIGN_ADDITIONAL_CONTEXT` of HashML-DSA.
     HashMlDsa {
         /// As for ML-DSA.
@@ -200,6 +205,8 @@ pub enum PrfPart {
     Length(Counter),
     /// `CK_SP800_108_BYTE_ARRAY`.
     Bytes(Secret),
+    /// `CK_SP800_108_DKM_LENGTH`: the length of all that the function gave for it, whole outputs, in bits.
+    Segments(Counter),
 }
 
 /// How a number is written into the input.
@@ -332,7 +339,7 @@ impl Mechanism {
             (Parameters::Data { iv, data }, Parameter::Data { iv_bytes }) => {
                 iv.len() == iv_bytes && (1..=DERIVATION_BYTES_MAX).contains(&data.len())
             }
-            (Parameters::Key(_), Parameter::Key) => true,
+            (Parameters::Key(_), Parameter::Key) | (Parameters::Extract { .. }, Parameter::Extract) => true,
             (Parameters::WrapIv(iv), Parameter::WrapIv { bytes }) => iv.len() == bytes,
             _ => false,
         }
@@ -378,7 +385,7 @@ impl PrfData {
             // In feedback mode it is the value before, which has no width of its own.
             PrfPart::Iteration(counter) => feedback || counter.is_legal(),
             PrfPart::Counter(counter) => feedback && counter.is_legal(),
-            PrfPart::Length(counter) => counter.is_legal(),
+            PrfPart::Length(counter) | PrfPart::Segments(counter) => counter.is_legal(),
             PrfPart::Bytes(bytes) => bytes.len() <= DERIVATION_BYTES_MAX,
         });
         self.0.len() <= PRF_DATA_MAX && iterations == 1 && parts_are_legal

@@ -61,6 +61,13 @@ pub fn derive(
         (MechanismType::CONCATENATE_DATA_AND_BASE, Parameters::Data { data, .. }) => {
             concatenate([data, value_of(base)?], bytes)
         }
+        (MechanismType::XOR_BASE_AND_DATA, Parameters::Data { data, .. }) => {
+            let mixed = value_of(base)?.iter().zip(data.iter()).map(|(one, other)| one ^ other);
+            front(Zeroizing::new(mixed.collect()), bytes)
+        }
+        (MechanismType::EXTRACT_KEY_FROM_KEY, Parameters::Extract { bit }) => {
+            extract(value_of(base)?, *bit, bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)
+        }
         _ => Err(Rv::MECHANISM_INVALID),
     };
     derived.map(KeyBytes)
@@ -132,6 +139,24 @@ fn encrypt_data(
 
 fn concatenate(parts: [&[u8]; 2], bytes: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Rv> {
     front(Zeroizing::new(parts.concat()), bytes)
+}
+
+/// So many bytes from a bit on; after the last bit comes the first (spec, "Extraction of one key from another key").
+fn extract(base: &[u8], bit: u32, bytes: usize) -> Result<Zeroizing<Vec<u8>>, Rv> {
+    let bit = usize::try_from(bit).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
+    if bit >= base.len() * 8 {
+        return Err(Rv::MECHANISM_PARAM_INVALID);
+    }
+    if bytes > base.len() {
+        return Err(Rv::KEY_SIZE_RANGE);
+    }
+    let (first, shift) = (bit / 8, bit % 8);
+    let byte = |at: usize| base[(first + at) % base.len()];
+    let taken = (0..bytes).map(|at| {
+        let both = u16::from_be_bytes([byte(at), byte(at + 1)]) << shift;
+        both.to_be_bytes()[0]
+    });
+    Ok(Zeroizing::new(taken.collect()))
 }
 
 fn front(mut derived: Zeroizing<Vec<u8>>, bytes: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Rv> {
@@ -313,6 +338,31 @@ mod tests {
             assert_eq!(run(of, &mechanism, Some(&key), None).unwrap(), expected);
             assert_eq!(run(of, &mechanism, Some(&key), Some(99)), Err(Rv::KEY_SIZE_RANGE));
         }
+    }
+
+    #[test]
+    fn keys_are_mixed_with_data_or_cut_out_of_others() {
+        let (base, attributes) = secret(KeyType::GENERIC_SECRET, &[0x32, 0x9f, 0x84, 0xa9]);
+        let run = |mechanism: &Mechanism, bytes| {
+            run((SECRET, KeyType::GENERIC_SECRET, &base, attributes.as_slice()), mechanism, None, bytes)
+        };
+        let data = Parameters::Data { iv: Secret::default(), data: Secret::from(&[0xff, 0, 1][..]) };
+        let mix = Mechanism { kind: MechanismType::XOR_BASE_AND_DATA, parameters: data };
+        assert_eq!(run(&mix, None).unwrap(), [0xcd, 0x9f, 0x85]);
+        assert_eq!(run(&mix, Some(1)).unwrap(), [0xcd]);
+        assert_eq!(run(&mix, Some(4)), Err(Rv::KEY_SIZE_RANGE));
+        let cut = |bit| Mechanism {
+            kind: MechanismType::EXTRACT_KEY_FROM_KEY,
+            parameters: Parameters::Extract { bit },
+        };
+        // The specification's example.
+        assert_eq!(run(&cut(21), Some(2)).unwrap(), [0x95, 0x26]);
+        assert_eq!(run(&cut(0), Some(4)).unwrap(), [0x32, 0x9f, 0x84, 0xa9]);
+        assert_eq!(run(&cut(8), Some(4)).unwrap(), [0x9f, 0x84, 0xa9, 0x32]);
+        assert_eq!(run(&cut(31), Some(1)).unwrap(), [0x99]);
+        assert_eq!(run(&cut(32), Some(1)), Err(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(run(&cut(0), Some(5)), Err(Rv::KEY_SIZE_RANGE));
+        assert_eq!(run(&cut(0), None), Err(Rv::TEMPLATE_INCOMPLETE));
     }
 
     #[test]

@@ -6,13 +6,46 @@ use kms_protocol::{Counter, Kdf, MechanismType, PrfPart, Rv};
 use sha2::Digest;
 use zeroize::Zeroizing;
 
-use super::digest::{with_digest, with_hmac};
+use super::digest::{with_any_digest, with_hmac};
 use super::mac::{self, Function, MacKey};
 
 /// The most a derivation gives, in bytes: more than any key we have, and far below where counters end.
 const DERIVED_BYTES_MAX: usize = 16 << 10;
 
-/// The function after a key agreement (ANSI X9.63, section 5.6.3; SEC 1, "ANSI-X9.63-KDF").
+/// In which order a function after an agreement hashes the secret and its counter.
+#[derive(Clone, Copy)]
+enum Order {
+    /// ANSI X9.63, section 5.6.3; SEC 1, "ANSI-X9.63-KDF".
+    SecretFirst,
+    /// SP 800-56C, "One-step key derivation", which the specification calls SP800.
+    CounterFirst,
+}
+
+fn digest_of(kdf: Kdf) -> Option<(MechanismType, Order)> {
+    Some(match kdf {
+        Kdf::SHA1_KDF => (MechanismType::SHA_1, Order::SecretFirst),
+        Kdf::SHA224_KDF => (MechanismType::SHA224, Order::SecretFirst),
+        Kdf::SHA256_KDF => (MechanismType::SHA256, Order::SecretFirst),
+        Kdf::SHA384_KDF => (MechanismType::SHA384, Order::SecretFirst),
+        Kdf::SHA512_KDF => (MechanismType::SHA512, Order::SecretFirst),
+        Kdf::SHA3_224_KDF => (MechanismType::SHA3_224, Order::SecretFirst),
+        Kdf::SHA3_256_KDF => (MechanismType::SHA3_256, Order::SecretFirst),
+        Kdf::SHA3_384_KDF => (MechanismType::SHA3_384, Order::SecretFirst),
+        Kdf::SHA3_512_KDF => (MechanismType::SHA3_512, Order::SecretFirst),
+        Kdf::SHA1_KDF_SP800 => (MechanismType::SHA_1, Order::CounterFirst),
+        Kdf::SHA224_KDF_SP800 => (MechanismType::SHA224, Order::CounterFirst),
+        Kdf::SHA256_KDF_SP800 => (MechanismType::SHA256, Order::CounterFirst),
+        Kdf::SHA384_KDF_SP800 => (MechanismType::SHA384, Order::CounterFirst),
+        Kdf::SHA512_KDF_SP800 => (MechanismType::SHA512, Order::CounterFirst),
+        Kdf::SHA3_224_KDF_SP800 => (MechanismType::SHA3_224, Order::CounterFirst),
+        Kdf::SHA3_256_KDF_SP800 => (MechanismType::SHA3_256, Order::CounterFirst),
+        Kdf::SHA3_384_KDF_SP800 => (MechanismType::SHA3_384, Order::CounterFirst),
+        Kdf::SHA3_512_KDF_SP800 => (MechanismType::SHA3_512, Order::CounterFirst),
+        _ => return None,
+    })
+}
+
+/// The function after a key agreement.
 ///
 /// # Errors
 /// `CKR_KEY_SIZE_RANGE` for a length it does not give, `CKR_MECHANISM_PARAM_INVALID` for a function we do not have.
@@ -22,28 +55,26 @@ pub(super) fn after_agreement(
     shared: &[u8],
     bytes: Option<usize>,
 ) -> Result<Zeroizing<Vec<u8>>, Rv> {
-    let digest = match kdf {
+    if kdf == Kdf::NULL {
         // Spec, "Elliptic curve Diffie-Hellman": what is too much is taken off the leading end.
-        Kdf::NULL => {
-            let wanted = bytes.unwrap_or(secret.len());
-            let at = secret.len().checked_sub(wanted).ok_or(Rv::KEY_SIZE_RANGE)?;
-            return Ok(Zeroizing::new(secret[at..].to_vec()));
-        }
-        Kdf::SHA1_KDF => MechanismType::SHA_1,
-        Kdf::SHA224_KDF => MechanismType::SHA224,
-        Kdf::SHA256_KDF => MechanismType::SHA256,
-        Kdf::SHA384_KDF => MechanismType::SHA384,
-        Kdf::SHA512_KDF => MechanismType::SHA512,
-        _ => return Err(Rv::MECHANISM_PARAM_INVALID),
-    };
+        let wanted = bytes.unwrap_or(secret.len());
+        let at = secret.len().checked_sub(wanted).ok_or(Rv::KEY_SIZE_RANGE)?;
+        return Ok(Zeroizing::new(secret[at..].to_vec()));
+    }
+    let (digest, order) = digest_of(kdf).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
     let wanted = bounded(bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)?;
     let mut out = Zeroizing::new(Vec::with_capacity(wanted + 64));
-    with_digest!(digest, D => {
+    with_any_digest!(digest, D => {
         for counter in 1_u32.. {
             if out.len() >= wanted {
                 break;
             }
-            let hashed = D::new().chain_update(secret).chain_update(counter.to_be_bytes()).chain_update(shared);
+            let counter = counter.to_be_bytes();
+            let (first, second) = match order {
+                Order::SecretFirst => (secret, counter.as_slice()),
+                Order::CounterFirst => (counter.as_slice(), secret),
+            };
+            let hashed = D::new().chain_update(first).chain_update(second).chain_update(shared);
             out.extend_from_slice(&hashed.finalize());
         }
         Ok(())
@@ -132,6 +163,8 @@ pub(super) fn kbkdf(
     };
     let wanted = bounded(bytes)?;
     let bits = u64::try_from(wanted).map_err(|_| Rv::KEY_SIZE_RANGE)? * 8;
+    let segment = mac::bytes(function).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    let segments = u64::try_from(wanted.div_ceil(segment) * segment).map_err(|_| Rv::KEY_SIZE_RANGE)?;
     let mut before = Zeroizing::new(feedback.unwrap_or_default().to_vec());
     let mut out = Zeroizing::new(Vec::with_capacity(wanted + 64));
     for iteration in 1_u64.. {
@@ -146,6 +179,7 @@ pub(super) fn kbkdf(
                     write(&mut input, iteration, *counter)?
                 }
                 PrfPart::Length(counter) => write(&mut input, bits, *counter)?,
+                PrfPart::Segments(counter) => write(&mut input, segments * 8, *counter)?,
                 PrfPart::Bytes(bytes) => input.extend_from_slice(bytes),
             }
         }
@@ -201,6 +235,40 @@ mod tests {
             let derive = |bytes| after_agreement(Kdf::SHA256_KDF, &secret, &shared, Some(bytes)).unwrap();
             prop_assert_eq!(&derive(200)[..bytes], &derive(bytes)[..]);
         }
+    }
+
+    /// By another library, whose one-step function is this one (SP 800-56C).
+    #[test]
+    fn the_functions_of_sp800_count_first() {
+        use aws_lc_rs::kdf::{SskdfDigestAlgorithmId, get_sskdf_digest_algorithm, sskdf_digest};
+        for (kdf, theirs) in [
+            (Kdf::SHA224_KDF_SP800, SskdfDigestAlgorithmId::Sha224),
+            (Kdf::SHA256_KDF_SP800, SskdfDigestAlgorithmId::Sha256),
+            (Kdf::SHA384_KDF_SP800, SskdfDigestAlgorithmId::Sha384),
+            (Kdf::SHA512_KDF_SP800, SskdfDigestAlgorithmId::Sha512),
+        ] {
+            let mut expected = [0; 150];
+            sskdf_digest(get_sskdf_digest_algorithm(theirs).unwrap(), &[7; 66], b"info", &mut expected)
+                .unwrap();
+            assert_eq!(after_agreement(kdf, &[7; 66], b"info", Some(150)).unwrap().as_slice(), expected);
+        }
+    }
+
+    #[test]
+    fn every_function_that_has_a_name_gives_something() {
+        for (kdf, name) in Kdf::NAMED {
+            assert_eq!(after_agreement(*kdf, &[7; 32], b"", Some(16)).unwrap().len(), 16, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_segments_is_that_of_whole_outputs() {
+        let key = MacKey::Bytes(&[1; 32]);
+        let derive =
+            |part| kbkdf(MechanismType::SHA256_HMAC, key, &[PrfPart::Iteration(WIDE), part], None, 40);
+        let written = |bits: u32| PrfPart::Bytes(Secret::from(bits.to_be_bytes().as_slice()));
+        assert_eq!(derive(PrfPart::Segments(WIDE)), derive(written(2 * 32 * 8)));
+        assert_eq!(derive(PrfPart::Length(WIDE)), derive(written(40 * 8)));
     }
 
     #[test]

@@ -83,9 +83,20 @@ fn read(mechanism: &Mechanism) -> Result<(Function, usize), Rv> {
         | Parameters::Data { .. }
         | Parameters::Key(_)
         | Parameters::WrapIv(_)
+        | Parameters::Extract { .. }
         | Parameters::RsaAes { .. } => return Err(Rv::MECHANISM_PARAM_INVALID),
     };
     Ok((function, usize::try_from(length).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?))
+}
+
+/// How long the whole MAC is, in bytes.
+pub(super) fn bytes(function: Function) -> Option<usize> {
+    match function {
+        Function::Cmac => Some(16),
+        Function::Hmac(digest) => {
+            mechanism_table::digest_bytes(digest).and_then(|bytes| usize::try_from(bytes).ok())
+        }
+    }
 }
 
 /// The whole MAC.

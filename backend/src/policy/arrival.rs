@@ -135,7 +135,9 @@ pub fn derive(
         // Spec, "Concatenation of a base key and another key": in any ring, for it shows the base itself.
         MechanismType::CONCATENATE_BASE_AND_KEY
         | MechanismType::CONCATENATE_BASE_AND_DATA
-        | MechanismType::CONCATENATE_DATA_AND_BASE => (false, true),
+        | MechanismType::CONCATENATE_DATA_AND_BASE
+        | MechanismType::XOR_BASE_AND_DATA
+        | MechanismType::EXTRACT_KEY_FROM_KEY => (false, true),
         _ => (false, caller.policy == RingPolicy::Strict),
     };
     if inherits {

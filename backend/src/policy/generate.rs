@@ -3,7 +3,7 @@
 
 use kms_protocol::{
     Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingPolicy, Rv, Template,
-    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS, Uses, row_of},
+    mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS, Uses, is_hmac_key, row_of},
 };
 
 use super::attributes::Origins;
@@ -77,9 +77,6 @@ pub fn successor(now: &Template) -> Result<KeySpec, Rv> {
     let kind = now.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     let spec = match now.class() {
         Some(ObjectClass::SECRET_KEY) => {
-            // Secrets for HMACs and for HKDF are bytes, too.
-            let bytes = !matches!(kind, KeyType::AES | KeyType::CHACHA20);
-            let kind = if bytes { KeyType::GENERIC_SECRET } else { kind };
             secret_spec(RingPolicy::Compat, kind, now.ulong(AttributeType::VALUE_LEN))
         }
         Some(ObjectClass::PRIVATE_KEY) => {
@@ -110,7 +107,7 @@ fn secret_spec(policy: RingPolicy, kind: KeyType, length: Option<u64>) -> Result
     match kind {
         KeyType::AES if matches!(bytes, 16 | 24 | 32) => Ok(KeySpec::Aes { bytes }),
         KeyType::AES => Err(Rv::ATTRIBUTE_VALUE_INVALID),
-        KeyType::GENERIC_SECRET => {
+        kind if kind == KeyType::GENERIC_SECRET || kind == KeyType::HKDF || is_hmac_key(kind) => {
             let too_short = policy == RingPolicy::Strict && length < ring::STRICT_GENERIC_BYTES_MIN;
             if too_short || !(GENERIC_BYTES.0..=GENERIC_BYTES.1).contains(&bytes) {
                 return Err(Rv::ATTRIBUTE_VALUE_INVALID);

@@ -96,6 +96,8 @@ pub enum Parameter {
     },
     /// `CK_OBJECT_HANDLE`.
     Key,
+    /// `CK_EXTRACT_PARAMS`.
+    Extract,
     /// An initial value of AES key wrap, or none for the usual one.
     WrapIv {
         /// Its length.
@@ -113,7 +115,7 @@ impl Parameter {
             Self::Eddsa | Self::MlDsa | Self::WrapIv { .. } => true,
             Self::Iv | Self::Ctr | Self::Gcm | Self::Pss | Self::Oaep => false,
             Self::HashMlDsa | Self::MacBytes | Self::Ccm | Self::Poly1305 | Self::Ecdh | Self::Hkdf => false,
-            Self::Kbkdf { .. } | Self::Data { .. } | Self::Key | Self::RsaAes => false,
+            Self::Kbkdf { .. } | Self::Data { .. } | Self::Key | Self::RsaAes | Self::Extract => false,
         }
     }
 }
@@ -164,9 +166,11 @@ impl Row {
             M::HKDF_DERIVE => kind == KeyType::GENERIC_SECRET,
             // What the pseudorandom function takes is checked where the key is: an AES key, or any bytes.
             M::SP800_108_COUNTER_KDF | M::SP800_108_FEEDBACK_KDF => kind == KeyType::AES || is_hmac_key(kind),
-            M::CONCATENATE_BASE_AND_KEY | M::CONCATENATE_BASE_AND_DATA | M::CONCATENATE_DATA_AND_BASE => {
-                kind == KeyType::AES || is_hmac_key(kind)
-            }
+            M::CONCATENATE_BASE_AND_KEY
+            | M::CONCATENATE_BASE_AND_DATA
+            | M::CONCATENATE_DATA_AND_BASE
+            | M::XOR_BASE_AND_DATA
+            | M::EXTRACT_KEY_FROM_KEY => kind == KeyType::AES || is_hmac_key(kind),
             _ => self.is_hmac() && self.digest.and_then(hmac_key) == Some(kind),
         }
     }

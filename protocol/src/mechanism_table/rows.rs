@@ -116,7 +116,19 @@ pub const TABLE: &[Row] = &[
     generic(M::CONCATENATE_BASE_AND_KEY, Uses::DERIVE).compat_only(Uses::DERIVE).taking(Parameter::Key),
     generic(M::CONCATENATE_BASE_AND_DATA, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
     generic(M::CONCATENATE_DATA_AND_BASE, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::XOR_BASE_AND_DATA, Uses::DERIVE).compat_only(Uses::DERIVE).taking(CONCATENATED),
+    generic(M::EXTRACT_KEY_FROM_KEY, Uses::DERIVE).compat_only(Uses::DERIVE).taking(Parameter::Extract),
     generic(M::GENERIC_SECRET_KEY_GEN, Uses::GENERATE),
+    secret(M::SHA_1_KEY_GEN, KeyType::SHA_1_HMAC),
+    secret(M::SHA224_KEY_GEN, KeyType::SHA224_HMAC),
+    secret(M::SHA256_KEY_GEN, KeyType::SHA256_HMAC),
+    secret(M::SHA384_KEY_GEN, KeyType::SHA384_HMAC),
+    secret(M::SHA512_KEY_GEN, KeyType::SHA512_HMAC),
+    secret(M::SHA3_224_KEY_GEN, KeyType::SHA3_224_HMAC),
+    secret(M::SHA3_256_KEY_GEN, KeyType::SHA3_256_HMAC),
+    secret(M::SHA3_384_KEY_GEN, KeyType::SHA3_384_HMAC),
+    secret(M::SHA3_512_KEY_GEN, KeyType::SHA3_512_HMAC),
+    secret(M::HKDF_KEY_GEN, KeyType::HKDF),
     hmac(M::SHA_1_HMAC, M::SHA_1),
     hmac(M::SHA224_HMAC, M::SHA224),
     hmac(M::SHA256_HMAC, M::SHA256),
@@ -159,6 +171,11 @@ const fn row(kind: M, uses: Uses, key: KeyType, sizes: (u32, u32), unit: SizeUni
         digest: None,
         signs: None,
     }
+}
+
+/// What makes secrets for one purpose.
+const fn secret(kind: M, key: KeyType) -> Row {
+    row(kind, Uses::GENERATE, key, GENERIC_BYTES, SizeUnit::Bytes)
 }
 
 const fn rsa(kind: M, uses: Uses) -> Row {

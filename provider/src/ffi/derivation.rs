@@ -8,11 +8,13 @@
 use std::ptr;
 
 use cryptoki_sys::{
-    CK_AES_CBC_ENCRYPT_DATA_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_HKDF_PARAMS, CK_KEY_DERIVATION_STRING_DATA,
-    CK_OBJECT_HANDLE, CK_PRF_DATA_PARAM, CK_SP800_108_BYTE_ARRAY, CK_SP800_108_COUNTER,
-    CK_SP800_108_COUNTER_FORMAT, CK_SP800_108_DKM_LENGTH, CK_SP800_108_DKM_LENGTH_FORMAT,
-    CK_SP800_108_DKM_LENGTH_SUM_OF_KEYS, CK_SP800_108_FEEDBACK_KDF_PARAMS, CK_SP800_108_ITERATION_VARIABLE,
-    CK_SP800_108_KDF_PARAMS, CK_ULONG, CKF_HKDF_SALT_DATA, CKF_HKDF_SALT_KEY, CKF_HKDF_SALT_NULL,
+    CK_AES_CBC_ENCRYPT_DATA_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_EXTRACT_PARAMS, CK_HKDF_PARAMS,
+    CK_KEY_DERIVATION_STRING_DATA, CK_OBJECT_HANDLE, CK_PRF_DATA_PARAM, CK_SP800_108_BYTE_ARRAY,
+    CK_SP800_108_COUNTER, CK_SP800_108_COUNTER_FORMAT, CK_SP800_108_DKM_LENGTH,
+    CK_SP800_108_DKM_LENGTH_FORMAT, CK_SP800_108_DKM_LENGTH_SUM_OF_KEYS,
+    CK_SP800_108_DKM_LENGTH_SUM_OF_SEGMENTS, CK_SP800_108_FEEDBACK_KDF_PARAMS,
+    CK_SP800_108_ITERATION_VARIABLE, CK_SP800_108_KDF_PARAMS, CK_ULONG, CKF_HKDF_SALT_DATA,
+    CKF_HKDF_SALT_KEY, CKF_HKDF_SALT_NULL,
 };
 use kms_protocol::{
     Counter, DERIVATION_BYTES_MAX, ECDH_PUBLIC_BYTES_MAX, Kdf, MechanismType, PRF_DATA_MAX, Parameters,
@@ -125,11 +127,13 @@ unsafe fn prf_part(part: &CK_PRF_DATA_PARAM, feedback: bool) -> Result<PrfPart, 
             CK_SP800_108_COUNTER => format_of(&value).map(PrfPart::Counter),
             CK_SP800_108_DKM_LENGTH => {
                 let format: CK_SP800_108_DKM_LENGTH_FORMAT = value.as_a()?;
-                if format.dkmLengthMethod != CK_SP800_108_DKM_LENGTH_SUM_OF_KEYS {
-                    return Err(Rv::MECHANISM_PARAM_INVALID);
-                }
                 let bits = number(format.ulWidthInBits)?;
-                Ok(PrfPart::Length(Counter { bits, little_endian: format.bLittleEndian != 0 }))
+                let counter = Counter { bits, little_endian: format.bLittleEndian != 0 };
+                match format.dkmLengthMethod {
+                    CK_SP800_108_DKM_LENGTH_SUM_OF_KEYS => Ok(PrfPart::Length(counter)),
+                    CK_SP800_108_DKM_LENGTH_SUM_OF_SEGMENTS => Ok(PrfPart::Segments(counter)),
+                    _ => Err(Rv::MECHANISM_PARAM_INVALID),
+                }
             }
             CK_SP800_108_BYTE_ARRAY => {
                 bytes(part.pValue.cast(), part.ulValueLen, DERIVATION_BYTES_MAX).map(PrfPart::Bytes)
@@ -181,6 +185,16 @@ pub(super) unsafe fn key(given: &Given, keys: Keys<'_>) -> Result<Parameters, Rv
     // SAFETY: the caller's promise is handed on.
     let handle: CK_OBJECT_HANDLE = unsafe { given.as_a() }?;
     keys(input::object(handle)).map(Parameters::Key)
+}
+
+/// `CK_EXTRACT_PARAMS`: the first bit that is taken.
+///
+/// # Safety
+/// As for [`ecdh`].
+pub(super) unsafe fn extract(given: &Given) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is handed on.
+    let bit: CK_EXTRACT_PARAMS = unsafe { given.as_a() }?;
+    Ok(Parameters::Extract { bit: number(bit)? })
 }
 
 #[cfg(test)]

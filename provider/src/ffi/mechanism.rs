@@ -179,6 +179,7 @@ unsafe fn parameters(wanted: Parameter, given: &Given, keys: Keys<'_>) -> Result
             Parameter::Data { iv_bytes: 0 } => derivation::string(given),
             Parameter::Data { .. } => derivation::cbc_data(given),
             Parameter::Key => derivation::key(given, keys),
+            Parameter::Extract => derivation::extract(given),
         }
     }
 }

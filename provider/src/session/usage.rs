@@ -172,6 +172,7 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         | Parameters::Hkdf { .. }
         | Parameters::Kbkdf { .. } => true,
         Parameters::Data { .. } | Parameters::Key(_) | Parameters::WrapIv(_) => true,
+        Parameters::Extract { .. } => true,
     };
     if fits { Ok(()) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
 }

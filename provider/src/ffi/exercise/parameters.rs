@@ -26,7 +26,9 @@ pub(super) fn lay(wanted: Parameter, choices: &mut Choices<'_>, memory: &mut Mem
         Parameter::Iv => whole(memory.flat(choices, 16)),
         Parameter::Ctr => whole(memory.flat(choices, size_of::<CK_AES_CTR_PARAMS>())),
         Parameter::Pss => whole(memory.flat(choices, size_of::<CK_RSA_PKCS_PSS_PARAMS>())),
-        Parameter::MacBytes | Parameter::Key => whole(memory.flat(choices, size_of::<CK_ULONG>())),
+        Parameter::MacBytes | Parameter::Key | Parameter::Extract => {
+            whole(memory.flat(choices, size_of::<CK_ULONG>()))
+        }
         Parameter::WrapIv { bytes } => whole(memory.flat(choices, bytes)),
         Parameter::Gcm => gcm(choices, memory),
         Parameter::Ccm => ccm(choices, memory),
