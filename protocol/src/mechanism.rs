@@ -160,11 +160,6 @@ pub enum Parameters {
         /// The label, empty for most.
         label: Secret,
     },
-    /// `CK_EXTRACT_PARAMS`.
-    Extract {
-        /// The first bit that is taken, counted from the highest of the first byte.
-        bit: u32,
-    },
     /// `CK_HASH_SIGN_ADDITIONAL_CONTEXT` of HashML-DSA.
     HashMlDsa {
         /// As for ML-DSA.
@@ -173,6 +168,11 @@ pub enum Parameters {
         context: Secret,
         /// The digest that the caller made of the message.
         hash: MechanismType,
+    },
+    /// `CK_EXTRACT_PARAMS`.
+    Extract {
+        /// The first bit that is taken, counted from the highest of the first byte.
+        bit: u32,
     },
 }
 

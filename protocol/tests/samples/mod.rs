@@ -132,6 +132,7 @@ fn later_requests() -> Vec<Request> {
         ),
         with(0x1105, Parameters::Data { iv: secret(&[1; 16]), data: secret(&[2; 16]) }),
         with(0x360, Parameters::Key(token.clone())),
+        with(0x365, Parameters::Extract { bit: 21 }),
     ] {
         all.push(Request::Derive { mechanism, base: token.clone(), template: template() });
     }
@@ -162,6 +163,7 @@ fn kbkdf() -> Parameters {
         PrfPart::Bytes(secret(b"label")),
         PrfPart::Length(counter),
         PrfPart::Counter(counter),
+        PrfPart::Segments(counter),
     ]);
     Parameters::Kbkdf { prf: MechanismType::SHA256_HMAC, data, iv: secret(b"") }
 }
