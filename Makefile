@@ -31,7 +31,7 @@ suites: ## The suites of others, on tokens of ours (half an hour); rewrites docs
 	@softhsm-config/install-packages test
 	$(BUILD)
 	@tests/suites/run
-	KMS_TESTS_BUILT=1 KMS_TESTS_SCHEMATHESIS_SECONDS=600 $(CARGO) test --locked --package kms-tests --test rest document
+	KMS_TESTS_BUILT=1 KMS_TESTS_SCHEMATHESIS_SECONDS=600 $(CARGO) test --locked --workspace --test rest document
 
 lint: ## Format, clippy, documentation, shell scripts, licences and advisories
 	$(CARGO) fmt --all --check

@@ -25,6 +25,7 @@ mod mechanism;
 mod mechanism_names;
 /// What we offer, and what follows from a mechanism alone.
 pub mod mechanism_table;
+mod prehash;
 mod request;
 mod response;
 mod rv;
@@ -42,6 +43,7 @@ pub use mechanism::{
     Parameters, PrfData, PrfPart, Salt,
 };
 pub use mechanism_names::{Kdf, MechanismType, Mgf};
+pub use prehash::{Prehash, prehash_bytes};
 pub use request::{Ask, DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, Role};
 pub use response::{Answer, FOUND_MAX, ObjectView, Response, RingPolicy, SLOTS_MAX, Slot, Ticket};
 pub use rv::Rv;

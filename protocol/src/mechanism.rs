@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mechanism_names::{Kdf, MechanismType, Mgf};
 use crate::mechanism_table::{self, Parameter, RSA_BITS, Row};
+use crate::prehash::prehash_bytes;
 use crate::request::ObjectRef;
 use crate::rv::Rv;
 use crate::secret::Secret;
@@ -159,6 +160,15 @@ pub enum Parameters {
         /// The label, empty for most.
         label: Secret,
     },
+    /// `CK_HASH_SIGN_ADDITIONAL_CONTEXT` of HashML-DSA.
+    HashMlDsa {
+        /// As for ML-DSA.
+        hedge: u8,
+        /// The context, at most 255 bytes.
+        context: Secret,
+        /// The digest that the caller made of the message.
+        hash: MechanismType,
+    },
     /// `CK_EXTRACT_PARAMS`.
     Extract {
         /// The first bit that is taken, counted from the highest of the first byte.
@@ -282,12 +292,11 @@ impl Mechanism {
                     && *salt_bytes <= RSA_BITS.1 / 8
             }
             (Parameters::Oaep { hash, mgf, label }, Parameter::Oaep) => {
-                known(*hash) && mgf.name().is_some() && label.len() <= OAEP_LABEL_BYTES_MAX
+                is_oaep(*hash, *mgf) && label.len() <= OAEP_LABEL_BYTES_MAX
             }
             (Parameters::RsaAes { aes_bits, hash, mgf, label }, Parameter::RsaAes) => {
                 matches!(aes_bits, 128 | 192 | 256)
-                    && known(*hash)
-                    && mgf.name().is_some()
+                    && is_oaep(*hash, *mgf)
                     && label.len() <= OAEP_LABEL_BYTES_MAX
             }
             (Parameters::MacBytes(bytes), Parameter::MacBytes) => {
@@ -296,6 +305,9 @@ impl Mechanism {
             (Parameters::Eddsa { context, .. }, Parameter::Eddsa) => context.len() <= CONTEXT_BYTES_MAX,
             (Parameters::MlDsa { hedge, context }, Parameter::MlDsa) => {
                 *hedge <= 2 && context.len() <= CONTEXT_BYTES_MAX
+            }
+            (Parameters::HashMlDsa { hedge, context, hash }, Parameter::HashMlDsa) => {
+                *hedge <= 2 && context.len() <= CONTEXT_BYTES_MAX && prehash_bytes(*hash).is_some()
             }
             _ => self.derives_legally(row),
         }
@@ -332,6 +344,21 @@ impl Mechanism {
             _ => false,
         }
     }
+}
+
+/// The two digests of OAEP. SHA-3 is not among them: the library has a type for each pair, and nobody asked for those.
+fn is_oaep(hash: MechanismType, mgf: Mgf) -> bool {
+    let has = |digest| {
+        let digests = [
+            MechanismType::SHA_1,
+            MechanismType::SHA224,
+            MechanismType::SHA256,
+            MechanismType::SHA384,
+            MechanismType::SHA512,
+        ];
+        digests.contains(&digest)
+    };
+    has(hash) && mgf.digest().is_some_and(has)
 }
 
 /// The lengths of GCM's tag, in bits.

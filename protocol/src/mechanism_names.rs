@@ -16,6 +16,17 @@ codes! {
         ML_KEM = 0x0017,
         ML_DSA_KEY_PAIR_GEN = 0x001c,
         ML_DSA = 0x001d,
+        HASH_ML_DSA = 0x001f,
+        HASH_ML_DSA_SHA224 = 0x0023,
+        HASH_ML_DSA_SHA256 = 0x0024,
+        HASH_ML_DSA_SHA384 = 0x0025,
+        HASH_ML_DSA_SHA512 = 0x0026,
+        HASH_ML_DSA_SHA3_224 = 0x0027,
+        HASH_ML_DSA_SHA3_256 = 0x0028,
+        HASH_ML_DSA_SHA3_384 = 0x0029,
+        HASH_ML_DSA_SHA3_512 = 0x002a,
+        HASH_ML_DSA_SHAKE128 = 0x002b,
+        HASH_ML_DSA_SHAKE256 = 0x002c,
         SHA256_RSA_PKCS = 0x0040,
         SHA384_RSA_PKCS = 0x0041,
         SHA512_RSA_PKCS = 0x0042,
@@ -24,6 +35,14 @@ codes! {
         SHA512_RSA_PKCS_PSS = 0x0045,
         SHA224_RSA_PKCS = 0x0046,
         SHA224_RSA_PKCS_PSS = 0x0047,
+        SHA3_256_RSA_PKCS = 0x0060,
+        SHA3_384_RSA_PKCS = 0x0061,
+        SHA3_512_RSA_PKCS = 0x0062,
+        SHA3_256_RSA_PKCS_PSS = 0x0063,
+        SHA3_384_RSA_PKCS_PSS = 0x0064,
+        SHA3_512_RSA_PKCS_PSS = 0x0065,
+        SHA3_224_RSA_PKCS = 0x0066,
+        SHA3_224_RSA_PKCS_PSS = 0x0067,
         SHA_1 = 0x0220,
         SHA_1_HMAC = 0x0221,
         SHA_1_HMAC_GENERAL = 0x0222,
@@ -70,6 +89,10 @@ codes! {
         ECDSA_SHA256 = 0x1044,
         ECDSA_SHA384 = 0x1045,
         ECDSA_SHA512 = 0x1046,
+        ECDSA_SHA3_224 = 0x1047,
+        ECDSA_SHA3_256 = 0x1048,
+        ECDSA_SHA3_384 = 0x1049,
+        ECDSA_SHA3_512 = 0x104a,
         ECDH1_DERIVE = 0x1050,
         ECDH1_COFACTOR_DERIVE = 0x1051,
         RSA_AES_KEY_WRAP = 0x1054,
@@ -110,6 +133,28 @@ codes! {
         SHA384 = 3,
         SHA512 = 4,
         SHA224 = 5,
+        SHA3_224 = 6,
+        SHA3_256 = 7,
+        SHA3_384 = 8,
+        SHA3_512 = 9,
+    }
+}
+
+impl Mgf {
+    /// The digest inside.
+    pub fn digest(self) -> Option<MechanismType> {
+        match self {
+            Self::SHA1 => Some(MechanismType::SHA_1),
+            Self::SHA224 => Some(MechanismType::SHA224),
+            Self::SHA256 => Some(MechanismType::SHA256),
+            Self::SHA384 => Some(MechanismType::SHA384),
+            Self::SHA512 => Some(MechanismType::SHA512),
+            Self::SHA3_224 => Some(MechanismType::SHA3_224),
+            Self::SHA3_256 => Some(MechanismType::SHA3_256),
+            Self::SHA3_384 => Some(MechanismType::SHA3_384),
+            Self::SHA3_512 => Some(MechanismType::SHA3_512),
+            _ => None,
+        }
     }
 }
 

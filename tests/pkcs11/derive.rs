@@ -9,6 +9,7 @@ use cryptoki::mechanism::kbkdf::{
     Endianness, KbkdfCounterFormat, KbkdfDkmLengthFormat, KbkdfDkmLengthMethod, KbkdfFeedbackParams,
     KbkdfParams, PrfDataParam, PrfDataParamType,
 };
+use cryptoki::mechanism::misc::{ExtractParams, KeyDerivationStringData};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use kms_tests::Stack;
@@ -160,6 +161,87 @@ fn sp800_108_is_worked_out_by_hand() {
     let one = block(&[&iv, &1_u32.to_be_bytes(), &fixed]);
     let two = block(&[&one, &2_u32.to_be_bytes(), &fixed]);
     assert_eq!(derived(&client, &Mechanism::KbkdfFeedback(feedback), key, 64), [one, two].concat());
+}
+
+/// The one-step function of SP 800-56C over an agreement on X25519, by OPC UA's published example.
+#[test]
+fn an_agreement_is_followed_by_the_function_of_sp800() {
+    let stack = Stack::compat();
+    let client = Client::user(&stack);
+    let hex = |text: &str| -> Vec<u8> {
+        let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("digits"));
+        digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
+    };
+    let private = [
+        Attribute::Class(ObjectClass::PRIVATE_KEY),
+        Attribute::KeyType(KeyType::EC_MONTGOMERY),
+        Attribute::EcParams(TWISTED[0].0.to_vec()),
+        Attribute::Value(hex("f00670c5f139e7e6c2511ea04ff507afbbe237ce3c71a89ca59a1c5cf8856562")),
+        Attribute::Derive(true),
+    ];
+    let private = client.session.create_object(&private).expect("a private key is created");
+    let public = hex("533b3f09e53b3deed661a13f7a7d9694ab71ce156c728e00dee87a1ee3a14c4a");
+    let shared = hex(concat!(
+        "0a2b0601040197550105011203010807416e6f6e796d6f75732053656e646572202020",
+        "205633a4c5ae4305bc0fe2abb699a8ee54632790a0"
+    ));
+    let agreement = Ecdh1DeriveParams::new(EcKdf::sha256_sp800(&shared), &public);
+    let value = derived(&client, &Mechanism::Ecdh1Derive(agreement), private, 16);
+    assert_eq!(openssl::hex(&value), "af8ce51d0139a6d60831a9babab20186");
+}
+
+/// Known bytes beside unknown ones, and parts of keys: for compat rings.
+#[test]
+fn keys_are_mixed_and_cut_in_compat_rings_alone() {
+    let value = [0x32, 0x9f, 0x84, 0xa9];
+    let data = [0xff, 0, 1, 2];
+    let mix = || Mechanism::XorBaseAndData(KeyDerivationStringData::new(&data));
+    let cut = || Mechanism::ExtractKeyFromKey(ExtractParams::new(21));
+    let stack = Stack::compat();
+    let client = Client::user(&stack);
+    let key = base(&client, &value);
+    assert_eq!(derived(&client, &mix(), key, 4), [0xcd, 0x9f, 0x85, 0xab]);
+    // The specification's example.
+    assert_eq!(derived(&client, &cut(), key, 2), [0x95, 0x26]);
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    let key = base(&client, &[7; 32]);
+    for mechanism in [mix(), cut()] {
+        refused(client.session.derive_key(&mechanism, key, &open(16)), RvError::MechanismInvalid);
+    }
+}
+
+#[test]
+fn secrets_for_one_purpose_are_made_by_their_mechanisms() {
+    let stack = Stack::strict();
+    let client = Client::user(&stack);
+    for (mechanism, kind, signs) in [
+        (Mechanism::Sha1KeyGen, KeyType::SHA_1_HMAC, Some(Mechanism::Sha1Hmac)),
+        (Mechanism::Sha256KeyGen, KeyType::SHA256_HMAC, Some(Mechanism::Sha256Hmac)),
+        (Mechanism::Sha512KeyGen, KeyType::SHA512_HMAC, Some(Mechanism::Sha512Hmac)),
+        (Mechanism::HkdfKeyGen, KeyType::HKDF, None),
+    ] {
+        let made = client.session.generate_key(&mechanism, &[Attribute::ValueLen(32.into())]);
+        let key = made.expect("a secret is made");
+        let told = client.session.get_attributes(key, &[AttributeType::KeyType]).expect("its type");
+        assert_eq!(told, [Attribute::KeyType(kind)]);
+        let other = Mechanism::Sha384Hmac;
+        refused(client.session.sign(&other, key, b"message"), RvError::KeyTypeInconsistent);
+        match signs {
+            Some(signs) => {
+                let mac = client.session.sign(&signs, key, b"message").expect("it signs");
+                client.session.verify(&signs, key, b"message", &mac).expect("and verifies");
+            }
+            None => {
+                let expand = HkdfParams::new(MechanismType::SHA256, None, Some(b"info"));
+                let template = [&open(16)[..5], &[Attribute::ValueLen(16.into())]].concat();
+                client
+                    .session
+                    .derive_key(&Mechanism::HkdfDerive(expand), key, &template)
+                    .expect("it derives");
+            }
+        }
+    }
 }
 
 #[test]

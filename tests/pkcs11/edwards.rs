@@ -108,14 +108,20 @@ fn sizes_are_those_of_the_fields() {
 }
 
 /// A public key by its parts, out of its last bytes in `SubjectPublicKeyInfo`.
-fn public_of(client: &Client, openssl: &PrivateKey, params: &[u8], bytes: usize) -> ObjectHandle {
+fn public_of(
+    client: &Client,
+    openssl: &PrivateKey,
+    name: &[u8],
+    kind: KeyType,
+    bytes: usize,
+) -> ObjectHandle {
     let info = openssl.public_key_info();
     let template = [
         Attribute::Class(ObjectClass::PUBLIC_KEY),
-        Attribute::KeyType(KeyType::EC_EDWARDS),
-        Attribute::EcParams(params.to_vec()),
+        Attribute::KeyType(kind),
+        Attribute::EcParams(name.to_vec()),
         Attribute::EcPoint(info[info.len() - bytes..].to_vec()),
-        Attribute::Verify(true),
+        Attribute::Verify(kind == KeyType::EC_EDWARDS),
     ];
     let key = client.session.create_object(&template).expect("a public key is created");
     assert_eq!(client.public_key_info(key), info);
@@ -131,9 +137,10 @@ fn openssls_keys_come_in_and_go_out_unchanged() {
     let template = [&template[..], &[Attribute::Encrypt(true), Attribute::Decrypt(true)]].concat();
     let aes = session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made");
     let cbc = Mechanism::AesCbcPad([5; 16]);
-    for (name, params, kind, bytes) in
-        [("ED448", ED448, KeyType::EC_EDWARDS, 57), ("X448", X448, KeyType::EC_MONTGOMERY, 56)]
-    {
+    for (name, params, printed, kind, bytes) in [
+        ("ED448", ED448, &b"\x13\x0aedwards448"[..], KeyType::EC_EDWARDS, 57),
+        ("X448", X448, b"\x13\x08curve448", KeyType::EC_MONTGOMERY, 56),
+    ] {
         let theirs = PrivateKey::generate(&["-algorithm", name]);
         let info = theirs.private_key_info();
         let wrapped = session.encrypt(&cbc, aes, &info).expect("it encrypts");
@@ -152,14 +159,17 @@ fn openssls_keys_come_in_and_go_out_unchanged() {
         assert_eq!(session.wrap_key(&cbc, aes, unwrapped).expect("it is wrapped"), wrapped);
         // The same key by its value, open, and a copy of it that is not.
         let value = info[info.len() - bytes..].to_vec();
-        template.extend([Attribute::EcParams(params.to_vec()), Attribute::Value(value.clone())]);
+        template.extend([Attribute::EcParams(printed.to_vec()), Attribute::Value(value.clone())]);
         template.extend([Attribute::Sensitive(false), Attribute::Extractable(true)]);
         let created = session.create_object(&template).expect("a private key is created");
         assert_eq!(client.bytes(created, AttributeType::Value), value);
+        let public = public_of(&client, &theirs, printed, kind, bytes);
+        for key in [created, public] {
+            assert_eq!(client.bytes(key, AttributeType::EcParams), params);
+        }
         let copy = session.copy_object(created, &[Attribute::Sensitive(true)]).expect("it is copied");
         is_sensitive(&client, copy, &[AttributeType::Value]);
         if signs {
-            let public = public_of(&client, &theirs, params, bytes);
             let expected = theirs.sign(&["-rawin"], b"message");
             for private in [unwrapped, created, copy] {
                 assert_eq!(session.sign(&pure(), private, b"message").expect("it signs"), expected);

@@ -1,4 +1,4 @@
-//! What came with PKCS #11 3.0 and 3.2: messages with vectors made here, lattices, SHA-3.
+//! What came with PKCS #11 3.0 and 3.2: messages with vectors made here, lattices.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::{GcmMessageParams, GcmParams, GeneratorFunction};
@@ -7,11 +7,8 @@ use cryptoki::mechanism::{Mechanism, MessageParam};
 use cryptoki::object::{
     Attribute, AttributeType, KeyType, MlDsaParameterSetType, MlKemParameterSetType, ObjectClass,
 };
-use cryptoki_sys::{CKM_SHA3_224, CKM_SHA3_256, CKM_SHA3_384, CKM_SHA3_512};
 use kms_tests::Stack;
 use kms_tests::client::{Client, refused};
-use kms_tests::openssl;
-use kms_tests::raw::{Mechanism as Raw, Module};
 
 use crate::keys;
 
@@ -143,23 +140,5 @@ fn ml_kem_carries_a_secret() {
         let other = session.decapsulate_key(&Mechanism::MlKem, private, &template, &damaged);
         assert_ne!(value(other.expect("implicit rejection")), value(ours));
         assert!(session.decapsulate_key(&Mechanism::MlKem, private, &template, &sent[1..]).is_err());
-    }
-}
-
-#[test]
-fn sha3_is_openssls() {
-    let stack = Stack::strict();
-    let module = Module::of(&stack);
-    let session = module.user(stack.ring());
-    for (name, kind) in [
-        ("sha3-224", CKM_SHA3_224),
-        ("sha3-256", CKM_SHA3_256),
-        ("sha3-384", CKM_SHA3_384),
-        ("sha3-512", CKM_SHA3_512),
-    ] {
-        for length in [1, 135, 136, 137, 5000] {
-            let data = vec![0x61; length];
-            assert_eq!(session.digest(Raw::plain(kind), &data), Ok(openssl::digest(name, &data)), "{name}");
-        }
     }
 }

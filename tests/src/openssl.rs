@@ -167,6 +167,16 @@ pub fn digest(name: &str, data: &[u8]) -> Vec<u8> {
     output_of(program::run_with(&mut command, data, program::PATIENCE))
 }
 
+/// The front of a digest without end; `name` as openssl calls it.
+///
+/// # Panics
+/// When openssl fails.
+pub fn xof(name: &str, bytes: usize, data: &[u8]) -> Vec<u8> {
+    let mut command = openssl();
+    command.args(["dgst", "-binary", &format!("-{name}"), "-xoflen", &bytes.to_string()]);
+    output_of(program::run_with(&mut command, data, program::PATIENCE))
+}
+
 /// An HMAC.
 ///
 /// # Panics

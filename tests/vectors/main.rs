@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod curves;
+mod sha3;
 
 use cryptoki_sys::{
     CK_KEY_TYPE, CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_COEFFICIENT, CKA_DECRYPT, CKA_EC_PARAMS,

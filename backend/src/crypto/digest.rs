@@ -1,6 +1,6 @@
 //! From a digest's name to the code that computes it.
 
-use kms_protocol::{MechanismType, Mgf, Rv};
+use kms_protocol::MechanismType;
 
 /// Runs `$body` with `$digest` standing for the type that computes the digest `$kind` names.
 macro_rules! with_digest {
@@ -104,19 +104,8 @@ macro_rules! with_hmac {
 }
 pub(super) use with_hmac;
 
-/// The digest inside a mask generation function.
-pub(super) fn of_mgf(mgf: Mgf) -> Result<MechanismType, Rv> {
-    match mgf {
-        Mgf::SHA1 => Ok(MechanismType::SHA_1),
-        Mgf::SHA224 => Ok(MechanismType::SHA224),
-        Mgf::SHA256 => Ok(MechanismType::SHA256),
-        Mgf::SHA384 => Ok(MechanismType::SHA384),
-        Mgf::SHA512 => Ok(MechanismType::SHA512),
-        _ => Err(Rv::MECHANISM_PARAM_INVALID),
-    }
-}
-
-/// What stands before a digest in a PKCS #1 v1.5 signature (RFC 8017, "EMSA-PKCS1-v1_5", note 1).
+/// What stands before a digest in a PKCS #1 v1.5 signature (RFC 8017, "EMSA-PKCS1-v1_5", note 1; for SHA-3, RFC 9688
+/// has the identifiers).
 pub(super) fn info_prefix(digest: MechanismType) -> Option<&'static [u8]> {
     match digest {
         MechanismType::SHA_1 => {
@@ -136,6 +125,22 @@ pub(super) fn info_prefix(digest: MechanismType) -> Option<&'static [u8]> {
         ]),
         MechanismType::SHA512 => Some(&[
             0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05,
+            0x00, 0x04, 0x40,
+        ]),
+        MechanismType::SHA3_224 => Some(&[
+            0x30, 0x2d, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x07, 0x05,
+            0x00, 0x04, 0x1c,
+        ]),
+        MechanismType::SHA3_256 => Some(&[
+            0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x08, 0x05,
+            0x00, 0x04, 0x20,
+        ]),
+        MechanismType::SHA3_384 => Some(&[
+            0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x09, 0x05,
+            0x00, 0x04, 0x30,
+        ]),
+        MechanismType::SHA3_512 => Some(&[
+            0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x0a, 0x05,
             0x00, 0x04, 0x40,
         ]),
         _ => None,

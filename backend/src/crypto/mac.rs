@@ -76,6 +76,7 @@ fn read(mechanism: &Mechanism) -> Result<(Function, usize), Rv> {
         | Parameters::Poly1305 { .. }
         | Parameters::Eddsa { .. }
         | Parameters::MlDsa { .. }
+        | Parameters::HashMlDsa { .. }
         | Parameters::Ecdh { .. }
         | Parameters::Hkdf { .. }
         | Parameters::Kbkdf { .. }

@@ -5,7 +5,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{
     KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING, ML_DSA_87_SIGNING, PqdsaKeyPair, PqdsaSigningAlgorithm,
 };
-use kms_protocol::{Mechanism, MechanismType, Parameters, Rv, Secret};
+use kms_protocol::{Mechanism, MechanismType, Parameters, Prehash, Rv, Secret};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -15,6 +15,9 @@ use crate::object::{KeyBytes, MlDsaSet};
 
 /// The length of a seed, in bytes.
 const SEED_BYTES: usize = 32;
+
+/// The length of the randomness in a signature, in bytes.
+const RANDOM_BYTES: usize = 32;
 
 /// `CKH_DETERMINISTIC_REQUIRED`.
 const DETERMINISTIC: u8 = 2;
@@ -125,8 +128,34 @@ impl DsaKey {
                 self.sign_otherwise(*hedge == DETERMINISTIC, context, data)
             }
             (MechanismType::ML_DSA, _) => Err(Rv::MECHANISM_PARAM_INVALID),
-            _ => Err(Rv::MECHANISM_INVALID),
+            _ => {
+                let prehash = Prehash::of(mechanism).ok_or(Rv::MECHANISM_INVALID)?;
+                let message = prehash.message(data).ok_or(Rv::DATA_LEN_RANGE)?;
+                self.sign_prehashed(prehash.hedge == DETERMINISTIC, &message)
+            }
         }
+    }
+
+    /// HashML-DSA (FIPS 204, section 5.4): what stands for the message goes to the algorithm inside, which the library
+    /// offers. A key without a seed does none of it, for the reason of [`DsaKey::sign_otherwise`].
+    fn sign_prehashed(&self, deterministic: bool, message: &[u8]) -> Result<Secret, Rv> {
+        let seed = self.seed.as_ref().ok_or(Rv::MECHANISM_INVALID)?;
+        let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+        if !deterministic {
+            SystemRandom::new().fill(&mut *random).map_err(|_| Rv::FUNCTION_FAILED)?;
+        }
+        macro_rules! sign {
+            ($set:ident) => {{
+                let seed = seed.as_slice().try_into().map_err(|_| Rv::FUNCTION_FAILED)?;
+                let key = ml_dsa::ExpandedSigningKey::<ml_dsa::$set>::from_seed(&seed);
+                key.sign_internal(&[message], &(*random).into()).encode().to_vec()
+            }};
+        }
+        Ok(Secret::from(match self.set {
+            MlDsaSet::Dsa44 => sign!(MlDsa44),
+            MlDsaSet::Dsa65 => sign!(MlDsa65),
+            MlDsaSet::Dsa87 => sign!(MlDsa87),
+        }))
     }
 
     fn sign_plain(&self, data: &[u8]) -> Result<Secret, Rv> {
@@ -211,6 +240,63 @@ mod tests {
             let bound = key.sign(&with(0, b"context"), b"message").unwrap();
             assert!(!verify(&bound), "the context is part of what is signed");
         }
+    }
+
+    /// Both libraries make the same deterministic signatures, and each verifies the other's.
+    #[test]
+    fn prehashed_signatures_are_another_librarys() {
+        use fips204::traits::{KeyGen, SerDes, Signer, Verifier};
+        let hashes = [
+            (MechanismType::HASH_ML_DSA_SHA224, MechanismType::SHA224, 28, 4),
+            (MechanismType::HASH_ML_DSA_SHA256, MechanismType::SHA256, 32, 1),
+            (MechanismType::HASH_ML_DSA_SHA384, MechanismType::SHA384, 48, 2),
+            (MechanismType::HASH_ML_DSA_SHA512, MechanismType::SHA512, 64, 3),
+            (MechanismType::HASH_ML_DSA_SHA3_224, MechanismType::SHA3_224, 28, 7),
+            (MechanismType::HASH_ML_DSA_SHA3_256, MechanismType::SHA3_256, 32, 8),
+            (MechanismType::HASH_ML_DSA_SHA3_384, MechanismType::SHA3_384, 48, 9),
+            (MechanismType::HASH_ML_DSA_SHA3_512, MechanismType::SHA3_512, 64, 10),
+            (MechanismType::HASH_ML_DSA_SHAKE128, MechanismType::HASH_ML_DSA_SHAKE128, 32, 11),
+            (MechanismType::HASH_ML_DSA_SHAKE256, MechanismType::HASH_ML_DSA_SHAKE256, 64, 12),
+        ];
+        macro_rules! check {
+            ($set:ident, $module:ident) => {{
+                let seed = [0x5a; SEED_BYTES];
+                let material = DsaKey::private_key(MlDsaSet::$set, Some(&seed), None).unwrap();
+                let key = DsaKey::open(material.as_ref()).unwrap();
+                let (public, private) = fips204::$module::KG::keygen_from_seed(&seed);
+                assert_eq!(key.public(), public.clone().into_bytes());
+                for (named, hash, bytes, arc) in hashes {
+                    let oid = [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, arc];
+                    let digest = vec![0xd1; bytes];
+                    for context in [b"".as_slice(), b"context", &[9; 255]] {
+                        let secret = || Secret::from(context);
+                        let of_digest = |hedge| Mechanism {
+                            kind: MechanismType::HASH_ML_DSA,
+                            parameters: Parameters::HashMlDsa { hedge, context: secret(), hash },
+                        };
+                        let of_message = |hedge| Mechanism {
+                            kind: named,
+                            parameters: Parameters::MlDsa { hedge, context: secret() },
+                        };
+                        let fixed = key.sign(&of_digest(DETERMINISTIC), &digest).unwrap();
+                        assert_eq!(key.sign(&of_message(DETERMINISTIC), &digest).unwrap(), fixed);
+                        let theirs =
+                            private.try_hash_sign_with_seed(&[0; 32], &digest, context, &oid).unwrap();
+                        assert_eq!(&*fixed, theirs.as_slice(), "{named}");
+                        let hedged = key.sign(&of_message(0), &digest).unwrap();
+                        assert_ne!(hedged, fixed);
+                        let hedged = (*hedged).try_into().unwrap();
+                        assert!(public.hash_verify(&digest, &hedged, context, &oid), "{named}");
+                        assert!(!public.hash_verify(&digest, &hedged, b"other", &oid), "{named}");
+                        let short = key.sign(&of_message(0), &digest[1..]);
+                        assert_eq!(short.unwrap_err(), Rv::DATA_LEN_RANGE);
+                    }
+                }
+            }};
+        }
+        check!(Dsa44, ml_dsa_44);
+        check!(Dsa65, ml_dsa_65);
+        check!(Dsa87, ml_dsa_87);
     }
 
     #[test]

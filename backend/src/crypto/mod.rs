@@ -27,7 +27,7 @@
 //! | The wrapping half of a key that has two | `hkdf` |
 //! | ECDH, X25519 | `aws-lc-rs` |
 //! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
-//! | ML-KEM, ML-DSA | `aws-lc-rs`; ML-DSA with a context or without randomness: `ml-dsa`; seeds of ML-KEM: `ml-kem` |
+//! | ML-KEM, ML-DSA | `aws-lc-rs`; ML-DSA with a context or without randomness, HashML-DSA: `ml-dsa`; seeds of ML-KEM: `ml-kem` |
 
 mod account_key;
 mod aes;

@@ -4,7 +4,7 @@
 use kms_protocol::{MechanismType, Rv, mechanism_table};
 use sha2::Digest;
 
-use super::digest::with_digest;
+use super::digest::with_any_digest;
 
 /// How a PSS signature is padded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,7 +55,7 @@ pub(super) fn encode(
     let (block, rest) = encoded.split_at_mut(masked_bytes);
 
     // H = Hash(eight zeros, the digest, the salt)
-    let hashed: Vec<u8> = with_digest!(padding.hash, D => {
+    let hashed: Vec<u8> = with_any_digest!(padding.hash, D => {
         Ok(D::new().chain_update([0; 8]).chain_update(digest).chain_update(salt).finalize().to_vec())
     })?;
     rest[..hash_bytes].copy_from_slice(&hashed);
@@ -72,7 +72,7 @@ pub(super) fn encode(
 
 /// Applies MGF1 (RFC 8017, appendix B.2.1).
 fn mask(digest: MechanismType, seed: &[u8], block: &mut [u8]) -> Result<(), Rv> {
-    with_digest!(digest, D => {
+    with_any_digest!(digest, D => {
         for (counter, part) in (0_u32..).zip(block.chunks_mut(<D as Digest>::output_size())) {
             let stream = D::new().chain_update(seed).chain_update(counter.to_be_bytes()).finalize();
             for (byte, mask) in part.iter_mut().zip(stream) {

@@ -8,7 +8,7 @@ use rsa::pkcs8::EncodePublicKey;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, PublicKey};
 
 use super::describe::{self, Halves};
-use super::digest::{of_mgf, with_digest};
+use super::digest::with_digest;
 use super::import::{curve_of, required, set_of, twisted_of};
 use super::random::Random;
 use super::{der, mlkem, twisted};
@@ -106,7 +106,7 @@ pub(super) fn encrypt_oaep(
     data: &[u8],
     random: &SystemRandom,
 ) -> Result<Secret, Rv> {
-    let mask = of_mgf(mgf)?;
+    let mask = mgf.digest().ok_or(Rv::MECHANISM_PARAM_INVALID)?;
     let encrypted = with_digest!(hash, D => with_digest!(mask, M => {
         let scheme = Oaep::<D, M>::new_with_mgf_hash_and_label(label);
         key.encrypt(&mut Random(random), scheme, data).map_err(|_| Rv::KEY_SIZE_RANGE)

@@ -20,7 +20,7 @@ use rsa::pkcs8::DecodePrivateKey;
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, PrivateKey};
 
-use super::digest::{info_prefix, of_mgf, with_digest};
+use super::digest::{info_prefix, with_digest};
 use super::pss::{self, Padding};
 use super::random::Random;
 use crate::object::KeyBytes;
@@ -173,7 +173,7 @@ impl RsaKey {
     }
 
     fn decrypt_oaep(&self, hash: MechanismType, mgf: Mgf, label: &[u8], data: &[u8]) -> Result<Secret, Rv> {
-        let mask = of_mgf(mgf)?;
+        let mask = mgf.digest().ok_or(Rv::MECHANISM_PARAM_INVALID)?;
         if let Some(algorithm) = oaep_of(hash, mask) {
             let mut plain = Secret::from(vec![0; self.size()]);
             let label = (!label.is_empty()).then_some(label);
@@ -218,7 +218,8 @@ fn padding_of(mechanism: &Mechanism) -> Result<Padding, Rv> {
         return Err(Rv::MECHANISM_PARAM_INVALID);
     };
     let salt_bytes = usize::try_from(*salt_bytes).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
-    Ok(Padding { hash: *hash, mask: of_mgf(*mgf)?, salt_bytes })
+    let mask = mgf.digest().ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    Ok(Padding { hash: *hash, mask, salt_bytes })
 }
 
 fn aws_of(digest: MechanismType) -> Result<&'static aws_digest::Algorithm, Rv> {
@@ -284,6 +285,7 @@ mod tests {
     use rsa::traits::SignatureScheme;
     use sha1::Sha1;
     use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+    use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 
     use super::super::make;
     use super::*;
@@ -319,6 +321,10 @@ mod tests {
         check!(SHA256_RSA_PKCS, SHA256, Sha256);
         check!(SHA384_RSA_PKCS, SHA384, Sha384);
         check!(SHA512_RSA_PKCS, SHA512, Sha512);
+        check!(SHA3_224_RSA_PKCS, SHA3_224, Sha3_224);
+        check!(SHA3_256_RSA_PKCS, SHA3_256, Sha3_256);
+        check!(SHA3_384_RSA_PKCS, SHA3_384, Sha3_384);
+        check!(SHA3_512_RSA_PKCS, SHA3_512, Sha3_512);
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub enum Parameter {
     Eddsa,
     /// `CK_SIGN_ADDITIONAL_CONTEXT`, or none.
     MlDsa,
+    /// `CK_HASH_SIGN_ADDITIONAL_CONTEXT`.
+    HashMlDsa,
     /// `CK_ECDH1_DERIVE_PARAMS`.
     Ecdh,
     /// `CK_HKDF_PARAMS`.
@@ -112,7 +114,7 @@ impl Parameter {
             Self::None => true,
             Self::Eddsa | Self::MlDsa | Self::WrapIv { .. } => true,
             Self::Iv | Self::Ctr | Self::Gcm | Self::Pss | Self::Oaep => false,
-            Self::MacBytes | Self::Ccm | Self::Poly1305 | Self::Ecdh | Self::Hkdf => false,
+            Self::HashMlDsa | Self::MacBytes | Self::Ccm | Self::Poly1305 | Self::Ecdh | Self::Hkdf => false,
             Self::Kbkdf { .. } | Self::Data { .. } | Self::Key | Self::RsaAes | Self::Extract => false,
         }
     }

@@ -54,12 +54,20 @@ pub const TABLE: &[Row] = &[
     rsa(M::SHA256_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS),
     rsa(M::SHA384_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS),
     rsa(M::SHA512_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS),
+    rsa(M::SHA3_224_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA3_224, M::RSA_PKCS),
+    rsa(M::SHA3_256_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA3_256, M::RSA_PKCS),
+    rsa(M::SHA3_384_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA3_384, M::RSA_PKCS),
+    rsa(M::SHA3_512_RSA_PKCS, Uses::SIGNATURE).hashed(M::SHA3_512, M::RSA_PKCS),
     rsa(M::RSA_PKCS_PSS, Uses::SIGNATURE).taking(PSS),
     rsa(M::SHA1_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA_1, M::RSA_PKCS_PSS).taking(PSS),
     rsa(M::SHA224_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA224, M::RSA_PKCS_PSS).taking(PSS),
     rsa(M::SHA256_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA256, M::RSA_PKCS_PSS).taking(PSS),
     rsa(M::SHA384_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA384, M::RSA_PKCS_PSS).taking(PSS),
     rsa(M::SHA512_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA512, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA3_224_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA3_224, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA3_256_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA3_256, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA3_384_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA3_384, M::RSA_PKCS_PSS).taking(PSS),
+    rsa(M::SHA3_512_RSA_PKCS_PSS, Uses::SIGNATURE).hashed(M::SHA3_512, M::RSA_PKCS_PSS).taking(PSS),
     rsa(M::RSA_PKCS_OAEP, WRAPPING_CIPHER).taking(Parameter::Oaep),
     rsa(M::RSA_AES_KEY_WRAP, Uses::WRAPPING).taking(Parameter::RsaAes),
     ec(M::EC_KEY_PAIR_GEN, Uses::GENERATE_PAIR),
@@ -69,6 +77,10 @@ pub const TABLE: &[Row] = &[
     ec(M::ECDSA_SHA256, Uses::SIGNATURE).hashed(M::SHA256, M::ECDSA),
     ec(M::ECDSA_SHA384, Uses::SIGNATURE).hashed(M::SHA384, M::ECDSA),
     ec(M::ECDSA_SHA512, Uses::SIGNATURE).hashed(M::SHA512, M::ECDSA),
+    ec(M::ECDSA_SHA3_224, Uses::SIGNATURE).hashed(M::SHA3_224, M::ECDSA),
+    ec(M::ECDSA_SHA3_256, Uses::SIGNATURE).hashed(M::SHA3_256, M::ECDSA),
+    ec(M::ECDSA_SHA3_384, Uses::SIGNATURE).hashed(M::SHA3_384, M::ECDSA),
+    ec(M::ECDSA_SHA3_512, Uses::SIGNATURE).hashed(M::SHA3_512, M::ECDSA),
     ec(M::ECDH1_DERIVE, Uses::DERIVE).sized(AGREEMENT_BITS).taking(Parameter::Ecdh),
     ec(M::ECDH1_COFACTOR_DERIVE, Uses::DERIVE).sized(AGREEMENT_BITS).taking(Parameter::Ecdh),
     row(M::EC_EDWARDS_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::EC_EDWARDS, EDWARDS_BITS, SizeUnit::Bits),
@@ -84,7 +96,19 @@ pub const TABLE: &[Row] = &[
     row(M::ML_KEM_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::ML_KEM, (0, 0), SizeUnit::None),
     row(M::ML_KEM, Uses::KEM, KeyType::ML_KEM, (0, 0), SizeUnit::None),
     row(M::ML_DSA_KEY_PAIR_GEN, Uses::GENERATE_PAIR, KeyType::ML_DSA, (0, 0), SizeUnit::None),
-    row(M::ML_DSA, Uses::SIGNATURE, KeyType::ML_DSA, (0, 0), SizeUnit::None).taking(Parameter::MlDsa),
+    ml_dsa(M::ML_DSA).taking(Parameter::MlDsa),
+    ml_dsa(M::HASH_ML_DSA).taking(Parameter::HashMlDsa),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA224, M::SHA224),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA256, M::SHA256),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA384, M::SHA384),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA512, M::SHA512),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA3_224, M::SHA3_224),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA3_256, M::SHA3_256),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA3_384, M::SHA3_384),
+    hash_ml_dsa(M::HASH_ML_DSA_SHA3_512, M::SHA3_512),
+    // SHAKE has no mechanism of its own to be named by.
+    hash_ml_dsa(M::HASH_ML_DSA_SHAKE128, M::HASH_ML_DSA_SHAKE128),
+    hash_ml_dsa(M::HASH_ML_DSA_SHAKE256, M::HASH_ML_DSA_SHAKE256),
     row(M::HKDF_DERIVE, Uses::DERIVE, KeyType::HKDF, GENERIC_BYTES, SizeUnit::Bytes).taking(Parameter::Hkdf),
     generic(M::SP800_108_COUNTER_KDF, Uses::DERIVE).taking(Parameter::Kbkdf { feedback: false }),
     generic(M::SP800_108_FEEDBACK_KDF, Uses::DERIVE).taking(Parameter::Kbkdf { feedback: true }),
@@ -164,6 +188,14 @@ const fn aes(kind: M, uses: Uses) -> Row {
 
 const fn ec(kind: M, uses: Uses) -> Row {
     row(kind, uses, KeyType::EC, EC_BITS, SizeUnit::Bits)
+}
+
+const fn ml_dsa(kind: M) -> Row {
+    row(kind, Uses::SIGNATURE, KeyType::ML_DSA, (0, 0), SizeUnit::None)
+}
+
+const fn hash_ml_dsa(kind: M, digest: M) -> Row {
+    ml_dsa(kind).hashed(digest, M::HASH_ML_DSA).taking(Parameter::MlDsa)
 }
 
 const fn generic(kind: M, uses: Uses) -> Row {

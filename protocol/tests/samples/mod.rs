@@ -132,12 +132,14 @@ fn later_requests() -> Vec<Request> {
         ),
         with(0x1105, Parameters::Data { iv: secret(&[1; 16]), data: secret(&[2; 16]) }),
         with(0x360, Parameters::Key(token.clone())),
+        with(0x365, Parameters::Extract { bit: 21 }),
     ] {
         all.push(Request::Derive { mechanism, base: token.clone(), template: template() });
     }
     for mechanism in [
         with(0x1057, Parameters::Eddsa { prehashed: false, context: secret(b"c") }),
         with(0x1d, Parameters::MlDsa { hedge: 0, context: secret(b"c") }),
+        with(0x1f, Parameters::HashMlDsa { hedge: 0, context: secret(b"c"), hash: MechanismType::SHA3_256 }),
     ] {
         all.push(Request::Sign { key: token.clone(), mechanism, data: secret(b"data") });
     }
@@ -161,6 +163,7 @@ fn kbkdf() -> Parameters {
         PrfPart::Bytes(secret(b"label")),
         PrfPart::Length(counter),
         PrfPart::Counter(counter),
+        PrfPart::Segments(counter),
     ]);
     Parameters::Kbkdf { prf: MechanismType::SHA256_HMAC, data, iv: secret(b"") }
 }

@@ -109,6 +109,9 @@ pub(crate) fn sign(
 /// `C_SignUpdate`.
 pub(crate) fn sign_part(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
     with_operation(module, session, signing, |mut operation, _| {
+        if !operation.takes_parts() {
+            return Err(Rv::OPERATION_NOT_INITIALIZED);
+        }
         operation.feed(data?)?;
         Ok(Outcome::GoesOn(operation, ()))
     })
@@ -180,7 +183,7 @@ pub(crate) fn verify_part(
     form: Form,
 ) -> Result<(), Rv> {
     with_operation(module, session, verifying, |mut operation, _| {
-        if form_of(&operation) != form {
+        if form_of(&operation) != form || !operation.takes_parts() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
         operation.feed(data?)?;

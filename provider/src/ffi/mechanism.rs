@@ -9,9 +9,10 @@ use std::ffi::c_void;
 
 use cryptoki_sys::{
     CK_AES_CTR_PARAMS, CK_BYTE, CK_CCM_PARAMS, CK_CCM_WRAP_PARAMS, CK_EDDSA_PARAMS, CK_GCM_MESSAGE_PARAMS,
-    CK_GCM_PARAMS, CK_GCM_WRAP_PARAMS, CK_MECHANISM, CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS,
-    CK_RSA_PKCS_PSS_PARAMS, CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS, CK_SALSA20_CHACHA20_POLY1305_PARAMS,
-    CK_SIGN_ADDITIONAL_CONTEXT, CK_ULONG, CKG_NO_GENERATE, CKZ_DATA_SPECIFIED,
+    CK_GCM_PARAMS, CK_GCM_WRAP_PARAMS, CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_MECHANISM,
+    CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS, CK_SALSA20_CHACHA20_POLY1305_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_ULONG, CKG_NO_GENERATE, CKZ_DATA_SPECIFIED,
 };
 use kms_protocol::mechanism_table::{self, Parameter, Uses};
 use kms_protocol::{
@@ -161,6 +162,12 @@ unsafe fn parameters(wanted: Parameter, given: &Given, keys: Keys<'_>) -> Result
                 let sign: CK_SIGN_ADDITIONAL_CONTEXT = given.as_a()?;
                 let context = bytes(sign.pContext, sign.ulContextLen, CONTEXT_BYTES_MAX)?;
                 Ok(Parameters::MlDsa { hedge: number(sign.hedgeVariant)?, context })
+            }
+            Parameter::HashMlDsa => {
+                let sign: CK_HASH_SIGN_ADDITIONAL_CONTEXT = given.as_a()?;
+                let context = bytes(sign.pContext, sign.ulContextLen, CONTEXT_BYTES_MAX)?;
+                let (hedge, hash) = (number(sign.hedgeVariant)?, MechanismType(number(sign.hash)?));
+                Ok(Parameters::HashMlDsa { hedge, context, hash })
             }
             Parameter::WrapIv { bytes: most } => {
                 Ok(Parameters::WrapIv(bytes(given.place.cast(), given.length, most)?))

@@ -1,8 +1,11 @@
-//! Signatures of lattices: ML-DSA.
+//! Signatures of lattices: ML-DSA, and HashML-DSA.
 
-use kms_protocol::{AttributeType, Parameters, Rv, Template};
+use kms_protocol::{AttributeType, Mechanism, Parameters, Prehash, Rv, Template};
 
 /// ML-DSA (FIPS 204).
+///
+/// # Errors
+/// `CKR_SIGNATURE_INVALID`, or `CKR_KEY_TYPE_INCONSISTENT` for a key of another length.
 pub(super) fn verify_ml_dsa(
     key: &Template,
     parameters: &Parameters,
@@ -10,11 +13,38 @@ pub(super) fn verify_ml_dsa(
     signature: &[u8],
 ) -> Result<(), Rv> {
     let context: &[u8] = if let Parameters::MlDsa { context, .. } = parameters { context } else { &[] };
+    verify(key, &Signed::Message { data, context }, signature)
+}
+
+/// HashML-DSA (FIPS 204, section 5.4) over the digest of a message.
+///
+/// # Errors
+/// As for [`verify_ml_dsa`], and `CKR_DATA_LEN_RANGE` for what is no such digest.
+pub(super) fn verify_hash_ml_dsa(
+    key: &Template,
+    mechanism: &Mechanism,
+    digest: &[u8],
+    signature: &[u8],
+) -> Result<(), Rv> {
+    let prehash = Prehash::of(mechanism).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    let message = prehash.message(digest).ok_or(Rv::DATA_LEN_RANGE)?;
+    verify(key, &Signed::Prehashed(message), signature)
+}
+
+/// What a signature is over.
+enum Signed<'a> {
+    /// A message under a context.
+    Message { data: &'a [u8], context: &'a [u8] },
+    /// What stands for a message whose digest was made before.
+    Prehashed(Vec<u8>),
+}
+
+fn verify(key: &Template, signed: &Signed<'_>, signature: &[u8]) -> Result<(), Rv> {
     let value = key.bytes(AttributeType::VALUE).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     let valid = match key.ulong(AttributeType::PARAMETER_SET) {
-        Some(1) => ml_dsa_holds::<ml_dsa::MlDsa44>(value, data, context, signature),
-        Some(2) => ml_dsa_holds::<ml_dsa::MlDsa65>(value, data, context, signature),
-        Some(3) => ml_dsa_holds::<ml_dsa::MlDsa87>(value, data, context, signature),
+        Some(1) => holds::<ml_dsa::MlDsa44>(value, signed, signature),
+        Some(2) => holds::<ml_dsa::MlDsa65>(value, signed, signature),
+        Some(3) => holds::<ml_dsa::MlDsa87>(value, signed, signature),
         _ => None,
     };
     match valid {
@@ -25,21 +55,19 @@ pub(super) fn verify_ml_dsa(
 }
 
 /// Whether a signature holds; none for a key of another length.
-fn ml_dsa_holds<P: ml_dsa::MlDsaParams>(
-    key: &[u8],
-    data: &[u8],
-    context: &[u8],
-    signature: &[u8],
-) -> Option<bool> {
+fn holds<P: ml_dsa::MlDsaParams>(key: &[u8], signed: &Signed<'_>, signature: &[u8]) -> Option<bool> {
     let encoded = ml_dsa::EncodedVerifyingKey::<P>::try_from(key).ok()?;
     let key = ml_dsa::VerifyingKey::<P>::decode(&encoded);
-    let signature = ml_dsa::Signature::<P>::try_from(signature);
-    Some(signature.is_ok_and(|signature| key.verify_with_context(data, context, &signature)))
+    let Ok(signature) = ml_dsa::Signature::<P>::try_from(signature) else { return Some(false) };
+    Some(match signed {
+        Signed::Message { data, context } => key.verify_with_context(data, context, &signature),
+        Signed::Prehashed(message) => key.verify_internal(message, &signature),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use kms_protocol::{Attribute, Mechanism, MechanismType, Secret};
+    use kms_protocol::{Attribute, MechanismType, Secret};
 
     use super::super::verify;
     use super::*;

@@ -24,6 +24,7 @@ pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signatu
         MechanismType::ECDSA => curves::verify_ecdsa(key, data, signature),
         MechanismType::EDDSA => curves::verify_eddsa(key, &mechanism.parameters, data, signature),
         MechanismType::ML_DSA => lattices::verify_ml_dsa(key, &mechanism.parameters, data, signature),
+        MechanismType::HASH_ML_DSA => lattices::verify_hash_ml_dsa(key, mechanism, data, signature),
         _ => Err(Rv::MECHANISM_INVALID),
     }
 }

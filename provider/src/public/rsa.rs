@@ -7,8 +7,7 @@ use rsa::traits::{PublicKeyParts, SignatureScheme};
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, Pss};
 use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
-
-use crate::session::usage::mgf_digest;
+use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 
 /// The largest public exponent, in bits: what the `rsa` crate takes.
 const EXPONENT_BITS_MAX: u32 = 64;
@@ -23,7 +22,7 @@ pub(crate) fn encrypt(key: &Template, mechanism: &Mechanism, data: &[u8]) -> Res
     let encrypted = match (mechanism.kind, &mechanism.parameters) {
         (MechanismType::RSA_PKCS, _) => key.encrypt(&mut random, Pkcs1v15Encrypt, data),
         (MechanismType::RSA_PKCS_OAEP, Parameters::Oaep { hash, mgf, label }) => {
-            let mgf = mgf_digest(*mgf).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+            let mgf = mgf.digest().ok_or(Rv::MECHANISM_PARAM_INVALID)?;
             return match *hash {
                 MechanismType::SHA_1 => oaep::<Sha1>(&key, mgf, label, data),
                 MechanismType::SHA224 => oaep::<Sha224>(&key, mgf, label, data),
@@ -100,12 +99,21 @@ pub(super) fn verify(
                 return Err(Rv::MECHANISM_PARAM_INVALID);
             };
             let (hash, salt) = (*hash, *salt_bytes as usize);
+            macro_rules! verify_over {
+                ($digest:ident) => {
+                    verify_rsa(key, Pss::<$digest>::new_with_salt(salt), data, signature)
+                };
+            }
             match hash {
-                MechanismType::SHA_1 => verify_rsa(key, Pss::<Sha1>::new_with_salt(salt), data, signature),
-                MechanismType::SHA224 => verify_rsa(key, Pss::<Sha224>::new_with_salt(salt), data, signature),
-                MechanismType::SHA256 => verify_rsa(key, Pss::<Sha256>::new_with_salt(salt), data, signature),
-                MechanismType::SHA384 => verify_rsa(key, Pss::<Sha384>::new_with_salt(salt), data, signature),
-                MechanismType::SHA512 => verify_rsa(key, Pss::<Sha512>::new_with_salt(salt), data, signature),
+                MechanismType::SHA_1 => verify_over!(Sha1),
+                MechanismType::SHA224 => verify_over!(Sha224),
+                MechanismType::SHA256 => verify_over!(Sha256),
+                MechanismType::SHA384 => verify_over!(Sha384),
+                MechanismType::SHA512 => verify_over!(Sha512),
+                MechanismType::SHA3_224 => verify_over!(Sha3_224),
+                MechanismType::SHA3_256 => verify_over!(Sha3_256),
+                MechanismType::SHA3_384 => verify_over!(Sha3_384),
+                MechanismType::SHA3_512 => verify_over!(Sha3_512),
                 _ => Err(Rv::MECHANISM_PARAM_INVALID),
             }
         }
@@ -133,6 +141,10 @@ fn prefixed(digest: MechanismType) -> Result<Pkcs1v15Sign, Rv> {
         MechanismType::SHA256 => Ok(Pkcs1v15Sign::new::<Sha256>()),
         MechanismType::SHA384 => Ok(Pkcs1v15Sign::new::<Sha384>()),
         MechanismType::SHA512 => Ok(Pkcs1v15Sign::new::<Sha512>()),
+        MechanismType::SHA3_224 => Ok(Pkcs1v15Sign::new::<Sha3_224>()),
+        MechanismType::SHA3_256 => Ok(Pkcs1v15Sign::new::<Sha3_256>()),
+        MechanismType::SHA3_384 => Ok(Pkcs1v15Sign::new::<Sha3_384>()),
+        MechanismType::SHA3_512 => Ok(Pkcs1v15Sign::new::<Sha3_512>()),
         _ => Err(Rv::MECHANISM_INVALID),
     }
 }

@@ -4,6 +4,8 @@ use kms_protocol::{MechanismType, Secret};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
+use shake::digest::{ExtendableOutput, Update, XofReader};
+use shake::{Shake128, Shake256};
 
 /// A digest in progress.
 #[derive(Clone)]
@@ -17,6 +19,8 @@ pub(crate) enum Hasher {
     Sha3_256(Sha3_256),
     Sha3_384(Sha3_384),
     Sha3_512(Sha3_512),
+    Shake128(Shake128),
+    Shake256(Shake256),
 }
 
 impl Hasher {
@@ -32,6 +36,8 @@ impl Hasher {
             MechanismType::SHA3_256 => Some(Self::Sha3_256(Sha3_256::new())),
             MechanismType::SHA3_384 => Some(Self::Sha3_384(Sha3_384::new())),
             MechanismType::SHA3_512 => Some(Self::Sha3_512(Sha3_512::new())),
+            MechanismType::HASH_ML_DSA_SHAKE128 => Some(Self::Shake128(Shake128::default())),
+            MechanismType::HASH_ML_DSA_SHAKE256 => Some(Self::Shake256(Shake256::default())),
             _ => None,
         }
     }
@@ -48,26 +54,31 @@ impl Hasher {
             Self::Sha3_256(_) => 32,
             Self::Sha3_384(_) => 48,
             Self::Sha3_512(_) => 64,
+            Self::Shake128(_) => 32,
+            Self::Shake256(_) => 64,
         }
     }
 
     /// Takes in more data.
     pub(crate) fn feed(&mut self, data: &[u8]) {
         match self {
-            Self::Sha1(hasher) => hasher.update(data),
-            Self::Sha224(hasher) => hasher.update(data),
-            Self::Sha256(hasher) => hasher.update(data),
-            Self::Sha384(hasher) => hasher.update(data),
-            Self::Sha512(hasher) => hasher.update(data),
-            Self::Sha3_224(hasher) => hasher.update(data),
-            Self::Sha3_256(hasher) => hasher.update(data),
-            Self::Sha3_384(hasher) => hasher.update(data),
-            Self::Sha3_512(hasher) => hasher.update(data),
+            Self::Sha1(hasher) => Update::update(hasher, data),
+            Self::Sha224(hasher) => Update::update(hasher, data),
+            Self::Sha256(hasher) => Update::update(hasher, data),
+            Self::Sha384(hasher) => Update::update(hasher, data),
+            Self::Sha512(hasher) => Update::update(hasher, data),
+            Self::Sha3_224(hasher) => Update::update(hasher, data),
+            Self::Sha3_256(hasher) => Update::update(hasher, data),
+            Self::Sha3_384(hasher) => Update::update(hasher, data),
+            Self::Sha3_512(hasher) => Update::update(hasher, data),
+            Self::Shake128(hasher) => Update::update(hasher, data),
+            Self::Shake256(hasher) => Update::update(hasher, data),
         }
     }
 
     /// The digest of all that came.
     pub(crate) fn finish(self) -> Secret {
+        let length = self.length();
         let digest = match self {
             Self::Sha1(hasher) => hasher.finalize().to_vec(),
             Self::Sha224(hasher) => hasher.finalize().to_vec(),
@@ -78,9 +89,18 @@ impl Hasher {
             Self::Sha3_256(hasher) => hasher.finalize().to_vec(),
             Self::Sha3_384(hasher) => hasher.finalize().to_vec(),
             Self::Sha3_512(hasher) => hasher.finalize().to_vec(),
+            Self::Shake128(hasher) => front(hasher, length),
+            Self::Shake256(hasher) => front(hasher, length),
         };
         Secret::from(digest)
     }
+}
+
+/// The front of an output without end: for HashML-DSA twice as many bits as it has strength (FIPS 204, section 5.4).
+fn front(hasher: impl ExtendableOutput, length: usize) -> Vec<u8> {
+    let mut digest = vec![0; length];
+    hasher.finalize_xof().read(&mut digest);
+    digest
 }
 
 /// A digest operation of a session.

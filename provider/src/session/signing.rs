@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kms_protocol::mechanism_table::{self, Parameter, Row};
 use kms_protocol::{
     AttributeType, DATA_BYTES_MAX, KeyType, Mechanism, MechanismType, ObjectClass, Parameters, RingPolicy,
-    Rv, Secret,
+    Rv, Secret, prehash_bytes,
 };
 
 use super::digest::Hasher;
@@ -98,6 +98,11 @@ impl Signing {
         self.started
     }
 
+    /// Whether data may come in parts. HashML-DSA over a digest is a single call (spec, "HashML-DSA signature generation").
+    pub(crate) fn takes_parts(&self) -> bool {
+        self.mechanism.kind != MechanismType::HASH_ML_DSA
+    }
+
     /// Takes in a part.
     ///
     /// # Errors
@@ -120,8 +125,10 @@ impl Signing {
         let data = match self.input {
             Input::Hashed(hasher) => hasher.finish(),
             Input::Held { data, most } => {
-                // RSA-PSS signs a digest, nothing shorter (spec, "PKCS #1 RSA PSS").
-                if self.mechanism.kind == MechanismType::RSA_PKCS_PSS && data.len() != most {
+                // These sign a digest, nothing shorter (spec, "PKCS #1 RSA PSS", "HashML-DSA signature generation").
+                let signs_digest =
+                    matches!(self.mechanism.kind, MechanismType::RSA_PKCS_PSS | MechanismType::HASH_ML_DSA);
+                if signs_digest && data.len() != most {
                     return Err(Rv::DATA_LEN_RANGE);
                 }
                 data
@@ -155,6 +162,7 @@ fn most_of(row: &Row, mechanism: &Mechanism, length: usize) -> Result<usize, Rv>
         (MechanismType::RSA_PKCS, _) => Ok(length.saturating_sub(11)),
         (MechanismType::RSA_X_509, _) => Ok(length),
         (_, Parameters::Pss { hash, .. }) => usage::digest_length(*hash),
+        (_, Parameters::HashMlDsa { hash, .. }) => prehash_bytes(*hash).ok_or(Rv::MECHANISM_PARAM_INVALID),
         _ if row.parameter == Parameter::Pss => Err(Rv::MECHANISM_PARAM_INVALID),
         _ => Ok(DATA_BYTES_MAX),
     }

@@ -4,7 +4,7 @@
 
 use kms_protocol::mechanism_table::{self, RSA_PUBLIC_BITS_MAX, Row, SizeUnit, Uses};
 use kms_protocol::{
-    AttributeType, KeyType, Mechanism, MechanismType, Mgf, ObjectClass, Parameters, RingPolicy, Rv, Value,
+    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, Parameters, RingPolicy, Rv, Value,
 };
 
 use super::objects::Known;
@@ -155,7 +155,7 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         Parameters::Pss { hash, mgf, salt_bytes } => {
             let hashed = digest_length(*hash)?;
             // emLen >= hLen + sLen + 2 (RFC 8017, "EMSA-PSS"); emLen is the modulus's length for all sizes we have.
-            mgf_digest(*mgf) == Some(*hash) && hashed + *salt_bytes as usize + 2 <= modulus_bytes(key)?
+            mgf.digest() == Some(*hash) && hashed + *salt_bytes as usize + 2 <= modulus_bytes(key)?
         }
         Parameters::Oaep { hash, .. } | Parameters::RsaAes { hash, .. } => {
             2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?
@@ -167,6 +167,7 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         Parameters::Eddsa { prehashed, context } => *prehashed || !context.is_empty() || is_448(key),
         Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
         Parameters::MlDsa { .. }
+        | Parameters::HashMlDsa { .. }
         | Parameters::Ecdh { .. }
         | Parameters::Hkdf { .. }
         | Parameters::Kbkdf { .. } => true,
@@ -219,18 +220,6 @@ pub(crate) fn encapsulated_bytes(key: &Known) -> Result<usize, Rv> {
 pub(crate) fn digest_length(kind: MechanismType) -> Result<usize, Rv> {
     let bytes = mechanism_table::digest_bytes(kind).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
     Ok(bytes as usize)
-}
-
-/// The digest inside a mask generation function.
-pub(crate) fn mgf_digest(mgf: Mgf) -> Option<MechanismType> {
-    match mgf {
-        Mgf::SHA1 => Some(MechanismType::SHA_1),
-        Mgf::SHA224 => Some(MechanismType::SHA224),
-        Mgf::SHA256 => Some(MechanismType::SHA256),
-        Mgf::SHA384 => Some(MechanismType::SHA384),
-        Mgf::SHA512 => Some(MechanismType::SHA512),
-        _ => None,
-    }
 }
 
 /// The curves' field lengths in bytes, by the DER of `CKA_EC_PARAMS` (RFC 5480, "Named Curve").

@@ -357,6 +357,24 @@ impl Session<'_> {
         crate::call!(self.module, C_SignUpdate(self.handle, data.as_ptr().cast_mut(), ulong(data.len())))
     }
 
+    /// `C_VerifyUpdate`.
+    ///
+    /// # Errors
+    /// What the module says.
+    pub fn verify_update(&self, data: &[u8]) -> Result<(), Rv> {
+        let (bytes, length) = (data.as_ptr().cast_mut(), ulong(data.len()));
+        crate::call!(self.module, C_VerifyUpdate(self.handle, bytes, length))
+    }
+
+    /// `C_VerifyFinal`.
+    ///
+    /// # Errors
+    /// What the module says.
+    pub fn verify_final(&self, signature: &[u8]) -> Result<(), Rv> {
+        let (bytes, length) = (signature.as_ptr().cast_mut(), ulong(signature.len()));
+        crate::call!(self.module, C_VerifyFinal(self.handle, bytes, length))
+    }
+
     /// `C_Verify`.
     ///
     /// # Errors

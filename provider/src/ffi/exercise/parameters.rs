@@ -6,10 +6,10 @@ use std::ptr;
 use cryptoki_sys::{
     CK_AES_CBC_ENCRYPT_DATA_PARAMS, CK_AES_CTR_PARAMS, CK_CCM_PARAMS, CK_CCM_WRAP_PARAMS,
     CK_ECDH1_DERIVE_PARAMS, CK_EDDSA_PARAMS, CK_GCM_MESSAGE_PARAMS, CK_GCM_PARAMS, CK_GCM_WRAP_PARAMS,
-    CK_HKDF_PARAMS, CK_KEY_DERIVATION_STRING_DATA, CK_PRF_DATA_PARAM, CK_RSA_AES_KEY_WRAP_PARAMS,
-    CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS,
-    CK_SALSA20_CHACHA20_POLY1305_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT, CK_SP800_108_FEEDBACK_KDF_PARAMS,
-    CK_SP800_108_KDF_PARAMS, CK_ULONG,
+    CK_HASH_SIGN_ADDITIONAL_CONTEXT, CK_HKDF_PARAMS, CK_KEY_DERIVATION_STRING_DATA, CK_PRF_DATA_PARAM,
+    CK_RSA_AES_KEY_WRAP_PARAMS, CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS,
+    CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS, CK_SALSA20_CHACHA20_POLY1305_PARAMS, CK_SIGN_ADDITIONAL_CONTEXT,
+    CK_SP800_108_FEEDBACK_KDF_PARAMS, CK_SP800_108_KDF_PARAMS, CK_ULONG,
 };
 use kms_protocol::PRF_DATA_MAX;
 use kms_protocol::mechanism_table::Parameter;
@@ -67,6 +67,16 @@ pub(super) fn lay(wanted: Parameter, choices: &mut Choices<'_>, memory: &mut Mem
                 hedgeVariant: choices.number(),
                 pContext: context.place,
                 ulContextLen: context.length,
+            };
+            memory.pointing(choices, sign)
+        }
+        Parameter::HashMlDsa => {
+            let context = memory.claim(choices);
+            let sign = CK_HASH_SIGN_ADDITIONAL_CONTEXT {
+                hedgeVariant: choices.number(),
+                pContext: context.place,
+                ulContextLen: context.length,
+                hash: choices.number(),
             };
             memory.pointing(choices, sign)
         }
