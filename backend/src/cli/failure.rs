@@ -54,7 +54,8 @@ fn next_step(error: &ServiceError) -> &'static str {
             "restore the token that belongs to this home; without its master key no key can be opened"
         }
         ServiceError::Hsm(HsmError::ModuleUnusable { .. }) => {
-            "see that [hsm] module is the HSM's library, and that what its own configuration ([hsm] conf) names is there"
+            "see that [hsm] module is the HSM's library, and that what its own configuration ([hsm] conf) names is there: \
+             the folder of its tokens, first of all"
         }
         ServiceError::Hsm(HsmError::TokenMissing { .. }) => {
             "restore the token's folder from a backup, or name the right token with [hsm] token in kms.toml"
