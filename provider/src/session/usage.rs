@@ -160,7 +160,9 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         Parameters::Oaep { hash, .. } | Parameters::RsaAes { hash, .. } => {
             2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?
         }
-        Parameters::None | Parameters::Iv(_) | Parameters::Ctr { .. } => true,
+        // Spec, "EdDSA": Ed448 is named by its parameter, always.
+        Parameters::None => mechanism.kind != MechanismType::EDDSA || !is_448(key),
+        Parameters::Iv(_) | Parameters::Ctr { .. } => true,
         Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
         // Neither hashed before nor under a context it would not be Ed25519 (RFC 8032, "dom2"), though some mean it; it
         // is Ed448.
