@@ -53,7 +53,6 @@ pub struct Item {
     /// `PUBLIC`.
     pub visibility: &'static str,
     /// Of which kind.
-    #[schema(inline)]
     pub event_type: Kind,
     /// What happened.
     pub event_name: String,

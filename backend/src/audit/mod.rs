@@ -53,6 +53,7 @@ pub struct Entry {
 /// What kind of event it is (Audit Log API, `eventType`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = auditLogEventType)]
 pub enum Kind {
     /// Somebody changed or used something.
     AdminActivity,

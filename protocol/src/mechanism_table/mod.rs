@@ -169,8 +169,9 @@ impl Row {
             M::CONCATENATE_BASE_AND_KEY
             | M::CONCATENATE_BASE_AND_DATA
             | M::CONCATENATE_DATA_AND_BASE
-            | M::XOR_BASE_AND_DATA
-            | M::EXTRACT_KEY_FROM_KEY => kind == KeyType::AES || is_hmac_key(kind),
+            | M::XOR_BASE_AND_DATA => kind == KeyType::AES || is_hmac_key(kind),
+            // A part of an AES key is no key of anybody's.
+            M::EXTRACT_KEY_FROM_KEY => is_hmac_key(kind),
             _ => self.is_hmac() && self.digest.and_then(hmac_key) == Some(kind),
         }
     }
