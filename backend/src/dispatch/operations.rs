@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::rand::SecureRandom;
 use kms_protocol::{AttributeType, Mechanism, ObjectClass, ObjectRef, Response, Rv};
 
 use super::Dispatch;
+use super::vectors::draw;
 use crate::crypto::{self, OpenedKey};
 use crate::error::Error;
 use crate::object::{Caller, Object};
@@ -80,10 +80,8 @@ impl Dispatch {
 
     /// Counts an initialisation vector that is about to be made for a key.
     pub(super) fn take_vector(&self, object: &Object, key: &OpenedKey) -> Result<(), Error> {
-        let print = key.print(|value| self.seals.print(value)).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
-        let mut draw = [0; 4];
-        self.random.fill(&mut draw).map_err(|_| Rv::FUNCTION_FAILED)?;
-        self.vectors.take(&self.store, print, object.version, u32::from_ne_bytes(draw))
+        let print = || key.print(|value| self.seals.print(value)).ok_or(Rv::KEY_TYPE_INCONSISTENT);
+        self.vectors.take(&self.store, print, object.version, draw(&self.random)?)
     }
 
     fn open(
