@@ -1,7 +1,7 @@
 //! Key derivation functions: bytes in, as many bytes out as are asked for.
 
 use hkdf::GenericHkdf;
-use kms_protocol::mechanism_table::digest_bytes;
+use kms_protocol::mechanism_table::{digest_bytes, mac_bytes, row_of};
 use kms_protocol::{Counter, Kdf, MechanismType, PrfPart, Rv};
 use sha2::Digest;
 use zeroize::Zeroizing;
@@ -163,7 +163,8 @@ pub(super) fn kbkdf(
     };
     let wanted = bounded(bytes)?;
     let bits = u64::try_from(wanted).map_err(|_| Rv::KEY_SIZE_RANGE)? * 8;
-    let segment = mac::bytes(function).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    let segment = row_of(prf).and_then(mac_bytes).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    let segment = usize::try_from(segment).map_err(|_| Rv::KEY_SIZE_RANGE)?;
     let segments = u64::try_from(wanted.div_ceil(segment) * segment).map_err(|_| Rv::KEY_SIZE_RANGE)?;
     let mut before = Zeroizing::new(feedback.unwrap_or_default().to_vec());
     let mut out = Zeroizing::new(Vec::with_capacity(wanted + 64));

@@ -89,16 +89,6 @@ fn read(mechanism: &Mechanism) -> Result<(Function, usize), Rv> {
     Ok((function, usize::try_from(length).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?))
 }
 
-/// How long the whole MAC is, in bytes.
-pub(super) fn bytes(function: Function) -> Option<usize> {
-    match function {
-        Function::Cmac => Some(16),
-        Function::Hmac(digest) => {
-            mechanism_table::digest_bytes(digest).and_then(|bytes| usize::try_from(bytes).ok())
-        }
-    }
-}
-
 /// The whole MAC.
 // The key is hashed into the state at each call: two compressions, 0.1 µs, against keeping five states for each key.
 pub(super) fn full(key: MacKey<'_>, function: Function, data: &[u8]) -> Result<Secret, Rv> {

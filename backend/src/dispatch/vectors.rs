@@ -72,13 +72,15 @@ impl Vectors {
         draw: u32,
     ) -> Result<(), Error> {
         let counts = draw & BLOCK_MASK == 0;
-        if !counts && self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        let spent = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if !counts && spent.is_empty() {
             return Ok(());
         }
         let print = print()?;
-        if self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&print) {
+        if spent.contains(&print) {
             return Err(Rv::KEY_EXHAUSTED.into());
         }
+        drop(spent);
         if counts && store.count_vectors(print, version)? >= BLOCKS_MAX {
             self.0.write().unwrap_or_else(PoisonError::into_inner).insert(print);
         }

@@ -215,7 +215,8 @@ mod tests {
         page.push_str("- Secret and private token keys in plaintext (`C_CreateObject`, copies of open session keys, what is \
                        derived from them, what a key unwraps that works on data).\n");
         page.push_str(
-            "- To wrap with a key that the KMS did not make, but for a public key that the officer trusts.\n",
+            "- To wrap with a public key that the KMS did not make and the officer does not trust; to wrap what is not open with \
+             a secret key that was ever outside.\n",
         );
         writeln!(
             page,
