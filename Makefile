@@ -4,7 +4,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO ?= cargo
 # The two artefacts: target/release/libkms_pkcs11.so and target/release/kms.
-BUILD := $(CARGO) build --release --locked --package kms-provider --package kms-backend
+BUILD := $(CARGO) build --release --locked --package kms-provider --package kms-daemon
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench suites lint build

@@ -16,8 +16,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use kms_tests::softhsm::{self, SoftHsm};
-use kms_tests::{Policy, Stack};
+use kms_softhsm::SoftHsm;
+use kms_tests::{Policy, SO_PIN, Stack, USER_PIN};
 
 use report::{Figures, Report};
 use row::Row;
@@ -44,10 +44,10 @@ fn main() -> anyhow::Result<()> {
 
 /// Measures all rows on both and writes the report.
 fn compare() -> anyhow::Result<()> {
-    let (stack, hsm) = (Stack::new(Policy::Compat), SoftHsm::new("test"));
+    let (stack, hsm) = (Stack::new(Policy::Compat), SoftHsm::new("test", USER_PIN, SO_PIN));
     let mut ours = Worker::start(&stack.module(), &[("KMS_PKCS11_CONFIG", stack.config())])?;
     let environment = [("SOFTHSM2_CONF", hsm.conf()), ("OPENSSL_CONF", "/dev/null".into())];
-    let mut theirs = Worker::start(Path::new(softhsm::MODULE), &environment)?;
+    let mut theirs = Worker::start(kms_softhsm::module(), &environment)?;
     let mut floor = floor::Floor::start(stack.folder())?;
     let mut report = Report::default();
     for row in rows() {

@@ -8,8 +8,8 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use kms_tests::softhsm::{self, SoftHsm};
-use kms_tests::{Policy, Stack, child, program};
+use kms_softhsm::SoftHsm;
+use kms_tests::{Policy, SO_PIN, Stack, USER_PIN, child, program};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -28,12 +28,13 @@ const CALLS: usize = 40;
 
 #[test]
 fn both_answer_alike() {
-    if !child::is_child() && !program::installed(&["softhsm2-util", softhsm::MODULE]) {
+    if !child::is_child() && !program::installed(&["softhsm2-util", kms_softhsm::MODULE]) {
         return;
     }
     // SoftHSM reads its configuration from the environment, which belongs to a process: so the body runs in a child,
     // with the token and the daemon made by the parent.
-    let made = (!child::is_child()).then(|| (SoftHsm::new("test"), Stack::new(Policy::Compat)));
+    let made =
+        (!child::is_child()).then(|| (SoftHsm::new("test", USER_PIN, SO_PIN), Stack::new(Policy::Compat)));
     let environment = made.as_ref().map(|(hsm, stack)| {
         let nothing = "/dev/null".into();
         let module = stack.module();
@@ -46,7 +47,7 @@ fn both_answer_alike() {
     });
     child::with_environment(environment.as_ref().map_or(&[], |set| set.as_slice()), || {
         let ours = kms_tests::artefacts::variable(OURS).expect("the parent names the module");
-        let world = World::load(ours.as_ref(), softhsm::MODULE.as_ref());
+        let world = World::load(ours.as_ref(), kms_softhsm::module());
         let mut runner =
             TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
         let calls = call::sequence(CALLS);

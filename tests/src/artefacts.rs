@@ -33,7 +33,7 @@ pub fn artefacts() -> &'static Artefacts {
         for file in [&found.kms, &found.module] {
             assert!(
                 file.is_file(),
-                "{} is missing: cargo build --release -p kms-provider -p kms-backend",
+                "{} is missing: cargo build --release -p kms-provider -p kms-daemon",
                 file.display()
             );
         }
@@ -71,7 +71,7 @@ pub fn target() -> PathBuf {
 fn build() {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--quiet", "-p", "kms-provider", "-p", "kms-backend"])
+        .args(["build", "--release", "--locked", "--quiet", "-p", "kms-provider", "-p", "kms-daemon"])
         .current_dir(workspace())
         .output()
         .expect("cargo runs");

@@ -24,8 +24,6 @@ pub mod python;
 pub mod raw;
 /// The REST door as its clients see it.
 pub mod rest;
-/// A SoftHSM token of one's own: the oracle, and the yardstick.
-pub mod softhsm;
 mod stack;
 
 pub use stack::{Policy, SO_PIN, Stack, USER_PIN, init};

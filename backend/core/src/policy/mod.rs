@@ -1,0 +1,164 @@
+//! May this be done?
+//!
+//! Every answer depends on values alone: who asks, what the object is like, what the ring allows. The room knows no
+//! keys, no storage and no clock. That a key may be used is a value, the `Permit`; who has none gets no key.
+
+mod arrival;
+mod attributes;
+mod bearer;
+mod birth;
+mod classes;
+mod generate;
+mod login;
+mod ring;
+mod roles;
+mod separation;
+mod template;
+mod usage;
+mod wrapping;
+
+use kms_protocol::{AttributeType, Rv, Template};
+
+use crate::object::{Caller, Standing};
+
+pub use arrival::{Decision, agree, copy, create, derive, imported, unwrap};
+pub use bearer::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_of};
+pub use birth::reborn;
+pub use generate::{generate, generate_pair, successor};
+pub use login::{Claims, TicketKey, check, delay_after, issue};
+pub use roles::{allowed, allowed_somewhere, permissions, standing};
+pub use template::change;
+pub use usage::{Permit, Usage, permit, permit_reveal};
+pub use wrapping::{permit_copy, permit_second, permit_wrapped};
+
+/// What is done to an object as a whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Attributes are given new values.
+    Change,
+    /// It is destroyed.
+    Destroy,
+}
+
+/// Whether a caller may know that an object is there. Nobody, and the security officer, see public objects alone
+/// (spec, "Session states").
+pub fn visible(caller: &Caller, attributes: &Template) -> bool {
+    !is_private(attributes) || is_user(caller)
+}
+
+/// Whether a caller may do this to an object that is visible to it.
+///
+/// # Errors
+/// `CKR_USER_NOT_LOGGED_IN`, or `CKR_ACTION_PROHIBITED` where the principal may not, or the object forbids it.
+pub fn may(caller: &Caller, action: Action, attributes: &Template) -> Result<(), Rv> {
+    let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
+    match (on_token, caller.standing(), action) {
+        // A session object is its application's own.
+        (false, ..) => {}
+        (true, None, _) => return Err(Rv::USER_NOT_LOGGED_IN),
+        (true, Some(Standing::Admin), _) => {}
+        // The officer's one change is CKA_TRUSTED, which `change` sees to.
+        (true, Some(Standing::Officer), Action::Change) => {}
+        (true, Some(Standing::Officer), Action::Destroy) => return Err(Rv::ACTION_PROHIBITED),
+        (true, Some(Standing::Editor | Standing::User | Standing::Reader), _) => {
+            return Err(Rv::ACTION_PROHIBITED);
+        }
+    }
+    let guard = match action {
+        Action::Change => AttributeType::MODIFIABLE,
+        Action::Destroy => AttributeType::DESTROYABLE,
+    };
+    if attributes.bool(guard) == Some(false) { Err(Rv::ACTION_PROHIBITED) } else { Ok(()) }
+}
+
+/// An object is private unless it says otherwise.
+fn is_private(attributes: &Template) -> bool {
+    attributes.bool(AttributeType::PRIVATE) != Some(false)
+}
+
+/// Whether the caller is logged in as what PKCS#11 calls a user.
+fn is_user(caller: &Caller) -> bool {
+    match caller.standing() {
+        Some(Standing::Admin | Standing::Editor | Standing::User | Standing::Reader) => true,
+        Some(Standing::Officer) | None => false,
+    }
+}
+
+/// Callers for the tests of this module.
+#[cfg(test)]
+pub(crate) mod callers {
+    use kms_protocol::{RingId, RingPolicy};
+
+    use crate::object::{Caller, Login, Standing};
+
+    /// Every login there is.
+    pub(crate) const LOGINS: [Option<Standing>; 6] = [
+        None,
+        Some(Standing::Officer),
+        Some(Standing::Admin),
+        Some(Standing::Editor),
+        Some(Standing::User),
+        Some(Standing::Reader),
+    ];
+
+    /// A caller who is logged in so.
+    pub(crate) fn caller(standing: Option<Standing>, policy: RingPolicy) -> Caller {
+        let login =
+            standing.map(|standing| Login { ring: RingId([1; 16]), name: "someone".to_owned(), standing });
+        Caller { peer: None, login, policy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::{Attribute, RingPolicy};
+
+    use super::callers::{LOGINS, caller};
+    use super::*;
+
+    fn object(token: bool, private: bool) -> Template {
+        Template(vec![
+            Attribute::bool(AttributeType::TOKEN, token),
+            Attribute::bool(AttributeType::PRIVATE, private),
+            Attribute::bool(AttributeType::MODIFIABLE, true),
+            Attribute::bool(AttributeType::DESTROYABLE, true),
+        ])
+    }
+
+    #[test]
+    fn private_objects_are_there_for_users_alone() {
+        let seen = LOGINS.map(|login| {
+            let caller = caller(login, RingPolicy::Compat);
+            (visible(&caller, &object(true, true)), visible(&caller, &object(true, false)))
+        });
+        assert_eq!(seen.map(|(private, _)| private), [false, false, true, true, true, true]);
+        assert_eq!(seen.map(|(_, public)| public), [true; 6]);
+        assert!(
+            !visible(&caller(None, RingPolicy::Compat), &Template::default()),
+            "private unless it says otherwise"
+        );
+    }
+
+    #[test]
+    fn admins_alone_change_and_destroy_token_objects() {
+        let outcome = |action| {
+            LOGINS.map(|login| may(&caller(login, RingPolicy::Strict), action, &object(true, false)).err())
+        };
+        let (nobody, prohibited) = (Some(Rv::USER_NOT_LOGGED_IN), Some(Rv::ACTION_PROHIBITED));
+        assert_eq!(outcome(Action::Destroy), [nobody, prohibited, None, prohibited, prohibited, prohibited]);
+        assert_eq!(outcome(Action::Change), [nobody, None, None, prohibited, prohibited, prohibited]);
+    }
+
+    #[test]
+    fn objects_that_forbid_it_are_neither_changed_nor_destroyed() {
+        let admin = caller(Some(Standing::Admin), RingPolicy::Compat);
+        for (action, guard) in
+            [(Action::Change, AttributeType::MODIFIABLE), (Action::Destroy, AttributeType::DESTROYABLE)]
+        {
+            let mut fixed = object(true, true);
+            fixed.set(Attribute::bool(guard, false));
+            assert_eq!(may(&admin, action, &fixed), Err(Rv::ACTION_PROHIBITED));
+            assert_eq!(may(&admin, action, &object(false, true)), Ok(()));
+        }
+    }
+}

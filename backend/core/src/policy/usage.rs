@@ -1,0 +1,473 @@
+//! Attributes, caller and mechanism → a [`Permit`], or the code that says why not.
+
+use kms_protocol::{
+    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, RingPolicy, Rv, Template, Value,
+    mechanism_table::{Row, SizeUnit, Uses, row_of},
+};
+
+use super::{is_private, is_user, wrapping};
+use crate::object::{Caller, Curve, Object, Standing};
+
+/// What a key is used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Usage {
+    /// `C_Encrypt`.
+    Encrypt,
+    /// `C_Decrypt`.
+    Decrypt,
+    /// `C_Sign`.
+    Sign,
+    /// `C_Verify`.
+    Verify,
+    /// `C_WrapKey`.
+    Wrap,
+    /// `C_UnwrapKey`.
+    Unwrap,
+    /// `C_DeriveKey`.
+    Derive,
+    /// `C_EncapsulateKey`.
+    Encapsulate,
+    /// `C_DecapsulateKey`.
+    Decapsulate,
+}
+
+impl Usage {
+    /// The attribute with which a key allows this use.
+    fn attribute(self) -> AttributeType {
+        match self {
+            Self::Encrypt => AttributeType::ENCRYPT,
+            Self::Decrypt => AttributeType::DECRYPT,
+            Self::Sign => AttributeType::SIGN,
+            Self::Verify => AttributeType::VERIFY,
+            Self::Wrap => AttributeType::WRAP,
+            Self::Unwrap => AttributeType::UNWRAP,
+            Self::Derive => AttributeType::DERIVE,
+            Self::Encapsulate => AttributeType::ENCAPSULATE,
+            Self::Decapsulate => AttributeType::DECAPSULATE,
+        }
+    }
+
+    /// The flag with which a mechanism serves this use.
+    fn flag(self) -> Uses {
+        match self {
+            Self::Encrypt => Uses::ENCRYPT,
+            Self::Decrypt => Uses::DECRYPT,
+            Self::Sign => Uses::SIGN,
+            Self::Verify => Uses::VERIFY,
+            Self::Wrap => Uses::WRAP,
+            Self::Unwrap => Uses::UNWRAP,
+            Self::Derive => Uses::DERIVE,
+            Self::Encapsulate => Uses::ENCAPSULATE,
+            Self::Decapsulate => Uses::DECAPSULATE,
+        }
+    }
+
+    /// Whether the backend does it with a public key. What else a public key does, the provider does.
+    fn is_public(self) -> bool {
+        match self {
+            // The value wrapped or agreed on is the backend's; some signatures only it can verify. The service's API has no
+            // provider in front of it.
+            Self::Wrap | Self::Encapsulate | Self::Encrypt | Self::Verify => true,
+            Self::Decrypt | Self::Sign => false,
+            Self::Unwrap | Self::Derive | Self::Decapsulate => false,
+        }
+    }
+
+    /// The code for a key that is not there.
+    pub fn unknown(self) -> Rv {
+        match self {
+            Self::Wrap => Rv::WRAPPING_KEY_HANDLE_INVALID,
+            Self::Unwrap => Rv::UNWRAPPING_KEY_HANDLE_INVALID,
+            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_HANDLE_INVALID,
+            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_HANDLE_INVALID,
+        }
+    }
+
+    /// The code for a key of another type than the mechanism's.
+    fn mistaken(self) -> Rv {
+        match self {
+            Self::Wrap => Rv::WRAPPING_KEY_TYPE_INCONSISTENT,
+            Self::Unwrap => Rv::UNWRAPPING_KEY_TYPE_INCONSISTENT,
+            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_TYPE_INCONSISTENT,
+            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_TYPE_INCONSISTENT,
+        }
+    }
+
+    /// The code for a key of a size the mechanism does not take.
+    fn missized(self) -> Rv {
+        match self {
+            Self::Wrap => Rv::WRAPPING_KEY_SIZE_RANGE,
+            Self::Unwrap => Rv::UNWRAPPING_KEY_SIZE_RANGE,
+            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_SIZE_RANGE,
+            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_SIZE_RANGE,
+        }
+    }
+}
+
+/// Proof that policy let a caller do one thing with one key. Only this room makes one.
+#[derive(Debug)]
+pub struct Permit {
+    object: Option<ObjectId>,
+    grant: Grant,
+}
+
+#[derive(Debug)]
+enum Grant {
+    Use { usage: Usage, mechanism: MechanismType },
+    Reveal,
+    Carry,
+}
+
+impl Permit {
+    /// The token object it is for; none if it is for a session object.
+    pub fn object(&self) -> Option<ObjectId> {
+        self.object
+    }
+
+    /// Whether it is for this use by this mechanism.
+    pub fn covers(&self, wanted: Usage, by: MechanismType) -> bool {
+        match self.grant {
+            Grant::Use { usage, mechanism } => usage == wanted && mechanism == by,
+            Grant::Reveal | Grant::Carry => false,
+        }
+    }
+
+    /// Whether it is for showing the key's secret.
+    pub fn reveals(&self) -> bool {
+        match self.grant {
+            Grant::Reveal => true,
+            Grant::Use { .. } | Grant::Carry => false,
+        }
+    }
+
+    /// For a key whose secret goes into another object, or under another key, and is shown to nobody.
+    pub(super) fn carry(key: &Object) -> Self {
+        Self { object: key.id, grant: Grant::Carry }
+    }
+}
+
+/// Decides whether a caller may use a key so. The mechanism's parameters were checked by `Mechanism::check`.
+///
+/// # Errors
+/// The code that `C_EncryptInit` and its like return for the reason.
+pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
+    may_use(caller, &key.attributes)?;
+    let row = row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
+    let uses = match caller.policy {
+        RingPolicy::Strict => row.uses.without(row.not_strict),
+        RingPolicy::Compat => row.uses,
+    };
+    if !uses.has(usage.flag()) {
+        return Err(Rv::MECHANISM_INVALID);
+    }
+    if !key.is(usage.attribute()) {
+        return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
+    }
+    match key.class() {
+        Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
+        Some(ObjectClass::PUBLIC_KEY) if usage.is_public() => {}
+        // What a public key does needs no secret: the provider does it.
+        Some(ObjectClass::PUBLIC_KEY) => return Err(Rv::FUNCTION_NOT_SUPPORTED),
+        _ => return Err(Rv::KEY_HANDLE_INVALID),
+    }
+    if !key.key_type().is_some_and(|kind| row.suits(kind)) {
+        return Err(usage.mistaken());
+    }
+    fits(row, &key.attributes).map_err(|_| usage.missized())?;
+    allows(&key.attributes, mechanism.kind)?;
+    wrapping::permit_by(caller.policy, usage, key)?;
+    Ok(Permit { object: key.id, grant: Grant::Use { usage, mechanism: mechanism.kind } })
+}
+
+/// Decides whether a caller may see a key's secret attributes, or a data object's value.
+///
+/// # Errors
+/// `CKR_USER_NOT_LOGGED_IN`, `CKR_ATTRIBUTE_SENSITIVE`, or `CKR_ATTRIBUTE_TYPE_INVALID` for an object without secrets.
+pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
+    match key.class() {
+        Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
+        // Who may know that it is there may read it.
+        Some(ObjectClass::DATA) if super::visible(caller, &key.attributes) => {
+            return Ok(Permit { object: key.id, grant: Grant::Reveal });
+        }
+        Some(ObjectClass::DATA) => return Err(Rv::USER_NOT_LOGGED_IN),
+        _ => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
+    }
+    // An attribute that is missing hides the secret, as one that says so does.
+    let hidden = key.attributes.bool(AttributeType::SENSITIVE) != Some(false)
+        || key.attributes.bool(AttributeType::EXTRACTABLE) != Some(true);
+    match may_use(caller, &key.attributes) {
+        Err(Rv::USER_NOT_LOGGED_IN) => Err(Rv::USER_NOT_LOGGED_IN),
+        Err(_) => Err(Rv::ATTRIBUTE_SENSITIVE),
+        Ok(()) if hidden => Err(Rv::ATTRIBUTE_SENSITIVE),
+        Ok(()) => Ok(Permit { object: key.id, grant: Grant::Reveal }),
+    }
+}
+
+/// Who may use keys at all: a private one needs a login of a standing that uses keys.
+pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
+    if !is_private(attributes) {
+        return Ok(());
+    }
+    if !is_user(caller) {
+        return Err(Rv::USER_NOT_LOGGED_IN);
+    }
+    if caller.standing() == Some(Standing::Reader) { Err(Rv::KEY_FUNCTION_NOT_PERMITTED) } else { Ok(()) }
+}
+
+/// Whether the key is of a size the mechanism works with.
+fn fits(row: &Row, attributes: &Template) -> Result<(), Rv> {
+    let bytes = |kind| attributes.bytes(kind).and_then(|bytes| u64::try_from(bytes.len()).ok());
+    let size = match (row.unit, attributes.key_type()) {
+        (SizeUnit::None, _) => return Ok(()),
+        (SizeUnit::Bytes, _) => attributes.ulong(AttributeType::VALUE_LEN),
+        (SizeUnit::Bits, Some(KeyType::EC)) => {
+            attributes.bytes(AttributeType::EC_PARAMS).and_then(curve_bits)
+        }
+        (SizeUnit::Bits, Some(KeyType::RSA)) => bytes(AttributeType::MODULUS).map(|bytes| bytes * 8),
+        // One size each, or sets instead of sizes: what is no such key does not open.
+        (SizeUnit::Bits, _) => return Ok(()),
+    };
+    let (least, most) = (u64::from(row.sizes.0), u64::from(row.sizes.1));
+    if size.is_some_and(|size| (least..=most).contains(&size)) { Ok(()) } else { Err(Rv::KEY_SIZE_RANGE) }
+}
+
+fn curve_bits(params: &[u8]) -> Option<u64> {
+    let curve = Curve::ALL.into_iter().find(|curve| curve.oid_der() == params)?;
+    Some(match curve {
+        Curve::P256 => 256,
+        Curve::P384 => 384,
+        Curve::P521 => 521,
+    })
+}
+
+/// Whether the key's owner left it this mechanism. An empty list leaves all.
+pub(super) fn allows(attributes: &Template, mechanism: MechanismType) -> Result<(), Rv> {
+    let Some(Value::Mechanisms(allowed)) = attributes.value(AttributeType::ALLOWED_MECHANISMS) else {
+        return Ok(());
+    };
+    let listed = |wanted: MechanismType| allowed.0.contains(&wanted);
+    // The provider does the pieces of a padded message but the last with plain CBC (docs/decisions/0007).
+    let as_pieces = mechanism == MechanismType::AES_CBC && listed(MechanismType::AES_CBC_PAD);
+    if allowed.0.is_empty() || listed(mechanism) || as_pieces { Ok(()) } else { Err(Rv::MECHANISM_INVALID) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use expect_test::expect_file;
+    use kms_protocol::{Attribute, Mechanisms, Parameters, RingId, Secret};
+
+    use super::super::callers::{LOGINS, caller};
+    use super::super::{generate, generate_pair};
+    use super::*;
+    use crate::object::{KeySpec, Material};
+
+    fn object(attributes: Template) -> Object {
+        Object {
+            id: Some(ObjectId(7)),
+            ring: RingId([1; 16]),
+            version: None,
+            attributes,
+            material: Material::None,
+        }
+    }
+
+    /// A token AES key made by an admin.
+    fn aes(policy: RingPolicy, asked: &[Attribute]) -> Object {
+        let mut template = Template(vec![
+            Attribute::ulong(AttributeType::VALUE_LEN, 32),
+            Attribute::bool(AttributeType::TOKEN, true),
+        ]);
+        template.0.extend_from_slice(asked);
+        let admin = caller(Some(Standing::Admin), policy);
+        let mechanism = Mechanism::plain(MechanismType::AES_KEY_GEN);
+        object(generate(&admin, &mechanism, &template).unwrap().1.attributes)
+    }
+
+    fn generic(policy: RingPolicy) -> Object {
+        let template = Template(vec![
+            Attribute::ulong(AttributeType::VALUE_LEN, 32),
+            Attribute::bool(AttributeType::TOKEN, true),
+        ]);
+        let admin = caller(Some(Standing::Admin), policy);
+        let mechanism = Mechanism::plain(MechanismType::GENERIC_SECRET_KEY_GEN);
+        object(generate(&admin, &mechanism, &template).unwrap().1.attributes)
+    }
+
+    /// Both halves of a token pair made by an admin, complete with what comes with the keys.
+    fn pair(policy: RingPolicy, kind: MechanismType) -> (Object, Object) {
+        let token = Attribute::bool(AttributeType::TOKEN, true);
+        let shape = if kind == MechanismType::EC_KEY_PAIR_GEN {
+            Attribute::bytes(AttributeType::EC_PARAMS, Curve::P256.oid_der())
+        } else {
+            Attribute::ulong(AttributeType::MODULUS_BITS, 2048)
+        };
+        let admin = caller(Some(Standing::Admin), policy);
+        let (public, private) = (Template(vec![token.clone(), shape]), Template(vec![token]));
+        let (spec, public, private) =
+            generate_pair(&admin, &Mechanism::plain(kind), &public, &private).unwrap();
+        // What `kms_crypto` adds to both objects of a generated pair, as far as policy reads it.
+        let generated = match spec {
+            KeySpec::Rsa { bits, .. } => {
+                Attribute::bytes(AttributeType::MODULUS, vec![0xff; bits as usize / 8])
+            }
+            _ => Attribute::bytes(AttributeType::EC_PARAMS, Curve::P256.oid_der()),
+        };
+        let complete = |mut attributes: Template| {
+            attributes.set(generated.clone());
+            object(attributes)
+        };
+        (complete(public.attributes), complete(private.attributes))
+    }
+
+    fn gcm() -> Mechanism {
+        let iv = Secret::from(vec![0; 12]);
+        let parameters = Parameters::Gcm { iv, aad: Secret::default(), tag_bits: 128 };
+        Mechanism { kind: MechanismType::AES_GCM, parameters }
+    }
+
+    fn oaep() -> Mechanism {
+        let (hash, mgf) = (MechanismType::SHA256, kms_protocol::Mgf::SHA256);
+        let parameters = Parameters::Oaep { hash, mgf, label: Secret::default() };
+        Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters }
+    }
+
+    fn cell(outcome: Result<Permit, Rv>) -> String {
+        match outcome {
+            Ok(_) => "✔".to_owned(),
+            Err(rv) => format!("✘ {}", rv.to_string().trim_start_matches("CKR_")),
+        }
+    }
+
+    /// The lines of the picture: which key, what for (none: to see its secret), by which mechanism.
+    fn lines(policy: RingPolicy) -> Vec<(&'static str, Object, Option<Usage>, Mechanism)> {
+        let (rsa_public, rsa) = pair(policy, MechanismType::RSA_PKCS_KEY_PAIR_GEN);
+        let (_, ec) = pair(policy, MechanismType::EC_KEY_PAIR_GEN);
+        let open = [
+            Attribute::bool(AttributeType::SENSITIVE, false),
+            Attribute::bool(AttributeType::EXTRACTABLE, true),
+            Attribute::bool(AttributeType::PRIVATE, false),
+        ];
+        let wrapping = [Attribute::bool(AttributeType::WRAP, true)];
+        let plain = Mechanism::plain;
+        vec![
+            ("AES", aes(policy, &[]), Some(Usage::Encrypt), gcm()),
+            ("AES", aes(policy, &[]), Some(Usage::Decrypt), gcm()),
+            ("AES", aes(policy, &[]), Some(Usage::Sign), plain(MechanismType::SHA256_HMAC)),
+            ("AES", aes(policy, &[]), None, gcm()),
+            ("AES, asked to wrap", aes(policy, &wrapping), Some(Usage::Decrypt), gcm()),
+            ("AES, asked to be open", aes(policy, &open), Some(Usage::Encrypt), gcm()),
+            ("AES, asked to be open", aes(policy, &open), None, gcm()),
+            ("generic secret", generic(policy), Some(Usage::Sign), plain(MechanismType::SHA256_HMAC)),
+            ("generic secret", generic(policy), Some(Usage::Verify), plain(MechanismType::SHA256_HMAC)),
+            ("generic secret", generic(policy), Some(Usage::Encrypt), gcm()),
+            ("RSA private", rsa, Some(Usage::Sign), plain(MechanismType::SHA256_RSA_PKCS)),
+            (
+                "RSA private",
+                pair(policy, MechanismType::RSA_PKCS_KEY_PAIR_GEN).1,
+                Some(Usage::Decrypt),
+                oaep(),
+            ),
+            (
+                "RSA private",
+                pair(policy, MechanismType::RSA_PKCS_KEY_PAIR_GEN).1,
+                Some(Usage::Decrypt),
+                plain(MechanismType::RSA_PKCS),
+            ),
+            ("RSA public", rsa_public, Some(Usage::Encrypt), oaep()),
+            ("EC private", ec, Some(Usage::Sign), plain(MechanismType::ECDSA)),
+        ]
+    }
+
+    /// The policy as a picture: every use of every kind of key by everybody, as the ring makes the keys by itself.
+    /// `UPDATE_EXPECT=1 cargo test` writes it anew.
+    #[test]
+    fn the_matrix_is_as_committed() {
+        let mut page = String::from(
+            "# Who may use which key for what\n\nWritten by a test from `backend/src/policy`.\n",
+        );
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            writeln!(
+                page,
+                "\n## {policy:?} ring\n\n| key | use | nobody | officer | admin | editor | user | reader |"
+            )
+            .unwrap();
+            page.push_str("|---|---|---|---|---|---|---|---|\n");
+            for (name, key, usage, mechanism) in &lines(policy) {
+                let used = match usage {
+                    Some(usage) => format!("{usage:?}, {}", mechanism.kind),
+                    None => "reveal".to_owned(),
+                };
+                let cells = LOGINS.map(|login| {
+                    let caller = caller(login, policy);
+                    cell(match usage {
+                        Some(usage) => permit(&caller, *usage, mechanism, key),
+                        None => permit_reveal(&caller, key),
+                    })
+                });
+                writeln!(page, "| {name} | {used} | {} |", cells.join(" | ")).unwrap();
+            }
+        }
+        expect_file!["MATRIX.md"].assert_eq(&page);
+    }
+
+    #[track_caller]
+    fn check(usage: Usage, asked: &[Attribute], mechanism: &Mechanism, expected: Result<(), Rv>) {
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            let user = caller(Some(Standing::User), policy);
+            let allowed = permit(&user, usage, mechanism, &aes(policy, asked));
+            assert_eq!(allowed.map(drop), expected, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_does_only_what_it_is_told() {
+        let no = |kind| [Attribute::bool(kind, false)];
+        check(Usage::Encrypt, &[], &gcm(), Ok(()));
+        check(Usage::Encrypt, &no(AttributeType::ENCRYPT), &gcm(), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        check(Usage::Decrypt, &no(AttributeType::DECRYPT), &gcm(), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        check(Usage::Sign, &[], &gcm(), Err(Rv::MECHANISM_INVALID));
+        let keygen = Mechanism::plain(MechanismType::AES_KEY_GEN);
+        check(Usage::Encrypt, &[], &keygen, Err(Rv::MECHANISM_INVALID));
+        check(Usage::Decrypt, &[], &oaep(), Err(Rv::KEY_TYPE_INCONSISTENT));
+    }
+
+    #[test]
+    fn allowed_mechanisms_are_the_only_ones() {
+        let only = |kind| Attribute {
+            kind: AttributeType::ALLOWED_MECHANISMS,
+            value: Value::Mechanisms(Mechanisms(vec![kind])),
+        };
+        let cbc = |kind| Mechanism { kind, parameters: Parameters::Iv([0; 16]) };
+        let pad = [only(MechanismType::AES_CBC_PAD)];
+        check(Usage::Encrypt, &[only(MechanismType::AES_GCM)], &gcm(), Ok(()));
+        check(Usage::Encrypt, &pad, &gcm(), Err(Rv::MECHANISM_INVALID));
+        check(Usage::Encrypt, &pad, &cbc(MechanismType::AES_CBC_PAD), Ok(()));
+        check(Usage::Encrypt, &pad, &cbc(MechanismType::AES_CBC), Ok(()));
+        let cbc_only = [only(MechanismType::AES_CBC)];
+        check(Usage::Encrypt, &cbc_only, &cbc(MechanismType::AES_CBC_PAD), Err(Rv::MECHANISM_INVALID));
+    }
+
+    #[test]
+    fn a_permit_is_for_one_key_one_use_and_one_mechanism() {
+        let user = caller(Some(Standing::User), RingPolicy::Strict);
+        let permit = permit(&user, Usage::Encrypt, &gcm(), &aes(RingPolicy::Strict, &[])).unwrap();
+        assert_eq!(permit.object(), Some(ObjectId(7)));
+        assert!(permit.covers(Usage::Encrypt, MechanismType::AES_GCM) && !permit.reveals());
+        assert!(!permit.covers(Usage::Decrypt, MechanismType::AES_GCM));
+        assert!(!permit.covers(Usage::Encrypt, MechanismType::AES_CBC));
+    }
+
+    #[test]
+    fn a_key_without_its_attributes_hides_its_secret() {
+        let mut key = aes(RingPolicy::Compat, &[Attribute::bool(AttributeType::SENSITIVE, false)]);
+        let user = caller(Some(Standing::User), RingPolicy::Compat);
+        assert_eq!(permit_reveal(&user, &key).map(drop), Err(Rv::ATTRIBUTE_SENSITIVE), "not extractable");
+        key.attributes.set(Attribute::bool(AttributeType::EXTRACTABLE, true));
+        assert!(permit_reveal(&user, &key).is_ok_and(|permit| permit.reveals()));
+        key.attributes.0.retain(|attribute| attribute.kind != AttributeType::SENSITIVE);
+        assert_eq!(permit_reveal(&user, &key).map(drop), Err(Rv::ATTRIBUTE_SENSITIVE));
+    }
+}

@@ -1,0 +1,433 @@
+//! AES: ECB, CBC, CBC with PKCS #7 padding, CTR, GCM, CCM, CMAC and key wrap. The key schedule is made once, when the
+//! key is opened.
+
+use aes::cipher::array::Array;
+use aes::cipher::consts::{U12, U16};
+use aes::cipher::{
+    BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser, InnerIvInit,
+    KeyInit, StreamCipher,
+};
+use aes::{Aes128, Aes192, Aes256, Block};
+use aes_gcm::AesGcm;
+use aes_gcm::aead::AeadInOut;
+use aes_kw::InnerInit;
+use cmac::{Cmac, Mac as _};
+use ctr::{Ctr128BE, CtrCore};
+use ghash::GHash;
+use kms_core::object::KeyBytes;
+use kms_protocol::{Mechanism, MechanismType, Parameters, Rv, Secret};
+use subtle::{Choice, ConstantTimeEq, ConstantTimeLess};
+use zeroize::Zeroizing;
+
+use super::keywrap::Padding;
+use super::{ccm, gcm, keywrap};
+
+/// The length of a block, in bytes.
+const BLOCK: usize = 16;
+
+/// The longest key, in bytes.
+const KEY_BYTES_MAX: usize = 32;
+
+/// What an opened AES key takes: two key schedules of 15 round keys in both directions, and the hash keys.
+pub(super) const OPENED_BYTES: usize = 2048;
+
+/// An AES key of whichever length, ready for all modes.
+pub(super) trait Modes: Send + Sync {
+    /// Encrypts as the mechanism says.
+    fn encrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv>;
+    /// Decrypts as the mechanism says.
+    fn decrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv>;
+    /// Wraps a key.
+    fn wrap(&self, padding: Padding, key: &[u8]) -> Result<Secret, Rv>;
+    /// Unwraps a key.
+    fn unwrap(&self, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv>;
+    /// The whole CMAC.
+    fn cmac(&self, data: &[u8]) -> [u8; BLOCK];
+    /// The key itself, for derivations that take any secret.
+    fn value(&self) -> &[u8];
+}
+
+/// Prepares an AES key. None if no AES key has this length.
+pub(super) fn open(material: &KeyBytes) -> Option<Box<dyn Modes>> {
+    let bytes = material.as_ref();
+    match bytes.len() {
+        16 => Some(Box::new(Keyed::new(Aes128::new_from_slice(bytes).ok()?, bytes))),
+        24 => Some(Box::new(Keyed::new(Aes192::new_from_slice(bytes).ok()?, bytes))),
+        32 => Some(Box::new(Keyed::new(Aes256::new_from_slice(bytes).ok()?, bytes))),
+        _ => None,
+    }
+}
+
+/// The key check value of an AES key: the front of a block of zeros, encrypted (spec, "Secret key objects").
+pub(super) fn check_value(material: &KeyBytes) -> Option<[u8; 3]> {
+    // The cipher alone: the other modes' tables take longer to make than the key.
+    fn front<C: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>>(
+        bytes: &[u8],
+    ) -> Option<[u8; 3]> {
+        let mut zeros = Block::default();
+        C::new_from_slice(bytes).ok()?.encrypt_block(&mut zeros);
+        zeros.first_chunk().copied()
+    }
+    let bytes = material.as_ref();
+    match bytes.len() {
+        16 => front::<Aes128>(bytes),
+        24 => front::<Aes192>(bytes),
+        32 => front::<Aes256>(bytes),
+        _ => None,
+    }
+}
+
+struct Keyed<C> {
+    cipher: C,
+    gcm: AesGcm<C, U12>,
+    hash: GHash,
+    value: Zeroizing<[u8; KEY_BYTES_MAX]>,
+    value_bytes: usize,
+}
+
+/// What the modes ask of a block cipher.
+trait Cipher:
+    BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + Clone + Send + Sync
+{
+}
+
+impl Cipher for Aes128 {}
+impl Cipher for Aes192 {}
+impl Cipher for Aes256 {}
+
+impl<C: Cipher> Keyed<C> {
+    /// `bytes` are no longer than the longest key.
+    fn new(cipher: C, bytes: &[u8]) -> Self {
+        let mut value = Zeroizing::new([0; KEY_BYTES_MAX]);
+        value[..bytes.len()].copy_from_slice(bytes);
+        let gcm = AesGcm::from(cipher.clone());
+        Self { gcm, hash: gcm::hash_of(&cipher), cipher, value, value_bytes: bytes.len() }
+    }
+
+    fn encrypt_gcm(&self, iv: &[u8], aad: &[u8], tag_bytes: usize, data: &[u8]) -> Result<Secret, Rv> {
+        // One allocation for ciphertext and tag: this is the path of a benchmark.
+        let mut out = Vec::with_capacity(data.len() + gcm::TAG_BYTES);
+        out.extend_from_slice(data);
+        let mut out = Secret::from(out);
+        let bytes = out.bytes_mut();
+        let tag: [u8; gcm::TAG_BYTES] = match <&Array<u8, U12>>::try_from(iv) {
+            Ok(iv) => {
+                let tag = self.gcm.encrypt_inout_detached(iv, aad, bytes.as_mut_slice().into());
+                tag.map_err(|_| Rv::DATA_LEN_RANGE)?.into()
+            }
+            Err(_) => gcm::encrypt(&self.cipher, &self.hash, iv, aad, bytes),
+        };
+        bytes.extend_from_slice(tag.get(..tag_bytes).ok_or(Rv::MECHANISM_PARAM_INVALID)?);
+        Ok(out)
+    }
+
+    fn decrypt_gcm(&self, iv: &[u8], aad: &[u8], tag_bytes: usize, data: &[u8]) -> Result<Secret, Rv> {
+        let at = data.len().checked_sub(tag_bytes).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+        let (data, tag) = data.split_at(at);
+        let mut out = Secret::from(data);
+        let bytes = out.bytes_mut();
+        let right = match (<&Array<u8, U12>>::try_from(iv), <&Array<u8, U16>>::try_from(tag)) {
+            (Ok(iv), Ok(tag)) => {
+                self.gcm.decrypt_inout_detached(iv, aad, bytes.as_mut_slice().into(), tag).is_ok()
+            }
+            _ => gcm::decrypt(&self.cipher, &self.hash, iv, aad, bytes, tag),
+        };
+        if right { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
+    }
+
+    fn encrypt_cbc(&self, iv: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
+        let blocks = blocks_of(data).ok_or(Rv::DATA_LEN_RANGE)?;
+        cbc::Encryptor::inner_iv_init(&self.cipher, iv.into()).encrypt_blocks(blocks);
+        Ok(())
+    }
+
+    fn decrypt_cbc(&self, iv: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
+        let blocks = blocks_of(data).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+        cbc::Decryptor::inner_iv_init(&self.cipher, iv.into()).decrypt_blocks(blocks);
+        Ok(())
+    }
+
+    /// Counter mode with `bits` low bits that count (SP 800-38A, appendix B.1): they wrap, the others stay as they are.
+    ///
+    /// Within one run from a value to the wrap no carry leaves the counting bits, so the key stream is that of a counter
+    /// of 128 bits; there are at most two such runs, since no counter block may come twice.
+    fn count(&self, bits: u8, first: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
+        let mask = 1_u128.checked_shl(u32::from(bits)).map_or(u128::MAX, |end| end - 1);
+        let first = u128::from_be_bytes(*first);
+        let blocks = data.len().div_ceil(BLOCK) as u128;
+        if blocks > mask.saturating_add(1) {
+            return Err(Rv::DATA_LEN_RANGE);
+        }
+        let before_wrap = (mask - (first & mask)).saturating_add(1).saturating_mul(BLOCK as u128);
+        let split = usize::try_from(before_wrap).unwrap_or(usize::MAX).min(data.len());
+        let (head, tail) = data.split_at_mut(split);
+        for (block, part) in [(first, head), (first & !mask, tail)] {
+            let core = CtrCore::inner_iv_init(&self.cipher, &block.to_be_bytes().into());
+            Ctr128BE::from_core(core).apply_keystream(part);
+        }
+        Ok(())
+    }
+}
+
+impl<C: Cipher> Modes for Keyed<C> {
+    fn encrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
+        match (mechanism.kind, &mechanism.parameters) {
+            (MechanismType::AES_GCM, Parameters::Gcm { iv, aad, tag_bits }) => {
+                self.encrypt_gcm(iv, aad, usize::from(tag_bits / 8), data)
+            }
+            (MechanismType::AES_ECB, Parameters::None) => {
+                let mut out = Secret::from(data);
+                self.cipher.encrypt_blocks(blocks_of(out.bytes_mut()).ok_or(Rv::DATA_LEN_RANGE)?);
+                Ok(out)
+            }
+            (MechanismType::AES_CBC, Parameters::Iv(iv)) => {
+                let mut out = Secret::from(data);
+                self.encrypt_cbc(iv, out.bytes_mut())?;
+                Ok(out)
+            }
+            (MechanismType::AES_CBC_PAD, Parameters::Iv(iv)) => {
+                let mut out = padded(data);
+                self.encrypt_cbc(iv, out.bytes_mut())?;
+                Ok(out)
+            }
+            (MechanismType::AES_CTR, Parameters::Ctr { bits, block }) => {
+                let mut out = Secret::from(data);
+                self.count(*bits, block, out.bytes_mut())?;
+                Ok(out)
+            }
+            (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }) => {
+                if u32::try_from(data.len()) != Ok(*data_bytes) {
+                    return Err(Rv::DATA_LEN_RANGE);
+                }
+                let mut out = Secret::from(data);
+                let mac = ccm::encrypt(&self.cipher, nonce, aad, out.bytes_mut(), usize::from(*mac_bytes));
+                out.bytes_mut().extend_from_slice(&mac);
+                Ok(out)
+            }
+            // Only a message has a vector that is made here; a caller of C_Encrypt would never learn it.
+            (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
+            _ => Err(Rv::MECHANISM_INVALID),
+        }
+    }
+
+    fn decrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
+        match (mechanism.kind, &mechanism.parameters) {
+            (MechanismType::AES_GCM, Parameters::Gcm { iv, aad, tag_bits }) => {
+                self.decrypt_gcm(iv, aad, usize::from(tag_bits / 8), data)
+            }
+            (MechanismType::AES_ECB, Parameters::None) => {
+                let mut out = Secret::from(data);
+                self.cipher.decrypt_blocks(blocks_of(out.bytes_mut()).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?);
+                Ok(out)
+            }
+            (MechanismType::AES_CBC, Parameters::Iv(iv)) => {
+                let mut out = Secret::from(data);
+                self.decrypt_cbc(iv, out.bytes_mut())?;
+                Ok(out)
+            }
+            (MechanismType::AES_CBC_PAD, Parameters::Iv(iv)) => {
+                if data.is_empty() {
+                    return Err(Rv::ENCRYPTED_DATA_LEN_RANGE);
+                }
+                let mut out = Secret::from(data);
+                self.decrypt_cbc(iv, out.bytes_mut())?;
+                unpad(out)
+            }
+            (MechanismType::AES_CTR, Parameters::Ctr { bits, block }) => {
+                let mut out = Secret::from(data);
+                self.count(*bits, block, out.bytes_mut()).map_err(|_| Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+                Ok(out)
+            }
+            (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }) => {
+                let at =
+                    data.len().checked_sub(usize::from(*mac_bytes)).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+                if u32::try_from(at) != Ok(*data_bytes) {
+                    return Err(Rv::ENCRYPTED_DATA_LEN_RANGE);
+                }
+                let (data, mac) = data.split_at(at);
+                let mut out = Secret::from(data);
+                let right = ccm::decrypt(&self.cipher, nonce, aad, out.bytes_mut(), mac);
+                if right { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
+            }
+            (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
+            _ => Err(Rv::MECHANISM_INVALID),
+        }
+    }
+
+    fn wrap(&self, padding: Padding, key: &[u8]) -> Result<Secret, Rv> {
+        keywrap::wrap(&self.cipher, padding, key)
+    }
+
+    fn unwrap(&self, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv> {
+        keywrap::unwrap(&self.cipher, padding, wrapped)
+    }
+
+    fn cmac(&self, data: &[u8]) -> [u8; BLOCK] {
+        let mut mac = Cmac::inner_init(&self.cipher);
+        mac.update(data);
+        mac.finalize().into_bytes().into()
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.value[..self.value_bytes]
+    }
+}
+
+/// The blocks of data that is a whole number of them.
+fn blocks_of(data: &mut [u8]) -> Option<&mut [Block]> {
+    let (blocks, rest) = Array::slice_as_chunks_mut(data);
+    rest.is_empty().then_some(blocks)
+}
+
+/// PKCS #7: n bytes of the value n, 1 to 16 of them.
+fn padded(data: &[u8]) -> Secret {
+    let missing = BLOCK - data.len() % BLOCK;
+    let mut out = Vec::with_capacity(data.len() + missing);
+    out.extend_from_slice(data);
+    out.resize(data.len() + missing, u8::try_from(missing).expect("at most a block is missing"));
+    Secret::from(out)
+}
+
+/// Takes the padding off, with one error and one time for everything that can be wrong with it: a caller who may ask
+/// for any decryption but see none would otherwise read plaintext from the answers (Vaudenay).
+fn unpad(mut out: Secret) -> Result<Secret, Rv> {
+    let bytes = out.bytes_mut();
+    let last: &[u8; BLOCK] = bytes.last_chunk().ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+    let count = last[BLOCK - 1];
+    let mut right = !count.ct_eq(&0) & count.ct_lt(&17);
+    for (distance, byte) in (0_u8..).zip(last.iter().rev()) {
+        let in_padding: Choice = distance.ct_lt(&count);
+        right &= !in_padding | byte.ct_eq(&count);
+    }
+    if !bool::from(right) {
+        return Err(Rv::ENCRYPTED_DATA_INVALID);
+    }
+    bytes.truncate(bytes.len() - usize::from(count));
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(length: usize) -> Box<dyn Modes> {
+        open(&KeyBytes::from((0..).take(length).collect::<Vec<u8>>())).unwrap()
+    }
+
+    fn ctr(bits: u8, block: [u8; 16]) -> Mechanism {
+        Mechanism { kind: MechanismType::AES_CTR, parameters: Parameters::Ctr { bits, block } }
+    }
+
+    fn cbc(kind: MechanismType) -> Mechanism {
+        Mechanism { kind, parameters: Parameters::Iv([9; 16]) }
+    }
+
+    /// Counter mode as the standard writes it: one block at a time.
+    fn counted(key: &dyn Modes, bits: u8, block: [u8; 16], data: &[u8]) -> Vec<u8> {
+        let mask = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
+        let mut counter = u128::from_be_bytes(block);
+        let mut out = Vec::new();
+        for part in data.chunks(16) {
+            let stream =
+                key.encrypt(&Mechanism::plain(MechanismType::AES_ECB), &counter.to_be_bytes()).unwrap();
+            out.extend(part.iter().zip(stream.iter()).map(|(byte, mask)| byte ^ mask));
+            counter = (counter & !mask) | (counter.wrapping_add(1) & mask);
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_counter_of_any_width_wraps_in_its_width(
+            bits in 1_u8..=128, block: [u8; 16], length in 0_usize..300, near_end: bool,
+        ) {
+            let key = key(32);
+            let mask = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
+            let block = if near_end { (u128::from_be_bytes(block) | (mask & !3)).to_be_bytes() } else { block };
+            let data = vec![0x5a; length];
+            let ours = key.encrypt(&ctr(bits, block), &data);
+            if (length.div_ceil(16) as u128).saturating_sub(1) > mask {
+                prop_assert_eq!(ours.unwrap_err(), Rv::DATA_LEN_RANGE);
+            } else {
+                let ours = ours.unwrap();
+                prop_assert_eq!(&*ours, counted(&*key, bits, block, &data));
+                prop_assert_eq!(&*key.decrypt(&ctr(bits, block), &ours).unwrap(), &data[..]);
+            }
+        }
+
+        #[test]
+        fn what_is_encrypted_comes_back(
+            length in prop::sample::select(vec![16_usize, 24, 32]), data: Vec<u8>, iv: [u8; 16],
+        ) {
+            let key = key(length);
+            let pad = Mechanism { kind: MechanismType::AES_CBC_PAD, parameters: Parameters::Iv(iv) };
+            let encrypted = key.encrypt(&pad, &data).unwrap();
+            prop_assert_eq!(encrypted.len(), (data.len() / 16 + 1) * 16);
+            prop_assert_eq!(&*key.decrypt(&pad, &encrypted).unwrap(), &data[..]);
+            let whole = &data[..data.len() / 16 * 16];
+            for mechanism in [Mechanism::plain(MechanismType::AES_ECB), cbc(MechanismType::AES_CBC)] {
+                let encrypted = key.encrypt(&mechanism, whole).unwrap();
+                prop_assert_eq!(&*key.decrypt(&mechanism, &encrypted).unwrap(), whole);
+            }
+        }
+
+        #[test]
+        fn padding_is_right_or_refused(last: [u8; 16], count in 0_u8..20) {
+            let mut block = last;
+            for byte in block.iter_mut().rev().take(usize::from(count)) {
+                *byte = count;
+            }
+            let n = usize::from(block[15]);
+            let right = (1..=16).contains(&n) && block[16 - n..].iter().all(|byte| usize::from(*byte) == n);
+            match unpad(Secret::from(block.as_slice())) {
+                Ok(rest) => {
+                    prop_assert!(right);
+                    prop_assert_eq!(&*rest, &block[..16 - n]);
+                }
+                Err(rv) => {
+                    prop_assert!(!right);
+                    prop_assert_eq!(rv, Rv::ENCRYPTED_DATA_INVALID);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn aws_lc_encrypts_the_same() {
+        use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
+        use aws_lc_rs::iv::FixedLength;
+        let bytes: Vec<u8> = (0..32).collect();
+        let mut theirs = vec![0x33; 64];
+        let unbound = UnboundCipherKey::new(&AES_256, &bytes).unwrap();
+        let context = EncryptionContext::Iv128(FixedLength::from([9; 16]));
+        EncryptingKey::cbc(unbound).unwrap().less_safe_encrypt(&mut theirs, context).unwrap();
+        assert_eq!(&*key(32).encrypt(&cbc(MechanismType::AES_CBC), &[0x33; 64]).unwrap(), &theirs[..]);
+    }
+
+    #[test]
+    fn half_a_block_is_refused() {
+        let key = key(16);
+        for mechanism in [Mechanism::plain(MechanismType::AES_ECB), cbc(MechanismType::AES_CBC)] {
+            assert_eq!(key.encrypt(&mechanism, &[0; 17]).unwrap_err(), Rv::DATA_LEN_RANGE);
+            assert_eq!(key.decrypt(&mechanism, &[0; 17]).unwrap_err(), Rv::ENCRYPTED_DATA_LEN_RANGE);
+        }
+        let pad = cbc(MechanismType::AES_CBC_PAD);
+        assert_eq!(key.decrypt(&pad, &[]).unwrap_err(), Rv::ENCRYPTED_DATA_LEN_RANGE);
+        assert_eq!(key.decrypt(&pad, &[0; 15]).unwrap_err(), Rv::ENCRYPTED_DATA_LEN_RANGE);
+    }
+
+    #[test]
+    fn a_counter_may_use_up_all_its_values_but_no_more() {
+        let key = key(16);
+        assert!(key.encrypt(&ctr(1, [0xff; 16]), &[0; 32]).is_ok());
+        assert_eq!(key.encrypt(&ctr(1, [0xff; 16]), &[0; 33]).unwrap_err(), Rv::DATA_LEN_RANGE);
+    }
+
+    #[test]
+    fn the_check_value_is_the_front_of_an_encrypted_zero_block() {
+        // FIPS 197's key of 128 zero bits encrypts the zero block to 66 e9 4b d4 ….
+        assert_eq!(check_value(&KeyBytes::from(vec![0; 16])), Some([0x66, 0xe9, 0x4b]));
+    }
+}

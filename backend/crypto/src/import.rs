@@ -1,0 +1,310 @@
+//! Keys that come from outside: by `C_CreateObject` in parts, or unwrapped as a whole. They are brought into the form in
+//! which we store keys, and refused if they are not consistent.
+
+use kms_core::object::{Curve, KeyBytes, MlDsaSet, MlKemSet, Twisted};
+use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, Rv, Template};
+use zeroize::Zeroizing;
+
+use super::der::Forms;
+use super::describe::{self, Halves};
+use super::mldsa::DsaKey;
+use super::mlkem::KemKey;
+use super::twisted;
+use super::{ec, public, rsa_parts};
+
+/// A key from outside.
+#[derive(Debug)]
+pub struct Imported {
+    /// Its secret, in our stored form; a public key has none.
+    pub material: Option<KeyBytes>,
+    /// The attributes that follow from it.
+    pub attributes: Vec<Attribute>,
+}
+
+/// Reads a key out of a creation template.
+///
+/// # Errors
+/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing, `CKR_ATTRIBUTE_VALUE_INVALID` if the parts make no key,
+/// `CKR_CURVE_NOT_SUPPORTED` or `CKR_PARAMETER_SET_NOT_SUPPORTED`, and `CKR_TEMPLATE_INCONSISTENT` for a class and a type
+/// that have no such keys here.
+pub fn import(class: ObjectClass, kind: KeyType, template: &Template) -> Result<Imported, Rv> {
+    match class {
+        ObjectClass::SECRET_KEY => {
+            let value = required(template, AttributeType::VALUE)?;
+            let material = KeyBytes::from(value.to_vec());
+            let attributes = describe::secret(kind, &material).map_err(|rv| match rv {
+                Rv::KEY_SIZE_RANGE => Rv::ATTRIBUTE_VALUE_INVALID,
+                other => other,
+            })?;
+            agree(template, &attributes, AttributeType::VALUE_LEN)?;
+            Ok(Imported { material: Some(material), attributes })
+        }
+        ObjectClass::PRIVATE_KEY => {
+            let material = private(kind, template)?;
+            let Halves { private, .. } =
+                describe::halves(kind, &material).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
+            Ok(Imported { material: Some(material), attributes: private })
+        }
+        ObjectClass::PUBLIC_KEY => {
+            Ok(Imported { material: None, attributes: public::attributes(kind, template)? })
+        }
+        _ => Err(Rv::TEMPLATE_INCONSISTENT),
+    }
+}
+
+/// What a template says twice must be the same.
+fn agree(template: &Template, attributes: &[Attribute], kind: AttributeType) -> Result<(), Rv> {
+    let given = template.value(kind);
+    let found = attributes.iter().find(|attribute| attribute.kind == kind).map(|attribute| &attribute.value);
+    if given.is_none() || given == found { Ok(()) } else { Err(Rv::TEMPLATE_INCONSISTENT) }
+}
+
+/// Bytes that must be in a template, and not empty.
+pub(super) fn required(template: &Template, kind: AttributeType) -> Result<&[u8], Rv> {
+    template.bytes(kind).filter(|bytes| !bytes.is_empty()).ok_or(Rv::TEMPLATE_INCOMPLETE)
+}
+
+/// The parameter set that a template names.
+pub(super) fn set_of<S>(template: &Template, of_number: fn(u64) -> Option<S>) -> Result<S, Rv> {
+    let number = template.ulong(AttributeType::PARAMETER_SET).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
+    of_number(number).ok_or(Rv::PARAMETER_SET_NOT_SUPPORTED)
+}
+
+/// The NIST curve that a template names.
+pub(super) fn curve_of(template: &Template) -> Result<Curve, Rv> {
+    let params = required(template, AttributeType::EC_PARAMS)?;
+    Curve::ALL.into_iter().find(|curve| curve.oid_der() == params).ok_or(Rv::CURVE_NOT_SUPPORTED)
+}
+
+/// The curve of Edwards's or Montgomery's form that a template names; it must be one for this type of keys.
+pub(super) fn twisted_of(kind: KeyType, template: &Template) -> Result<Twisted, Rv> {
+    let params = required(template, AttributeType::EC_PARAMS)?;
+    Twisted::of_params(params).filter(|curve| curve.key_type() == kind).ok_or(Rv::CURVE_NOT_SUPPORTED)
+}
+
+/// A private key in our stored form, from its parts.
+fn private(kind: KeyType, template: &Template) -> Result<KeyBytes, Rv> {
+    let built = match kind {
+        KeyType::RSA => rsa_parts::build(&parts_of_rsa(template)?),
+        KeyType::EC => ec::build(curve_of(template)?, required(template, AttributeType::VALUE)?),
+        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
+            let curve = twisted_of(kind, template)?;
+            twisted::private_key(curve, required(template, AttributeType::VALUE)?)
+        }
+        KeyType::ML_KEM => {
+            let set = set_of(template, MlKemSet::of_number)?;
+            let Forms { seed, expanded } = forms_of(template)?;
+            KemKey::private_key(set, seed, expanded)
+        }
+        KeyType::ML_DSA => {
+            let set = set_of(template, MlDsaSet::of_number)?;
+            let Forms { seed, expanded } = forms_of(template)?;
+            DsaKey::private_key(set, seed, expanded)
+        }
+        _ => return Err(Rv::TEMPLATE_INCONSISTENT),
+    };
+    built.ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
+}
+
+/// The private key of a lattice in one of its forms, or in both.
+fn forms_of(template: &Template) -> Result<Forms<'_>, Rv> {
+    let part = |kind| template.bytes(kind).filter(|bytes| !bytes.is_empty());
+    let forms = Forms { seed: part(AttributeType::SEED), expanded: part(AttributeType::VALUE) };
+    if forms.seed.is_none() && forms.expanded.is_none() { Err(Rv::TEMPLATE_INCOMPLETE) } else { Ok(forms) }
+}
+
+fn parts_of_rsa(template: &Template) -> Result<rsa_parts::Parts<'_>, Rv> {
+    let optional = |kind| template.bytes(kind).filter(|bytes| !bytes.is_empty());
+    let primes = match (optional(AttributeType::PRIME_1), optional(AttributeType::PRIME_2)) {
+        (Some(first), Some(second)) => Some([first, second]),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(Rv::TEMPLATE_INCOMPLETE),
+    };
+    Ok(rsa_parts::Parts {
+        modulus: required(template, AttributeType::MODULUS)?,
+        public_exponent: required(template, AttributeType::PUBLIC_EXPONENT)?,
+        private_exponent: required(template, AttributeType::PRIVATE_EXPONENT)?,
+        primes,
+        derived: [
+            optional(AttributeType::EXPONENT_1),
+            optional(AttributeType::EXPONENT_2),
+            optional(AttributeType::COEFFICIENT),
+        ],
+    })
+}
+
+/// Whether there are keys of this class and type here that have a secret.
+pub(super) fn is_known(class: ObjectClass, kind: KeyType) -> bool {
+    match class {
+        ObjectClass::SECRET_KEY => {
+            matches!(kind, KeyType::AES | KeyType::CHACHA20) || describe::is_any_secret(kind)
+        }
+        ObjectClass::PRIVATE_KEY => matches!(
+            kind,
+            KeyType::RSA
+                | KeyType::EC
+                | KeyType::EC_EDWARDS
+                | KeyType::EC_MONTGOMERY
+                | KeyType::ML_KEM
+                | KeyType::ML_DSA
+        ),
+        _ => false,
+    }
+}
+
+/// A key that came as a whole, in our stored form. None if it is no key of this class and type: nobody is told why.
+pub(super) fn stored(class: ObjectClass, kind: KeyType, bytes: Zeroizing<Vec<u8>>) -> Option<KeyBytes> {
+    let bytes = KeyBytes(bytes);
+    match (class, kind) {
+        (ObjectClass::SECRET_KEY, _) => describe::secret(kind, &bytes).ok().map(|_| bytes),
+        (ObjectClass::PRIVATE_KEY, KeyType::RSA) => rsa_parts::stored(&bytes),
+        (ObjectClass::PRIVATE_KEY, KeyType::EC) => ec::stored(&bytes),
+        (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
+            let (curve, secret) = twisted::read(kind, bytes.as_ref())?;
+            twisted::private_key(curve, secret)
+        }
+        (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => KemKey::stored(bytes.as_ref()),
+        (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => DsaKey::stored(bytes.as_ref()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use kms_core::object::{KeySpec, Standing};
+    use kms_core::policy;
+
+    use super::super::{Made, make, permits, reveal};
+    use super::*;
+    use crate::callers::caller;
+
+    const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
+
+    fn made(spec: &KeySpec) -> Made {
+        make(spec, &SystemRandom::new()).unwrap()
+    }
+
+    fn pairs() -> Vec<(KeyType, Made)> {
+        [
+            (KeyType::RSA, KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }),
+            (KeyType::EC, KeySpec::Ec { curve: Curve::P256 }),
+            (KeyType::EC, KeySpec::Ec { curve: Curve::P521 }),
+            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed25519 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X25519 }),
+            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed448 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X448 }),
+            (KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem768 }),
+            (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa65 }),
+        ]
+        .map(|(kind, spec)| (kind, made(&spec)))
+        .into()
+    }
+
+    /// What `C_CreateObject` is given by who read a private key elsewhere: all its parts.
+    fn parts(kind: KeyType, made: &Made) -> Template {
+        let object = permits::object(PRIVATE, kind, &made.attributes);
+        let user = caller(Some(Standing::User), kms_protocol::RingPolicy::Compat);
+        let permit = policy::permit_reveal(&user, &object).unwrap();
+        let mut parts = reveal(&permit, kind, PRIVATE, &made.material).unwrap();
+        parts.0.extend(
+            made.attributes.iter().filter(|given| given.kind != AttributeType::PUBLIC_KEY_INFO).cloned(),
+        );
+        parts
+    }
+
+    #[test]
+    fn a_private_key_read_elsewhere_is_the_same_here() {
+        for (kind, made) in pairs() {
+            let imported = import(PRIVATE, kind, &parts(kind, &made)).unwrap();
+            assert_eq!(imported.material.unwrap().as_ref(), made.material.as_ref(), "{kind}");
+            assert_eq!(imported.attributes, made.attributes, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_gets_what_follows_from_it() {
+        for (kind, made) in pairs() {
+            let given: Vec<_> = made
+                .public
+                .iter()
+                .filter(|given| given.kind != AttributeType::PUBLIC_KEY_INFO)
+                .map(|given| match (given.kind, kind) {
+                    // Some give the point bare.
+                    (AttributeType::EC_POINT, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
+                        let Template(all) = Template(vec![given.clone()]);
+                        let wrapped = Template(all);
+                        let point = &wrapped.bytes(AttributeType::EC_POINT).unwrap()[2..];
+                        Attribute::bytes(AttributeType::EC_POINT, point)
+                    }
+                    _ => given.clone(),
+                })
+                .collect();
+            let imported = import(ObjectClass::PUBLIC_KEY, kind, &Template(given)).unwrap();
+            assert!(imported.material.is_none());
+            let made = Template(made.public);
+            for attribute in imported.attributes {
+                assert_eq!(made.value(attribute.kind), Some(&attribute.value), "{kind}, {}", attribute.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_that_make_no_key_are_refused() {
+        for (kind, made) in pairs() {
+            let all = parts(kind, &made);
+            let secret =
+                if kind == KeyType::RSA { AttributeType::PRIVATE_EXPONENT } else { AttributeType::VALUE };
+            let without = Template(
+                all.0
+                    .iter()
+                    .filter(|given| given.kind != secret && given.kind != AttributeType::SEED)
+                    .cloned()
+                    .collect(),
+            );
+            assert_eq!(import(PRIVATE, kind, &without).unwrap_err(), Rv::TEMPLATE_INCOMPLETE, "{kind}");
+            let mut short = all.clone();
+            short.set(Attribute::bytes(secret, [1]));
+            // One is a private number on any curve; it is no other key.
+            let refused = import(PRIVATE, kind, &short).err();
+            assert_eq!(refused, (kind != KeyType::EC).then_some(Rv::ATTRIBUTE_VALUE_INVALID), "{kind}");
+        }
+        let random = make(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
+        let value = Attribute::bytes(AttributeType::VALUE, random.material.as_ref());
+        let both = Template(vec![value.clone(), Attribute::ulong(AttributeType::VALUE_LEN, 32)]);
+        let secret = ObjectClass::SECRET_KEY;
+        assert_eq!(import(secret, KeyType::AES, &both).unwrap_err(), Rv::TEMPLATE_INCONSISTENT);
+        let short = Template(vec![Attribute::bytes(AttributeType::VALUE, [1; 17])]);
+        assert_eq!(import(secret, KeyType::AES, &short).unwrap_err(), Rv::ATTRIBUTE_VALUE_INVALID);
+        let imported = import(secret, KeyType::AES, &Template(vec![value])).unwrap();
+        assert_eq!(imported.attributes, random.attributes);
+    }
+
+    #[test]
+    fn points_off_the_curve_and_small_moduli_are_no_public_keys() {
+        let point = |kind, params: &[u8], point: Vec<u8>| {
+            let template = Template(vec![
+                Attribute::bytes(AttributeType::EC_PARAMS, params),
+                Attribute::bytes(AttributeType::EC_POINT, point),
+            ]);
+            import(ObjectClass::PUBLIC_KEY, kind, &template).err()
+        };
+        let invalid = Some(Rv::ATTRIBUTE_VALUE_INVALID);
+        assert_eq!(point(KeyType::EC, Curve::P256.oid_der(), [vec![4], vec![1; 64]].concat()), invalid);
+        let edwards = Twisted::Ed25519.oid_der();
+        assert_eq!(point(KeyType::EC_EDWARDS, edwards, vec![0; 32]), invalid, "a point of small order");
+        assert_eq!(point(KeyType::EC_MONTGOMERY, edwards, vec![9; 32]), Some(Rv::CURVE_NOT_SUPPORTED));
+        let rsa = |modulus: Vec<u8>| {
+            let template = Template(vec![
+                Attribute::bytes(AttributeType::MODULUS, modulus),
+                Attribute::bytes(AttributeType::PUBLIC_EXPONENT, [1, 0, 1]),
+            ]);
+            import(ObjectClass::PUBLIC_KEY, KeyType::RSA, &template).err()
+        };
+        assert_eq!(rsa(vec![0xff; 128]), invalid);
+        assert_eq!(rsa(vec![0xff; 1024]), None, "as large as authorities have them");
+        assert_eq!(rsa([vec![1], vec![0xff; 1024]].concat()), invalid);
+        assert_eq!(rsa(vec![0xfe; 256]), invalid, "an even number");
+        assert_eq!(rsa([vec![0], vec![0xff; 256]].concat()), None, "a leading zero is no size");
+    }
+}

@@ -1,0 +1,129 @@
+//! RSA private keys in parts, and put together from them.
+
+use kms_core::object::KeyBytes;
+use kms_protocol::mechanism_table::RSA_BITS;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+use rsa::traits::PublicKeyParts;
+use rsa::{BoxedUint, PrivateKey};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::rsa::RsaKey;
+
+/// The parts of a private key that its PKCS #8 form holds: for those who may see them.
+pub(super) struct Components {
+    pub(super) private_exponent: Zeroizing<Vec<u8>>,
+    pub(super) primes: [Zeroizing<Vec<u8>>; 2],
+    pub(super) exponents: [Zeroizing<Vec<u8>>; 2],
+    pub(super) coefficient: Zeroizing<Vec<u8>>,
+}
+
+/// A private key in parts, as a creation template has it.
+pub(super) struct Parts<'a> {
+    /// The modulus.
+    pub(super) modulus: &'a [u8],
+    /// The public exponent.
+    pub(super) public_exponent: &'a [u8],
+    /// The private exponent.
+    pub(super) private_exponent: &'a [u8],
+    /// The primes, if they are told.
+    pub(super) primes: Option<[&'a [u8]; 2]>,
+    /// What follows from the rest, if it is told: both exponents and the coefficient.
+    pub(super) derived: [Option<&'a [u8]>; 3],
+}
+
+/// A private key in our stored form, from its parts. None if they do not belong together, or are of a size we do not
+/// have.
+pub(super) fn build(parts: &Parts<'_>) -> Option<KeyBytes> {
+    let modulus = number(parts.modulus)?;
+    let primes = match parts.primes {
+        Some(primes) => vec![number(primes[0])?, number(primes[1])?],
+        None => Vec::new(),
+    };
+    let (public, private) = (number(parts.public_exponent)?, number(parts.private_exponent)?);
+    let key = PrivateKey::from_components(modulus, public, private, primes).ok()?;
+    let material = written(&key)?;
+    let found = components(&material)?;
+    let derived = [&found.exponents[0], &found.exponents[1], &found.coefficient];
+    let told_right = |(told, found): (Option<&[u8]>, &Zeroizing<Vec<u8>>)| {
+        told.is_none_or(|told| bool::from(unpadded(told).ct_eq(unpadded(found))))
+    };
+    parts.derived.into_iter().zip(derived).all(told_right).then_some(material)
+}
+
+/// A private key in PKCS #8 of anybody's making, in our stored form, if it is consistent.
+pub(super) fn stored(material: &KeyBytes) -> Option<KeyBytes> {
+    written(&PrivateKey::from_pkcs8_der(material.as_ref()).ok()?)
+}
+
+/// A key of a size we have, that both libraries take.
+fn written(key: &PrivateKey) -> Option<KeyBytes> {
+    let bits = key.n().bit_width();
+    if !(RSA_BITS.0..=RSA_BITS.1).contains(&bits) {
+        return None;
+    }
+    key.validate().ok()?;
+    let material = KeyBytes::from(key.to_pkcs8_der().ok()?.as_bytes().to_vec());
+    RsaKey::open(&material).map(|_| material)
+}
+
+/// A number of the length that its bytes have; none of more than the largest modulus.
+fn number(bytes: &[u8]) -> Option<BoxedUint> {
+    let bytes = unpadded(bytes);
+    let bits = u32::try_from(bytes.len()).ok()?.checked_mul(8).filter(|bits| *bits <= RSA_BITS.1)?;
+    BoxedUint::from_be_slice(bytes, bits.max(64)).ok()
+}
+
+fn unpadded(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    &bytes[zeros..]
+}
+
+/// Takes a private key apart.
+pub(super) fn components(material: &KeyBytes) -> Option<Components> {
+    let info = rsa::pkcs8::PrivateKeyInfoRef::try_from(material.as_ref()).ok()?;
+    let key = rsa::pkcs1::RsaPrivateKeyRef::try_from(info.private_key.as_bytes()).ok()?;
+    let part = |number: rsa::pkcs1::UintRef<'_>| Zeroizing::new(number.as_bytes().to_vec());
+    Some(Components {
+        private_exponent: part(key.private_exponent),
+        primes: [part(key.prime1), part(key.prime2)],
+        exponents: [part(key.exponent1), part(key.exponent2)],
+        coefficient: part(key.coefficient),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use kms_core::object::KeySpec;
+    use kms_protocol::{AttributeType, Template};
+
+    use super::super::make;
+    use super::*;
+
+    #[test]
+    fn a_key_in_parts_is_the_key_again_and_only_if_they_fit() {
+        let made = make(&KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }, &SystemRandom::new()).unwrap();
+        let found = components(&made.material).unwrap();
+        let modulus = Template(made.attributes.clone());
+        let modulus = modulus.bytes(AttributeType::MODULUS).unwrap();
+        let parts = |primes| Parts {
+            modulus,
+            public_exponent: &[1, 0, 1],
+            private_exponent: &found.private_exponent,
+            primes,
+            derived: [None; 3],
+        };
+        let primes = Some([found.primes[0].as_slice(), &found.primes[1]]);
+        let built = build(&parts(primes)).unwrap();
+        assert_eq!(components(&built).unwrap().private_exponent, found.private_exponent);
+        assert!(build(&parts(None)).is_some(), "the primes follow from the exponents");
+        let derived = [Some(&found.exponents[0][..]), Some(&found.exponents[1]), Some(&found.coefficient)];
+        assert!(build(&Parts { derived, ..parts(primes) }).is_some());
+        let derived = [Some(&found.exponents[1][..]), None, None];
+        assert!(build(&Parts { derived, ..parts(primes) }).is_none());
+        assert!(build(&Parts { public_exponent: &[3], ..parts(primes) }).is_none());
+        assert!(build(&Parts { modulus: &modulus[1..], ..parts(primes) }).is_none());
+        assert!(stored(&made.material).is_some());
+    }
+}

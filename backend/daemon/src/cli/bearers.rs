@@ -1,0 +1,225 @@
+//! Tokens and keys of service accounts: made, listed, ended. Each secret is shown or written once.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use kms_crypto::PUBLIC_KEY_FILE_BYTES_MAX;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::accounts::tell;
+use super::arguments::{
+    AccountKey, AccountKeyAdd, AccountKeyCreate, AccountKeyList, AccountKeyRevoke, Token, TokenCreate,
+    TokenList, TokenRevoke,
+};
+use super::failure::Failure;
+use super::home::{Home, write_new};
+use super::screen;
+use crate::service::{AccountKeyInfo, Backend, TokenInfo};
+
+/// `kms token`.
+pub(super) fn tokens(command: Token, typed: &[OsString]) -> Result<(), Failure> {
+    match command {
+        Token::Create(create) => create_token(create, typed),
+        Token::List(list) => list_tokens(list, typed),
+        Token::Revoke(revoke) => revoke_token(revoke, typed),
+    }
+}
+
+fn create_token(arguments: TokenCreate, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    if let Some(out) = &arguments.out {
+        free(out)?;
+    }
+    let account = arguments.account;
+    let made = backend.create_token(&account, &arguments.name, arguments.expires_in)?;
+    let expires = made.expires.map(screen::time);
+    if let Some(out) = &arguments.out {
+        let written = write_new(out, 0o600, &Zeroizing::new(format!("{}\n", *made.text)));
+        if let Err(failure) = written {
+            // What nobody can read is of no use to its owner.
+            backend.revoke_token(&account, &made.id.to_string())?;
+            return Err(failure);
+        }
+    }
+    let until = expires.as_deref().map_or_else(|| "until revoked".to_owned(), |end| format!("until {end}"));
+    let mut told = json!({ "id": made.id, "account": account, "name": made.name, "expires": expires });
+    match &arguments.out {
+        Some(out) => {
+            told["file"] = json!(out.to_string_lossy());
+            let line =
+                format!("token {:?} of {account} is in {}; it holds {until}", made.name, out.display());
+            tell(arguments.output.json, &told, &line);
+        }
+        None if arguments.output.json => {
+            told["token"] = json!(*made.text);
+            screen::json(&told);
+        }
+        None => {
+            screen::line(&made.text);
+            screen::note(&format!("this is shown once; token {:?} of {account} holds {until}", made.name));
+        }
+    }
+    Ok(())
+}
+
+fn list_tokens(arguments: TokenList, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let tokens = Backend::open(&home.open(typed)?)?.tokens(arguments.account.as_deref())?;
+    if arguments.output.json {
+        screen::json(&tokens.iter().map(token_json).collect());
+        return Ok(());
+    }
+    let rows: Vec<_> = tokens
+        .into_iter()
+        .map(|token| {
+            let (expires, used) = (time_or(token.expires, "never"), time_or(token.used, "never"));
+            [token.account, token.name, screen::time(token.created), expires, used, token.id.to_string()]
+        })
+        .collect();
+    screen::table(["ACCOUNT", "NAME", "CREATED", "EXPIRES", "LAST USED", "ID"], &rows, "no tokens");
+    Ok(())
+}
+
+fn revoke_token(arguments: TokenRevoke, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let (account, token) = (arguments.account, arguments.token);
+    Backend::open(&home.open(typed)?)?.revoke_token(&account, &token)?;
+    let json = json!({ "account": account, "revoked": token });
+    tell(arguments.output.json, &json, &format!("token {token:?} of {account} is revoked"));
+    Ok(())
+}
+
+/// `kms account key`.
+pub(super) fn keys(command: AccountKey, typed: &[OsString]) -> Result<(), Failure> {
+    match command {
+        AccountKey::Create(create) => create_key(create, typed),
+        AccountKey::Add(add) => add_key(add, typed),
+        AccountKey::List(list) => list_keys(list, typed),
+        AccountKey::Revoke(revoke) => revoke_key(revoke, typed),
+    }
+}
+
+fn create_key(arguments: AccountKeyCreate, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    free(&arguments.out)?;
+    let (key, private) =
+        backend.create_account_key(&arguments.account, arguments.algorithm.into(), arguments.expires_in)?;
+    let mut file = key_file(&key, arguments.token_endpoint.as_deref());
+    file["credentials"]["privateKey"] = json!(*private);
+    let text = Zeroizing::new(format!("{file:#}\n"));
+    if let Err(failure) = write_new(&arguments.out, 0o600, &text) {
+        backend.revoke_account_key(&key.id.to_string())?;
+        return Err(failure);
+    }
+    let out = arguments.out.display();
+    let json = json!({ "id": key.id, "account": key.email, "file": arguments.out.to_string_lossy() });
+    tell(arguments.output.json, &json, &format!("key {} of {} is in {out}", key.id, key.email));
+    Ok(())
+}
+
+fn add_key(arguments: AccountKeyAdd, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let path = &arguments.public_key;
+    let unreadable = |error: std::io::Error| {
+        let next = "name a file with a public key in PEM";
+        Failure::because(format!("{} cannot be read", path.display()), &error, next)
+    };
+    let mut text = String::new();
+    let most = u64::try_from(PUBLIC_KEY_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(unreadable)?;
+    let backend = Backend::open(&home.open(typed)?)?;
+    let key = backend.add_account_key(&arguments.account, &text, arguments.expires_in)?;
+    if arguments.output.json {
+        screen::json(&key_file(&key, arguments.token_endpoint.as_deref()));
+        return Ok(());
+    }
+    screen::line(&format!("key {} of {} added", key.id, key.email));
+    screen::line(&format!("its assertions: iss {}, sub {}, aud {}", key.email, key.account, key.audience));
+    Ok(())
+}
+
+fn list_keys(arguments: AccountKeyList, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let keys = Backend::open(&home.open(typed)?)?.account_keys(arguments.account.as_deref())?;
+    if arguments.output.json {
+        screen::json(&keys.iter().map(|key| key_file(key, None)).collect());
+        return Ok(());
+    }
+    let rows: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let state = match (key.active, key.revoked) {
+                (true, _) => "active".to_owned(),
+                (false, Some(since)) => format!("revoked {}", screen::time(since)),
+                (false, None) => "expired".to_owned(),
+            };
+            let (created, until) = (screen::time(key.created), time_or(key.valid_until, "until revoked"));
+            [key.email, key.id.to_string(), key.algorithm.to_owned(), state, created, until]
+        })
+        .collect();
+    screen::table(["ACCOUNT", "ID", "ALGORITHM", "STATE", "CREATED", "VALID UNTIL"], &rows, "no keys");
+    Ok(())
+}
+
+fn revoke_key(arguments: AccountKeyRevoke, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    Backend::open(&home.open(typed)?)?.revoke_account_key(&arguments.key)?;
+    let told = format!("key {} is revoked", arguments.key);
+    tell(arguments.output.json, &json!({ "revoked": arguments.key }), &told);
+    Ok(())
+}
+
+/// The vendor's form of a service account's key file, without the private key.
+fn key_file(key: &AccountKeyInfo, token_endpoint: Option<&str>) -> Value {
+    let mut credentials = json!({
+        "aud": key.audience,
+        "iss": key.email,
+        "kid": key.id,
+        "sub": key.account,
+    });
+    if let Some(url) = token_endpoint {
+        credentials["tokenEndpoint"] = json!(url);
+    }
+    let mut file = json!({
+        "id": key.id,
+        "active": key.active,
+        "createdAt": screen::time(key.created),
+        "keyAlgorithm": key.algorithm,
+        "keyOrigin": if key.generated { "GENERATED" } else { "USER_PROVIDED" },
+        "keyType": "USER_MANAGED",
+        "publicKey": key.public,
+        "credentials": credentials,
+    });
+    if let Some(until) = key.valid_until {
+        file["validUntil"] = json!(screen::time(until));
+    }
+    file
+}
+
+/// Refuses a name that something has, before anything is made.
+fn free(path: &Path) -> Result<(), Failure> {
+    if std::fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} exists already; nothing was made", path.display()), "name another file"))
+}
+
+fn token_json(token: &TokenInfo) -> Value {
+    json!({
+        "id": token.id,
+        "account": token.account,
+        "name": token.name,
+        "created": screen::time(token.created),
+        "expires": token.expires.map(screen::time),
+        "lastUsed": token.used.map(screen::time),
+    })
+}
+
+fn time_or(time: Option<u64>, otherwise: &str) -> String {
+    time.map_or_else(|| otherwise.to_owned(), screen::time)
+}

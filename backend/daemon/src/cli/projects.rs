@@ -1,0 +1,49 @@
+//! Projects: made and listed.
+
+use std::ffi::OsString;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::accounts::tell;
+use super::arguments::{Project, ProjectAdd, ProjectList};
+use super::failure::Failure;
+use super::home::Home;
+use super::screen;
+use crate::service::Backend;
+
+/// `kms project`.
+pub(super) fn run(command: Project, typed: &[OsString]) -> Result<(), Failure> {
+    match command {
+        Project::Add(add) => self::add(add, typed),
+        Project::List(list) => self::list(list, typed),
+    }
+}
+
+fn add(arguments: ProjectAdd, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let id = arguments.id.unwrap_or_else(Uuid::new_v4);
+    let project = Backend::open(&home.open(typed)?)?.add_project(id, &arguments.name)?;
+    let told = format!("project {:?} made: {}", project.name, project.id);
+    tell(arguments.output.json, &project_json(&project), &told);
+    Ok(())
+}
+
+fn list(arguments: ProjectList, typed: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let projects = Backend::open(&home.open(typed)?)?.projects()?;
+    if arguments.output.json {
+        screen::json(&projects.iter().map(project_json).collect());
+        return Ok(());
+    }
+    let rows: Vec<_> = projects
+        .iter()
+        .map(|project| [project.name.clone(), project.id.to_string(), screen::time(project.created)])
+        .collect();
+    screen::table(["NAME", "ID", "CREATED"], &rows, "no projects; make one with `kms project add NAME`");
+    Ok(())
+}
+
+fn project_json(project: &kms_store::Project) -> Value {
+    json!({ "id": project.id, "name": project.name, "created": screen::time(project.created) })
+}

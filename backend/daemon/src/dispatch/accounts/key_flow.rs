@@ -1,0 +1,173 @@
+//! The key flow: a service account's signed assertion, or a refresh token, is exchanged for an access token (RFC 7523,
+//! RFC 6749).
+
+use std::net::IpAddr;
+
+use kms_core::api::{Refusal, Status};
+use kms_core::audit::{Entry, Kind};
+use kms_crypto::rsa_public_key;
+use kms_crypto::{Asserter, Issued, JwtError, JwtUse, assertion_key, check_assertion};
+use kms_store::{AccountKey, Assertion, Member, Spent, StoreError};
+use serde_json::Map;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::dispatch::Dispatch;
+use crate::dispatch::accounts::unavailable;
+
+/// What is exchanged.
+#[derive(Clone, Copy)]
+pub enum TokenAsk<'a> {
+    /// What a service account's key has signed.
+    Assertion(&'a str),
+    /// A refresh token.
+    Refresh(&'a str),
+}
+
+/// Who asks for a token.
+#[derive(Clone, Debug)]
+pub struct TokenVisit<'a> {
+    /// From where.
+    pub source: Option<IpAddr>,
+    /// With what, as it calls itself; bounded by the door.
+    pub agent: &'a str,
+    /// The call's own id.
+    pub trace: Option<Uuid>,
+}
+
+/// What it is exchanged for.
+pub struct TokenPair {
+    /// The access token.
+    pub access: Zeroizing<String>,
+    /// The refresh token.
+    pub refresh: Zeroizing<String>,
+    /// How long the access token lives, in seconds.
+    pub seconds: u64,
+}
+
+/// The key that a caller names, and its account.
+struct Signer {
+    key: AccountKey,
+    member: std::sync::Arc<Member>,
+}
+
+impl Dispatch {
+    /// Exchanges an assertion or a refresh token. It blocks: an assertion that was exchanged is remembered on the disk.
+    ///
+    /// # Errors
+    /// 403 with what is wrong with what was brought; 503 when the database is away.
+    pub fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal> {
+        let now = self.clock.seconds();
+        match ask {
+            TokenAsk::Assertion(text) => self.assert(visit, text, now),
+            TokenAsk::Refresh(text) => self.refresh(text, now),
+        }
+    }
+
+    fn assert(&self, visit: &TokenVisit<'_>, text: &str, now: u64) -> Result<TokenPair, Refusal> {
+        let named = assertion_key(text).ok_or_else(|| {
+            forbidden("the assertion is no JWT signed with RS512 whose header names its key (kid)")
+        })?;
+        let signer = self.signer(named, now)?.ok_or_else(|| refused(JwtError::Invalid))?;
+        let account = &signer.member.account;
+        let public = rsa_public_key(&signer.key.public).map_err(|_| refused(JwtError::Invalid))?;
+        let asserter = Asserter { id: account.id, email: &account.email, public: &public };
+        let asserted = check_assertion(text, asserter, &self.bearers.audience, now).map_err(refused)?;
+        let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
+        let assertion =
+            Assertion { account: account.id, digest: digest.into(), expires: asserted.forgotten_at };
+        let (done, replayed) = (
+            self.entry(visit, &signer, Kind::AdminActivity, 200),
+            self.entry(visit, &signer, Kind::PolicyDenied, 403),
+        );
+        match self.store.spend(assertion, now, done, replayed) {
+            Ok(Spent::Now) => self.pair(&signer, now),
+            Ok(Spent::Before) => {
+                Err(forbidden("the assertion was exchanged before: each needs a jti of its own"))
+            }
+            Err(StoreError::TooMany { most, .. }) => {
+                let message = format!("{most} assertions of this account have not ended; use refresh tokens");
+                Err(Refusal::new(Status::TooMany, message))
+            }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    fn refresh(&self, text: &str, now: u64) -> Result<TokenPair, Refusal> {
+        let invalid = "the refresh token is not valid here; sign a new assertion";
+        let issued = self.bearers.keys.check(JwtUse::Refresh, text, now).map_err(|error| {
+            let expired = "the refresh token has expired; sign a new assertion";
+            forbidden(if error == JwtError::Expired { expired } else { invalid })
+        })?;
+        let signer = self.signer(issued.key, now)?.ok_or_else(|| forbidden(invalid))?;
+        let member = &signer.member;
+        if member.account.id != issued.account || member.generation != issued.generation {
+            return Err(forbidden(invalid));
+        }
+        self.pair(&signer, now)
+    }
+
+    /// An active key of an account that is not shut out.
+    fn signer(&self, key: Uuid, now: u64) -> Result<Option<Signer>, Refusal> {
+        let look = || -> Result<Option<Signer>, StoreError> {
+            let Some(key) = self.store.account_key(key)?.filter(|key| key.is_active(now)) else {
+                return Ok(None);
+            };
+            let member = self.store.member(key.account)?.filter(|member| !member.disabled);
+            Ok(member.map(|member| Signer { key, member }))
+        };
+        match look() {
+            // The store has logged a row that was changed.
+            Err(StoreError::RowInvalid { .. }) => Ok(None),
+            looked => looked.map_err(|error| unavailable(&error)),
+        }
+    }
+
+    fn pair(&self, signer: &Signer, now: u64) -> Result<TokenPair, Refusal> {
+        // No token outlives the key.
+        let end = signer.key.valid_until.unwrap_or(u64::MAX);
+        let until = |life: std::time::Duration| (now + life.as_secs()).min(end);
+        let lives = self.bearers.lives;
+        let issue = |kind, expires| {
+            let (account, generation) = (signer.member.account.id, signer.member.generation);
+            let issued = Issued { account, generation, key: signer.key.id, issued: now, expires };
+            self.bearers.keys.issue(kind, &issued, Uuid::new_v4())
+        };
+        let expires = until(lives.access);
+        Ok(TokenPair {
+            access: issue(JwtUse::Access, expires),
+            refresh: issue(JwtUse::Refresh, until(lives.refresh)),
+            seconds: expires - now,
+        })
+    }
+
+    fn entry(&self, visit: &TokenVisit<'_>, signer: &Signer, kind: Kind, status: u16) -> Entry {
+        let account = &signer.member.account;
+        let mut details = Map::new();
+        details.insert("keyId".to_owned(), signer.key.id.to_string().into());
+        Entry {
+            at: self.clock.millis(),
+            event: "kms.access-token.create",
+            kind,
+            project: None,
+            resource: format!("accounts/{}", account.id),
+            initiator: Some(account.id),
+            name: account.email.clone(),
+            endpoint: "POST /token".to_owned(),
+            source: visit.source,
+            agent: visit.agent.to_owned(),
+            trace: visit.trace,
+            status,
+            details,
+        }
+    }
+}
+
+fn refused(error: JwtError) -> Refusal {
+    forbidden(format!("the assertion is refused: {error}"))
+}
+
+fn forbidden(message: impl Into<String>) -> Refusal {
+    Refusal::new(Status::Forbidden, message)
+}

@@ -1,0 +1,67 @@
+//! What the service does by itself: erases for good what is due, rotates keys whose period is over.
+
+use kms_core::api::{KeyPath, RingPath, Subject};
+use kms_core::error_chain;
+use kms_protocol::RingId;
+use kms_store::{Due, Purged};
+use uuid::Uuid;
+
+use super::Dispatch;
+use super::audit_events::{purged, system};
+use super::failure::Failure;
+use crate::error::Error;
+
+impl Dispatch {
+    /// Does what is due now. Failures are logged; what failed is due again the next time.
+    pub(crate) fn duties(&self) {
+        if let Err(failure) = self.purge_due().and_then(|()| self.rotate_due()) {
+            let refusal = failure.refusal("kms.duties", "");
+            tracing::error!(cause = refusal.message, "what was due could not be done; it is tried again");
+        }
+    }
+
+    fn purge_due(&self) -> Result<(), Failure> {
+        loop {
+            let (now, at) = (self.clock.seconds(), self.clock.millis());
+            let projects = self.project_of_rings()?;
+            let entry = move |what: &Purged| {
+                let (Purged::Key { ring, .. }
+                | Purged::Version { ring, .. }
+                | Purged::WrappingKey { ring, .. }) = what;
+                let of = projects.iter().find(|(id, _)| id == ring).map(|(_, project)| *project);
+                purged(at, of, what)
+            };
+            let gone = self.store.purge(now, entry)?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            tracing::info!(count = gone.len(), "key material was erased for good");
+        }
+    }
+
+    /// Rings with their projects.
+    fn project_of_rings(&self) -> Result<Vec<(RingId, Uuid)>, Failure> {
+        let first = self.projects()?.first().map_or(Uuid::nil(), |project| project.id);
+        let rings = self.store.rings()?;
+        Ok(rings.iter().map(|ring| (ring.id, ring.facts.project.unwrap_or(first))).collect())
+    }
+
+    fn rotate_due(&self) -> Result<(), Failure> {
+        let due = self.store.due(self.clock.seconds())?;
+        let projects = self.project_of_rings()?;
+        for Due { ring: id, key } in due {
+            let Some(ring) = self.store.ring_of(id)? else { continue };
+            let project = projects.iter().find(|(ring, _)| *ring == id).map(|(_, project)| *project);
+            let path = RingPath { project: project.unwrap_or_default(), ring: Uuid::from_bytes(id.0) };
+            let resource = Subject::Key(KeyPath { ring: path, key }).resource();
+            let entry = system(self.clock.millis(), "kms.key.rotate", project, resource);
+            match self.rotate(&ring, key.into_bytes(), Some(entry)) {
+                Ok(_) | Err(Error::NoSuchObject) => {}
+                Err(error) => {
+                    tracing::error!(%key, cause = error_chain(&error), "a key could not be rotated")
+                }
+            }
+        }
+        Ok(())
+    }
+}

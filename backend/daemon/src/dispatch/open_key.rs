@@ -1,0 +1,105 @@
+//! The one path to an opened key: load, decide, open.
+
+use std::sync::Arc;
+
+use kms_core::object::{Caller, Object};
+use kms_core::policy::{self, Permit, Usage};
+use kms_crypto::OpenedKey;
+use kms_protocol::{AttributeType, Mechanism, ObjectClass, ObjectRef, Rv};
+use kms_store::Ring;
+
+use crate::dispatch::Dispatch;
+use crate::error::Error;
+
+impl Dispatch {
+    /// Opens a key for a provider's application, and counts the use.
+    pub(in crate::dispatch) fn open_counted(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        usage: Usage,
+        key: &ObjectRef,
+        mechanism: &Mechanism,
+    ) -> Result<Opened, Error> {
+        let opened = self.open_object(ring, caller, usage, key, mechanism)?;
+        // A session key is its application's own.
+        if let Some(version) = opened.object.version {
+            self.used(ring, caller, event_of(usage), Some(version))?;
+        }
+        Ok(opened)
+    }
+
+    /// The only way to an opened key: the permit is made for this caller, this use and this object.
+    pub(in crate::dispatch) fn open_object(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        usage: Usage,
+        key: &ObjectRef,
+        mechanism: &Mechanism,
+    ) -> Result<Opened, Error> {
+        mechanism.check()?;
+        let object = self.load_key(ring, caller, key, usage.unknown())?;
+        let permit = policy::permit(caller, usage, mechanism, &object)?;
+        let key = match (object.class(), object.key_type()) {
+            (Some(ObjectClass::PUBLIC_KEY), Some(kind)) => {
+                Arc::new(OpenedKey::public(kind, &object.attributes)?)
+            }
+            _ => self.keys.open(&permit, &object)?,
+        };
+        Ok(Opened { object, permit, key })
+    }
+
+    /// Loads a key; `unknown` says that there is none.
+    pub(in crate::dispatch) fn load_key(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        key: &ObjectRef,
+        unknown: Rv,
+    ) -> Result<Arc<Object>, Error> {
+        self.load(ring, caller, key).map_err(|error| {
+            let none = matches!(error, Error::NoSuchObject | Error::Seal(_));
+            if none { Error::Refused(unknown) } else { error }
+        })
+    }
+}
+
+/// A use's name in the audit log.
+fn event_of(usage: Usage) -> &'static str {
+    match usage {
+        Usage::Encrypt => "kms.key.version.encrypt",
+        Usage::Decrypt => "kms.key.version.decrypt",
+        Usage::Sign => "kms.key.version.sign",
+        Usage::Verify => "kms.key.version.verify",
+        Usage::Wrap => "kms.key.version.wrap",
+        Usage::Unwrap => "kms.key.version.unwrap",
+        Usage::Derive => "kms.key.version.derive",
+        Usage::Encapsulate => "kms.key.version.encapsulate",
+        Usage::Decapsulate => "kms.key.version.decapsulate",
+    }
+}
+
+/// A key, opened for the use that was permitted.
+pub(in crate::dispatch) struct Opened {
+    /// What it was loaded from.
+    pub(in crate::dispatch) object: Arc<Object>,
+    /// For what.
+    pub(in crate::dispatch) permit: Permit,
+    /// The key itself.
+    pub(in crate::dispatch) key: Arc<OpenedKey>,
+}
+
+impl Opened {
+    /// What wraps and unwraps: the key itself, or its half for that.
+    ///
+    /// # Errors
+    /// When an object says that it has such a half, and is no AES key.
+    pub(in crate::dispatch) fn transport(&self) -> Result<Arc<OpenedKey>, Rv> {
+        if self.object.is(AttributeType::KMS_WRAPS_APART) {
+            Ok(Arc::new(self.key.apart()?))
+        } else {
+            Ok(Arc::clone(&self.key))
+        }
+    }
+}

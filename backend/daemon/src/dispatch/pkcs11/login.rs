@@ -1,0 +1,162 @@
+//! Login and PINs: who a caller is, proven once, then shown by a ticket.
+
+use kms_core::audit::Entry;
+use kms_core::object::{Caller, Peer, Standing};
+use kms_core::policy::{self, Claims};
+use kms_protocol::{Response, Role, Rv, Ticket};
+use kms_store::{Principal, Ring};
+
+use crate::dispatch::accounts::login as account_login;
+use crate::dispatch::audit_events::{About, Act};
+use crate::dispatch::{Dispatch, TICKET_SECONDS};
+use crate::error::Error;
+use crate::pins::{self, Attempt};
+
+/// The ring's own user (`CKU_USER`).
+pub(crate) const USER: &str = Principal::USER;
+
+/// The ring's security officer (`CKU_SO`).
+pub(crate) const OFFICER: &str = "so";
+
+impl Dispatch {
+    pub(in crate::dispatch) fn log_in(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        role: Role,
+        pin: &[u8],
+    ) -> Result<Response, Error> {
+        if let Some(token) = account_login::token_in(role, pin) {
+            return self.log_in_account(ring, caller, role, token);
+        }
+        let (name, pin) = match role {
+            Role::Officer => (OFFICER.to_owned(), pin),
+            Role::User | Role::Context => self.split(ring, pin)?,
+        };
+        if role == Role::Context && caller.login.as_ref().is_none_or(|login| login.name != name) {
+            return Err(Rv::USER_NOT_LOGGED_IN.into());
+        }
+        let principal = self.store.principal(ring.id, &name)?;
+        if name == USER && !principal.as_ref().is_some_and(|user| user.has_pin()) {
+            return Err(Rv::USER_PIN_NOT_INITIALIZED.into());
+        }
+        let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
+        self.pins.check(&attempt, pin, principal.as_ref().map(|principal| principal.pin_hash.as_str()))?;
+        let principal = principal.ok_or(Rv::PIN_INCORRECT)?;
+        Ok(Response::LoggedIn { ticket: self.issue_for(ring, caller.peer, &principal)? })
+    }
+
+    pub(in crate::dispatch) fn init_pin(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        pin: &[u8],
+    ) -> Result<Response, Error> {
+        if caller.standing() != Some(Standing::Officer) {
+            return Err(Rv::USER_NOT_LOGGED_IN.into());
+        }
+        pins::acceptable(pin)?;
+        let generation = self.store.principal(ring.id, USER)?.map_or(1, |user| user.generation + 1);
+        let entry = self.entry_of(ring, caller, Act::INIT_PIN, &About::Principal(USER));
+        self.put(ring, USER, Standing::Admin, pin, generation, Some(entry))?;
+        tracing::info!(ring = ring.label, "the officer set the user's PIN");
+        Ok(Response::Done)
+    }
+
+    pub(in crate::dispatch) fn set_pin(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        role: Role,
+        old: &[u8],
+        new: &[u8],
+    ) -> Result<Response, Error> {
+        let name = match (&caller.login, role) {
+            (Some(login), _) => login.name.clone(),
+            (None, Role::Officer) => OFFICER.to_owned(),
+            (None, Role::User | Role::Context) => USER.to_owned(),
+        };
+        pins::acceptable(new)?;
+        if account_login::is_account(&name) {
+            // A token is no PIN that its bearer could change.
+            return Err(Rv::ACTION_PROHIBITED.into());
+        }
+        let principal = self.store.principal(ring.id, &name)?.filter(|known| known.has_pin());
+        let principal = principal.ok_or(Rv::USER_PIN_NOT_INITIALIZED)?;
+        // A named principal's PIN may come with or without the name before it.
+        let prefix = format!("{name}:");
+        let old = old.strip_prefix(prefix.as_bytes()).unwrap_or(old);
+        let new = new.strip_prefix(prefix.as_bytes()).unwrap_or(new);
+        pins::acceptable(new)?;
+        let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
+        self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
+        // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
+        let entry = self.entry_of(ring, caller, Act::SET_PIN, &About::Principal(&principal.name));
+        self.put(ring, &principal.name, principal.standing, new, principal.generation, Some(entry))?;
+        tracing::info!(ring = ring.label, principal = principal.name, "PIN changed");
+        Ok(Response::Done)
+    }
+
+    /// Writes a principal's new PIN.
+    pub(crate) fn put(
+        &self,
+        ring: &Ring,
+        name: &str,
+        standing: Standing,
+        pin: &[u8],
+        generation: u64,
+        entry: Option<Entry>,
+    ) -> Result<(), Error> {
+        let pin_hash = pins::hash(pin)?;
+        let name = name.to_owned();
+        self.store.put_principal(ring.id, &Principal { name, standing, pin_hash, generation }, entry)?;
+        Ok(())
+    }
+
+    /// A ticket for a principal who has just proven to be one, or whose ticket is to be renewed.
+    pub(in crate::dispatch) fn issue_for(
+        &self,
+        ring: &Ring,
+        peer: Option<Peer>,
+        principal: &Principal,
+    ) -> Result<Ticket, Error> {
+        let now = self.clock.seconds();
+        self.issue(&Claims {
+            ring: ring.id,
+            name: principal.name.clone(),
+            standing: principal.standing,
+            generation: principal.generation,
+            uid: peer.map(|peer| peer.uid),
+            issued: now,
+            expires: now + TICKET_SECONDS,
+        })
+    }
+
+    /// A ticket that proves these claims.
+    pub(in crate::dispatch) fn issue(&self, claims: &Claims) -> Result<Ticket, Error> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(Error::Random)?;
+        Ok(policy::issue(&self.tickets, claims, nonce))
+    }
+
+    /// Who a login claims to be: never a part of a PIN that names nobody.
+    pub(in crate::dispatch) fn claimed(&self, ring: &Ring, role: Role, pin: &[u8]) -> Option<String> {
+        if account_login::token_in(role, pin).is_some() {
+            return None;
+        }
+        self.split(ring, pin).ok().map(|(name, _)| name)
+    }
+
+    /// `name:secret` names a principal, if there is one of that name; anything else is the user's PIN.
+    fn split<'a>(&self, ring: &Ring, pin: &'a [u8]) -> Result<(String, &'a [u8]), Error> {
+        let named = pin.iter().position(|byte| *byte == b':').map(|colon| (&pin[..colon], &pin[colon + 1..]));
+        if let Some((name, secret)) = named
+            && let Ok(name) = std::str::from_utf8(name)
+            && name != OFFICER
+            && self.store.principal(ring.id, name)?.is_some()
+        {
+            return Ok((name.to_owned(), secret));
+        }
+        Ok((USER.to_owned(), pin))
+    }
+}

@@ -1,0 +1,174 @@
+//! Find, look at, change and destroy objects.
+
+use std::sync::Arc;
+
+use kms_core::object::{Caller, KeyBytes, Material, Object};
+use kms_core::policy::{self, Action};
+use kms_protocol::{
+    Attribute, AttributeType, FOUND_MAX, ObjectClass, ObjectId, ObjectRef, ObjectView, RequestId, Response,
+    Rv, Template, Value,
+};
+use kms_store::Ring;
+
+use crate::dispatch::Dispatch;
+use crate::dispatch::audit_events::{About, Act, described};
+use crate::error::Error;
+
+/// Objects read from the store at once. Two pages fit in one answer.
+const PAGE: usize = FOUND_MAX / 2;
+
+/// Where a page ends, in bytes of attributes: one more object of the largest size still fits in the frame.
+const PAGE_BYTES: usize = 512 << 10;
+
+impl Dispatch {
+    pub(in crate::dispatch) fn find(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        template: &Template,
+        after: Option<ObjectId>,
+    ) -> Result<Response, Error> {
+        let (mut objects, mut bytes, mut after) = (Vec::new(), 0, after);
+        loop {
+            let page = self.store.find(ring.id, template, after, PAGE)?;
+            let mut next = (page.len() == PAGE).then(|| page.last().and_then(|object| object.id)).flatten();
+            for (object, rest) in page.iter().zip((0..page.len()).rev()) {
+                if policy::visible(caller, &object.attributes) {
+                    bytes += bytes_of(&object.attributes);
+                    objects.push(view(object));
+                }
+                if bytes > PAGE_BYTES && rest > 0 {
+                    next = object.id;
+                    break;
+                }
+            }
+            // A page of invisible objects says nothing: go on rather than show where they are.
+            if next.is_none() || objects.len() >= PAGE || bytes > PAGE_BYTES {
+                return Ok(Response::Found { objects, next });
+            }
+            after = next;
+        }
+    }
+
+    pub(in crate::dispatch) fn attributes(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        object: &ObjectRef,
+    ) -> Result<Response, Error> {
+        let loaded = self.load(ring, caller, object)?;
+        Ok(Response::Object(ObjectView { object: object.clone(), attributes: loaded.attributes.clone() }))
+    }
+
+    pub(in crate::dispatch) fn reveal(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        object: &ObjectRef,
+    ) -> Result<Response, Error> {
+        let object = self.load(ring, caller, object)?;
+        let permit = policy::permit_reveal(caller, &object)?;
+        if object.class() == Some(ObjectClass::DATA) {
+            self.used(ring, caller, Act::REVEAL.object, None)?;
+            let value = match object.material {
+                Material::None => KeyBytes::from(Vec::new()),
+                Material::Wrapped(_) | Material::Open(_) => self.keys.material(&permit, &object)?,
+            };
+            let value = Attribute::bytes(AttributeType::VALUE, value.as_ref());
+            return Ok(Response::Revealed(Template(vec![value])));
+        }
+        let (Some(class), Some(kind)) = (object.class(), object.key_type()) else {
+            return Err(Rv::ATTRIBUTE_TYPE_INVALID.into());
+        };
+        let material = self.keys.material(&permit, &object)?;
+        if object.version.is_some() {
+            // A key that leaves in the clear is told one by one.
+            self.store.record(self.entry_of(ring, caller, Act::REVEAL, &About::object(&object)))?;
+        }
+        Ok(Response::Revealed(kms_crypto::reveal(&permit, kind, class, &material)?))
+    }
+
+    pub(in crate::dispatch) fn set_attributes(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        reference: &ObjectRef,
+        template: &Template,
+    ) -> Result<Response, Error> {
+        let object = self.load(ring, caller, reference)?;
+        let names: Vec<String> = template.0.iter().map(|attribute| attribute.kind.to_string()).collect();
+        let (judged, template) = (caller.clone(), template.clone());
+        let judge = move |object: &Object| {
+            policy::may(&judged, Action::Change, &object.attributes)?;
+            policy::change(&judged, object, &template)
+        };
+        match reference {
+            ObjectRef::Token(id) => {
+                let about = About::object(&object);
+                let mut entry = self.entry_of(ring, caller, Act::SET_ATTRIBUTES, &about);
+                entry.details.insert("attributes".to_owned(), names.into());
+                let changed = self.store.update(ring.id, *id, judge, Some(entry))??;
+                Ok(Response::Object(view(&changed)))
+            }
+            ObjectRef::Session(seal) => {
+                let attributes = judge(&object)?;
+                let seal = self.reseal(ring, caller, seal, &attributes)?;
+                Ok(Response::Object(ObjectView { object: ObjectRef::Session(seal), attributes }))
+            }
+        }
+    }
+
+    pub(in crate::dispatch) fn destroy(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        request: RequestId,
+        reference: &ObjectRef,
+    ) -> Result<Response, Error> {
+        let object = match (self.load(ring, caller, reference), reference) {
+            // A destruction that is repeated after a broken connection, or of a half whose other half took it along.
+            (Err(Error::NoSuchObject), ObjectRef::Token(id)) => {
+                let leaving = self.store.leaving(ring.id, *id)?;
+                let seen = leaving.is_some_and(|object| policy::visible(caller, &object.attributes));
+                let done = seen || self.store.deleted_by(ring.id, request)?;
+                return if done { Ok(Response::Done) } else { Err(Error::NoSuchObject) };
+            }
+            (loaded, _) => loaded?,
+        };
+        policy::may(caller, Action::Destroy, &object.attributes)?;
+        if let ObjectRef::Token(id) = reference {
+            let (now, key) = (self.clock.seconds(), object.version.is_some());
+            let times = (now, now + self.lifecycle.deletion_seconds);
+            let entry = self.entry_of(ring, caller, Act::DESTROY, &About::object(&object));
+            let entry = Some(described(entry, &object.attributes));
+            for left in self.store.schedule_destruction((ring.id, request), *id, times, entry)? {
+                self.keys.forget(left);
+            }
+            let label = object.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
+            let by = caller.login.as_ref().map(|login| login.name.as_str());
+            let done = if key { "destruction scheduled, restorable for 30 days" } else { "deleted" };
+            tracing::info!(object = id.0, label = label.as_deref(), by, "{done}");
+        }
+        Ok(Response::Done)
+    }
+}
+
+/// A token object as its application sees it.
+pub(in crate::dispatch) fn view(object: &Arc<Object>) -> ObjectView {
+    let id = object.id.expect("objects of the store have an id");
+    ObjectView { object: ObjectRef::Token(id), attributes: object.attributes.clone() }
+}
+
+/// What a template takes in a frame, roughly.
+fn bytes_of(attributes: &Template) -> usize {
+    attributes.0.iter().map(|attribute| value_bytes(&attribute.value)).sum()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Bool(_) | Value::Ulong(_) => 8,
+        Value::Bytes(bytes) => bytes.len() + 8,
+        Value::Mechanisms(mechanisms) => mechanisms.0.len() * 4 + 8,
+        Value::Template(nested) => nested.0.iter().map(|attribute| value_bytes(&attribute.value) + 8).sum(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Keys that work on data and wrap as well: what a strict ring makes of them (`policy::separation`).
+
+use kms_protocol::AttributeType as A;
+use kms_protocol::{Nested, Value};
+
+use super::attacks::{no, oaep, secret, yes};
+use super::*;
+
+/// A block of AES, and half of one.
+const BLOCK: usize = 16;
+const HALF: usize = 8;
+
+/// What RFC 3394, section 2.2.3.1, begins with.
+const INITIAL: [u8; HALF] = [0xa6; HALF];
+
+fn kw() -> Mechanism {
+    Mechanism::plain(MechanismType::AES_KEY_WRAP)
+}
+
+impl Door {
+    fn block(&mut self, key: &ObjectRef, decrypt: bool, block: [u8; BLOCK]) -> [u8; BLOCK] {
+        let (key, data) = (key.clone(), Secret::from(block.as_slice()));
+        let mechanism = Mechanism::plain(MechanismType::AES_ECB);
+        let request = match decrypt {
+            true => Request::Decrypt { key, mechanism, data },
+            false => Request::Encrypt { key, mechanism, data },
+        };
+        bytes(self.ask(request).unwrap()).as_ref().try_into().unwrap()
+    }
+
+    /// The attack: RFC 3394, section 2.2.2, block by block with a key that decrypts.
+    fn unwrap_by_decrypting(&mut self, key: &ObjectRef, wrapped: &[u8]) -> Option<Vec<u8>> {
+        let mut a: [u8; HALF] = wrapped[..HALF].try_into().unwrap();
+        let mut halves: Vec<[u8; HALF]> =
+            wrapped[HALF..].chunks(HALF).map(|half| half.try_into().unwrap()).collect();
+        for step in (1..=6 * halves.len()).rev() {
+            let at = (step - 1) % halves.len();
+            let mixed = u64::from_be_bytes(a) ^ u64::try_from(step).unwrap();
+            let block = self.block(key, true, join(mixed.to_be_bytes(), halves[at]));
+            (a, halves[at]) = split(block);
+        }
+        (a == INITIAL).then(|| halves.concat())
+    }
+
+    /// The other way round: section 2.2.1 with a key that encrypts.
+    fn wrap_by_encrypting(&mut self, key: &ObjectRef, value: &[u8]) -> Vec<u8> {
+        let mut a = INITIAL;
+        let mut halves: Vec<[u8; HALF]> = value.chunks(HALF).map(|half| half.try_into().unwrap()).collect();
+        for step in 1..=6 * halves.len() {
+            let at = (step - 1) % halves.len();
+            let block = self.block(key, false, join(a, halves[at]));
+            (a, halves[at]) = split(block);
+            a = (u64::from_be_bytes(a) ^ u64::try_from(step).unwrap()).to_be_bytes();
+        }
+        [a.to_vec(), halves.concat()].concat()
+    }
+}
+
+fn join(front: [u8; HALF], back: [u8; HALF]) -> [u8; BLOCK] {
+    [front, back].concat().try_into().unwrap()
+}
+
+fn split(block: [u8; BLOCK]) -> ([u8; HALF], [u8; HALF]) {
+    (block[..HALF].try_into().unwrap(), block[HALF..].try_into().unwrap())
+}
+
+const BOTH: [A; 4] = [A::ENCRYPT, A::DECRYPT, A::WRAP, A::UNWRAP];
+
+/// A door of the user's to a strict or to a compat ring.
+fn door(test: &str, slot: SlotId) -> Option<Door> {
+    let mut door = Door::new(&format!("wrap_subkeys::{test}"))?;
+    door.slot = slot;
+    door.log_in(Role::User, "1234").unwrap();
+    Some(door)
+}
+
+#[test]
+fn what_one_half_wraps_the_other_does_not_decrypt() {
+    let Some(mut door) = door("what_one_half_wraps_the_other_does_not_decrypt", SlotId(0)) else { return };
+    let target = door.generate(&[yes(A::EXTRACTABLE)]).object;
+    let both = door.generate(&[&BOTH.map(yes)[..], &[yes(A::EXTRACTABLE)]].concat());
+    let is = |kind| both.attributes.bool(kind);
+    assert_eq!((is(A::KMS_WRAPS_APART), is(A::EXTRACTABLE)), (Some(true), Some(false)));
+    let key = both.object;
+    let wrapped = door.wrap(kw(), &key, &target).unwrap();
+    // Its copies and what is left when uses are given up have the same halves.
+    let decrypts = door.copy(&key, &[no(A::WRAP), no(A::UNWRAP)]).unwrap().object;
+    let unwraps = door.copy(&key, &[no(A::ENCRYPT), no(A::DECRYPT)]).unwrap().object;
+    for key in [&key, &decrypts] {
+        assert_eq!(door.unwrap_by_decrypting(key, &wrapped), None);
+        let forged = Secret::from(door.wrap_by_encrypting(key, &[7; 32]));
+        let forged = door.unwrap(kw(), &unwraps, &forged, &secret(KeyType::AES)).map(drop);
+        assert_eq!(forged, Err(Rv::WRAPPED_KEY_INVALID));
+    }
+    for key in [&key, &unwraps] {
+        let back =
+            door.unwrap(kw(), key, &wrapped, &[&secret(KeyType::AES)[..], &[no(A::SENSITIVE)]].concat());
+        assert_eq!(back.unwrap().attributes.bool(A::SENSITIVE), Some(true));
+    }
+    for copied in [A::ENCRYPT, A::DECRYPT, A::DERIVE] {
+        assert_eq!(door.copy(&unwraps, &[yes(copied)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
+    }
+    assert_eq!(door.copy(&key, &[no(A::KMS_WRAPS_APART)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
+    assert_eq!(door.set(&key, &[no(A::KMS_WRAPS_APART)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
+}
+
+/// The same calls where keys have one half: they find the key, so they would find it above.
+#[test]
+fn the_attack_works_in_a_compat_ring() {
+    let Some(mut door) = door("the_attack_works_in_a_compat_ring", SlotId(1)) else { return };
+    let target = door.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
+    let value = door.reveal(&target).unwrap().bytes(A::VALUE).unwrap().to_vec();
+    let both = door.generate(&BOTH.map(yes));
+    assert_eq!(both.attributes.bool(A::KMS_WRAPS_APART), None);
+    let wrapped = door.wrap(kw(), &both.object, &target).unwrap();
+    assert_eq!(door.unwrap_by_decrypting(&both.object, &wrapped), Some(value.clone()));
+    assert_eq!(door.wrap_by_encrypting(&both.object, &value), wrapped.as_ref());
+}
+
+#[test]
+fn what_cannot_be_split_wraps_what_is_open() {
+    let Some(mut door) = door("what_cannot_be_split_wraps_what_is_open", SlotId(0)) else { return };
+    let hidden = door.generate(&[yes(A::EXTRACTABLE)]).object;
+    let open = door.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
+    let value = door.reveal(&open).unwrap().bytes(A::VALUE).unwrap().to_vec();
+    let brought = [Attribute::bytes(A::VALUE, vec![7; 32])];
+    let keys = [
+        door.generate(&[&BOTH.map(yes)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat()),
+        door.generate(&[&BOTH.map(yes)[..], &[yes(A::DERIVE)]].concat()),
+        door.create(&[&secret(KeyType::AES)[..], &BOTH.map(yes), &brought].concat()).unwrap(),
+    ];
+    for key in keys {
+        assert_eq!(door.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+        let wrapped = door.wrap(kw(), &key.object, &open).unwrap();
+        let asked = [&secret(KeyType::AES)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat();
+        let back = door.unwrap(kw(), &key.object, &wrapped, &asked).unwrap();
+        assert_eq!(door.reveal(&back.object).unwrap().bytes(A::VALUE), Some(&*value));
+        let kept = door.unwrap(kw(), &key.object, &wrapped, &[&asked[..], &[yes(A::TOKEN)]].concat());
+        assert_eq!(kept.map(drop), Err(Rv::TEMPLATE_INCONSISTENT), "a token key in plaintext");
+        // Whatever it gives up, it wraps no more than before.
+        let copy = door.copy(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap().object;
+        assert_eq!(door.wrap(kw(), &copy, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+        door.set(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap();
+        assert_eq!(door.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+    }
+    let (public, private) = door.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP), yes(A::DECRYPT)]);
+    assert_eq!(door.wrap(oaep(), &public.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+    let wrapped = door.wrap(oaep(), &public.object, &open).unwrap();
+    door.unwrap(oaep(), &private.object, &wrapped, &secret(KeyType::AES)).unwrap();
+}
+
+#[test]
+fn who_wants_to_wrap_other_keys_only_wraps_none() {
+    let Some(mut door) = door("who_wants_to_wrap_other_keys_only_wraps_none", SlotId(0)) else { return };
+    let hidden = Nested(vec![yes(A::SENSITIVE)]);
+    let asked = [
+        yes(A::WRAP),
+        no(A::SENSITIVE),
+        Attribute { kind: A::WRAP_TEMPLATE, value: Value::Template(hidden) },
+    ];
+    assert_eq!(door.generate(&asked).attributes.bool(A::WRAP), Some(false));
+}

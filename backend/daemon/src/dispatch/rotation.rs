@@ -1,0 +1,64 @@
+//! A key's next version. Applications see it under the key's label at their next search.
+
+use kms_core::audit::Entry;
+use kms_core::integrity;
+use kms_core::object::{Draft, KeyBytes, KeyVersion, Object, Wrapped, day_of};
+use kms_core::policy;
+use kms_crypto::Made;
+use kms_protocol::{AttributeType, ObjectClass, Rv};
+use kms_store::{NextVersion, Ring};
+
+use crate::dispatch::Dispatch;
+use crate::dispatch::new_keys::name;
+use crate::error::Error;
+
+impl Dispatch {
+    /// Makes the next version of a key, like the newest one whose material is held; tells its number.
+    pub(crate) fn rotate(&self, ring: &Ring, key: [u8; 16], entry: Option<Entry>) -> Result<u32, Error> {
+        let (newest, objects) = self.store.newest(ring.id, key)?;
+        let now = objects.iter().find(|object| is_hidden(object)).ok_or(Error::NoSuchObject)?;
+        let spec = policy::successor(&now.attributes)?;
+        let Made { material, attributes, public } = kms_crypto::make(&spec, &self.random)?;
+        let version = KeyVersion { key, number: newest.saturating_add(1) };
+        let today = day_of(self.clock.seconds());
+        let drafts = objects.iter().map(|object| {
+            let mut reborn = policy::reborn(&object.attributes, &today);
+            let came = if is_hidden(object) { &attributes } else { &public };
+            came.iter().for_each(|attribute| reborn.set(attribute.clone()));
+            Draft { attributes: reborn, token: true }
+        });
+        self.add_version(ring, version, &material, drafts.collect(), entry)?;
+        let label = now.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
+        tracing::info!(ring = ring.label, label = label.as_deref(), version = version.number, "key rotated");
+        Ok(version.number)
+    }
+
+    /// Wraps the material of a key's next version in the HSM and stores it with its objects.
+    pub(in crate::dispatch) fn add_version(
+        &self,
+        ring: &Ring,
+        version: KeyVersion,
+        material: &KeyBytes,
+        mut drafts: Vec<Draft>,
+        entry: Option<Entry>,
+    ) -> Result<(), Error> {
+        let hidden = drafts.iter().find_map(|draft| {
+            let class = draft.attributes.class().filter(|class| *class != ObjectClass::PUBLIC_KEY)?;
+            Some((class, draft.attributes.key_type()?))
+        });
+        let (class, kind) = hidden.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+        let identity = integrity::identity(ring.id, version, class, kind);
+        let bytes = self.hsm.wrap(self.master, &identity, material.as_ref())?;
+        let wrapped = Wrapped { master: self.master, bytes };
+        drafts.iter_mut().for_each(|draft| name(draft, version));
+        let created = self.clock.seconds();
+        let next = NextVersion { version, wrapped, created, today: day_of(created), entry };
+        self.store.rotate(next, drafts)?;
+        Ok(())
+    }
+}
+
+/// Whether an object is the one with the version's secret.
+fn is_hidden(object: &Object) -> bool {
+    matches!(object.class(), Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY))
+}

@@ -1,0 +1,326 @@
+//! Opened keys in memory: bounded, wiped when they leave, each opened once for all who wait for it.
+//!
+//! Only here is a key opened, and only for a `Permit`. A key is remembered under its object's number, together with
+//! a print of what it was opened from: a row that was wrapped anew, or replaced, never answers with the old key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kms_core::integrity;
+use kms_core::object::{KeyBytes, MasterVersion, Material, Object, Wrapped};
+use kms_core::policy::Permit;
+use kms_crypto::{CryptoError, OpenedKey};
+use kms_hsm::{Hsm, HsmError};
+use kms_protocol::{AttributeType, KeyType, ObjectClass, ObjectId};
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use crate::config::KeyCache;
+
+/// Why a key is not opened. Shared by all who waited for it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The permit is for another object; a bug.
+    #[error("the permit is for another object")]
+    Unpermitted,
+    /// The object is no key, or has no secret.
+    #[error("the object has no secret key to open")]
+    NoMaterial,
+    /// The HSM does not unwrap it.
+    #[error("the HSM did not unwrap it")]
+    Hsm(#[source] Arc<HsmError>),
+    /// Its bytes are no such key.
+    #[error("its bytes are no key of its type")]
+    Crypto(#[source] Arc<CryptoError>),
+}
+
+impl From<HsmError> for KeysError {
+    fn from(error: HsmError) -> Self {
+        Self::Hsm(Arc::new(error))
+    }
+}
+
+impl From<CryptoError> for KeysError {
+    fn from(error: CryptoError) -> Self {
+        Self::Crypto(Arc::new(error))
+    }
+}
+
+/// What a key was opened from. Wrapped bytes begin with a random IV and end with the tag over all of them, so both
+/// together name them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Print {
+    master: MasterVersion,
+    ends: [u8; 28],
+}
+
+impl Print {
+    fn of(wrapped: &Wrapped) -> Option<Self> {
+        let (head, tail) = (wrapped.bytes.first_chunk::<12>()?, wrapped.bytes.last_chunk::<16>()?);
+        let mut ends = [0; 28];
+        ends[..12].copy_from_slice(head);
+        ends[12..].copy_from_slice(tail);
+        Some(Self { master: wrapped.master, ends })
+    }
+}
+
+/// What an opened key is remembered under.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Name {
+    /// A token object's number.
+    Token(ObjectId),
+    /// A session object's digest over class, type and material: a private key takes longer to parse than to hash.
+    Session([u8; 32]),
+}
+
+/// The opened keys.
+pub struct Keys {
+    hsm: Hsm,
+    opened: Cache<Name, (Option<Print>, Arc<OpenedKey>)>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys({} opened)", self.opened.entry_count())
+    }
+}
+
+impl Keys {
+    /// None is open yet.
+    pub fn new(hsm: Hsm, bounds: &KeyCache) -> Self {
+        let opened = Cache::builder().max_capacity(bounds.entries).time_to_live(bounds.lifetime).build();
+        Self { hsm, opened }
+    }
+
+    /// How many are open, nearly: those that left a moment ago may still be counted.
+    pub fn opened(&self) -> u64 {
+        self.opened.entry_count()
+    }
+
+    /// The key, opened for the use that is permitted.
+    ///
+    /// # Errors
+    /// When it cannot be unwrapped, or is no key.
+    pub fn open(&self, permit: &Permit, object: &Object) -> Result<Arc<OpenedKey>, KeysError> {
+        let (class, kind) = permitted(permit, object)?;
+        match &object.material {
+            Material::None => Err(KeysError::NoMaterial),
+            Material::Wrapped(wrapped) => self.open_wrapped(object, wrapped, class, kind),
+            // A secret key is prepared faster than it is looked up.
+            Material::Open(bytes) if class == ObjectClass::SECRET_KEY => {
+                Ok(Arc::new(OpenedKey::open(class, kind, bytes)?))
+            }
+            Material::Open(bytes) => {
+                let name = Name::Session(digest(class, kind, bytes));
+                let open = || Ok((None, Arc::new(OpenedKey::open(class, kind, bytes)?)));
+                let (_, key) =
+                    self.opened.try_get_with(name, open).map_err(|error: Arc<KeysError>| shared(&error))?;
+                Ok(key)
+            }
+        }
+    }
+
+    /// The bytes themselves, of a key or of a data object, for who may see or carry them. They are not remembered.
+    ///
+    /// # Errors
+    /// When it cannot be unwrapped, or is no key.
+    pub fn material(&self, permit: &Permit, object: &Object) -> Result<KeyBytes, KeysError> {
+        match &object.material {
+            _ if permit.object() != object.id => Err(KeysError::Unpermitted),
+            Material::None => Err(KeysError::NoMaterial),
+            Material::Wrapped(wrapped) if object.version.is_none() => {
+                let name = object.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
+                let identity = integrity::value_identity(object.ring, name);
+                Ok(self.hsm.unwrap(wrapped.master, &identity, &wrapped.bytes)?)
+            }
+            Material::Wrapped(wrapped) => {
+                let (class, kind) = permitted(permit, object)?;
+                self.unwrap(object, wrapped, class, kind)
+            }
+            Material::Open(bytes) => Ok(KeyBytes::from(bytes.as_ref().to_vec())),
+        }
+    }
+
+    /// Whether a token object's key is open, so that its use waits for nothing.
+    pub fn is_open(&self, id: ObjectId) -> bool {
+        self.opened.contains_key(&Name::Token(id))
+    }
+
+    /// Forgets a key that is destroyed, disabled or changed; it is wiped when its last user is done.
+    pub fn forget(&self, id: ObjectId) {
+        self.opened.invalidate(&Name::Token(id));
+    }
+
+    fn open_wrapped(
+        &self,
+        object: &Object,
+        wrapped: &Wrapped,
+        class: ObjectClass,
+        kind: KeyType,
+    ) -> Result<Arc<OpenedKey>, KeysError> {
+        let name = Name::Token(object.id.ok_or(KeysError::NoMaterial)?);
+        let print = Print::of(wrapped);
+        let open = || {
+            let bytes = self.unwrap(object, wrapped, class, kind)?;
+            Ok((print, Arc::new(OpenedKey::open(class, kind, &bytes)?)))
+        };
+        let remembered =
+            self.opened.try_get_with(name, open).map_err(|error: Arc<KeysError>| shared(&error))?;
+        if remembered.0 == print {
+            return Ok(remembered.1);
+        }
+        // The row was wrapped anew since. A caller with the older row gets here as well, and opens it for itself alone.
+        self.opened.invalidate(&name);
+        let (_, key) = open()?;
+        Ok(key)
+    }
+
+    fn unwrap(
+        &self,
+        object: &Object,
+        wrapped: &Wrapped,
+        class: ObjectClass,
+        kind: KeyType,
+    ) -> Result<KeyBytes, KeysError> {
+        let version = object.version.ok_or(KeysError::NoMaterial)?;
+        let identity = integrity::identity(object.ring, version, class, kind);
+        Ok(self.hsm.unwrap(wrapped.master, &identity, &wrapped.bytes)?)
+    }
+}
+
+/// What kind of key the object is, if the permit is for it.
+fn permitted(permit: &Permit, object: &Object) -> Result<(ObjectClass, KeyType), KeysError> {
+    if permit.object() != object.id {
+        return Err(KeysError::Unpermitted);
+    }
+    object.class().zip(object.key_type()).ok_or(KeysError::NoMaterial)
+}
+
+fn shared(error: &Arc<KeysError>) -> KeysError {
+    KeysError::clone(error)
+}
+
+fn digest(class: ObjectClass, kind: KeyType, bytes: &KeyBytes) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(class.0.to_le_bytes());
+    digest.update(kind.0.to_le_bytes());
+    digest.update(bytes);
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use kms_core::object::{Caller, KeyVersion, Login, Standing};
+    use kms_core::policy::{self, Usage};
+    use kms_protocol::{
+        Attribute, AttributeType, Mechanism, MechanismType, RingId, RingPolicy, Secret, Template,
+    };
+
+    use super::*;
+    use crate::config::{Config, FILE_NAME};
+    use crate::test_home;
+
+    const RING: RingId = RingId([1; 16]);
+    const VERSION: KeyVersion = KeyVersion { key: [2; 16], number: 1 };
+    const MASTER: MasterVersion = MasterVersion(1);
+
+    fn keys(test: &str) -> Option<Keys> {
+        let home = test_home::home_in_child(&format!("keys::tests::{test}"))?;
+        let hsm = Hsm::open(&Config::read(&home.join(FILE_NAME)).unwrap().hsm()).unwrap();
+        hsm.create_master(MASTER).unwrap();
+        Some(Keys::new(hsm, &KeyCache { entries: 100, lifetime: Duration::from_secs(300) }))
+    }
+
+    fn object(id: Option<u64>, material: Material) -> Object {
+        let attributes = Template(vec![
+            Attribute::ulong(AttributeType::CLASS, ObjectClass::SECRET_KEY.0.into()),
+            Attribute::ulong(AttributeType::KEY_TYPE, KeyType::AES.0.into()),
+            Attribute::ulong(AttributeType::VALUE_LEN, 32),
+            Attribute::bool(AttributeType::PRIVATE, true),
+            Attribute::bool(AttributeType::ENCRYPT, true),
+        ]);
+        Object { id: id.map(ObjectId), ring: RING, version: Some(VERSION), attributes, material }
+    }
+
+    fn wrapped(keys: &Keys, id: u64, value: u8) -> Object {
+        let identity = integrity::identity(RING, VERSION, ObjectClass::SECRET_KEY, KeyType::AES);
+        let bytes = keys.hsm.wrap(MASTER, &identity, &[value; 32]).unwrap();
+        object(Some(id), Material::Wrapped(Wrapped { master: MASTER, bytes }))
+    }
+
+    fn permit(object: &Object) -> Permit {
+        let login = Some(Login { ring: RING, name: "user".to_owned(), standing: Standing::Admin });
+        let caller = Caller { peer: None, login, policy: RingPolicy::Compat };
+        policy::permit(&caller, Usage::Encrypt, &Mechanism::plain(MechanismType::AES_ECB), object).unwrap()
+    }
+
+    fn encrypted(keys: &Keys, object: &Object) -> Secret {
+        let (permit, mechanism) = (permit(object), Mechanism::plain(MechanismType::AES_ECB));
+        kms_crypto::encrypt(&permit, &keys.open(&permit, object).unwrap(), &mechanism, &[0; 16]).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_opened_once_and_again_when_it_was_wrapped_anew() {
+        let Some(keys) = keys("a_key_is_opened_once_and_again_when_it_was_wrapped_anew") else { return };
+        let (first, anew, other) = (wrapped(&keys, 1, 7), wrapped(&keys, 1, 7), wrapped(&keys, 1, 8));
+        let open = |object| keys.open(&permit(object), object).unwrap();
+        let opened = open(&first);
+        assert!(Arc::ptr_eq(&opened, &open(&first)));
+        assert!(!Arc::ptr_eq(&opened, &open(&anew)));
+        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &anew));
+        // Not even the old row, still in somebody's hands, answers with the new key, nor the new row with the old.
+        assert_ne!(encrypted(&keys, &first), encrypted(&keys, &other));
+        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &anew));
+        let before = open(&first);
+        keys.forget(ObjectId(1));
+        assert!(!Arc::ptr_eq(&before, &open(&first)));
+    }
+
+    #[test]
+    fn all_who_wait_get_the_one_that_was_opened() {
+        let Some(keys) = keys("all_who_wait_get_the_one_that_was_opened") else { return };
+        let object = wrapped(&keys, 1, 7);
+        let start = Barrier::new(8);
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let wait = || {
+                start.wait();
+                keys.open(&permit(&object), &object).unwrap()
+            };
+            let callers: Vec<_> = (0..8).map(|_| scope.spawn(wait)).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        });
+        assert!(opened.iter().all(|key| Arc::ptr_eq(key, &opened[0])));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_opens_nothing() {
+        let Some(keys) = keys("what_does_not_belong_together_opens_nothing") else { return };
+        let object = wrapped(&keys, 1, 7);
+        let other = wrapped(&keys, 2, 7);
+        assert!(matches!(keys.open(&permit(&other), &object), Err(KeysError::Unpermitted)));
+        assert!(matches!(keys.material(&permit(&other), &object), Err(KeysError::Unpermitted)));
+        let Material::Wrapped(wrapped) = &object.material else { panic!("it is wrapped") };
+        for moved in [
+            Object { ring: RingId([9; 16]), ..self::object(Some(3), Material::Wrapped(wrapped.clone())) },
+            Object { version: None, ..self::object(Some(3), Material::Wrapped(wrapped.clone())) },
+            self::object(Some(3), Material::None),
+            self::object(Some(3), Material::Wrapped(Wrapped { master: MASTER, bytes: vec![0; 60] })),
+            self::object(Some(3), Material::Wrapped(Wrapped { master: MasterVersion(2), ..wrapped.clone() })),
+            self::object(Some(3), Material::Wrapped(Wrapped { master: MASTER, bytes: vec![] })),
+        ] {
+            assert!(keys.open(&permit(&moved), &moved).is_err(), "{moved:?}");
+        }
+        assert_eq!(keys.material(&permit(&object), &object).unwrap().as_ref(), [7; 32]);
+    }
+
+    #[test]
+    fn a_session_key_is_what_its_seal_held() {
+        let Some(keys) = keys("a_session_key_is_what_its_seal_held") else { return };
+        let (stored, sealed) =
+            (wrapped(&keys, 1, 7), object(None, Material::Open(KeyBytes::from(vec![7; 32]))));
+        assert_eq!(encrypted(&keys, &stored), encrypted(&keys, &sealed));
+    }
+}

@@ -1,0 +1,212 @@
+//! The door with calls thrown at it, and behind it rooms that only write down what they are asked: what an operation
+//! does is tested where it is done.
+
+mod calls;
+mod document;
+mod limits;
+mod records;
+mod token;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::http::{Request, Response, header};
+use http_body_util::BodyExt;
+use kms_core::api::{Account, Grant, Operation, Outcome, Refusal, Role, Status, Usage, Visit};
+use kms_core::audit::AuditItems;
+use serde_json::Value;
+use tower::ServiceExt;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::door::Door;
+use super::rooms::{Figures, Rooms, Writing};
+use super::service::Connection;
+use crate::config::RestConfig;
+use crate::dispatch::{Report, TokenAsk, TokenPair, TokenVisit, Told};
+
+/// A project that the test's account owns.
+const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111);
+
+/// A ring, a key and a wrapping key, as far as a path needs them.
+const ID: &str = "22222222-2222-4222-8222-222222222222";
+
+/// Rooms that write down what they are asked, and answer what they are told to.
+struct Notes {
+    asked: Mutex<Vec<(Visit, Operation)>>,
+    answer: Mutex<Result<Outcome, Refusal>>,
+    now: AtomicU64,
+    quick: bool,
+    hsm: Mutex<Result<(), String>>,
+    reported: Mutex<Vec<String>>,
+}
+
+impl Rooms for Notes {
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>> {
+        self.quick.then(|| self.authenticate(token, now))
+    }
+
+    fn authenticate(&self, token: &str, _: u64) -> Result<Arc<Account>, Refusal> {
+        let project = match token {
+            "owner" => Some(PROJECT),
+            "everywhere" => None,
+            _ => return Err(Refusal::new(Status::Unauthenticated, "the token is not known here")),
+        };
+        let grants = vec![Grant { role: Role::Owner, project, ring: None }];
+        Ok(Arc::new(Account { id: Uuid::from_u128(7), email: "owner@test".to_owned(), grants }))
+    }
+
+    fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal> {
+        assert!(visit.source.is_some() && visit.trace.is_some());
+        match ask {
+            TokenAsk::Assertion("good") | TokenAsk::Refresh("good") => Ok(TokenPair {
+                access: Zeroizing::new("access".to_owned()),
+                refresh: Zeroizing::new("refresh".to_owned()),
+                seconds: 600,
+            }),
+            TokenAsk::Assertion(_) => Err(Refusal::new(Status::Forbidden, "a bad assertion")),
+            TokenAsk::Refresh(_) => Err(Refusal::new(Status::Forbidden, "a bad refresh token")),
+        }
+    }
+
+    fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
+        assert!(visit.agent.as_ref() != "panic", "this agent makes the rooms panic");
+        self.asked.lock().unwrap().push((visit.clone(), operation));
+        self.answer.lock().unwrap().clone()
+    }
+
+    fn report(&self, _: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal> {
+        self.reported.lock().unwrap().push(format!("{project} {report:?}"));
+        Ok(match report {
+            Report::Audit { .. } => Told::Audit(AuditItems { items: Vec::new(), limit: 3, cursor: None }),
+            Report::Usage { .. } => Told::Usage(Usage { version_hours: 0, hours: Vec::new() }),
+        })
+    }
+
+    fn export(&self, _: &Visit, project: Uuid) -> Result<Writing, Refusal> {
+        Ok(Box::new(move |out| write!(out, "{{\"exported\":\"{project}\"}}")))
+    }
+
+    fn is_quick(&self, _: &Operation) -> bool {
+        self.quick
+    }
+
+    fn ask_hsm(&self) -> Result<(), String> {
+        self.hsm.lock().unwrap().clone()
+    }
+
+    fn ask_store(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { opened_keys: 3, key_versions: 5, hsm_calls: 7, ..Figures::default() }
+    }
+}
+
+/// A door with notes behind it.
+struct World {
+    notes: Arc<Notes>,
+    door: Arc<Door>,
+    peer: SocketAddr,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What came back.
+struct Heard {
+    status: u16,
+    response: Response<()>,
+    body: String,
+}
+
+impl Heard {
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.body);
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// A refusal's sentence; the body has nothing else.
+    #[track_caller]
+    fn refused(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        let json = self.json();
+        assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
+        json["message"].as_str().unwrap().to_owned()
+    }
+}
+
+fn settings() -> RestConfig {
+    RestConfig {
+        enabled: true,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        calls_per_hour: 10_000,
+        connections_max: 10,
+        trust_forwarded_for: false,
+        metrics_public: false,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(settings(), true)
+    }
+
+    fn with(settings: RestConfig, quick: bool) -> Self {
+        let notes = Arc::new(Notes {
+            asked: Mutex::default(),
+            answer: Mutex::new(Ok(Outcome::Done)),
+            now: AtomicU64::new(1_800_000_000),
+            quick,
+            hsm: Mutex::new(Ok(())),
+            reported: Mutex::default(),
+        });
+        let door = Arc::new(Door::new(Arc::clone(&notes) as _, settings));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Self { notes, door, peer: "127.0.0.1:4711".parse().unwrap(), runtime: runtime.unwrap() }
+    }
+
+    fn send(&self, request: Request<Body>) -> Heard {
+        let router = super::finished(super::router(&self.door));
+        let connection = Connection::new(router, Arc::clone(&self.door), self.peer, None);
+        self.runtime.block_on(async {
+            let (parts, body) = connection.oneshot(request).await.unwrap().into_parts();
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(bytes.to_vec()).unwrap();
+            let status = parts.status.as_u16();
+            Heard { status, response: Response::from_parts(parts, ()), body }
+        })
+    }
+
+    /// One call of the owner's, on a path below the project.
+    fn call(&self, method: &str, path: &str, body: impl Into<Body>) -> Heard {
+        self.send(request(method, &below(path)).body(body.into()).unwrap())
+    }
+
+    /// The only operation that was asked for since the last look.
+    #[track_caller]
+    fn asked(&self) -> Operation {
+        let mut asked = std::mem::take(&mut *self.notes.asked.lock().unwrap());
+        assert_eq!(asked.len(), 1);
+        asked.remove(0).1
+    }
+}
+
+/// A path below the project.
+fn below(path: &str) -> String {
+    format!("/v1/projects/{PROJECT}/regions/eu01{}", path.replace("{id}", ID))
+}
+
+fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path).header(header::AUTHORIZATION, "Bearer owner")
+}

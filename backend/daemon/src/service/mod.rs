@@ -1,0 +1,221 @@
+//! The backend as its owner handles it: made once, opened by the daemon or by a command, rings and accounts added.
+
+mod accounts;
+mod audit;
+mod backup;
+mod bearers;
+mod error;
+mod keys;
+mod operator;
+mod principals;
+mod projects;
+mod reports;
+mod rings;
+mod service_keys;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use kms_core::integrity::RowKey;
+use kms_core::object::MasterVersion;
+use kms_core::policy::TicketKey;
+use kms_core::seal::Seals;
+use kms_hsm::{Hsm, HsmError};
+use kms_store::{LockedStore, Store};
+
+use crate::config::{Config, RestConfig};
+use crate::dispatch::{Bearers, Clock, Dispatch, Recorder, Vectors};
+use crate::duties::Duties;
+use crate::keys::Keys;
+use crate::pins::Pins;
+use crate::rest::RestListener;
+use crate::server::{self, Door, Owner};
+use rings::check_name;
+use service_keys::{
+    BEARERS, ROWS, SEALS, TICKETS, fresh_key, later_service_key, make_service_key, service_key,
+};
+
+pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
+pub use backup::Restored;
+pub use bearers::{AccountKeyInfo, NewToken, TokenInfo};
+pub use error::ServiceError;
+pub use keys::KeyInfo;
+pub use principals::PrincipalInfo;
+pub use rings::{NewRing, RingInfo};
+
+/// Everything opened.
+pub struct Backend {
+    dispatch: Arc<Dispatch>,
+}
+
+impl Backend {
+    /// Makes the master key in an initialised token, and a new database. There must be neither.
+    ///
+    /// # Errors
+    /// When the token cannot be used, or one of them is there already.
+    pub fn create(config: &Config) -> Result<Self, ServiceError> {
+        let hsm = Hsm::open(&config.hsm())?;
+        if let Some(version) = hsm.masters()?.first() {
+            return Err(ServiceError::ForeignMaster(*version));
+        }
+        let store = Store::create(&config.store_path())?;
+        let master = MasterVersion(1);
+        hsm.create_master(master)?;
+        for purpose in [ROWS, TICKETS, SEALS, BEARERS] {
+            make_service_key(&hsm, &store, master, purpose)?;
+        }
+        Self::unlock(config, hsm, store)
+    }
+
+    /// Opens what [`Backend::create`] made.
+    ///
+    /// # Errors
+    /// When the token or the database is missing, damaged, or another home's.
+    pub fn open(config: &Config) -> Result<Self, ServiceError> {
+        Self::open_at(config, &config.store_path())
+    }
+
+    /// Opens a home with another database than its own: a copy that may become it.
+    fn open_at(config: &Config, database: &Path) -> Result<Self, ServiceError> {
+        let hsm = Hsm::open(&config.hsm())?;
+        let store = Store::open_existing(database)?;
+        Self::unlock(config, hsm, store)
+    }
+
+    fn unlock(config: &Config, hsm: Hsm, store: LockedStore) -> Result<Self, ServiceError> {
+        let rows = service_key(&hsm, &store, ROWS)?;
+        let tickets = service_key(&hsm, &store, TICKETS)?;
+        let seals = service_key(&hsm, &store, SEALS)?;
+        let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
+        let bearers = later_service_key(&hsm, &store, master, BEARERS)?;
+        let home = store.home();
+        let store = store.unlock(RowKey::from(rows))?;
+        let vectors = Vectors::open(&store)?;
+        let dispatch = Dispatch {
+            store,
+            keys: Keys::new(hsm.clone(), &config.key_cache()),
+            hsm,
+            seals: Seals::new(seals),
+            pins: Pins::new(fresh_key()?)?,
+            tickets: TicketKey::from(tickets),
+            bearers: Bearers::new(bearers, home, config.token_lives()),
+            master,
+            random: SystemRandom::new(),
+            clock: Clock::default(),
+            vectors,
+            lifecycle: config.lifecycle(),
+            recorder: Recorder::new(config.audit(), Clock::default().millis()),
+            offers_free_slot: config.offers_free_slot(),
+        };
+        Ok(Self { dispatch: Arc::new(dispatch) })
+    }
+
+    /// The rooms behind every door.
+    #[cfg(test)]
+    pub(crate) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// Asks the HSM and the database whether they work.
+    pub fn health(&self) -> Health {
+        Health {
+            hsm: self.dispatch.hsm.alive().map_err(ServiceError::from),
+            store: self.dispatch.store.check().map_err(ServiceError::from),
+        }
+    }
+}
+
+/// What [`Backend::health`] found.
+pub struct Health {
+    /// The HSM and its master key.
+    pub hsm: Result<(), ServiceError>,
+    /// The database.
+    pub store: Result<(), ServiceError>,
+}
+
+/// Serves until the process is told to stop, and tells the owner what happens.
+///
+/// # Errors
+/// When something is missing at the start, or a door fails for good.
+pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Result<(), ServiceError> {
+    let door = Door::open(&config.socket_path(), config.socket_mode())?;
+    let backend = Backend::open(config)?;
+    let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
+    let _duties = Duties::start(Arc::clone(&backend.dispatch))?;
+    server::run(door, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use kms_core::object::Standing;
+    use kms_protocol::{RingPolicy, Secret};
+    use kms_store::StoreError;
+
+    use super::*;
+    use crate::{config, test_home};
+
+    fn home(test: &str) -> Option<PathBuf> {
+        test_home::home_in_child(&format!("service::tests::{test}"))
+    }
+
+    fn read(home: &Path) -> Config {
+        Config::read(&home.join(config::FILE_NAME)).unwrap()
+    }
+
+    fn new_ring(name: &str) -> NewRing {
+        let (policy, pin) = (RingPolicy::Strict, || Secret::from(b"1234".as_slice()));
+        NewRing { name: name.to_owned(), policy, user_pin: pin(), so_pin: pin() }
+    }
+
+    #[test]
+    fn a_home_is_made_once_and_opens_again() {
+        let Some(home) = home("a_home_is_made_once_and_opens_again") else { return };
+        let config = read(&home);
+        assert!(matches!(Backend::open(&config), Err(ServiceError::Store(StoreError::Missing(_)))));
+        let backend = Backend::create(&config).unwrap();
+        let made = backend.create_ring(new_ring("first")).unwrap();
+        assert!(matches!(backend.create_ring(new_ring("first")), Err(ServiceError::Exists(_))));
+        assert!(matches!(backend.create_ring(new_ring("no name")), Err(ServiceError::BadName(_))));
+        let short = NewRing { so_pin: Secret::from(b"123".as_slice()), ..new_ring("short") };
+        assert!(matches!(backend.create_ring(short), Err(ServiceError::BadPin)));
+        let secret = Secret::from(b"secret".as_slice());
+        backend.add_account("first", "app", Standing::User, &secret).unwrap();
+        let twice = backend.add_account("first", "app", Standing::User, &secret);
+        assert!(matches!(twice, Err(ServiceError::Exists(_))));
+        drop(backend);
+
+        assert!(matches!(Backend::create(&config), Err(ServiceError::ForeignMaster(MasterVersion(1)))));
+        let backend = Backend::open(&config).unwrap();
+        let rings = backend.rings().unwrap();
+        assert_eq!((rings.len(), rings[0].id, &rings[0].serial), (1, made.id, &made.serial));
+        assert!(backend.keys(Some("first")).unwrap().is_empty());
+        assert!(matches!(backend.keys(Some("other")), Err(ServiceError::NoSuchRing(_))));
+        let health = backend.health();
+        assert!(health.hsm.is_ok() && health.store.is_ok());
+    }
+
+    #[test]
+    fn a_database_and_a_token_of_two_homes_do_not_open() {
+        let Some(home) = home("a_database_and_a_token_of_two_homes_do_not_open") else { return };
+        let config = read(&home);
+        drop(Backend::create(&config).unwrap());
+        let database = config.store_path();
+        // The service keys of another database, wrapped under the same master key.
+        let other = home.join("other.db");
+        let text = fs::read_to_string(home.join(config::FILE_NAME)).unwrap();
+        fs::write(home.join(config::FILE_NAME), text.replace("# path = \"kms.db\"", "path = \"other.db\""))
+            .unwrap();
+        drop(Store::create(&other).unwrap());
+        assert!(matches!(Backend::open(&read(&home)), Err(ServiceError::Incomplete("rows"))));
+        let edit = rusqlite::Connection::open(&other).unwrap();
+        edit.execute("ATTACH ?1 AS first", [database.to_str()]).unwrap();
+        edit.execute("INSERT INTO service_keys SELECT * FROM first.service_keys", []).unwrap();
+        drop(edit);
+        assert!(matches!(Backend::open(&read(&home)), Err(ServiceError::Mismatch { purpose: "rows" })));
+    }
+}

@@ -1,0 +1,80 @@
+//! Projects as their owner handles them: the API's tenants.
+
+use kms_store::{Project, StoreError};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::accounts::AccountError;
+use super::operator::Command;
+use super::{Backend, ServiceError};
+
+/// The longest name of a project, a token and the like.
+const NAME_CHARACTERS_MAX: usize = 64;
+
+impl Backend {
+    /// Makes a project.
+    ///
+    /// # Errors
+    /// When the name will not do, or there is one with this id or name.
+    pub fn add_project(&self, id: Uuid, name: &str) -> Result<Project, ServiceError> {
+        check_label(name)?;
+        let store = &self.dispatch.store;
+        if store.projects()?.is_empty() && !store.rings()?.is_empty() {
+            // A home from before there were projects: its rings stay where they were until now.
+            self.insert_project(&implied())?;
+        }
+        if store.projects()?.iter().any(|known| known.name == name) {
+            return Err(ServiceError::Exists(name.to_owned()));
+        }
+        let project = Project { id, name: name.to_owned(), created: self.dispatch.clock.seconds() };
+        self.insert_project(&project)?;
+        Ok(project)
+    }
+
+    fn insert_project(&self, project: &Project) -> Result<(), ServiceError> {
+        let (id, name) = (project.id, &project.name);
+        let command = Command {
+            event: "kms.project.create",
+            typed: "kms project add",
+            resource: format!("projects/{id}"),
+            project: Some(id),
+        };
+        let entry = self.entry(command, [("name", json!(name))]);
+        match self.dispatch.store.insert_project(project, entry) {
+            Err(StoreError::Taken(id)) => Err(ServiceError::Exists(id)),
+            done => Ok(done?),
+        }
+    }
+
+    /// All projects, the oldest first. A home from before there were any has one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn projects(&self) -> Result<Vec<Project>, ServiceError> {
+        let mut projects = self.dispatch.store.projects()?;
+        if projects.is_empty() {
+            projects.push(implied());
+        }
+        Ok(projects)
+    }
+
+    /// The project with this name or id.
+    pub(super) fn project_of(&self, name: &str) -> Result<Project, ServiceError> {
+        let id = Uuid::parse_str(name).ok();
+        let mut projects = self.projects()?.into_iter();
+        let found = projects.find(|project| project.name == name || Some(project.id) == id);
+        Ok(found.ok_or_else(|| AccountError::NoSuchProject(name.to_owned()))?)
+    }
+}
+
+/// The project of a home from before there were any, as the API names it.
+fn implied() -> Project {
+    Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 }
+}
+
+/// A name for people: it stands in tables and logs.
+pub(super) fn check_label(name: &str) -> Result<(), AccountError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let good = (1..=NAME_CHARACTERS_MAX).contains(&name.len()) && name.chars().all(legal);
+    if good { Ok(()) } else { Err(AccountError::BadName(name.to_owned())) }
+}

@@ -1,0 +1,88 @@
+//! What there is, for its owner: export, amounts, usage.
+
+use std::io::Write;
+
+use kms_core::api::{Amounts, Refusal, Usage};
+use uuid::Uuid;
+
+use super::{Backend, ServiceError};
+
+impl Backend {
+    /// Writes all that is needed to build a project's keys anew, or those of all projects, without material.
+    ///
+    /// # Errors
+    /// When there is no such project, or it cannot be read or written.
+    pub fn export(&self, project: Option<Uuid>, out: &mut dyn Write) -> Result<(), ServiceError> {
+        Ok(self.dispatch.export(project)?.write(out)?)
+    }
+
+    /// What a project has; the first one without.
+    ///
+    /// # Errors
+    /// When there is no such project, or the database fails.
+    pub fn amounts(&self, project: Option<Uuid>) -> Result<Amounts, ServiceError> {
+        let first = || -> Result<Uuid, ServiceError> {
+            Ok(self.dispatch.store.projects()?.first().map(|project| project.id).unwrap_or_default())
+        };
+        let project = project.map_or_else(first, Ok)?;
+        self.dispatch.amounts_of(project).map_err(refused)
+    }
+
+    /// How many key versions were available, hour by hour: of a project, or of all.
+    ///
+    /// # Errors
+    /// When there is no such project, or the database fails.
+    pub fn usage(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, ServiceError> {
+        self.dispatch.usage_of(project, range).map_err(refused)
+    }
+}
+
+fn refused(refusal: Refusal) -> ServiceError {
+    ServiceError::Export(refusal.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_protocol::{RingPolicy, Secret};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::{self, Config};
+    use crate::service::NewRing;
+    use crate::test_home;
+
+    #[test]
+    fn an_export_is_stable_json_of_all_rings_without_secrets() {
+        let name = "service::reports::tests::an_export_is_stable_json_of_all_rings_without_secrets";
+        let Some(home) = test_home::home_in_child(name) else { return };
+        let config = Config::read(&home.join(config::FILE_NAME)).unwrap();
+        let backend = Backend::create(&config).unwrap();
+        for name in ["first", "second"] {
+            let pin = |pin: &[u8]| Secret::from(pin);
+            let (user_pin, so_pin) = (pin(b"secret-of-user"), pin(b"secret-of-officer"));
+            let policy = RingPolicy::Strict;
+            backend.create_ring(NewRing { name: name.to_owned(), policy, user_pin, so_pin }).unwrap();
+        }
+        let export = || {
+            let mut out = Vec::new();
+            backend.export(None, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(!text.contains("secret") && !text.contains("argon2"), "{text}");
+            serde_json::from_str::<Value>(&text).unwrap()
+        };
+        let (mut one, mut two) = (export(), export());
+        assert_eq!(one["format"], 1);
+        for value in [&mut one, &mut two] {
+            value["exportedAt"] = Value::Null;
+        }
+        assert_eq!(one, two);
+        let rings = one["projects"][0]["keyRings"].as_array().unwrap();
+        let labels: Vec<_> = rings.iter().map(|ring| ring["label"].as_str().unwrap()).collect();
+        assert_eq!(labels, ["first", "second"]);
+        assert_eq!(rings[0]["principals"].as_array().unwrap().len(), 2);
+        let mut none = Vec::new();
+        assert!(backend.export(Some(Uuid::from_u128(77)), &mut none).is_err());
+        assert_eq!(backend.amounts(None).unwrap().key_rings, 2);
+        assert!(backend.usage(None, (0, u64::MAX)).unwrap().hours.is_empty());
+    }
+}

@@ -1,0 +1,144 @@
+//! Against SoftHSM itself.
+
+use std::sync::Barrier;
+
+use super::*;
+
+fn config(test: &str) -> Option<HsmConfig> {
+    let home = kms_softhsm::home_in_child(&format!("tests::{test}"))?;
+    let (module, pin_file) = (kms_softhsm::module().to_owned(), kms_softhsm::pin_file(&home));
+    Some(HsmConfig { module, token: kms_softhsm::label().to_owned(), pin_file, threads: 4 })
+}
+
+const FIRST: MasterVersion = MasterVersion(1);
+const SECOND: MasterVersion = MasterVersion(2);
+
+#[test]
+fn what_is_wrapped_opens_under_its_identity_and_master_alone() {
+    let Some(config) = config("what_is_wrapped_opens_under_its_identity_and_master_alone") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    assert_eq!(hsm.masters().unwrap(), []);
+    assert!(matches!(hsm.alive(), Err(HsmError::MasterMissing(_))));
+    hsm.create_master(SECOND).unwrap();
+    hsm.create_master(FIRST).unwrap();
+    assert!(matches!(hsm.create_master(FIRST), Err(HsmError::MasterExists(FIRST))));
+    assert_eq!(hsm.masters().unwrap(), [FIRST, SECOND]);
+    hsm.alive().unwrap();
+
+    for length in [1, 16, 32, 33, 2500, MATERIAL_BYTES_MAX] {
+        let material = vec![7; length];
+        let wrapped = hsm.wrap(FIRST, b"identity", &material).unwrap();
+        assert_eq!(wrapped.len(), 12 + length + 16);
+        assert_eq!(hsm.unwrap(FIRST, b"identity", &wrapped).unwrap().as_ref(), material);
+        let refused = |master, identity: &[u8], wrapped: &[u8]| {
+            let refused = hsm.unwrap(master, identity, wrapped);
+            assert!(matches!(refused, Err(HsmError::MaterialInvalid)), "{refused:?}");
+        };
+        refused(SECOND, b"identity", &wrapped);
+        refused(FIRST, b"identitx", &wrapped);
+        refused(FIRST, b"", &wrapped);
+        for at in [0, 11, 12, 12 + length, wrapped.len() - 1] {
+            let mut changed = wrapped.clone();
+            changed[at] ^= 1;
+            refused(FIRST, b"identity", &changed);
+        }
+        refused(FIRST, b"identity", &wrapped[..wrapped.len() - 1]);
+    }
+    assert!(matches!(hsm.unwrap(FIRST, b"", &[0; 27]), Err(HsmError::MaterialInvalid)));
+    assert!(matches!(hsm.wrap(FIRST, b"", &[0; MATERIAL_BYTES_MAX + 1]), Err(HsmError::TooLarge(_))));
+    assert!(matches!(hsm.wrap(MasterVersion(3), b"", b"x"), Err(HsmError::MasterMissing(MasterVersion(3)))));
+    // After all that was refused, the sessions still work.
+    hsm.alive().unwrap();
+    let again = Hsm::open(&config).unwrap();
+    assert_eq!(again.masters().unwrap(), [FIRST, SECOND]);
+}
+
+#[test]
+fn a_master_key_does_not_leave_the_token() {
+    use cryptoki::object::{Attribute, AttributeType};
+    let Some(config) = config("a_master_key_does_not_leave_the_token") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    hsm.create_master(FIRST).unwrap();
+    let module = cryptoki::context::Pkcs11::new(&config.module).unwrap();
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let session = module.open_ro_session(slot).unwrap();
+    let key = session.find_objects(&[Attribute::Label(b"kms-master".to_vec())]).unwrap()[0];
+    let kinds =
+        [AttributeType::Extractable, AttributeType::Sensitive, AttributeType::Wrap, AttributeType::Value];
+    let said = format!("{:?}", session.get_attributes(key, &kinds).unwrap());
+    assert_eq!(said, "[Extractable(false), Sensitive(true), Wrap(false)]");
+}
+
+#[test]
+fn what_is_missing_or_wrong_has_its_own_message() {
+    let Some(config) = config("what_is_missing_or_wrong_has_its_own_message") else { return };
+    let error = |config: &HsmConfig| Hsm::open(config).map(drop).expect_err("it is wrong");
+    let module = config.pin_file.clone();
+    assert!(matches!(error(&HsmConfig { module, ..config.clone() }), HsmError::ModuleUnusable { .. }));
+    let module = "/nonexistent.so".into();
+    assert!(matches!(error(&HsmConfig { module, ..config.clone() }), HsmError::ModuleMissing(_)));
+    let missing = error(&HsmConfig { token: "another".to_owned(), ..config.clone() }).to_string();
+    assert!(missing.contains("\"another\"") && missing.contains("\"kms-test\""), "{missing}");
+    let pin_file = config.pin_file.with_extension("wrong");
+    std::fs::copy(&config.pin_file, &pin_file).unwrap();
+    std::fs::write(&pin_file, "654321").unwrap();
+    assert!(matches!(error(&HsmConfig { pin_file, ..config.clone() }), HsmError::PinRefused(_)));
+    let pin_file = "/nonexistent.pin".into();
+    assert!(matches!(error(&HsmConfig { pin_file, ..config.clone() }), HsmError::Pin(_)));
+    Hsm::open(&config).unwrap();
+}
+
+#[test]
+fn a_token_that_was_away_is_found_again() {
+    let Some(config) = config("a_token_that_was_away_is_found_again") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    hsm.create_master(FIRST).unwrap();
+    let wrapped = hsm.wrap(FIRST, b"identity", b"material").unwrap();
+    // What a token does that is pulled and put back: the application's login ends, and its handles with it.
+    let module = cryptoki::context::Pkcs11::new(&config.module).unwrap();
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    module.open_rw_session(slot).unwrap().logout().unwrap();
+    for _ in 0..config.threads * 2 {
+        assert_eq!(hsm.unwrap(FIRST, b"identity", &wrapped).unwrap().as_ref(), b"material");
+    }
+}
+
+#[test]
+fn many_callers_share_a_few_sessions() {
+    let Some(config) = config("many_callers_share_a_few_sessions") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    hsm.create_master(FIRST).unwrap();
+    let start = Barrier::new(16);
+    std::thread::scope(|scope| {
+        for caller in 0..16_u8 {
+            let (hsm, start) = (hsm.clone(), &start);
+            scope.spawn(move || {
+                start.wait();
+                for number in 0..50_u8 {
+                    let wrapped = hsm.wrap(FIRST, &[caller], &[number; 32]).unwrap();
+                    assert_eq!(hsm.unwrap(FIRST, &[caller], &wrapped).unwrap().as_ref(), [number; 32]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+#[expect(clippy::disallowed_methods, reason = "a measurement")]
+fn cost() {
+    let Some(config) = config("cost") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    hsm.create_master(FIRST).unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..2000 {
+        hsm.wrap(FIRST, b"identity", &[1; 32]).unwrap();
+    }
+    println!("wrap: {:?}", start.elapsed() / 2000);
+    let wrapped = hsm.wrap(FIRST, b"identity", &[1; 32]).unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..2000 {
+        hsm.unwrap(FIRST, b"identity", &wrapped).unwrap();
+    }
+    println!("unwrap: {:?}", start.elapsed() / 2000);
+}

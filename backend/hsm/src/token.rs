@@ -1,0 +1,275 @@
+//! One session with the token, logged in, and what it does with the master key.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Function, Pkcs11};
+use cryptoki::error::{Error as Cryptoki, RvError};
+use cryptoki::mechanism::{Mechanism, aead::GcmParams};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::{AuthPin, Ulong};
+use kms_core::object::{KeyBytes, MasterVersion};
+use zeroize::Zeroizing;
+
+use super::{HsmError, MATERIAL_BYTES_MAX};
+use crate::HsmConfig;
+
+/// The master keys' label in the token; their `CKA_ID` is the version.
+const MASTER_LABEL: &[u8] = b"kms-master";
+
+/// The master key's length.
+const MASTER_BYTES: u64 = 32;
+
+/// The initialisation vector in front of wrapped bytes. It is random: 96 bits are safe for 2^32 keys under one version
+/// of the master key (NIST SP 800-38D, "RBG-based Construction"), and rotation starts anew.
+const IV_BYTES: usize = 12;
+
+/// The tag behind them.
+const TAG_BYTES: usize = 16;
+
+/// The tag's length as `CK_GCM_PARAMS` counts it.
+const TAG_BITS: u64 = 128;
+
+/// `CKR_AEAD_DECRYPT_FAILED`, which `cryptoki` has no name for.
+const AEAD_DECRYPT_FAILED: u64 = 0x42;
+
+/// The module, loaded, and how to log in to the token.
+pub(super) struct Access {
+    module: Pkcs11,
+    token: String,
+    pin: Zeroizing<String>,
+    refused: AtomicBool,
+}
+
+impl Access {
+    /// Loads the module. The environment must be as `Config::environment` says.
+    pub(super) fn load(config: &HsmConfig) -> Result<Self, HsmError> {
+        let path = &config.module;
+        if !path.exists() {
+            return Err(HsmError::ModuleMissing(path.clone()));
+        }
+        let unusable =
+            |source: Cryptoki| HsmError::ModuleUnusable { path: path.clone(), source: source.into() };
+        let module = Pkcs11::new(path).map_err(unusable)?;
+        match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            // Another `Hsm` of this process was there first, which a command that makes and opens a home does.
+            Ok(()) | Err(Cryptoki::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
+            Err(error) => return Err(unusable(error)),
+        }
+        let (token, pin, refused) = (config.token.clone(), config.pin()?, AtomicBool::new(false));
+        Ok(Self { module, token, pin, refused })
+    }
+
+    /// Opens a session and logs in.
+    pub(super) fn session(&self) -> Result<Token, HsmError> {
+        let slot = self.slot()?;
+        let session = self.module.open_rw_session(slot)?;
+        self.log_in(&session)?;
+        Ok(Token { session, masters: HashMap::new() })
+    }
+
+    /// A PIN that was refused once is refused from here on: each try brings a real token nearer to locking it.
+    fn log_in(&self, session: &Session) -> Result<(), HsmError> {
+        if self.refused.load(Ordering::SeqCst) {
+            return Err(HsmError::PinRefused(RvError::PinIncorrect));
+        }
+        let pin = AuthPin::from(self.pin.as_str());
+        match session.login(UserType::User, Some(&pin)) {
+            // Spec, "C_Login": a login holds for all sessions of the application with that token.
+            Ok(()) | Err(Cryptoki::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Err(Cryptoki::Pkcs11(
+                rv @ (RvError::PinIncorrect
+                | RvError::PinInvalid
+                | RvError::PinLenRange
+                | RvError::PinLocked
+                | RvError::PinExpired
+                | RvError::UserPinNotInitialized),
+                _,
+            )) => {
+                self.refused.store(true, Ordering::SeqCst);
+                Err(HsmError::PinRefused(rv))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The token, by serial number or label.
+    fn slot(&self) -> Result<Slot, HsmError> {
+        let mut seen = Vec::new();
+        for slot in self.module.get_slots_with_token()? {
+            let Ok(info) = self.module.get_token_info(slot) else { continue };
+            if !info.token_initialized() {
+                continue;
+            }
+            if info.serial_number().trim_end() == self.token || info.label().trim_end() == self.token {
+                return Ok(slot);
+            }
+            seen.push(format!("{:?}", info.label().trim_end()));
+        }
+        Err(HsmError::TokenMissing { wanted: self.token.clone(), seen })
+    }
+}
+
+/// A session, logged in. One thread owns it.
+pub(super) struct Token {
+    session: Session,
+    masters: HashMap<MasterVersion, ObjectHandle>,
+}
+
+impl Token {
+    /// The versions of the master key that the token holds, ascending.
+    pub(super) fn masters(&self) -> Result<Vec<MasterVersion>, HsmError> {
+        let mut versions = Vec::new();
+        for key in self.find(&template(None))? {
+            for attribute in self.session.get_attributes(key, &[AttributeType::Id])? {
+                if let Attribute::Id(id) = attribute
+                    && let Ok(version) = <[u8; 4]>::try_from(id.as_slice())
+                {
+                    versions.push(MasterVersion(u32::from_be_bytes(version)));
+                }
+            }
+        }
+        versions.sort_unstable();
+        match versions.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(HsmError::MasterTwice(twice[0])),
+            None => Ok(versions),
+        }
+    }
+
+    /// Makes a master key inside the token, which never leaves it.
+    pub(super) fn create_master(&self, version: MasterVersion) -> Result<(), HsmError> {
+        if self.masters()?.contains(&version) {
+            return Err(HsmError::MasterExists(version));
+        }
+        let mut wanted = template(Some(version));
+        wanted.extend([
+            Attribute::ValueLen(Ulong::from(MASTER_BYTES)),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+            // It works on bytes of ours alone. With these it could unwrap what it encrypted, and so give away keys.
+            Attribute::Wrap(false),
+            Attribute::Unwrap(false),
+            Attribute::Sign(false),
+            Attribute::Verify(false),
+            Attribute::Derive(false),
+        ]);
+        self.session.generate_key(&Mechanism::AesKeyGen, &wanted)?;
+        Ok(())
+    }
+
+    /// `IV ‖ AES-GCM(material)` with the identity as AAD.
+    pub(super) fn wrap(
+        &mut self,
+        version: MasterVersion,
+        identity: &[u8],
+        material: &[u8],
+    ) -> Result<Vec<u8>, HsmError> {
+        if material.len() > MATERIAL_BYTES_MAX {
+            return Err(HsmError::TooLarge(material.len()));
+        }
+        let master = self.master(version)?;
+        let mut iv = [0; IV_BYTES];
+        getrandom::fill(&mut iv).map_err(HsmError::Random)?;
+        let mut wrapped = iv.to_vec();
+        let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, identity, Ulong::from(TAG_BITS))?);
+        wrapped.extend(self.session.encrypt(&mechanism, master, material)?);
+        Ok(wrapped)
+    }
+
+    /// What [`Token::wrap`] wrapped.
+    pub(super) fn unwrap(
+        &mut self,
+        version: MasterVersion,
+        identity: &[u8],
+        wrapped: &[u8],
+    ) -> Result<KeyBytes, HsmError> {
+        if !(IV_BYTES + TAG_BYTES..=IV_BYTES + MATERIAL_BYTES_MAX + TAG_BYTES).contains(&wrapped.len()) {
+            return Err(HsmError::MaterialInvalid);
+        }
+        let master = self.master(version)?;
+        let (iv, inside) = wrapped.split_at(IV_BYTES);
+        let mut iv = iv.to_vec();
+        let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, identity, Ulong::from(TAG_BITS))?);
+        match self.session.decrypt(&mechanism, master, inside) {
+            Ok(material) => Ok(KeyBytes::from(material)),
+            Err(Cryptoki::Pkcs11(
+                RvError::EncryptedDataInvalid
+                | RvError::EncryptedDataLenRange
+                | RvError::UnknownErrorCode(AEAD_DECRYPT_FAILED),
+                _,
+            )) => Err(HsmError::MaterialInvalid),
+            // SoftHSM says so of a wrong tag, too; whether it is the tag or the HSM shows in what it can still do.
+            Err(error @ Cryptoki::Pkcs11(RvError::GeneralError | RvError::FunctionFailed, _)) => {
+                match self.round_trip(version) {
+                    Ok(()) => Err(HsmError::MaterialInvalid),
+                    Err(_) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Wraps and unwraps something under the newest master key.
+    pub(super) fn prove(&mut self) -> Result<(), HsmError> {
+        let newest = self.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
+        self.round_trip(newest)
+    }
+
+    fn round_trip(&mut self, version: MasterVersion) -> Result<(), HsmError> {
+        let (identity, probe) = (b"kms probe", [0x5a; 32]);
+        let wrapped = self.wrap(version, identity, &probe)?;
+        let master = self.master(version)?;
+        let (iv, inside) = wrapped.split_at(IV_BYTES);
+        let mut iv = iv.to_vec();
+        let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, identity, Ulong::from(TAG_BITS))?);
+        if self.session.decrypt(&mechanism, master, inside)? == probe {
+            Ok(())
+        } else {
+            Err(HsmError::MaterialInvalid)
+        }
+    }
+
+    /// Finds objects. Without a login the master keys are not refused but unseen, so "there are none" is believed only
+    /// while the login holds.
+    fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, HsmError> {
+        let found = self.session.find_objects(template)?;
+        if found.is_empty()
+            && !matches!(self.session.get_session_info()?.session_state(), SessionState::RwUser)
+        {
+            return Err(Cryptoki::Pkcs11(RvError::UserNotLoggedIn, Function::FindObjects).into());
+        }
+        Ok(found)
+    }
+
+    fn master(&mut self, version: MasterVersion) -> Result<ObjectHandle, HsmError> {
+        if let Some(master) = self.masters.get(&version) {
+            return Ok(*master);
+        }
+        let found = self.find(&template(Some(version)))?;
+        match found.as_slice() {
+            [] => Err(HsmError::MasterMissing(version)),
+            [master] => {
+                self.masters.insert(version, *master);
+                Ok(*master)
+            }
+            [_, _, ..] => Err(HsmError::MasterTwice(version)),
+        }
+    }
+}
+
+/// What master keys look like: all, or one version.
+fn template(version: Option<MasterVersion>) -> Vec<Attribute> {
+    let mut template = vec![
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(true),
+        Attribute::Label(MASTER_LABEL.to_vec()),
+    ];
+    template.extend(version.map(|version| Attribute::Id(version.0.to_be_bytes().to_vec())));
+    template
+}

@@ -1,5 +1,0 @@
-//! `kms`: the daemon and the operator's command line.
-
-fn main() -> std::process::ExitCode {
-    kms_backend::cli::run(std::env::args_os())
-}

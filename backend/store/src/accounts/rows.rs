@@ -1,0 +1,364 @@
+//! Rows ⇄ service accounts, their grants, tokens and keys. Every row read bears its MAC, or is an error.
+
+use kms_core::api::{Grant, Role};
+use kms_core::integrity::{Cell, RowKey};
+use rusqlite::{Connection, Params, Row, params};
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::rows::{bytes, check, column, invalid, signed, unsigned};
+use crate::writer::Desk;
+
+/// A service account, as stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceAccount {
+    /// Its id.
+    pub id: Uuid,
+    /// Its address, by which people and assertions name it.
+    pub email: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// Since when it is shut out.
+    pub disabled: Option<u64>,
+    /// Counts the times that all that was derived from its tokens and keys was ended at once.
+    pub generation: u64,
+}
+
+/// What an account was given, as stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GivenGrant {
+    /// Its id.
+    pub id: Uuid,
+    /// To whom.
+    pub account: Uuid,
+    /// What, and where.
+    pub grant: Grant,
+    /// When, in seconds since 1970.
+    pub created: u64,
+}
+
+/// A static token, as stored: its digest, never itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose it is.
+    pub account: Uuid,
+    /// Its name, for people; one account has each once.
+    pub name: String,
+    /// SHA-256 of the token.
+    pub digest: [u8; 32],
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// From when it holds no longer; never without.
+    pub expires: Option<u64>,
+}
+
+/// The kinds of keys that sign assertions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyAlgorithm {
+    /// `RSA_2048`.
+    Rsa2048,
+    /// `RSA_4096`.
+    Rsa4096,
+}
+
+impl KeyAlgorithm {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Rsa2048, Self::Rsa4096];
+
+    /// Its name in key files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "RSA_2048",
+            Self::Rsa4096 => "RSA_4096",
+        }
+    }
+
+    /// The length of the modulus, in bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Rsa2048 => 2048,
+            Self::Rsa4096 => 4096,
+        }
+    }
+
+    fn number(self) -> i64 {
+        match self {
+            Self::Rsa2048 => 1,
+            Self::Rsa4096 => 2,
+        }
+    }
+}
+
+/// A public key with which an account's assertions are checked, as stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AccountKey {
+    /// Its id: an assertion's `kid`.
+    pub id: Uuid,
+    /// Whose it is.
+    pub account: Uuid,
+    /// What it is.
+    pub algorithm: KeyAlgorithm,
+    /// `SubjectPublicKeyInfo`, DER.
+    pub public: Vec<u8>,
+    /// Whether the pair was made here; the private half never is kept.
+    pub generated: bool,
+    /// When it came, in seconds since 1970.
+    pub created: u64,
+    /// From when it holds no longer; never without.
+    pub valid_until: Option<u64>,
+    /// Since when it is revoked.
+    pub revoked: Option<u64>,
+}
+
+impl AccountKey {
+    /// Whether it checks assertions at this time.
+    pub fn is_active(&self, now: u64) -> bool {
+        self.revoked.is_none() && self.valid_until.is_none_or(|end| now < end)
+    }
+}
+
+/// A row that is one of these.
+pub(crate) trait Stored: Sized {
+    /// The table.
+    const TABLE: &'static str;
+    /// What is read of it, the row's name first and the MAC last.
+    const COLUMNS: &'static str;
+
+    /// The row, its MAC not yet checked.
+    fn parse(row: &Row<'_>) -> Result<Self, StoreError>;
+
+    /// What its MAC covers: everything else.
+    fn cells(&self) -> Vec<(&'static str, Cell<'_>)>;
+
+    /// The row, if it bears its MAC.
+    fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        let found = Self::parse(row)?;
+        let last = row.as_ref().column_count() - 1;
+        check(key, Self::TABLE, &found.cells(), bytes(row, Self::TABLE, last)?.unwrap_or_default(), row)?;
+        Ok(found)
+    }
+
+    /// The rows of a condition, and why those are left out that cannot be read.
+    fn all(
+        connection: &Connection,
+        key: &RowKey,
+        condition: &str,
+        values: impl Params,
+    ) -> Result<(Vec<Self>, Vec<StoreError>), StoreError> {
+        let sql = format!("SELECT {} FROM {} {condition}", Self::COLUMNS, Self::TABLE);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(values)?;
+        let (mut found, mut refused) = (Vec::new(), Vec::new());
+        while let Some(row) = rows.next()? {
+            match Self::read(row, key) {
+                Ok(one) => found.push(one),
+                Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((found, refused))
+    }
+
+    /// The row of a condition that no two can fulfil.
+    fn one(
+        connection: &Connection,
+        key: &RowKey,
+        condition: &str,
+        values: impl Params,
+    ) -> Result<Option<Self>, StoreError> {
+        let sql = format!("SELECT {} FROM {} {condition}", Self::COLUMNS, Self::TABLE);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(values)?;
+        rows.next()?.map(|row| Self::read(row, key)).transpose()
+    }
+}
+
+fn id(row: &Row<'_>, table: &'static str, index: usize) -> Result<Uuid, StoreError> {
+    Ok(Uuid::from_bytes(column(row, table, index)?))
+}
+
+fn optional_id(row: &Row<'_>, table: &'static str, index: usize) -> Result<Option<Uuid>, StoreError> {
+    Ok(column::<Option<[u8; 16]>>(row, table, index)?.map(Uuid::from_bytes))
+}
+
+fn time(row: &Row<'_>, table: &'static str, index: usize) -> Result<Option<u64>, StoreError> {
+    Ok(column::<Option<i64>>(row, table, index)?.map(unsigned))
+}
+
+fn bytes_of(id: Option<&Uuid>) -> Option<&[u8]> {
+    id.map(|id| id.as_bytes().as_slice())
+}
+
+impl Stored for ServiceAccount {
+    const TABLE: &'static str = "accounts";
+    const COLUMNS: &'static str = "id, email, created, disabled, generation, mac";
+
+    fn parse(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: id(row, Self::TABLE, 0)?,
+            email: column(row, Self::TABLE, 1)?,
+            created: unsigned(column(row, Self::TABLE, 2)?),
+            disabled: time(row, Self::TABLE, 3)?,
+            generation: unsigned(column(row, Self::TABLE, 4)?),
+        })
+    }
+
+    fn cells(&self) -> Vec<(&'static str, Cell<'_>)> {
+        vec![
+            ("id", Cell::Bytes(self.id.as_bytes())),
+            ("email", Cell::Text(&self.email)),
+            ("created", Cell::Integer(signed(self.created))),
+            ("disabled", Cell::from(self.disabled.map(signed))),
+            ("generation", Cell::Integer(signed(self.generation))),
+        ]
+    }
+}
+
+impl ServiceAccount {
+    /// Writes it, new or in place of the one with its id.
+    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO accounts (id, email, created, disabled, generation, mac) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                   ON CONFLICT (id) DO UPDATE SET disabled = ?4, generation = ?5, mac = ?6";
+        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let (created, disabled) = (signed(self.created), self.disabled.map(signed));
+        let values = params![self.id.as_bytes(), self.email, created, disabled, signed(self.generation), mac];
+        desk.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}
+
+impl Stored for GivenGrant {
+    const TABLE: &'static str = "grants";
+    const COLUMNS: &'static str = "id, account, role, project, ring, created, mac";
+
+    fn parse(row: &Row<'_>) -> Result<Self, StoreError> {
+        let role: String = column(row, Self::TABLE, 2)?;
+        let role = Role::named(&role).ok_or_else(|| invalid(Self::TABLE, row))?;
+        let (project, ring) = (optional_id(row, Self::TABLE, 3)?, optional_id(row, Self::TABLE, 4)?);
+        Ok(Self {
+            id: id(row, Self::TABLE, 0)?,
+            account: id(row, Self::TABLE, 1)?,
+            grant: Grant { role, project, ring },
+            created: unsigned(column(row, Self::TABLE, 5)?),
+        })
+    }
+
+    fn cells(&self) -> Vec<(&'static str, Cell<'_>)> {
+        vec![
+            ("id", Cell::Bytes(self.id.as_bytes())),
+            ("account", Cell::Bytes(self.account.as_bytes())),
+            ("role", Cell::Text(self.grant.role.name())),
+            ("project", Cell::from(bytes_of(self.grant.project.as_ref()))),
+            ("ring", Cell::from(bytes_of(self.grant.ring.as_ref()))),
+            ("created", Cell::Integer(signed(self.created))),
+        ]
+    }
+}
+
+impl GivenGrant {
+    /// Writes it.
+    pub(super) fn insert(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO grants (id, account, role, project, ring, created, mac) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let (project, ring) = (bytes_of(self.grant.project.as_ref()), bytes_of(self.grant.ring.as_ref()));
+        let (id, account, role) = (self.id.as_bytes(), self.account.as_bytes(), self.grant.role.name());
+        let values = params![id, account, role, project, ring, signed(self.created), mac];
+        desk.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}
+
+impl Stored for Token {
+    const TABLE: &'static str = "tokens";
+    const COLUMNS: &'static str = "id, account, name, digest, created, expires, mac";
+
+    fn parse(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: id(row, Self::TABLE, 0)?,
+            account: id(row, Self::TABLE, 1)?,
+            name: column(row, Self::TABLE, 2)?,
+            digest: column(row, Self::TABLE, 3)?,
+            created: unsigned(column(row, Self::TABLE, 4)?),
+            expires: time(row, Self::TABLE, 5)?,
+        })
+    }
+
+    fn cells(&self) -> Vec<(&'static str, Cell<'_>)> {
+        vec![
+            ("id", Cell::Bytes(self.id.as_bytes())),
+            ("account", Cell::Bytes(self.account.as_bytes())),
+            ("name", Cell::Text(&self.name)),
+            ("digest", Cell::Bytes(&self.digest)),
+            ("created", Cell::Integer(signed(self.created))),
+            ("expires", Cell::from(self.expires.map(signed))),
+        ]
+    }
+}
+
+impl Token {
+    /// Writes it.
+    pub(super) fn insert(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO tokens (id, account, name, digest, created, expires, mac) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let (id, account, expires) = (self.id.as_bytes(), self.account.as_bytes(), self.expires.map(signed));
+        let values = params![id, account, self.name, self.digest, signed(self.created), expires, mac];
+        desk.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}
+
+impl Stored for AccountKey {
+    const TABLE: &'static str = "account_keys";
+    const COLUMNS: &'static str =
+        "id, account, algorithm, public_key, generated, created, valid_until, revoked, mac";
+
+    fn parse(row: &Row<'_>) -> Result<Self, StoreError> {
+        let number: i64 = column(row, Self::TABLE, 2)?;
+        let algorithm = KeyAlgorithm::ALL.into_iter().find(|algorithm| algorithm.number() == number);
+        Ok(Self {
+            id: id(row, Self::TABLE, 0)?,
+            account: id(row, Self::TABLE, 1)?,
+            algorithm: algorithm.ok_or_else(|| invalid(Self::TABLE, row))?,
+            public: column(row, Self::TABLE, 3)?,
+            generated: column::<i64>(row, Self::TABLE, 4)? == 1,
+            created: unsigned(column(row, Self::TABLE, 5)?),
+            valid_until: time(row, Self::TABLE, 6)?,
+            revoked: time(row, Self::TABLE, 7)?,
+        })
+    }
+
+    fn cells(&self) -> Vec<(&'static str, Cell<'_>)> {
+        vec![
+            ("id", Cell::Bytes(self.id.as_bytes())),
+            ("account", Cell::Bytes(self.account.as_bytes())),
+            ("algorithm", Cell::Integer(self.algorithm.number())),
+            ("public_key", Cell::Bytes(&self.public)),
+            ("generated", Cell::Integer(i64::from(self.generated))),
+            ("created", Cell::Integer(signed(self.created))),
+            ("valid_until", Cell::from(self.valid_until.map(signed))),
+            ("revoked", Cell::from(self.revoked.map(signed))),
+        ]
+    }
+}
+
+impl AccountKey {
+    /// Writes it, new or in place of the one with its id.
+    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO account_keys \
+                   (id, account, algorithm, public_key, generated, created, valid_until, revoked, mac) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+                   ON CONFLICT (id) DO UPDATE SET revoked = ?8, mac = ?9";
+        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let (id, account, algorithm) = (self.id.as_bytes(), self.account.as_bytes(), self.algorithm.number());
+        let (created, until) = (signed(self.created), self.valid_until.map(signed));
+        let (generated, revoked) = (i64::from(self.generated), self.revoked.map(signed));
+        let values = params![id, account, algorithm, self.public, generated, created, until, revoked, mac];
+        desk.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}

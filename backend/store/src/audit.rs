@@ -1,0 +1,272 @@
+//! The audit log's rows: appended inside the transaction of what they tell of, verified, pruned.
+//!
+//! The head is read from the database for each entry, never remembered: so a savepoint that is undone takes its entries
+//! with it without a gap, and two processes write one chain.
+
+mod read;
+mod restart;
+#[cfg(test)]
+mod tests;
+
+use kms_core::audit::{self, Broken, Chain, Entry, Head, Link, Row, Verified, Walk};
+use kms_core::integrity::{MAC_BYTES, RowKey};
+use rusqlite::{Connection, OptionalExtension, Row as Sql, params};
+use uuid::Uuid;
+
+use super::rows::{bytes, column, invalid, signed, unsigned};
+use super::writer::Desk;
+use super::{Store, StoreError};
+
+pub use read::{AuditFilter, AuditPlace};
+
+const TABLE: &str = "audit";
+const HEAD_TABLE: &str = "audit_head";
+
+/// What is read of an entry.
+pub(super) const COLUMNS: &str = "sequence, at, project, body, mac";
+
+/// Entries between two reports of progress.
+const PROGRESS_EVERY: u64 = 1024;
+
+/// Entries pruned in one transaction: some milliseconds.
+const PRUNED_AT_ONCE: u64 = 1000;
+
+/// Appends an entry.
+pub(super) fn append(desk: &Desk<'_>, entry: &Entry) -> Result<(), StoreError> {
+    let chain = Chain::of(desk.key);
+    let head = head(desk.connection, &chain)?;
+    let (sequence, body) = (head.last.sequence + 1, audit::body(entry));
+    let row = Row { sequence: signed(sequence), at: signed(entry.at), project: entry.project, body: &body };
+    let mac = chain.mac(&head.last, &row);
+    let sql = "INSERT INTO audit (sequence, at, project, body, mac) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let project = row.project.as_ref().map(Uuid::as_bytes);
+    let values = params![row.sequence, row.at, project, row.body, mac];
+    desk.connection.prepare_cached(sql)?.execute(values)?;
+    put_head(desk.connection, &chain, &Head { last: Link { sequence, mac }, ..head })
+}
+
+/// Begins the log of a home that has none.
+pub(super) fn begin(connection: &Connection, key: &RowKey) -> Result<(), StoreError> {
+    // A head that is gone while entries are there is nothing to begin: `verify` tells of it, and nothing is appended.
+    // Another process may begin the same log; who comes second must not write over what the first has appended.
+    let sql = "INSERT INTO audit_head (one, sequence, link, anchor, anchor_link, mac) SELECT 1, 0, ?1, 0, ?1, ?2 \
+               WHERE NOT EXISTS (SELECT 1 FROM audit) AND NOT EXISTS (SELECT 1 FROM audit_restarts) ON CONFLICT (one) DO NOTHING";
+    let head = Head::START;
+    connection.execute(sql, params![head.last.mac, Chain::of(key).head_mac(&head)])?;
+    Ok(())
+}
+
+fn put_head(connection: &Connection, chain: &Chain, head: &Head) -> Result<(), StoreError> {
+    let sql = "UPDATE audit_head SET sequence = ?1, link = ?2, anchor = ?3, anchor_link = ?4, mac = ?5, restarted = ?6";
+    let (last, anchor) = (&head.last, &head.anchor);
+    let (last_at, anchor_at) = (signed(last.sequence), signed(anchor.sequence));
+    let values = params![last_at, last.mac, anchor_at, anchor.mac, chain.head_mac(head), head.restarted];
+    connection.prepare_cached(sql)?.execute(values)?;
+    Ok(())
+}
+
+/// The head with its MAC, unchecked; nothing where there is none that can be read.
+fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
+    let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted FROM audit_head";
+    let found = connection.prepare_cached(sql)?.query_row([], |row| {
+        let link = |number, mac| -> Result<Option<Link>, rusqlite::Error> {
+            let sequence = unsigned(row.get(number)?);
+            let mac: Vec<u8> = row.get(mac)?;
+            Ok(<[u8; MAC_BYTES]>::try_from(mac).ok().map(|mac| Link { sequence, mac }))
+        };
+        let mac: Vec<u8> = row.get(4)?;
+        let restarted: Option<Vec<u8>> = row.get(5)?;
+        // One of another length is none of ours, and the head's MAC does not hold without it.
+        let restarted = restarted.and_then(|restarted| restarted.try_into().ok());
+        Ok(link(0, 1)?.zip(link(2, 3)?).map(|(last, anchor)| (Head { last, anchor, restarted }, mac)))
+    });
+    Ok(found.optional()?.flatten())
+}
+
+/// The head.
+fn head(connection: &Connection, chain: &Chain) -> Result<Head, StoreError> {
+    let invalid = || StoreError::RowInvalid { table: HEAD_TABLE, id: "1".to_owned() };
+    let (head, mac) = read_head(connection)?.ok_or_else(invalid)?;
+    Walk::begin(chain, head, &mac).map_err(|_| invalid())?;
+    Ok(head)
+}
+
+/// One row, as it is handed to the chain.
+fn read<'a>(row: &'a Sql<'_>) -> Result<(Row<'a>, &'a [u8]), StoreError> {
+    let project = bytes(row, TABLE, 2)?.map(Uuid::from_slice).transpose().map_err(|_| invalid(TABLE, row))?;
+    let body = row.get_ref(3)?.as_str().map_err(|_| invalid(TABLE, row))?;
+    let entry = Row { sequence: column(row, TABLE, 0)?, at: column(row, TABLE, 1)?, project, body };
+    Ok((entry, bytes(row, TABLE, 4)?.unwrap_or_default()))
+}
+
+/// Goes along the whole log of one state of the database.
+pub(super) fn verify(
+    connection: &Connection,
+    chain: &Chain,
+    expected: Option<Link>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Result<Verified, Broken>, StoreError> {
+    let Some((head, mac)) = read_head(connection)? else { return Ok(Err(Broken::HEAD)) };
+    let begun = match Walk::begin(chain, head, &mac) {
+        Ok(walk) => restart::check(connection, chain, &head)?
+            .map(|(after, restarts)| (walk.begun(after, restarts), after)),
+        Err(broken) => Err(broken),
+    };
+    let begun = match (begun, expected) {
+        (Ok((walk, after)), Some(expected)) if expected.sequence > after => walk.expecting(expected),
+        // It was set aside, if it is there still.
+        (Ok((walk, _)), Some(expected)) if restart::held(connection, &expected)? => Ok(walk),
+        (Ok(_), Some(expected)) => {
+            Err(Broken { sequence: signed(expected.sequence), fault: audit::Fault::Replaced })
+        }
+        (Ok((walk, _)), None) => Ok(walk),
+        (Err(broken), _) => Err(broken),
+    };
+    let mut walk = match begun {
+        Ok(walk) => walk,
+        Err(broken) => return Ok(Err(broken)),
+    };
+    let (total, mut done) = (head.last.sequence - head.anchor.sequence, 0);
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM audit ORDER BY sequence"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let sequence: i64 = row.get(0)?;
+        let stepped = match read(row) {
+            Ok((entry, mac)) => walk.step(&entry, mac),
+            Err(StoreError::RowInvalid { .. }) => Err(Broken { sequence, fault: audit::Fault::Changed }),
+            Err(error) => return Err(error),
+        };
+        if let Err(broken) = stepped {
+            return Ok(Err(broken));
+        }
+        done += 1;
+        if done % PROGRESS_EVERY == 0 {
+            progress(done, total);
+        }
+    }
+    progress(done, total);
+    Ok(walk.end())
+}
+
+/// Removes the oldest entries before `before`, at most so many; tells how many.
+fn prune(desk: &Desk<'_>, before: i64) -> Result<u64, StoreError> {
+    let chain = Chain::of(desk.key);
+    let head = head(desk.connection, &chain)?;
+    let mut here = head.anchor;
+    let sql = format!("SELECT {COLUMNS} FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2");
+    let mut statement = desk.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![signed(here.sequence), signed(PRUNED_AT_ONCE)])?;
+    while let Some(row) = rows.next()? {
+        let (entry, mac) = read(row)?;
+        // What was tampered with is kept for who looks into it.
+        let right = chain.mac(&here, &entry);
+        if entry.sequence != signed(here.sequence + 1) || right != *mac {
+            return Err(invalid(TABLE, row));
+        }
+        if entry.at >= before || here.sequence + 1 == head.last.sequence {
+            break;
+        }
+        here = Link { sequence: here.sequence + 1, mac: right };
+    }
+    let pruned = here.sequence - head.anchor.sequence;
+    if pruned > 0 {
+        let sql = "DELETE FROM audit WHERE sequence <= ?1";
+        desk.connection.prepare_cached(sql)?.execute([signed(here.sequence)])?;
+        put_head(desk.connection, &chain, &Head { anchor: here, ..head })?;
+    }
+    Ok(pruned)
+}
+
+impl Store {
+    /// Appends an entry to the audit log, durable when this returns.
+    ///
+    /// # Errors
+    /// When the database fails, or the log's head was changed.
+    pub fn record(&self, entry: Entry) -> Result<(), StoreError> {
+        self.writer.write(move |desk| desk.record(&entry))
+    }
+
+    /// Appends several in one transaction: all of them or none.
+    ///
+    /// # Errors
+    /// When the database fails, or the log's head was changed.
+    pub fn record_all(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        self.writer.write(move |desk| entries.iter().try_for_each(|entry| desk.record(entry)))
+    }
+
+    /// The time of the last entry, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_recorded(&self) -> Result<Option<u64>, StoreError> {
+        self.readers.read(|connection| {
+            let sql = "SELECT at FROM audit ORDER BY sequence DESC LIMIT 1";
+            Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)
+        })
+    }
+
+    /// Where the audit log begins and ends at this moment.
+    ///
+    /// # Errors
+    /// When the database fails, or the head was changed.
+    pub fn audit_head(&self) -> Result<Head, StoreError> {
+        self.readers.read(|connection| head(connection, &Chain::of(&self.key)))
+    }
+
+    /// Whether the log holds an entry still, or it was pruned.
+    ///
+    /// # Errors
+    /// When the database fails, or the head was changed.
+    pub fn audit_holds(&self, link: Link) -> Result<bool, StoreError> {
+        self.readers.read(|connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let head = head(&snapshot, &Chain::of(&self.key))?;
+            if link.sequence == head.anchor.sequence {
+                return Ok(link == head.anchor);
+            }
+            let sql = "SELECT mac FROM audit WHERE sequence = ?1";
+            let found = snapshot.prepare_cached(sql)?.query_row([signed(link.sequence)], |row| row.get(0));
+            let mac: Option<Vec<u8>> = found.optional()?;
+            Ok(link.sequence < head.anchor.sequence || mac.is_some_and(|mac| mac == link.mac))
+        })
+    }
+
+    /// Goes along the whole audit log, while others may go on writing. `expected` is a head that was kept elsewhere.
+    /// `progress` is told how many entries are done, and of how many.
+    ///
+    /// # Errors
+    /// When the database fails. What is wrong with the log is no error but the answer.
+    pub fn verify_audit(
+        &self,
+        expected: Option<Link>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Result<Verified, Broken>, StoreError> {
+        self.readers.read(|connection| {
+            // One state of the database for head and entries.
+            let snapshot = connection.unchecked_transaction()?;
+            verify(&snapshot, &Chain::of(&self.key), expected, progress)
+        })
+    }
+
+    /// Removes the oldest entries, those before `before` (milliseconds since 1970), but always leaves the last one.
+    /// Records how many were removed, with `entry`'s details completed. Tells how many.
+    ///
+    /// # Errors
+    /// When the database fails, or an entry was changed: then nothing more is removed.
+    pub fn prune_audit(&self, before: u64, entry: &Entry) -> Result<u64, StoreError> {
+        let mut pruned = 0;
+        loop {
+            let now = self.writer.write(move |desk| prune(desk, signed(before)))?;
+            pruned += now;
+            if now < PRUNED_AT_ONCE {
+                break;
+            }
+        }
+        if pruned > 0 {
+            let mut entry = entry.clone();
+            entry.details.insert("entries".to_owned(), pruned.into());
+            self.record(entry)?;
+        }
+        Ok(pruned)
+    }
+}

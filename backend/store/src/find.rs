@@ -1,0 +1,186 @@
+//! What is read: rings, principals, objects, listings, and the search by attributes.
+
+use std::sync::Arc;
+
+use kms_core::integrity::RowKey;
+use kms_core::object::Object;
+use kms_protocol::{AttributeType, ObjectId, RingId, Template};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
+
+use super::cache::Rings;
+use super::key_rows::{KEY_COLUMNS, KEY_COLUMNS_COUNT, KeyRow};
+use super::kms::projects;
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, Stored};
+use super::rows::{PRINCIPAL_COLUMNS, RING_COLUMNS, signed};
+use super::version_rows::State;
+use super::{KeySummary, Principal, Ring, StoreError};
+
+/// One page of a search as the database gives it.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// The rows that can be read, seen or not.
+    pub(super) stored: Vec<Stored>,
+    /// Why others cannot.
+    pub(super) refused: Vec<StoreError>,
+    /// Where the next page begins, if this one is full.
+    pub(super) next: Option<ObjectId>,
+}
+
+/// What narrows a search in the database; the rest of the template is compared afterwards.
+#[derive(Debug)]
+pub(super) struct Narrowing {
+    index: &'static str,
+    condition: &'static str,
+    value: Value,
+}
+
+impl Narrowing {
+    /// The index that leaves the fewest rows: a label or an id is nearly a key's own, a class is not.
+    pub(super) fn by(template: &Template) -> Self {
+        if let Some(label) = template.bytes(AttributeType::LABEL) {
+            return Self {
+                index: "objects_by_label",
+                condition: "o.label = ?2",
+                value: Value::Blob(label.to_vec()),
+            };
+        }
+        if let Some(id) = template.bytes(AttributeType::ID) {
+            return Self {
+                index: "objects_by_ckid",
+                condition: "o.ckid = ?2",
+                value: Value::Blob(id.to_vec()),
+            };
+        }
+        if let Some(class) = template.ulong(AttributeType::CLASS) {
+            return Self {
+                index: "objects_by_class",
+                condition: "o.class = ?2",
+                value: Value::Integer(signed(class)),
+            };
+        }
+        Self { index: "objects_by_ring", condition: "?2 IS NULL", value: Value::Null }
+    }
+
+    /// The query: ring, value, the object before the page, the page's size. The index also gives the order.
+    pub(super) fn sql(&self) -> String {
+        let Self { index, condition, .. } = self;
+        format!(
+            "SELECT {OBJECT_COLUMNS} FROM objects o INDEXED BY {index} {OBJECT_JOIN} \
+             WHERE o.ring = ?1 AND {condition} AND o.id > ?3 ORDER BY o.id LIMIT ?4"
+        )
+    }
+}
+
+/// One page of the objects that a template may mean.
+pub(super) fn page(
+    connection: &Connection,
+    key: &RowKey,
+    ring: RingId,
+    narrowing: &Narrowing,
+    (after, limit): (Option<ObjectId>, usize),
+) -> Result<Page, StoreError> {
+    let mut statement = connection.prepare_cached(&narrowing.sql())?;
+    let after = after.map_or(-1, |after| signed(after.0));
+    let mut rows = statement.query(params![ring.0, narrowing.value, after, limit])?;
+    let mut page = Page::default();
+    let (mut last, mut count) = (None, 0);
+    while let Some(row) = rows.next()? {
+        last = Some(ObjectId(row.get(0)?));
+        count += 1;
+        match Stored::read(row, key) {
+            Ok(stored) => page.stored.push(stored),
+            Err(error @ StoreError::RowInvalid { .. }) => page.refused.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    page.next = last.filter(|_| count == limit);
+    Ok(page)
+}
+
+/// One object, seen or not.
+pub(super) fn object(connection: &Connection, key: &RowKey, id: ObjectId) -> Result<Stored, StoreError> {
+    let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN} WHERE o.id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([signed(id.0)])?;
+    Stored::read(rows.next()?.ok_or(StoreError::NotFound)?, key)
+}
+
+/// The object, if applications see it.
+pub(super) fn visible(stored: Stored) -> Result<Arc<Object>, StoreError> {
+    if stored.is_visible() { Ok(Arc::new(stored.object)) } else { Err(StoreError::NotFound) }
+}
+
+/// All rings that can be read, and why others cannot.
+pub(super) fn rings(connection: &Connection, key: &RowKey) -> Result<(Rings, Vec<StoreError>), StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {RING_COLUMNS} FROM rings"))?;
+    let (mut rings, mut refused) = (Vec::new(), Vec::new());
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match Ring::read(row, key) {
+            Ok(ring) => rings.push(ring),
+            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((Rings::new(rings, projects(connection, key)?), refused))
+}
+
+/// A principal of a ring, if there is one of that name.
+pub(super) fn principal(
+    connection: &Connection,
+    key: &RowKey,
+    ring: RingId,
+    name: &str,
+) -> Result<Option<Principal>, StoreError> {
+    let sql = format!("SELECT {PRINCIPAL_COLUMNS} FROM principals WHERE ring = ?1 AND name = ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![ring.0, name])?;
+    rows.next()?.map(|row| Principal::read(row, key)).transpose()
+}
+
+/// How many keys of a ring are not destroyed, nor to be.
+pub(super) fn count_keys(connection: &Connection, ring: RingId) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM keys k WHERE k.ring = ?1 \
+               AND EXISTS (SELECT 1 FROM versions v WHERE v.key = k.id AND v.state <= ?2)";
+    let values = params![ring.0, State::Disabled.number()];
+    Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
+}
+
+/// The keys of a ring, the oldest first.
+pub(super) fn keys(
+    connection: &Connection,
+    key: &RowKey,
+    ring: RingId,
+) -> Result<(Vec<KeySummary>, Vec<StoreError>), StoreError> {
+    let sql = format!(
+        "SELECT {KEY_COLUMNS}, (SELECT count(*) FROM versions v WHERE v.key = keys.id), \
+         (SELECT min(v.state) FROM versions v WHERE v.key = keys.id) \
+         FROM keys WHERE ring = ?1 ORDER BY created, id"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+    let mut rows = statement.query([ring.0])?;
+    while let Some(row) = rows.next()? {
+        match KeyRow::read(row, key) {
+            Ok(KeyRow { id, label, algorithm, created, .. }) => {
+                let versions = row.get(KEY_COLUMNS_COUNT)?;
+                let state = state_word(row.get(KEY_COLUMNS_COUNT + 1)?).to_owned();
+                let created = u64::try_from(created).unwrap_or(0);
+                keys.push(KeySummary { id, label, algorithm, versions, state, created });
+            }
+            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((keys, refused))
+}
+
+/// The state of a key in a word: that of its most usable version.
+fn state_word(state: Option<i64>) -> &'static str {
+    match state.and_then(State::of) {
+        Some(State::Active) => "active",
+        Some(State::Disabled) => "disabled",
+        Some(State::Leaving | State::Destroyed) | None => "destroyed",
+    }
+}

@@ -1,0 +1,181 @@
+//! Rows ⇄ keys: what PKCS #11 and the service's API know of each.
+
+use kms_core::api::{AccessScope, Algorithm, WrappingAlgorithm, WrappingPurpose};
+use kms_core::integrity::{Cell, RowKey};
+use kms_protocol::RingId;
+use rusqlite::{Row, params};
+
+use super::kms::KeyFacts;
+use super::rows::{bytes, check, column, signed, unsigned};
+use super::writer::Desk;
+use super::{StoreError, rows};
+
+/// What is read of a key.
+pub(super) const KEY_COLUMNS: &str = "id, ring, label, algorithm, created, mac, kind, rest, display_name, description, \
+     import_only, access, purpose, expires_at, deletion_at, rotation_days, rotate_at, tags";
+
+/// How many those are.
+pub(super) const KEY_COLUMNS_COUNT: usize = 18;
+
+/// `kind` of a wrapping key.
+pub(super) const WRAPPING: i64 = 2;
+
+/// A row of `keys`.
+#[derive(Clone, Debug)]
+pub(super) struct KeyRow {
+    pub(super) id: [u8; 16],
+    pub(super) ring: RingId,
+    pub(super) label: Vec<u8>,
+    pub(super) algorithm: String,
+    pub(super) created: i64,
+    pub(super) facts: KeyFacts,
+}
+
+/// The facts as numbers, as the columns have them.
+struct Written {
+    kind: Option<i64>,
+    rest: Option<&'static str>,
+    import_only: Option<i64>,
+    access: Option<i64>,
+    purpose: Option<i64>,
+    expires_at: Option<i64>,
+    deletion_at: Option<i64>,
+    rotation_days: Option<i64>,
+    rotate_at: Option<i64>,
+}
+
+impl Written {
+    fn of(facts: &KeyFacts) -> Self {
+        let wrapping = facts.wrapping.map(|(algorithm, purpose)| (algorithm.name(), purpose));
+        Self {
+            kind: wrapping.map(|_| WRAPPING),
+            rest: facts.algorithm.map(Algorithm::name).or(wrapping.map(|(name, _)| name)),
+            import_only: facts.import_only.then_some(1),
+            access: (facts.access_scope == AccessScope::Sna).then_some(2),
+            purpose: wrapping.map(|(_, purpose)| match purpose {
+                WrappingPurpose::WrapSymmetricKey => 1,
+                WrappingPurpose::WrapAsymmetricKey => 2,
+            }),
+            expires_at: facts.expires_at.map(signed),
+            deletion_at: facts.deletion_at.map(signed),
+            rotation_days: facts.rotation_days.map(i64::from),
+            rotate_at: facts.rotate_at.map(signed),
+        }
+    }
+}
+
+impl KeyRow {
+    const TABLE: &'static str = "keys";
+
+    /// Reads a row of [`KEY_COLUMNS`].
+    pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        const TABLE: &str = KeyRow::TABLE;
+        let found = Self {
+            id: column(row, TABLE, 0)?,
+            ring: RingId(column(row, TABLE, 1)?),
+            label: column(row, TABLE, 2)?,
+            algorithm: column(row, TABLE, 3)?,
+            created: column(row, TABLE, 4)?,
+            facts: read_facts(row).map_err(|error| {
+                let unknown = matches!(error, StoreError::NotFound);
+                if unknown { rows::invalid(TABLE, row) } else { error }
+            })?,
+        };
+        let mac = bytes(row, TABLE, 5)?.unwrap_or_default();
+        check(key, TABLE, &found.columns(&Written::of(&found.facts)), mac, row)?;
+        Ok(found)
+    }
+
+    fn columns<'a>(&'a self, written: &Written) -> [(&'static str, Cell<'a>); 17] {
+        let KeyFacts { display_name, description, tags, .. } = &self.facts;
+        [
+            ("id", Cell::Bytes(&self.id)),
+            ("ring", Cell::Bytes(&self.ring.0)),
+            ("label", Cell::Bytes(&self.label)),
+            ("algorithm", Cell::Text(&self.algorithm)),
+            ("created", Cell::Integer(self.created)),
+            ("kind", Cell::from(written.kind)),
+            ("rest", Cell::from(written.rest)),
+            ("display_name", Cell::from(display_name.as_deref())),
+            ("description", Cell::from(description.as_deref())),
+            ("import_only", Cell::from(written.import_only)),
+            ("access", Cell::from(written.access)),
+            ("purpose", Cell::from(written.purpose)),
+            ("expires_at", Cell::from(written.expires_at)),
+            ("deletion_at", Cell::from(written.deletion_at)),
+            ("rotation_days", Cell::from(written.rotation_days)),
+            ("rotate_at", Cell::from(written.rotate_at)),
+            ("tags", Cell::from(tags.as_deref())),
+        ]
+    }
+
+    /// Writes the row, new or in place of the one with its id.
+    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO keys (id, ring, label, algorithm, created, mac, kind, rest, display_name, description, \
+                   import_only, access, purpose, expires_at, deletion_at, rotation_days, rotate_at, tags) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+                   ON CONFLICT (id) DO UPDATE SET label = ?3, mac = ?6, display_name = ?9, description = ?10, \
+                   deletion_at = ?15, rotation_days = ?16, rotate_at = ?17, tags = ?18";
+        let written = Written::of(&self.facts);
+        let mac = desk.key.mac(Self::TABLE, &self.columns(&written));
+        let KeyFacts { display_name, description, tags, .. } = &self.facts;
+        desk.connection.prepare_cached(sql)?.execute(params![
+            self.id,
+            self.ring.0,
+            self.label,
+            self.algorithm,
+            self.created,
+            mac,
+            written.kind,
+            written.rest,
+            display_name,
+            description,
+            written.import_only,
+            written.access,
+            written.purpose,
+            written.expires_at,
+            written.deletion_at,
+            written.rotation_days,
+            written.rotate_at,
+            tags
+        ])?;
+        Ok(())
+    }
+}
+
+/// The facts in a row; [`StoreError::NotFound`] where they say what we never write.
+fn read_facts(row: &Row<'_>) -> Result<KeyFacts, StoreError> {
+    const TABLE: &str = KeyRow::TABLE;
+    let rest: Option<String> = column(row, TABLE, 7)?;
+    let name = rest.as_deref();
+    let (algorithm, wrapping) = match column::<Option<i64>>(row, TABLE, 6)? {
+        None => (name.map(|name| Algorithm::named(name).ok_or(StoreError::NotFound)).transpose()?, None),
+        Some(WRAPPING) => {
+            let algorithm = name.and_then(WrappingAlgorithm::named).ok_or(StoreError::NotFound)?;
+            let purpose = match column(row, TABLE, 12)? {
+                1_i64 => WrappingPurpose::WrapSymmetricKey,
+                2 => WrappingPurpose::WrapAsymmetricKey,
+                _ => return Err(StoreError::NotFound),
+            };
+            (None, Some((algorithm, purpose)))
+        }
+        Some(_) => return Err(StoreError::NotFound),
+    };
+    let time = |at| Ok::<_, StoreError>(column::<Option<i64>>(row, TABLE, at)?.map(unsigned));
+    Ok(KeyFacts {
+        algorithm,
+        wrapping,
+        display_name: column(row, TABLE, 8)?,
+        description: column(row, TABLE, 9)?,
+        import_only: column::<Option<i64>>(row, TABLE, 10)?.is_some(),
+        access_scope: match column::<Option<i64>>(row, TABLE, 11)? {
+            None => AccessScope::Public,
+            Some(_) => AccessScope::Sna,
+        },
+        expires_at: time(13)?,
+        deletion_at: time(14)?,
+        rotation_days: column::<Option<u32>>(row, TABLE, 15)?,
+        rotate_at: time(16)?,
+        tags: column(row, TABLE, 17)?,
+    })
+}

@@ -1,0 +1,197 @@
+//! Rows ⇄ objects.
+
+use kms_core::integrity::{Cell, RowKey};
+use kms_core::object::{KeyVersion, Material, Object, Wrapped};
+use kms_protocol::{AttributeType, ObjectClass, ObjectId, RingId, Template};
+use rusqlite::{Row, params};
+
+use super::StoreError;
+use super::rows::{bytes, check, column, invalid, signed, unsigned};
+use super::version_rows::{VersionRow, wrapped};
+use super::writer::Desk;
+
+/// The attributes of one object, in bytes: a certificate with a long chain of names fits. A page of a search stays
+/// within a frame.
+pub(super) const OBJECT_BYTES_MAX: usize = 64 << 10;
+
+/// What a search and a load read of an object and of the version it belongs to.
+pub(super) const OBJECT_COLUMNS: &str = "o.id, o.ring, o.key, o.version, o.class, o.key_type, o.label, o.ckid, \
+     o.attributes, o.created, o.destroy_at, o.mac, o.master, o.wrapped, \
+     v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac, v.disabled, v.withheld";
+
+/// How an object comes with its version.
+pub(super) const OBJECT_JOIN: &str = "LEFT JOIN versions v ON v.key = o.key AND v.number = o.version";
+
+/// Where in [`OBJECT_COLUMNS`] those of the version begin.
+const VERSION_AT: usize = 14;
+
+/// A row of `objects`, whose attributes are still encoded.
+#[derive(Debug)]
+pub(super) struct ObjectRow<'a> {
+    pub(super) id: i64,
+    pub(super) ring: RingId,
+    pub(super) version: Option<KeyVersion>,
+    pub(super) class: Option<i64>,
+    pub(super) key_type: Option<i64>,
+    pub(super) label: Option<&'a [u8]>,
+    pub(super) ckid: Option<&'a [u8]>,
+    pub(super) attributes: &'a [u8],
+    pub(super) created: i64,
+    pub(super) destroy_at: Option<i64>,
+    /// The object's own value; that of a key is its version's.
+    pub(super) wrapped: Option<Wrapped>,
+}
+
+impl<'a> ObjectRow<'a> {
+    const TABLE: &'static str = "objects";
+
+    /// The row of an object, its attributes encoded in `encoded`.
+    pub(super) fn of(
+        (id, ring, version): (ObjectId, RingId, Option<KeyVersion>),
+        attributes: &'a Template,
+        encoded: &'a [u8],
+        created: i64,
+    ) -> Self {
+        Self {
+            id: signed(id.0),
+            ring,
+            version,
+            class: attributes.ulong(AttributeType::CLASS).map(signed),
+            key_type: attributes.ulong(AttributeType::KEY_TYPE).map(signed),
+            label: attributes.bytes(AttributeType::LABEL),
+            ckid: attributes.bytes(AttributeType::ID),
+            attributes: encoded,
+            created,
+            destroy_at: None,
+            wrapped: None,
+        }
+    }
+
+    fn read(row: &'a Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        const TABLE: &str = ObjectRow::TABLE;
+        let of: Option<[u8; 16]> = column(row, TABLE, 2)?;
+        let number: Option<u32> = column(row, TABLE, 3)?;
+        let found = Self {
+            id: column(row, TABLE, 0)?,
+            ring: RingId(column(row, TABLE, 1)?),
+            version: of.zip(number).map(|(key, number)| KeyVersion { key, number }),
+            class: column(row, TABLE, 4)?,
+            key_type: column(row, TABLE, 5)?,
+            label: bytes(row, TABLE, 6)?,
+            ckid: bytes(row, TABLE, 7)?,
+            attributes: bytes(row, TABLE, 8)?.unwrap_or_default(),
+            created: column(row, TABLE, 9)?,
+            destroy_at: column(row, TABLE, 10)?,
+            wrapped: wrapped(row, TABLE, 12)?,
+        };
+        let mac = bytes(row, TABLE, 11)?.unwrap_or_default();
+        check(key, TABLE, &found.columns(), mac, row)?;
+        Ok(found)
+    }
+
+    fn columns(&self) -> [(&'static str, Cell<'_>); 13] {
+        [
+            ("id", Cell::Integer(self.id)),
+            ("ring", Cell::Bytes(&self.ring.0)),
+            ("key", Cell::from(self.version.as_ref().map(|version| version.key.as_slice()))),
+            ("version", Cell::from(self.version.map(|version| i64::from(version.number)))),
+            ("class", Cell::from(self.class)),
+            ("key_type", Cell::from(self.key_type)),
+            ("label", Cell::from(self.label)),
+            ("ckid", Cell::from(self.ckid)),
+            ("attributes", Cell::Bytes(self.attributes)),
+            ("created", Cell::Integer(self.created)),
+            ("destroy_at", Cell::from(self.destroy_at)),
+            ("master", Cell::from(self.wrapped.as_ref().map(|wrapped| i64::from(wrapped.master.0)))),
+            ("wrapped", Cell::from(self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()))),
+        ]
+    }
+
+    /// Writes the row, new or in place of the one with its id.
+    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO objects (id, ring, key, version, class, key_type, label, ckid, attributes, created, \
+                   destroy_at, mac, master, wrapped) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+                   ON CONFLICT (id) DO UPDATE SET label = ?7, ckid = ?8, attributes = ?9, destroy_at = ?11, mac = ?12, \
+                   master = ?13, wrapped = ?14";
+        let mac = desk.key.mac(Self::TABLE, &self.columns());
+        desk.connection.prepare_cached(sql)?.execute(params![
+            self.id,
+            self.ring.0,
+            self.version.map(|version| version.key),
+            self.version.map(|version| version.number),
+            self.class,
+            self.key_type,
+            self.label,
+            self.ckid,
+            self.attributes,
+            self.created,
+            self.destroy_at,
+            mac,
+            self.wrapped.as_ref().map(|wrapped| wrapped.master.0),
+            self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice())
+        ])?;
+        Ok(())
+    }
+}
+
+/// An object with what the database knows of it besides.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// The object.
+    pub(super) object: Object,
+    /// When it was made.
+    pub(super) created: i64,
+    /// When it will be destroyed by itself.
+    pub(super) destroy_at: Option<i64>,
+    /// The version it belongs to.
+    pub(super) version: Option<VersionRow>,
+    /// Its own value, if it belongs to none.
+    pub(super) value: Option<Wrapped>,
+}
+
+impl Stored {
+    /// Reads a row of [`OBJECT_COLUMNS`].
+    pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        let found = ObjectRow::read(row, key)?;
+        let version =
+            found.version.map(|version| VersionRow::read(row, VERSION_AT, version, key)).transpose()?;
+        let attributes = decode(found.attributes).ok_or_else(|| invalid(ObjectRow::TABLE, row))?;
+        let of_version = version.as_ref().and_then(|version| version.wrapped.clone());
+        let material = match (attributes.class(), of_version, &found.wrapped) {
+            (Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY), Some(wrapped), _) => {
+                Material::Wrapped(wrapped)
+            }
+            (_, None, Some(value)) => Material::Wrapped(value.clone()),
+            (Some(_) | None, _, _) => Material::None,
+        };
+        let id = Some(ObjectId(unsigned(found.id)));
+        let object = Object { id, ring: found.ring, version: found.version, attributes, material };
+        let (created, destroy_at) = (found.created, found.destroy_at);
+        Ok(Self { object, created, destroy_at, version, value: found.wrapped })
+    }
+
+    /// Whether applications see it: neither it nor its version is to be destroyed, or disabled.
+    pub(super) fn is_visible(&self) -> bool {
+        let active = self.version.as_ref().is_none_or(VersionRow::is_visible);
+        self.destroy_at.is_none() && active
+    }
+
+    /// Whether it has been destroyed and can be restored.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.destroy_at.is_some() || self.version.as_ref().is_some_and(VersionRow::is_leaving)
+    }
+}
+
+/// A template as it is stored.
+pub(super) fn encode(attributes: &Template) -> Result<Vec<u8>, StoreError> {
+    let encoded = postcard::to_stdvec(attributes).map_err(|_| StoreError::TooLarge(usize::MAX))?;
+    if encoded.len() > OBJECT_BYTES_MAX { Err(StoreError::TooLarge(encoded.len())) } else { Ok(encoded) }
+}
+
+fn decode(bytes: &[u8]) -> Option<Template> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((template, [])) => Some(template),
+        Ok(_) | Err(_) => None,
+    }
+}

@@ -1,0 +1,263 @@
+//! Making and opening the database: it must be ours, whole, and of a version we know.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kms_core::integrity::RowKey;
+use kms_core::object::{MasterVersion, Wrapped};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use super::{Store, StoreError};
+
+/// Every change to the database, in order; `PRAGMA user_version` counts them. A file that has shipped is never
+/// edited: the next one is added.
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_objects.sql"),
+    include_str!("schema/0002_values.sql"),
+    include_str!("schema/0003_kms.sql"),
+    include_str!("schema/0004_accounts.sql"),
+    include_str!("schema/0005_audit.sql"),
+    include_str!("schema/0006_vectors.sql"),
+    include_str!("schema/0007_usage.sql"),
+    include_str!("schema/0008_restarts.sql"),
+];
+
+/// Says in the file's header that it is ours: `kms1`.
+const APPLICATION_ID: i32 = 0x6b6d_7331;
+
+/// How long a statement waits for another process's transaction. Those of `kms` take milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a database of SQLite's begins with.
+const SQLITE_HEADER: &[u8; 16] = b"SQLite format 3\0";
+
+/// The database, opened, while the keys that its rows need are still wrapped.
+pub struct LockedStore {
+    connection: Connection,
+    path: PathBuf,
+    home: [u8; 16],
+}
+
+impl LockedStore {
+    /// Makes a new database, readable by its owner alone. Nothing may have its name.
+    pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Io { path: path.to_owned(), source };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|source| {
+            let exists = source.kind() == ErrorKind::AlreadyExists;
+            if exists { StoreError::Exists(path.to_owned()) } else { io(source) }
+        })?;
+        file.sync_all().map_err(io)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        // Before the log exists, so that the file itself says whose it is from the start.
+        open(path)?.pragma_update(None, "application_id", APPLICATION_ID)?;
+        let mut connection = connect(path)?;
+        migrate(&mut connection, path)?;
+        let mut home = [0; 16];
+        getrandom::fill(&mut home).map_err(|error| io(std::io::Error::other(error.to_string())))?;
+        connection.execute("INSERT INTO home (one, id) VALUES (1, ?1)", [home])?;
+        Ok(Self { connection, path: path.to_owned(), home })
+    }
+
+    /// Opens a database, and brings one of an older version up to date.
+    pub(super) fn existing(path: &Path) -> Result<Self, StoreError> {
+        check_file(path)?;
+        let mut connection = connect(path)?;
+        migrate(&mut connection, path)?;
+        let home = connection.query_row("SELECT id FROM home", [], |row| row.get(0)).optional()?;
+        let home = home.ok_or_else(|| StoreError::Foreign(path.to_owned()))?;
+        Ok(Self { connection, path: path.to_owned(), home })
+    }
+
+    /// The home's id: random, and never changed.
+    pub fn home(&self) -> [u8; 16] {
+        self.home
+    }
+
+    /// Keeps one of the backend's own keys.
+    ///
+    /// # Errors
+    /// When the database fails, or has one for this purpose.
+    pub fn put_service_key(&self, purpose: &str, key: &Wrapped) -> Result<(), StoreError> {
+        let sql = "INSERT INTO service_keys (purpose, master, wrapped) VALUES (?1, ?2, ?3)";
+        self.connection.execute(sql, params![purpose, key.master.0, key.bytes])?;
+        Ok(())
+    }
+
+    /// One of the backend's own keys, if it is there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn service_key(&self, purpose: &str) -> Result<Option<Wrapped>, StoreError> {
+        let sql = "SELECT master, wrapped FROM service_keys WHERE purpose = ?1";
+        let found = self.connection.query_row(sql, [purpose], |row| {
+            Ok(Wrapped { master: MasterVersion(row.get(0)?), bytes: row.get(1)? })
+        });
+        Ok(found.optional()?)
+    }
+
+    /// The store, now that the rows' key is known.
+    ///
+    /// # Errors
+    /// When there is no thread for it, or the database fails.
+    pub fn unlock(self, key: RowKey) -> Result<Store, StoreError> {
+        super::audit::begin(&self.connection, &key)?;
+        Store::start(self.connection, self.path, key)
+    }
+}
+
+/// A connection as all of them are: durable before it answers, and patient.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path)?;
+    let journal: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if journal != "wal" {
+        tracing::warn!(journal, "the database's file system has no write-ahead log; it will be slower");
+    }
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // A damaged file must be an error, not a crash or a wrong answer.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    // What a savepoint would undo is kept in memory, not in a file of its own: each job has a savepoint.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // What is erased is overwritten, not left in a free page.
+    connection.pragma_update(None, "secure_delete", true)?;
+    // The plans do not depend on the values bound. Without this, SQLite prepares most statements anew for each value,
+    // which takes four times as long as running them.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn open(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// What can be said of the file before SQLite, and its write-ahead log, touch it.
+fn check_file(path: &Path) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io { path: path.to_owned(), source };
+    let mut header = [0; 100];
+    let file = File::open(path).map_err(|source| {
+        let missing = source.kind() == ErrorKind::NotFound;
+        if missing { StoreError::Missing(path.to_owned()) } else { io(source) }
+    })?;
+    let mut read = 0;
+    let mut file = file.take(100);
+    while let Some(room) = header.get_mut(read..).filter(|room| !room.is_empty()) {
+        match file.read(room).map_err(io)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    if read < header.len() || !header.starts_with(SQLITE_HEADER) {
+        return Err(StoreError::NotADatabase(path.to_owned()));
+    }
+    // "Database File Format", "The Database Header": the application id stands at offset 68, big endian.
+    let id = i32::from_be_bytes(header[68..72].try_into().expect("four bytes"));
+    if id == APPLICATION_ID { Ok(()) } else { Err(StoreError::Foreign(path.to_owned())) }
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let known = u32::try_from(MIGRATIONS.len()).expect("few migrations");
+    let version =
+        |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    if version(connection)? == known {
+        return Ok(());
+    }
+    // Another process may be about to do the same: who comes second finds it done.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: u32 = version(&transaction)?;
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).expect("at most a few")) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(name: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        (folder, path)
+    }
+
+    #[test]
+    fn a_new_database_opens_again_with_the_same_home_and_keys() {
+        let (_folder, path) = at("kms.db");
+        let key = Wrapped { master: MasterVersion(3), bytes: vec![1, 2, 3] };
+        let home = {
+            let store = LockedStore::create(&path).unwrap();
+            store.put_service_key("rows", &key).unwrap();
+            assert!(store.put_service_key("rows", &key).is_err());
+            store.home()
+        };
+        let store = LockedStore::existing(&path).unwrap();
+        assert_eq!(store.home(), home);
+        assert_eq!(store.service_key("rows").unwrap(), Some(key));
+        assert_eq!(store.service_key("seals").unwrap(), None);
+    }
+
+    #[test]
+    fn what_exists_is_not_overwritten_and_only_the_owner_may_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_folder, path) = at("kms.db");
+        drop(LockedStore::create(&path).unwrap());
+        assert!(matches!(LockedStore::create(&path), Err(StoreError::Exists(_))));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_named_and_left_alone() {
+        let (_folder, path) = at("other.db");
+        assert!(matches!(LockedStore::existing(&path), Err(StoreError::Missing(_))));
+        for bytes in
+            [b"".as_slice(), b"SQLite", b"a text, and long enough to be a header".repeat(4).as_slice()]
+        {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(matches!(LockedStore::existing(&path), Err(StoreError::NotADatabase(_))));
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+        for id in [0, 7] {
+            std::fs::remove_file(&path).unwrap();
+            let other = Connection::open(&path).unwrap();
+            other.execute_batch("CREATE TABLE t (a)").unwrap();
+            other.pragma_update(None, "application_id", id).unwrap();
+            drop(other);
+            assert!(matches!(LockedStore::existing(&path), Err(StoreError::Foreign(_))));
+        }
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let (_folder, path) = at("kms.db");
+        drop(LockedStore::create(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(LockedStore::existing(&path), Err(StoreError::Newer { found: 99, .. })));
+    }
+
+    #[test]
+    fn a_damaged_database_is_said_to_be() {
+        let (_folder, path) = at("kms.db");
+        drop(LockedStore::create(&path).unwrap());
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[100..].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(LockedStore::existing(&path), Err(StoreError::Damaged(_))));
+    }
+}

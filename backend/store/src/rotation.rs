@@ -1,0 +1,143 @@
+//! The next version of a key, written as one job inside the writer's transaction.
+//!
+//! The label follows the current version (architecture, "Objects"): a search by label finds the new one alone, and the
+//! older ones go on under `label#<number>` and their own `CKA_ID`.
+
+use std::sync::Arc;
+
+use kms_core::object::{Draft, KeyVersion, Material, Object};
+use kms_protocol::{Attribute, AttributeType, ObjectId};
+use rusqlite::params;
+use uuid::Uuid;
+
+use super::cache::Stale;
+use super::change::{has_material, key, load, numbers, record};
+use super::key_rows::KeyRow;
+use super::object_rows::{ObjectRow, encode};
+use super::rows::signed;
+use super::version_rows::{State, VersionRow};
+use super::writer::Desk;
+use super::{NextVersion, StoreError};
+
+/// A day, in seconds.
+const DAY_SECONDS: u64 = 24 * 3600;
+
+/// The number of a key's newest version, whatever its state; 0 where it has none.
+pub(super) fn newest(connection: &rusqlite::Connection, key: [u8; 16]) -> Result<u32, StoreError> {
+    let sql = "SELECT max(number) FROM versions WHERE key = ?1";
+    let number: Option<u32> = connection.prepare_cached(sql)?.query_row([key], |row| row.get(0))?;
+    Ok(number.unwrap_or(0))
+}
+
+/// The numbers of the objects of one version.
+pub(super) fn objects_of(
+    connection: &rusqlite::Connection,
+    version: KeyVersion,
+) -> Result<Vec<ObjectId>, StoreError> {
+    let sql = "SELECT id FROM objects WHERE key = ?1 AND version = ?2 ORDER BY id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map(params![version.key, version.number], |row| row.get::<_, u64>(0))?;
+    Ok(ids.map(|id| id.map(ObjectId)).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Makes the next version current; a key's first one, too, where it began with none.
+pub(super) fn rotate(
+    desk: &Desk<'_>,
+    next: NextVersion,
+    drafts: Vec<Draft>,
+) -> Result<Vec<Arc<Object>>, StoreError> {
+    // Somebody else was faster: what was wrapped is bound to a number that is taken.
+    if newest(desk.connection, next.version.key)? != next.version.number.saturating_sub(1) {
+        return Err(StoreError::NotFound);
+    }
+    let mut row = key(desk, next.version.key)?;
+    if row.facts.deletion_at.is_some() {
+        return Err(StoreError::NotFound);
+    }
+    let (version, created, wrapped) = (next.version, signed(next.created), Some(next.wrapped.clone()));
+    VersionRow::new(version, wrapped, created).put(desk)?;
+    let count = u64::try_from(drafts.len()).expect("a key has few objects");
+    let first = numbers(desk, "object", count)?;
+    let mut made = Vec::with_capacity(drafts.len());
+    for (id, Draft { mut attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
+        attributes.set(Attribute::bytes(AttributeType::LABEL, row.label.as_slice()));
+        let encoded = encode(&attributes)?;
+        ObjectRow::of((id, row.ring, Some(version)), &attributes, &encoded, created).put(desk)?;
+        let material = match has_material(&attributes) {
+            true => Material::Wrapped(next.wrapped.clone()),
+            false => Material::None,
+        };
+        let (id, version) = (Some(id), Some(version));
+        made.push(Arc::new(Object { id, ring: row.ring, version, attributes, material }));
+    }
+    relabel(desk, &row, &next.today)?;
+    if let Some(days) = row.facts.rotation_days {
+        row.facts.rotate_at = Some(next.created.saturating_add(u64::from(days) * DAY_SECONDS));
+        row.put(desk)?;
+    }
+    record(desk, next.entry.as_ref())?;
+    Ok(made)
+}
+
+/// Gives the key's label to the objects of its current version, the highest that applications see, and to no others.
+pub(super) fn relabel(desk: &Desk<'_>, row: &KeyRow, today: &[u8; 8]) -> Result<(), StoreError> {
+    desk.forget(Stale::Key(Uuid::from_bytes(row.id)));
+    let sql = "SELECT max(number) FROM versions WHERE key = ?1 AND state = ?2 AND withheld IS NULL";
+    let mut statement = desk.connection.prepare_cached(sql)?;
+    let values = params![row.id, State::Active.number()];
+    let Some(current) = statement.query_row(values, |found| found.get::<_, Option<u32>>(0))? else {
+        return Ok(());
+    };
+    let sql = "SELECT id, version FROM objects WHERE ring = ?1 AND label = ?2 AND key = ?3 AND version != ?4";
+    let mut statement = desk.connection.prepare_cached(sql)?;
+    let values = params![row.ring.0, row.label, row.id, current];
+    let found = statement.query_map(values, |found| Ok((found.get::<_, u64>(0)?, found.get(1)?)))?;
+    for (id, number) in found.collect::<Result<Vec<_>, _>>()? {
+        rename(desk, ObjectId(id), &numbered(&row.label, number), Ends::On(today))?;
+    }
+    for id in objects_of(desk.connection, KeyVersion { key: row.id, number: current })? {
+        if load(desk, id)?.object.attributes.bytes(AttributeType::LABEL)
+            == Some(&numbered(&row.label, current))
+        {
+            rename(desk, id, &row.label, Ends::Never)?;
+        }
+    }
+    Ok(())
+}
+
+/// What an older version is called.
+pub(super) fn numbered(label: &[u8], number: u32) -> Vec<u8> {
+    [label, format!("#{number}").as_bytes()].concat()
+}
+
+/// When a version ceases to be current.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ends<'a> {
+    /// On this day, unless it did before.
+    On(&'a [u8; 8]),
+    /// It is current.
+    Never,
+    /// As it is known.
+    AsBefore,
+}
+
+/// Renames an object.
+pub(super) fn rename(desk: &Desk<'_>, id: ObjectId, label: &[u8], ends: Ends<'_>) -> Result<(), StoreError> {
+    let stored = load(desk, id)?;
+    let mut attributes = stored.object.attributes.clone();
+    attributes.set(Attribute::bytes(AttributeType::LABEL, label));
+    let ended = !attributes.bytes(AttributeType::END_DATE).unwrap_or_default().is_empty();
+    match ends {
+        Ends::On(day) if !ended => {
+            attributes.set(Attribute::bytes(AttributeType::END_DATE, day.as_slice()));
+        }
+        Ends::On(_) | Ends::AsBefore => {}
+        Ends::Never => attributes.set(Attribute::bytes(AttributeType::END_DATE, Vec::new())),
+    }
+    let encoded = encode(&attributes)?;
+    let name = (id, stored.object.ring, stored.object.version);
+    let row = ObjectRow::of(name, &attributes, &encoded, stored.created);
+    ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.put(desk)?;
+    desk.forget(Stale::Object(id));
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Rows ⇄ rings and principals; those of keys and objects are next door. Every row read bears its MAC, or is an error.
+
+use kms_core::integrity::{Cell, RowKey};
+use kms_core::object::Standing;
+use kms_protocol::{RingId, RingPolicy, SlotId};
+use rusqlite::{Row, params, types::FromSql};
+use uuid::Uuid;
+
+use super::writer::Desk;
+use super::{Principal, Ring, RingFacts, StoreError};
+
+/// One column of a row, or why the row cannot be read.
+pub(super) fn column<T: FromSql>(row: &Row<'_>, table: &'static str, index: usize) -> Result<T, StoreError> {
+    row.get(index).map_err(|error| match error.sqlite_error() {
+        Some(_) => StoreError::from(error),
+        None => invalid(table, row),
+    })
+}
+
+/// The bytes in a column, without copying them.
+pub(super) fn bytes<'a>(
+    row: &'a Row<'_>,
+    table: &'static str,
+    index: usize,
+) -> Result<Option<&'a [u8]>, StoreError> {
+    row.get_ref(index)?.as_blob_or_null().map_err(|_| invalid(table, row))
+}
+
+/// Says which row is wrong. Every query here has the row's name in its first column.
+pub(super) fn invalid(table: &'static str, row: &Row<'_>) -> StoreError {
+    let id = match row.get_ref(0) {
+        Ok(rusqlite::types::ValueRef::Integer(number)) => number.to_string(),
+        Ok(rusqlite::types::ValueRef::Blob(bytes)) => {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        }
+        Ok(rusqlite::types::ValueRef::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+        Ok(_) | Err(_) => "?".to_owned(),
+    };
+    StoreError::RowInvalid { table, id }
+}
+
+pub(super) fn check(
+    key: &RowKey,
+    table: &'static str,
+    columns: &[(&str, Cell<'_>)],
+    mac: &[u8],
+    row: &Row<'_>,
+) -> Result<(), StoreError> {
+    if key.holds(table, columns, mac) { Ok(()) } else { Err(invalid(table, row)) }
+}
+
+/// Numbers of ours as SQLite keeps them. None of them comes near the sign.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// What is read of a ring.
+pub(super) const RING_COLUMNS: &str =
+    "slot, id, label, policy, created, mac, project, display_name, description";
+
+impl Ring {
+    const TABLE: &'static str = "rings";
+
+    /// Reads a row of [`RING_COLUMNS`].
+    pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        const TABLE: &str = Ring::TABLE;
+        let policy = match column(row, TABLE, 3)? {
+            1_i64 => RingPolicy::Strict,
+            2 => RingPolicy::Compat,
+            _ => return Err(invalid(TABLE, row)),
+        };
+        let ring = Self {
+            slot: SlotId(unsigned(column(row, TABLE, 0)?)),
+            id: RingId(column(row, TABLE, 1)?),
+            label: column(row, TABLE, 2)?,
+            policy,
+            created: unsigned(column(row, TABLE, 4)?),
+            facts: RingFacts {
+                project: column::<Option<[u8; 16]>>(row, TABLE, 6)?.map(Uuid::from_bytes),
+                display_name: column(row, TABLE, 7)?,
+                description: column(row, TABLE, 8)?,
+            },
+        };
+        check(key, TABLE, &ring.columns(), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
+        Ok(ring)
+    }
+
+    fn columns(&self) -> [(&'static str, Cell<'_>); 8] {
+        let RingFacts { project, display_name, description } = &self.facts;
+        [
+            ("slot", Cell::Integer(signed(self.slot.0))),
+            ("id", Cell::Bytes(&self.id.0)),
+            ("label", Cell::Text(&self.label)),
+            ("policy", Cell::Integer(self.policy_number())),
+            ("created", Cell::Integer(signed(self.created))),
+            ("project", Cell::from(project.as_ref().map(|project| project.as_bytes().as_slice()))),
+            ("display_name", Cell::from(display_name.as_deref())),
+            ("description", Cell::from(description.as_deref())),
+        ]
+    }
+
+    fn policy_number(&self) -> i64 {
+        match self.policy {
+            RingPolicy::Strict => 1,
+            RingPolicy::Compat => 2,
+        }
+    }
+
+    /// Writes a ring, new or in place of the one in its slot.
+    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (slot) DO UPDATE SET \
+                   label = ?3, mac = ?6, project = ?7, display_name = ?8, description = ?9";
+        let RingFacts { project, display_name, description } = &self.facts;
+        let mac = desk.key.mac(Self::TABLE, &self.columns());
+        let (slot, created) = (signed(self.slot.0), signed(self.created));
+        desk.connection.prepare_cached(sql)?.execute(params![
+            slot,
+            self.id.0,
+            self.label,
+            self.policy_number(),
+            created,
+            mac,
+            project.map(Uuid::into_bytes),
+            display_name,
+            description
+        ])?;
+        Ok(())
+    }
+}
+
+/// What is read of a principal.
+pub(super) const PRINCIPAL_COLUMNS: &str = "name, ring, standing, pin_hash, generation, mac";
+
+impl Principal {
+    const TABLE: &'static str = "principals";
+
+    /// Reads a row of [`PRINCIPAL_COLUMNS`].
+    pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        const TABLE: &str = Principal::TABLE;
+        let number: i64 = column(row, TABLE, 2)?;
+        let all = [Standing::Officer, Standing::Admin, Standing::Editor, Standing::User, Standing::Reader];
+        let standing = all.into_iter().find(|standing| standing_number(*standing) == number);
+        let principal = Self {
+            name: column(row, TABLE, 0)?,
+            standing: standing.ok_or_else(|| invalid(TABLE, row))?,
+            pin_hash: column(row, TABLE, 3)?,
+            generation: unsigned(column(row, TABLE, 4)?),
+        };
+        let ring = RingId(column(row, TABLE, 1)?);
+        check(key, TABLE, &principal.columns(&ring), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
+        Ok(principal)
+    }
+
+    fn columns<'a>(&'a self, ring: &'a RingId) -> [(&'static str, Cell<'a>); 5] {
+        [
+            ("ring", Cell::Bytes(&ring.0)),
+            ("name", Cell::Text(&self.name)),
+            ("standing", Cell::Integer(standing_number(self.standing))),
+            ("pin_hash", Cell::Text(&self.pin_hash)),
+            ("generation", Cell::Integer(signed(self.generation))),
+        ]
+    }
+
+    /// Writes a principal of a ring, new or in place of the one with its name.
+    pub(super) fn put(&self, ring: RingId, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (ring, name) DO UPDATE SET \
+                   standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6";
+        let mac = desk.key.mac(Self::TABLE, &self.columns(&ring));
+        let (standing, generation) = (standing_number(self.standing), signed(self.generation));
+        let values = params![ring.0, self.name, standing, self.pin_hash, generation, mac];
+        desk.connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    }
+}
+
+fn standing_number(standing: Standing) -> i64 {
+    match standing {
+        Standing::Officer => 1,
+        Standing::Admin => 2,
+        Standing::Editor => 3,
+        Standing::User => 4,
+        Standing::Reader => 5,
+    }
+}

@@ -1,0 +1,183 @@
+//! Rows ⇄ versions of keys: the material, and whether it may be used.
+
+use kms_core::api::Life;
+use kms_core::integrity::{Cell, RowKey};
+use kms_core::object::{KeyVersion, MasterVersion, Wrapped};
+use rusqlite::{Row, params};
+
+use super::StoreError;
+use super::rows::{bytes, check, column, signed, unsigned};
+use super::writer::Desk;
+
+/// `software` protection: the material is opened in the backend (architecture D5).
+const SOFTWARE: i64 = 1;
+
+/// What is read of a version, for [`VersionRow::read`].
+pub(super) const VERSION_COLUMNS: &str =
+    "v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac, v.disabled, v.withheld";
+
+/// The state of a version, as it is stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// It may be used.
+    Active = 1,
+    /// It may not be used for now.
+    Disabled = 2,
+    /// It will be destroyed, and can be restored until then.
+    Leaving = 3,
+    /// Its material is gone.
+    Destroyed = 4,
+}
+
+impl State {
+    /// From most to least usable, as their numbers are.
+    const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Leaving, Self::Destroyed];
+
+    /// The column's value.
+    pub(super) fn number(self) -> i64 {
+        self as i64
+    }
+
+    /// The state with this number.
+    pub(super) fn of(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.number() == number)
+    }
+}
+
+/// Wrapped bytes in two columns, the master key's version before them.
+pub(super) fn wrapped(row: &Row<'_>, table: &'static str, at: usize) -> Result<Option<Wrapped>, StoreError> {
+    let master: Option<u32> = column(row, table, at)?;
+    let bytes = bytes(row, table, at + 1)?.map(<[u8]>::to_vec);
+    Ok(master.zip(bytes).map(|(master, bytes)| Wrapped { master: MasterVersion(master), bytes }))
+}
+
+/// A row of `versions`.
+#[derive(Clone, Debug)]
+pub(super) struct VersionRow {
+    pub(super) version: KeyVersion,
+    pub(super) state: i64,
+    pub(super) destroy_at: Option<i64>,
+    pub(super) protection: i64,
+    pub(super) wrapped: Option<Wrapped>,
+    pub(super) created: i64,
+    /// Whether it was disabled when its destruction was scheduled.
+    pub(super) disabled: bool,
+    /// Whether its key is to be deleted.
+    pub(super) withheld: bool,
+}
+
+impl VersionRow {
+    const TABLE: &'static str = "versions";
+
+    /// A version that was made just now.
+    pub(super) fn new(version: KeyVersion, wrapped: Option<Wrapped>, created: i64) -> Self {
+        let (state, protection) = (State::Active.number(), SOFTWARE);
+        Self {
+            version,
+            state,
+            destroy_at: None,
+            protection,
+            wrapped,
+            created,
+            disabled: false,
+            withheld: false,
+        }
+    }
+
+    /// Reads the nine columns of a version, of which the first is at `at`.
+    pub(super) fn read(
+        row: &Row<'_>,
+        at: usize,
+        version: KeyVersion,
+        key: &RowKey,
+    ) -> Result<Self, StoreError> {
+        const TABLE: &str = VersionRow::TABLE;
+        let found = Self {
+            version,
+            state: column(row, TABLE, at)?,
+            destroy_at: column(row, TABLE, at + 1)?,
+            protection: column(row, TABLE, at + 2)?,
+            wrapped: wrapped(row, TABLE, at + 3)?,
+            created: column(row, TABLE, at + 5)?,
+            disabled: column::<Option<i64>>(row, TABLE, at + 7)?.is_some(),
+            withheld: column::<Option<i64>>(row, TABLE, at + 8)?.is_some(),
+        };
+        let mac = bytes(row, TABLE, at + 6)?.unwrap_or_default();
+        check(key, TABLE, &found.columns(), mac, row)?;
+        Ok(found)
+    }
+
+    fn columns(&self) -> [(&'static str, Cell<'_>); 10] {
+        [
+            ("key", Cell::Bytes(&self.version.key)),
+            ("number", Cell::Integer(self.version.number.into())),
+            ("state", Cell::Integer(self.state)),
+            ("destroy_at", Cell::from(self.destroy_at)),
+            ("protection", Cell::Integer(self.protection)),
+            ("master", Cell::from(self.wrapped.as_ref().map(|wrapped| i64::from(wrapped.master.0)))),
+            ("wrapped", Cell::from(self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()))),
+            ("created", Cell::Integer(self.created)),
+            ("disabled", Cell::from(self.disabled.then_some(1))),
+            ("withheld", Cell::from(self.withheld.then_some(1))),
+        ]
+    }
+
+    /// Writes the row, new or in place of the one with its name.
+    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        let sql = "INSERT INTO versions (key, number, state, destroy_at, protection, master, wrapped, created, mac, \
+                   disabled, withheld) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                   ON CONFLICT (key, number) DO UPDATE SET state = ?3, destroy_at = ?4, master = ?6, wrapped = ?7, \
+                   mac = ?9, disabled = ?10, withheld = ?11";
+        let mac = desk.key.mac(Self::TABLE, &self.columns());
+        desk.connection.prepare_cached(sql)?.execute(params![
+            self.version.key,
+            self.version.number,
+            self.state,
+            self.destroy_at,
+            self.protection,
+            self.wrapped.as_ref().map(|wrapped| wrapped.master.0),
+            self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()),
+            self.created,
+            mac,
+            self.disabled.then_some(1),
+            self.withheld.then_some(1)
+        ])?;
+        Ok(())
+    }
+
+    /// Whether applications see its objects, as far as it is up to the version.
+    pub(super) fn is_visible(&self) -> bool {
+        self.state == State::Active.number() && !self.withheld
+    }
+
+    /// Whether it will be destroyed and can be restored.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.state == State::Leaving.number()
+    }
+
+    /// Where it stands in its life; none for a state that we never write.
+    pub(super) fn life(&self) -> Option<Life> {
+        let (disabled, at) = (self.disabled, self.destroy_at.map_or(0, unsigned));
+        Some(match State::of(self.state)? {
+            State::Active => Life::Active,
+            State::Disabled => Life::Disabled,
+            State::Leaving => Life::Leaving { disabled, at },
+            State::Destroyed => Life::Erased { disabled, at },
+        })
+    }
+
+    /// The same version in another place of its life.
+    pub(super) fn living(self, life: Life) -> Self {
+        let state = match life {
+            Life::Active => State::Active,
+            Life::Disabled => State::Disabled,
+            Life::Leaving { .. } => State::Leaving,
+            Life::Erased { .. } => State::Destroyed,
+        };
+        let disabled = match life {
+            Life::Active | Life::Disabled => false,
+            Life::Leaving { disabled, .. } | Life::Erased { disabled, .. } => disabled,
+        };
+        Self { state: state.number(), destroy_at: life.destroy_date().map(signed), disabled, ..self }
+    }
+}
