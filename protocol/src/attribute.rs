@@ -134,7 +134,7 @@ codes! {
         DERIVE_TEMPLATE = 0x40000213,
         ALLOWED_MECHANISMS = 0x40000600,
         // Ours (`CKA_VENDOR_DEFINED`): the key wraps and unwraps with a half of its own, not with its value.
-        KMS_WRAPS_APART = 0x80004b01,
+        KMS_WRAP_SUBKEY = 0x80004b01,
     }
 }
 
@@ -166,7 +166,7 @@ impl AttributeType {
                 Shape::Bool
             }
             Self::DESTROYABLE | Self::ALWAYS_AUTHENTICATE | Self::WRAP_WITH_TRUSTED => Shape::Bool,
-            Self::ENCAPSULATE | Self::DECAPSULATE | Self::KMS_WRAPS_APART => Shape::Bool,
+            Self::ENCAPSULATE | Self::DECAPSULATE | Self::KMS_WRAP_SUBKEY => Shape::Bool,
             Self::CLASS | Self::CERTIFICATE_TYPE | Self::CERTIFICATE_CATEGORY | Self::KEY_TYPE => {
                 Shape::Ulong
             }

@@ -3,8 +3,8 @@
 //! # The conversation
 //!
 //! The provider connects and sends a [`Hello`]; the backend answers [`Welcome`]. From then on, each frame from the
-//! provider holds one [`Ask`] and each frame from the backend the [`Answer`] to it, in order, one at a time. A
-//! connection carries no state but the agreed version: each `Ask` names its slot and bears its [`Ticket`], so the
+//! provider holds one [`RequestEnvelope`] and each frame from the backend the [`ResponseEnvelope`] to it, in order, one at a time. A
+//! connection carries no state but the agreed version: each `RequestEnvelope` names its slot and bears its [`Ticket`], so the
 //! next one may go over another connection, to another backend, or to the same one after a restart.
 //!
 //! A frame is a length of four bytes, little endian, and a value in postcard's form ([`frame`]). Decoding is total:
@@ -44,7 +44,7 @@ pub use mechanism::{
 };
 pub use mechanism_names::{Kdf, MechanismType, Mgf};
 pub use prehash::{Prehash, prehash_bytes};
-pub use request::{Ask, DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, Role};
-pub use response::{Answer, FOUND_MAX, ObjectView, Response, RingPolicy, SLOTS_MAX, Slot, Ticket};
+pub use request::{DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, RequestEnvelope, Role};
+pub use response::{FOUND_MAX, ObjectView, Response, ResponseEnvelope, RingPolicy, SLOTS_MAX, Slot, Ticket};
 pub use rv::Rv;
 pub use secret::Secret;

@@ -17,7 +17,7 @@ pub const PIN_BYTES_MAX: usize = 4096;
 
 /// One question, with who asks it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Ask {
+pub struct RequestEnvelope {
     /// The same for each repetition of one request.
     pub id: RequestId,
     /// The token it concerns. [`Request::Slots`] concerns none and ignores it.
@@ -51,21 +51,21 @@ pub enum Role {
 /// What can be asked.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Which slots there are. Answer: `Slots`.
+    /// Which slots there are. Response: `Slots`.
     Slots,
-    /// `C_Login`. `pin` may be `name:secret`. Answer: `LoggedIn`.
+    /// `C_Login`. `pin` may be `name:secret`. Response: `LoggedIn`.
     Login {
         /// As whom.
         role: Role,
         /// The PIN.
         pin: Secret,
     },
-    /// `C_InitPIN`: the officer sets the user's PIN. Answer: `Done`.
+    /// `C_InitPIN`: the officer sets the user's PIN. Response: `Done`.
     InitPin {
         /// The new PIN.
         pin: Secret,
     },
-    /// `C_SetPIN`: whoever is logged in, or the user if nobody is, changes their own PIN. Answer: `Done`.
+    /// `C_SetPIN`: whoever is logged in, or the user if nobody is, changes their own PIN. Response: `Done`.
     SetPin {
         /// Whose: the officer's or the user's.
         role: Role,
@@ -74,43 +74,43 @@ pub enum Request {
         /// The PIN as it shall be.
         new: Secret,
     },
-    /// `C_FindObjectsInit`, or its next page. Answer: `Found`, in ascending order of id.
+    /// `C_FindObjectsInit`, or its next page. Response: `Found`, in ascending order of id.
     Find {
         /// What to look for; empty finds all.
         template: Template,
         /// The last object of the page before.
         after: Option<ObjectId>,
     },
-    /// The attributes of an object that are no secret, fresh. Answer: `Object`.
+    /// The attributes of an object that are no secret, fresh. Response: `Object`.
     Attributes {
         /// Which object.
         object: ObjectRef,
     },
-    /// The secret attributes of a key that is neither sensitive nor unextractable. Answer: `Revealed`.
+    /// The secret attributes of a key that is neither sensitive nor unextractable. Response: `Revealed`.
     Reveal {
         /// Which key.
         object: ObjectRef,
     },
-    /// `C_SetAttributeValue`: all attributes or none. Answer: `Object`.
+    /// `C_SetAttributeValue`: all attributes or none. Response: `Object`.
     SetAttributes {
         /// Which object.
         object: ObjectRef,
         /// The new values.
         template: Template,
     },
-    /// `C_DestroyObject` of a token object: schedules the destruction of a key. Answer: `Done`.
+    /// `C_DestroyObject` of a token object: schedules the destruction of a key. Response: `Done`.
     Destroy {
         /// Which object.
         object: ObjectRef,
     },
-    /// `C_GenerateKey`. Answer: `Object`.
+    /// `C_GenerateKey`. Response: `Object`.
     Generate {
         /// How.
         mechanism: Mechanism,
         /// What it shall be like.
         template: Template,
     },
-    /// `C_GenerateKeyPair`. Answer: `Pair`.
+    /// `C_GenerateKeyPair`. Response: `Pair`.
     GeneratePair {
         /// How.
         mechanism: Mechanism,
@@ -119,7 +119,7 @@ pub enum Request {
         /// What the private half shall be like.
         private: Template,
     },
-    /// `C_Encrypt` with a secret key. Answer: `Bytes`.
+    /// `C_Encrypt` with a secret key. Response: `Bytes`.
     Encrypt {
         /// With what.
         key: ObjectRef,
@@ -128,7 +128,7 @@ pub enum Request {
         /// What.
         data: Secret,
     },
-    /// `C_Decrypt` with a secret or private key. Answer: `Bytes`.
+    /// `C_Decrypt` with a secret or private key. Response: `Bytes`.
     Decrypt {
         /// With what.
         key: ObjectRef,
@@ -137,7 +137,7 @@ pub enum Request {
         /// What.
         data: Secret,
     },
-    /// `C_Sign`. Answer: `Bytes`.
+    /// `C_Sign`. Response: `Bytes`.
     Sign {
         /// With what.
         key: ObjectRef,
@@ -146,7 +146,7 @@ pub enum Request {
         /// For a hash-then-sign mechanism the digest of the data (the provider hashed it), otherwise the data.
         data: Secret,
     },
-    /// `C_Verify` of a MAC; signatures of key pairs are verified in the provider. Answer: `Done`.
+    /// `C_Verify` of a MAC; signatures of key pairs are verified in the provider. Response: `Done`.
     Verify {
         /// With what.
         key: ObjectRef,
@@ -157,19 +157,19 @@ pub enum Request {
         /// The MAC to check.
         signature: Secret,
     },
-    /// `C_CreateObject`. Answer: `Object`.
+    /// `C_CreateObject`. Response: `Object`.
     Create {
         /// What it shall be.
         template: Template,
     },
-    /// `C_CopyObject`. Answer: `Object`.
+    /// `C_CopyObject`. Response: `Object`.
     Copy {
         /// What to copy.
         object: ObjectRef,
         /// What shall be different.
         template: Template,
     },
-    /// `C_WrapKey`. Answer: `Bytes`.
+    /// `C_WrapKey`. Response: `Bytes`.
     Wrap {
         /// How.
         mechanism: Mechanism,
@@ -178,7 +178,7 @@ pub enum Request {
         /// Which key.
         key: ObjectRef,
     },
-    /// `C_UnwrapKey`. Answer: `Object`.
+    /// `C_UnwrapKey`. Response: `Object`.
     Unwrap {
         /// How.
         mechanism: Mechanism,
@@ -189,7 +189,7 @@ pub enum Request {
         /// What it shall be like.
         template: Template,
     },
-    /// `C_DeriveKey`. Answer: `Object`.
+    /// `C_DeriveKey`. Response: `Object`.
     Derive {
         /// How.
         mechanism: Mechanism,
@@ -198,7 +198,7 @@ pub enum Request {
         /// What the derived key shall be like.
         template: Template,
     },
-    /// `C_EncapsulateKey` with a public key of the token or of the session. Answer: `Encapsulated`.
+    /// `C_EncapsulateKey` with a public key of the token or of the session. Response: `Encapsulated`.
     Encapsulate {
         /// How.
         mechanism: Mechanism,
@@ -207,7 +207,7 @@ pub enum Request {
         /// What the shared secret shall be like.
         template: Template,
     },
-    /// `C_DecapsulateKey`. Answer: `Object`.
+    /// `C_DecapsulateKey`. Response: `Object`.
     Decapsulate {
         /// How.
         mechanism: Mechanism,
@@ -218,7 +218,7 @@ pub enum Request {
         /// What the shared secret shall be like.
         template: Template,
     },
-    /// `C_EncryptMessage` where the backend makes the nonce ([`crate::Parameters::GcmGenerate`]). Answer: `Message`.
+    /// `C_EncryptMessage` where the backend makes the nonce ([`crate::Parameters::GcmGenerate`]). Response: `Message`.
     EncryptMessage {
         /// With what.
         key: ObjectRef,
@@ -227,7 +227,7 @@ pub enum Request {
         /// What.
         data: Secret,
     },
-    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Answer: `Done`.
+    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Response: `Done`.
     InitToken {
         /// The security officer's PIN.
         pin: Secret,

@@ -14,9 +14,9 @@ pub const SLOTS_MAX: usize = 4096;
 /// Objects in one page of a search: with 2 KiB of attributes each, half a frame.
 pub const FOUND_MAX: usize = 256;
 
-/// The answer to one [`crate::Ask`].
+/// The answer to one [`crate::RequestEnvelope`].
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct ResponseEnvelope {
     /// A fresh ticket in place of the one asked with, when that one has lived half its life.
     pub ticket: Option<Ticket>,
     /// What was asked for, or why not.

@@ -8,7 +8,7 @@ mod samples;
 use std::collections::HashMap;
 
 use expect_test::expect_file;
-use kms_protocol::{Answer, Ask, Hello, Welcome, frame};
+use kms_protocol::{Hello, RequestEnvelope, ResponseEnvelope, Welcome, frame};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -35,9 +35,9 @@ fn every_message_looks_as_it_was_shipped() {
         let count = seen.entry(request.name()).and_modify(|count| *count += 1).or_insert(1);
         let name =
             if *count == 1 { request.name().to_owned() } else { format!("{}-{count}", request.name()) };
-        check::<Ask>(&format!("ask-{name}"), &samples::ask(request));
+        check::<RequestEnvelope>(&format!("ask-{name}"), &samples::ask(request));
     }
     for (name, answer) in samples::answers() {
-        check::<Answer>(&format!("answer-{name}"), &answer);
+        check::<ResponseEnvelope>(&format!("answer-{name}"), &answer);
     }
 }

@@ -7,8 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use kms_protocol::{
-    Answer, Ask, Attribute, AttributeType, FRAME_BYTES_MAX, FrameError, Hello, Nested, Request, Secret,
-    Template, Value, Welcome, frame,
+    Attribute, AttributeType, FRAME_BYTES_MAX, FrameError, Hello, Nested, Request, RequestEnvelope,
+    ResponseEnvelope, Secret, Template, Value, Welcome, frame,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -56,9 +56,9 @@ const GROWTH: usize = 256;
 
 fn decode_all(bytes: &[u8]) {
     let ((), most) = largest(|| {
-        let asked = frame::decode::<Ask>(bytes);
+        let asked = frame::decode::<RequestEnvelope>(bytes);
         drop(asked);
-        let answered = frame::decode::<Answer>(bytes);
+        let answered = frame::decode::<ResponseEnvelope>(bytes);
         drop(answered);
         let greeted = frame::decode::<Hello>(bytes).is_ok() || frame::decode::<Welcome>(bytes).is_ok();
         std::hint::black_box(greeted);
@@ -109,8 +109,8 @@ proptest! {
 
     #[test]
     fn what_decodes_encodes_to_the_same_value(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        if let Ok(ask) = frame::decode::<Ask>(&bytes) {
-            prop_assert_eq!(frame::decode::<Ask>(&encoded(&ask)), Ok(ask));
+        if let Ok(ask) = frame::decode::<RequestEnvelope>(&bytes) {
+            prop_assert_eq!(frame::decode::<RequestEnvelope>(&encoded(&ask)), Ok(ask));
         }
     }
 }
@@ -120,10 +120,10 @@ fn a_message_cut_anywhere_is_an_error() {
     for request in samples::requests() {
         let bytes = encoded(&samples::ask(request));
         for cut in 0..bytes.len() {
-            assert_eq!(frame::decode::<Ask>(&bytes[..cut]), Err(FrameError::Malformed));
+            assert_eq!(frame::decode::<RequestEnvelope>(&bytes[..cut]), Err(FrameError::Malformed));
         }
         assert_eq!(
-            frame::decode::<Ask>(&[bytes, vec![0]].concat()),
+            frame::decode::<RequestEnvelope>(&[bytes, vec![0]].concat()),
             Err(FrameError::Malformed),
             "one byte too many"
         );
@@ -145,7 +145,7 @@ fn templates_nest_once_and_no_deeper() {
     for depth in 1..64 {
         let attribute = Attribute { kind: AttributeType::WRAP_TEMPLATE, value: value.clone() };
         let ask = samples::ask(Request::Create { template: Template(vec![attribute.clone()]) });
-        let decoded = frame::decode::<Ask>(&encoded(&ask));
+        let decoded = frame::decode::<RequestEnvelope>(&encoded(&ask));
         assert_eq!(decoded.is_ok(), depth == 1, "{depth} templates in each other");
         value = Value::Template(Nested(vec![attribute]));
     }
@@ -157,7 +157,7 @@ fn an_announced_length_beyond_the_frame_allocates_nothing() {
     let honest = encoded(&samples::ask(Request::InitPin { pin: Secret::from(b"1".as_slice()) }));
     let mut lying = honest[..honest.len() - 2].to_vec();
     lying.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
-    let (result, most) = largest(|| frame::decode::<Ask>(&lying));
+    let (result, most) = largest(|| frame::decode::<RequestEnvelope>(&lying));
     assert_eq!(result, Err(FrameError::Malformed));
     assert!(most < 4096, "{most} bytes allocated");
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kms_protocol::{Answer, Ask, FrameError, Hello, Welcome, frame};
+use kms_protocol::{FrameError, Hello, RequestEnvelope, ResponseEnvelope, Welcome, frame};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
@@ -80,7 +80,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub(crate) fn ask(&self, ask: &Ask) -> Result<Answer, Lost> {
+    pub(crate) fn ask(&self, ask: &RequestEnvelope) -> Result<ResponseEnvelope, Lost> {
         let deadline = Deadline::after(self.timeout);
         let mut seat = self.enter(&deadline)?;
         let first = match seat.connection.take().filter(Connection::is_ours) {
@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Takes a free connection, or the right to make one; waits when all that may be are in use.
-    fn enter(&self, deadline: &Deadline) -> Result<Seat<'_>, Lost> {
+    fn enter(&self, deadline: &Deadline) -> Result<ConnectionLease<'_>, Lost> {
         let mut pool = self.pool();
         while pool.busy >= self.connections_max {
             let left = deadline.left()?;
@@ -112,7 +112,7 @@ impl Client {
         }
         pool.busy += 1;
         let connection = pool.free.pop();
-        Ok(Seat { client: self, connection })
+        Ok(ConnectionLease { client: self, connection })
     }
 
     /// Connects, waiting for a backend that was there a moment ago.
@@ -148,12 +148,12 @@ impl Client {
 }
 
 /// One call's place among those that may use a connection at the same time. A connection left in it is kept.
-struct Seat<'a> {
+struct ConnectionLease<'a> {
     client: &'a Client,
     connection: Option<Connection>,
 }
 
-impl Seat<'_> {
+impl ConnectionLease<'_> {
     /// The backend has gone, so the free connections lead nowhere either.
     fn forget_free(&self) {
         let free = std::mem::take(&mut self.client.pool().free);
@@ -161,7 +161,7 @@ impl Seat<'_> {
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for ConnectionLease<'_> {
     fn drop(&mut self) {
         let mut pool = self.client.pool();
         pool.busy -= 1;
@@ -390,8 +390,8 @@ mod tests {
 
     use super::*;
 
-    fn ask() -> Ask {
-        Ask { id: RequestId([7; 16]), slot: SlotId(0), ticket: None, request: Request::Slots }
+    fn ask() -> RequestEnvelope {
+        RequestEnvelope { id: RequestId([7; 16]), slot: SlotId(0), ticket: None, request: Request::Slots }
     }
 
     fn read<T: DeserializeOwned>(stream: &mut UnixStream) -> Option<T> {
@@ -409,7 +409,7 @@ mod tests {
     }
 
     /// A backend that serves connections one after the other: so many answers on each, then it hangs up.
-    fn backend(listener: UnixListener, answers: &'static [usize]) -> mpsc::Receiver<Ask> {
+    fn backend(listener: UnixListener, answers: &'static [usize]) -> mpsc::Receiver<RequestEnvelope> {
         let (asked, seen) = mpsc::channel();
         #[expect(clippy::disallowed_methods, reason = "the stand-in for the backend runs beside the test")]
         std::thread::spawn(move || {
@@ -418,9 +418,9 @@ mod tests {
                 read::<Hello>(&mut stream).unwrap();
                 write(&mut stream, &Welcome::Version(frame::VERSION));
                 for _ in 0..*count {
-                    let Some(ask) = read::<Ask>(&mut stream) else { break };
+                    let Some(ask) = read::<RequestEnvelope>(&mut stream) else { break };
                     asked.send(ask).unwrap();
-                    write(&mut stream, &Answer { ticket: None, result: Ok(Response::Done) });
+                    write(&mut stream, &ResponseEnvelope { ticket: None, result: Ok(Response::Done) });
                 }
             }
         });

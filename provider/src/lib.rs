@@ -23,4 +23,4 @@ mod public;
 mod session;
 
 #[cfg(any(test, fuzzing))]
-pub use ffi::exercise;
+pub use ffi::fuzz_support;

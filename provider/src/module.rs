@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kms_protocol::{Answer, Ask, Request, RequestId, Response, RingPolicy, Rv, Slot, SlotId};
+use kms_protocol::{
+    Request, RequestEnvelope, RequestId, Response, ResponseEnvelope, RingPolicy, Rv, Slot, SlotId,
+};
 
 use crate::client::{Client, Lost};
 use crate::config::{Config, LogLevel};
-use crate::session::{Asking, Sessions};
+use crate::session::{CallContext, Sessions};
 
 /// How old what is known of the slots may be. Hosts ask for slot and token infos in bursts, and a ring made a second
 /// ago is new enough.
@@ -42,7 +44,7 @@ struct Slots {
 
 /// What is always asked of a slot's token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Terms {
+pub(crate) struct SlotRequirements {
     /// What its ring allows.
     pub(crate) policy: RingPolicy,
     /// Whether there is a ring.
@@ -96,25 +98,25 @@ impl Module {
     ///
     /// # Errors
     /// What the backend says, `CKR_DEVICE_REMOVED` when it has gone, `CKR_DEVICE_ERROR` when it does not do its part.
-    pub(crate) fn ask(&self, asking: &Asking, request: Request) -> Result<Response, Rv> {
+    pub(crate) fn ask(&self, context: &CallContext, request: Request) -> Result<Response, Rv> {
         let id = if makes_something(&request) { random_id()? } else { RequestId::default() };
         let oversize = too_large(&request);
-        let ask = Ask { id, slot: asking.slot, ticket: asking.ticket.clone(), request };
-        let Answer { ticket: fresh, result } = self.send(&ask).map_err(|lost| match lost {
+        let ask = RequestEnvelope { id, slot: context.slot, ticket: context.ticket.clone(), request };
+        let ResponseEnvelope { ticket: fresh, result } = self.send(&ask).map_err(|lost| match lost {
             Lost::Absent | Lost::Broken => Rv::DEVICE_REMOVED,
             Lost::TimedOut | Lost::Unfit => Rv::DEVICE_ERROR,
             Lost::TooLarge => oversize,
         })?;
         if let (Some(old), Some(fresh)) = (&ask.ticket, fresh) {
-            self.sessions(|sessions| sessions.renew(asking.slot, old, fresh));
+            self.sessions(|sessions| sessions.renew(context.slot, old, fresh));
         }
         if let (Some(old), Err(Rv::USER_NOT_LOGGED_IN)) = (&ask.ticket, &result) {
-            self.sessions(|sessions| sessions.doubt(asking.slot, old));
+            self.sessions(|sessions| sessions.doubt(context.slot, old));
         }
         result
     }
 
-    fn send(&self, ask: &Ask) -> Result<Answer, Lost> {
+    fn send(&self, ask: &RequestEnvelope) -> Result<ResponseEnvelope, Lost> {
         let answer = self.client.as_ref().ok_or(Lost::Absent)?.ask(ask);
         if answer.is_err() {
             self.known_slots().looked = None;
@@ -162,8 +164,8 @@ impl Module {
 
     /// What the token in a slot is, without a round trip when the slot is known and its backend was there when last
     /// looked at: sessions are opened for each operation by some.
-    pub(crate) fn terms(&self, id: SlotId) -> Result<Terms, Rv> {
-        let terms = |slot: &Slot| Terms { policy: slot.policy, initialized: slot.initialized };
+    pub(crate) fn terms(&self, id: SlotId) -> Result<SlotRequirements, Rv> {
+        let terms = |slot: &Slot| SlotRequirements { policy: slot.policy, initialized: slot.initialized };
         let known = {
             let slots = self.known_slots();
             slots.known.iter().find(|slot| slot.id == id && slots.present).map(terms)
@@ -215,11 +217,16 @@ impl Module {
         if good {
             return slots;
         }
-        let ask = Ask { id: RequestId::default(), slot: PLACEHOLDER, ticket: None, request: Request::Slots };
+        let ask = RequestEnvelope {
+            id: RequestId::default(),
+            slot: PLACEHOLDER,
+            ticket: None,
+            request: Request::Slots,
+        };
         let answer = self.client.as_ref().ok_or(Lost::Absent).and_then(|client| client.ask(&ask));
         let mut slots = self.known_slots();
         match answer {
-            Ok(Answer { result: Ok(Response::Slots(known)), .. }) => {
+            Ok(ResponseEnvelope { result: Ok(Response::Slots(known)), .. }) => {
                 slots.known = Arc::new(known);
                 slots.present = true;
             }

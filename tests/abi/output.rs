@@ -27,7 +27,7 @@ type Output = Result<(Vec<u8>, usize), (Rv, usize)>;
 /// Asks, offers every smaller room, then the right one; gives the output. `needed` is how long it is.
 #[track_caller]
 fn two_calls(needed: usize, call: impl Fn(Room) -> Output) -> Vec<u8> {
-    let asked = call(Room::Ask).expect("asking for the length succeeds").1;
+    let asked = call(Room::RequestEnvelope).expect("asking for the length succeeds").1;
     assert!(asked >= needed, "asked for {asked}, {needed} needed");
     for room in [0, 1, needed - 1] {
         let (rv, length) = call(Room::Bytes(room)).expect_err("too little room");
@@ -35,7 +35,7 @@ fn two_calls(needed: usize, call: impl Fn(Room) -> Output) -> Vec<u8> {
         assert!(length >= needed && length <= asked, "a room of {room}: {length} asked for");
     }
     // What has been computed by now is known exactly; before, an upper bound is allowed.
-    let again = call(Room::Ask).expect("asking again succeeds").1;
+    let again = call(Room::RequestEnvelope).expect("asking again succeeds").1;
     assert!(again == asked || again == needed, "asked for {asked}, then {again}, {needed} needed");
     let (output, length) = call(Room::Bytes(asked)).expect("enough room");
     assert_eq!(length, needed);
@@ -52,7 +52,10 @@ fn the_two_call_rule() {
         let mechanism = || Mechanism::with(CKM_AES_CBC_PAD, &[1; 16]);
         session.encrypt_init(mechanism(), key).expect("encryption begins");
         let sealed = two_calls(32, |room| session.encrypt_into(&[7; 20], room));
-        assert_eq!(session.encrypt_into(&[7; 20], Room::Ask), Err((Rv::OPERATION_NOT_INITIALIZED, 0)));
+        assert_eq!(
+            session.encrypt_into(&[7; 20], Room::RequestEnvelope),
+            Err((Rv::OPERATION_NOT_INITIALIZED, 0))
+        );
         session.decrypt_init(mechanism(), key).expect("decryption begins");
         assert_eq!(two_calls(20, |room| session.decrypt_into(&sealed, room)), [7; 20]);
         let gcm = || Mechanism::gcm(&[2; 12], b"aad", 128);
@@ -106,7 +109,7 @@ fn pieces_follow_the_rule_as_well() {
         session.encrypt_init(mechanism(), key).expect("encryption begins");
         let mut sealed = Vec::new();
         for piece in data.chunks(33) {
-            let (_, asked) = session.encrypt_update(piece, Room::Ask).expect("asking succeeds");
+            let (_, asked) = session.encrypt_update(piece, Room::RequestEnvelope).expect("asking succeeds");
             if asked > 0 {
                 let refused = session.encrypt_update(piece, Room::Bytes(asked - 1));
                 // An upper bound may be more than what comes; then less room can be enough.
@@ -126,7 +129,7 @@ fn pieces_follow_the_rule_as_well() {
         session.decrypt_init(mechanism(), key).expect("decryption begins");
         let mut opened = Vec::new();
         for piece in whole.chunks(19) {
-            let (_, asked) = session.decrypt_update(piece, Room::Ask).expect("asking succeeds");
+            let (_, asked) = session.decrypt_update(piece, Room::RequestEnvelope).expect("asking succeeds");
             opened.extend(session.decrypt_update(piece, Room::Bytes(asked)).expect("a piece is taken").0);
         }
         let left = data.len() - opened.len();

@@ -74,7 +74,7 @@ pub(crate) enum Asked {
 /// Room for output: asked for, too little, enough.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Offer {
-    Ask,
+    RequestEnvelope,
     Little,
     Enough,
 }
@@ -83,7 +83,7 @@ impl Offer {
     /// As a buffer.
     pub(crate) fn room(self) -> Room {
         match self {
-            Self::Ask => Room::Ask,
+            Self::RequestEnvelope => Room::RequestEnvelope,
             Self::Little => Room::Bytes(3),
             Self::Enough => Room::Bytes(4096),
         }
@@ -167,7 +167,7 @@ fn bytes() -> impl Strategy<Value = usize> {
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
-    prop::sample::select(vec![Offer::Ask, Offer::Little, Offer::Enough])
+    prop::sample::select(vec![Offer::RequestEnvelope, Offer::Little, Offer::Enough])
 }
 
 fn ciphers() -> impl Strategy<Value = Call> {

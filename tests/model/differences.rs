@@ -101,8 +101,8 @@ const KNOWN_DIFFERENCES: &[Difference] = &[
         is: |case| {
             let room = matches!(
                 case.call,
-                Call::Encrypt { room: Offer::Ask | Offer::Little, .. }
-                    | Call::EncryptFinal { room: Offer::Ask | Offer::Little, .. }
+                Call::Encrypt { room: Offer::RequestEnvelope | Offer::Little, .. }
+                    | Call::EncryptFinal { room: Offer::RequestEnvelope | Offer::Little, .. }
             );
             let asked = matches!(case.ours, Length(0, _) | Wants(Rv::BUFFER_TOO_SMALL, _));
             room && asked && case.theirs == Refused(Rv::DATA_LEN_RANGE)

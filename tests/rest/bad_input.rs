@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use kms_tests::Stack;
-use kms_tests::rest::{Answer, Field, Rest, base64, key};
+use kms_tests::rest::{Field, ResponseEnvelope, Rest, base64, key};
 
 /// A ring, a key, and who owns them.
 struct Place {
@@ -37,7 +37,7 @@ impl Place {
     }
 
     /// A body as it is, sent to a path below the region.
-    fn send(&self, path: &str, body: &[u8]) -> Answer {
+    fn send(&self, path: &str, body: &[u8]) -> ResponseEnvelope {
         self.rest.call("POST", &self.rest.path(path), Some(body), &[])
     }
 

@@ -30,7 +30,7 @@ pub struct Rest {
 
 /// What came back.
 #[derive(Clone)]
-pub struct Answer {
+pub struct ResponseEnvelope {
     /// The call, to name it in failures.
     pub call: String,
     /// The status.
@@ -107,22 +107,22 @@ impl Rest {
     }
 
     /// GET, below the region.
-    pub fn read(&self, path: &str) -> Answer {
+    pub fn read(&self, path: &str) -> ResponseEnvelope {
         self.call("GET", &self.path(path), None, &[])
     }
 
     /// POST with JSON, below the region.
-    pub fn post(&self, path: &str, body: Value) -> Answer {
+    pub fn post(&self, path: &str, body: Value) -> ResponseEnvelope {
         self.call("POST", &self.path(path), Some(body.to_string().as_bytes()), &[])
     }
 
     /// POST without a body, below the region.
-    pub fn act(&self, path: &str) -> Answer {
+    pub fn act(&self, path: &str) -> ResponseEnvelope {
         self.call("POST", &self.path(path), None, &[])
     }
 
     /// DELETE, below the region.
-    pub fn delete(&self, path: &str) -> Answer {
+    pub fn delete(&self, path: &str) -> ResponseEnvelope {
         self.call("DELETE", &self.path(path), None, &[])
     }
 
@@ -131,7 +131,13 @@ impl Rest {
     /// # Panics
     /// When no answer comes.
     #[track_caller]
-    pub fn call(&self, method: &str, path: &str, body: Option<&[u8]>, headers: &[(&str, &str)]) -> Answer {
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) -> ResponseEnvelope {
         self.try_call(method, path, body, headers).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
@@ -145,7 +151,7 @@ impl Rest {
         path: &str,
         body: Option<&[u8]>,
         headers: &[(&str, &str)],
-    ) -> Result<Answer, ureq::Error> {
+    ) -> Result<ResponseEnvelope, ureq::Error> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -162,7 +168,7 @@ impl Rest {
             None => self.agent.run(request.body(())?)?,
         };
         let (parts, mut body) = answered.into_parts();
-        Ok(Answer {
+        Ok(ResponseEnvelope {
             call: format!("{method} {path}"),
             status: parts.status.as_u16(),
             headers: parts.headers,
@@ -247,7 +253,7 @@ impl Field for Value {
     }
 }
 
-impl Answer {
+impl ResponseEnvelope {
     /// The JSON of an answer that must have this status.
     ///
     /// # Panics
@@ -295,7 +301,7 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ResponseEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = String::from_utf8_lossy(&self.body);
         let shown: String = body.chars().take(2000).collect();
@@ -303,7 +309,7 @@ impl fmt::Display for Answer {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for ResponseEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -132,9 +132,9 @@ pub enum KeySpec {
     /// A ChaCha20 key of 32 bytes.
     ChaCha20,
     /// A key pair on a curve of Edwards's or Montgomery's form.
-    Twisted {
+    EdwardsMontgomery {
         /// Which.
-        curve: Twisted,
+        curve: EdwardsMontgomery,
     },
     /// An ML-KEM key pair.
     MlKem {
@@ -150,7 +150,7 @@ pub enum KeySpec {
 
 /// The curves of RFC 7748 and RFC 8032: Edwards's forms sign, Montgomery's agree.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Twisted {
+pub enum EdwardsMontgomery {
     /// Ed25519 (`CKK_EC_EDWARDS`).
     Ed25519,
     /// X25519 (`CKK_EC_MONTGOMERY`).
@@ -161,7 +161,7 @@ pub enum Twisted {
     X448,
 }
 
-impl Twisted {
+impl EdwardsMontgomery {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ed25519, Self::X25519, Self::Ed448, Self::X448];
 
@@ -382,12 +382,12 @@ pub struct Login {
     /// The principal's name: `user` and `so` are the ring's own.
     pub name: String,
     /// What it may do.
-    pub standing: Standing,
+    pub ring_role: RingRole,
 }
 
 /// What a principal may do in a ring.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Standing {
+pub enum RingRole {
     /// Sets the user's PIN; sees no private object (`CKU_SO`).
     Officer,
     /// All with keys: make, use, change, destroy (`kms.admin`; the ring's user).
@@ -402,8 +402,8 @@ pub enum Standing {
 
 impl Caller {
     /// What the caller may do; nobody may do nothing but look at public objects.
-    pub fn standing(&self) -> Option<Standing> {
-        self.login.as_ref().map(|login| login.standing)
+    pub fn ring_role(&self) -> Option<RingRole> {
+        self.login.as_ref().map(|login| login.ring_role)
     }
 }
 

@@ -77,7 +77,7 @@ const ROOM_BYTES: usize = 1 << 10;
 
 /// A name for a key's value that tells nothing of it to who lacks the seals' key.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Print(pub [u8; 32]);
+pub struct Fingerprint(pub [u8; 32]);
 
 /// Seals, and opens what it sealed.
 pub struct Seals(Zeroizing<[u8; 32]>);
@@ -165,9 +165,9 @@ impl Seals {
         Ok(Object { id: None, ring, version: None, attributes, material })
     }
 
-    /// The print of a key's value: the same for all keys with this value, in whatever ring or session.
-    pub fn print(&self, value: &[u8]) -> Print {
-        Print(self.mac(b"kms print v1 ", value))
+    /// The fingerprint of a key's value: the same for all keys with this value, in whatever ring or session.
+    pub fn fingerprint(&self, value: &[u8]) -> Fingerprint {
+        Fingerprint(self.mac(b"kms print v1 ", value))
     }
 
     /// The cipher of one seal alone, which is why its own nonce is always zero.
@@ -246,9 +246,9 @@ mod tests {
     #[test]
     fn a_print_names_a_value_under_one_key() {
         let others = Seals::new(Zeroizing::new([8; 32]));
-        assert_eq!(seals().print(&[5; 32]), seals().print(&[5; 32]));
-        assert_ne!(seals().print(&[5; 32]), seals().print(&[5; 31]));
-        assert_ne!(seals().print(&[5; 32]), others.print(&[5; 32]));
+        assert_eq!(seals().fingerprint(&[5; 32]), seals().fingerprint(&[5; 32]));
+        assert_ne!(seals().fingerprint(&[5; 32]), seals().fingerprint(&[5; 31]));
+        assert_ne!(seals().fingerprint(&[5; 32]), others.fingerprint(&[5; 32]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rsa::traits::PublicKeyParts;
 use rsa::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use super::{CryptoError, make};
+use super::{CryptoError, generate};
 
 /// The longest file of a public key that is read, in bytes: RSA-4096 in PEM takes 800.
 pub const PUBLIC_KEY_FILE_BYTES_MAX: usize = 8192;
@@ -31,9 +31,9 @@ pub struct AccountPair {
 ///
 /// # Errors
 /// When the library cannot.
-pub fn make_account_pair(bits: u32, random: &SystemRandom) -> Result<AccountPair, CryptoError> {
+pub fn generate_account_key_pair(bits: u32, random: &SystemRandom) -> Result<AccountPair, CryptoError> {
     const FAILED: CryptoError = CryptoError::Making(KeyType::RSA);
-    let made = make(&KeySpec::Rsa { bits, exponent: vec![1, 0, 1] }, random)?;
+    let made = generate(&KeySpec::Rsa { bits, exponent: vec![1, 0, 1] }, random)?;
     let key = PrivateKey::from_pkcs8_der(made.material.as_ref()).map_err(|_| FAILED)?;
     let private = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| FAILED)?;
     let public = key.to_public_key().to_public_key_der().map_err(|_| FAILED)?;
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_whole_and_its_public_half_is_read_in_both_forms() {
-        let pair = make_account_pair(2048, &SystemRandom::new()).unwrap();
+        let pair = generate_account_key_pair(2048, &SystemRandom::new()).unwrap();
         let private = PrivateKey::from_pkcs8_pem(&pair.private).unwrap();
         let pem = public_key_pem(&pair.public).unwrap();
         assert!(pem.starts_with("-----BEGIN PUBLIC KEY-----\n"));
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_may_not_sign_is_refused() {
         assert_eq!(read_public_key("a text"), Err(PublicKeyError::Unreadable));
-        let pair = make_account_pair(3072, &SystemRandom::new()).unwrap();
+        let pair = generate_account_key_pair(3072, &SystemRandom::new()).unwrap();
         let pem = public_key_pem(&pair.public).unwrap();
         assert_eq!(read_public_key(&pem), Err(PublicKeyError::Length(3072)));
         assert_eq!(rsa_public_key(b"not der"), Err(PublicKeyError::Unreadable));

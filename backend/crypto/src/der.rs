@@ -108,7 +108,7 @@ impl<'a> Forms<'a> {
 
 #[cfg(test)]
 mod tests {
-    use kms_core::object::Twisted;
+    use kms_core::object::EdwardsMontgomery;
     use proptest::prelude::*;
 
     use super::*;
@@ -119,10 +119,10 @@ mod tests {
             let string = octet_string(&bytes);
             prop_assert_eq!(octets(&string), Some(&bytes[..]));
             prop_assert_eq!(octets(&string[..string.len() - 1]), None);
-            let oid = Twisted::Ed25519.oid_der();
+            let oid = EdwardsMontgomery::Ed25519.oid_der();
             let key = private_key(oid, &bytes).unwrap();
             prop_assert_eq!(inner_of(key.as_ref(), oid), Some(&bytes[..]));
-            prop_assert_eq!(inner_of(key.as_ref(), Twisted::X25519.oid_der()), None);
+            prop_assert_eq!(inner_of(key.as_ref(), EdwardsMontgomery::X25519.oid_der()), None);
         }
 
         #[test]

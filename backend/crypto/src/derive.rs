@@ -200,12 +200,12 @@ pub fn decapsulate(
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::rand::SystemRandom;
-    use kms_core::object::{Curve, KeySpec, MlKemSet, Twisted};
+    use kms_core::object::{Curve, EdwardsMontgomery, KeySpec, MlKemSet};
     use kms_protocol::{
         Attribute, AttributeType, Counter, Kdf, KeyType, ObjectClass, ObjectId, ObjectRef, PrfPart, Template,
     };
 
-    use super::super::{Made, make, permits};
+    use super::super::{GeneratedKey, generate, permits};
     use super::*;
 
     const SECRET: ObjectClass = ObjectClass::SECRET_KEY;
@@ -225,21 +225,23 @@ mod tests {
 
     fn secret(kind: KeyType, bytes: &[u8]) -> (KeyBytes, Vec<Attribute>) {
         let material = KeyBytes::from(bytes.to_vec());
-        let attributes = super::super::describe(SECRET, kind, &material).unwrap();
+        let attributes = super::super::public_attributes(SECRET, kind, &material).unwrap();
         (material, attributes)
     }
 
-    fn pair(kind: KeyType, spec: &KeySpec) -> (KeyType, Made) {
-        (kind, make(spec, &SystemRandom::new()).unwrap())
+    fn pair(kind: KeyType, spec: &KeySpec) -> (KeyType, GeneratedKey) {
+        (kind, generate(spec, &SystemRandom::new()).unwrap())
     }
 
     #[test]
     fn both_sides_of_an_agreement_derive_the_same() {
         for [(kind, one), (_, two)] in [
             [(); 2].map(|()| pair(KeyType::EC, &KeySpec::Ec { curve: Curve::P384 })),
-            [(); 2].map(|()| pair(KeyType::EC_MONTGOMERY, &KeySpec::Twisted { curve: Twisted::X25519 })),
+            [(); 2].map(|()| {
+                pair(KeyType::EC_MONTGOMERY, &KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::X25519 })
+            }),
         ] {
-            let side = |own: &Made, other: &Made, kdf, bytes| {
+            let side = |own: &GeneratedKey, other: &GeneratedKey, kdf, bytes| {
                 let public = Template(other.public.clone()).bytes(AttributeType::EC_POINT).unwrap().to_vec();
                 let shared = if kdf == Kdf::NULL { Secret::default() } else { Secret::from(vec![1, 2]) };
                 let parameters = Parameters::Ecdh { kdf, shared, public: Secret::from(public) };

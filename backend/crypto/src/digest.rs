@@ -2,7 +2,7 @@
 
 use kms_protocol::MechanismType;
 
-/// Runs `$body` with `$digest` standing for the type that computes the digest `$kind` names.
+/// Runs `$body` with `$digest` ring_role for the type that computes the digest `$kind` names.
 macro_rules! with_digest {
     ($kind:expr, $digest:ident => $body:expr) => {
         match $kind {
@@ -58,7 +58,7 @@ macro_rules! with_any_digest {
 }
 pub(super) use with_any_digest;
 
-/// Runs `$body` with `$mac` standing for the type that computes the HMAC over the digest `$kind` names.
+/// Runs `$body` with `$mac` ring_role for the type that computes the HMAC over the digest `$kind` names.
 macro_rules! with_hmac {
     ($kind:expr, $mac:ident => $body:expr) => {
         match $kind {

@@ -204,10 +204,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::make;
+    use crate::generate;
 
     fn key(curve: Curve) -> EcKey {
-        let made = make(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+        let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
         EcKey::open(&made.material).unwrap()
     }
 
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn the_curve_and_the_whole_scalar_are_read_back() {
         for curve in Curve::ALL {
-            let made = make(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+            let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
             assert_eq!(scalar(&made.material).unwrap().len(), curve.field_bytes());
             assert_eq!(curve_of(&made.material), Some(curve));
         }
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_number_is_a_key_however_it_is_padded() {
         for curve in Curve::ALL {
-            let made = make(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+            let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
             let number = scalar(&made.material).unwrap();
             let zeros = number.iter().take_while(|byte| **byte == 0).count();
             for given in [number.to_vec(), number[zeros..].to_vec(), [&[0, 0], &number[..]].concat()] {

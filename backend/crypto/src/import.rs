@@ -1,15 +1,15 @@
 //! Keys that come from outside: by `C_CreateObject` in parts, or unwrapped as a whole. They are brought into the form in
 //! which we store keys, and refused if they are not consistent.
 
-use kms_core::object::{Curve, KeyBytes, MlDsaSet, MlKemSet, Twisted};
+use kms_core::object::{Curve, EdwardsMontgomery, KeyBytes, MlDsaSet, MlKemSet};
 use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, Rv, Template};
 use zeroize::Zeroizing;
 
 use super::der::Forms;
-use super::describe::{self, Halves};
+use super::edwards_montgomery;
 use super::mldsa::DsaKey;
 use super::mlkem::KemKey;
-use super::twisted;
+use super::public_attributes::{self, Halves};
 use super::{ec, public, rsa_parts};
 
 /// A key from outside.
@@ -32,7 +32,7 @@ pub fn import(class: ObjectClass, kind: KeyType, template: &Template) -> Result<
         ObjectClass::SECRET_KEY => {
             let value = required(template, AttributeType::VALUE)?;
             let material = KeyBytes::from(value.to_vec());
-            let attributes = describe::secret(kind, &material).map_err(|rv| match rv {
+            let attributes = public_attributes::secret(kind, &material).map_err(|rv| match rv {
                 Rv::KEY_SIZE_RANGE => Rv::ATTRIBUTE_VALUE_INVALID,
                 other => other,
             })?;
@@ -42,7 +42,7 @@ pub fn import(class: ObjectClass, kind: KeyType, template: &Template) -> Result<
         ObjectClass::PRIVATE_KEY => {
             let material = private(kind, template)?;
             let Halves { private, .. } =
-                describe::halves(kind, &material).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
+                public_attributes::halves(kind, &material).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
             Ok(Imported { material: Some(material), attributes: private })
         }
         ObjectClass::PUBLIC_KEY => {
@@ -77,9 +77,11 @@ pub(super) fn curve_of(template: &Template) -> Result<Curve, Rv> {
 }
 
 /// The curve of Edwards's or Montgomery's form that a template names; it must be one for this type of keys.
-pub(super) fn twisted_of(kind: KeyType, template: &Template) -> Result<Twisted, Rv> {
+pub(super) fn twisted_of(kind: KeyType, template: &Template) -> Result<EdwardsMontgomery, Rv> {
     let params = required(template, AttributeType::EC_PARAMS)?;
-    Twisted::of_params(params).filter(|curve| curve.key_type() == kind).ok_or(Rv::CURVE_NOT_SUPPORTED)
+    EdwardsMontgomery::of_params(params)
+        .filter(|curve| curve.key_type() == kind)
+        .ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
 /// A private key in our stored form, from its parts.
@@ -89,7 +91,7 @@ fn private(kind: KeyType, template: &Template) -> Result<KeyBytes, Rv> {
         KeyType::EC => ec::build(curve_of(template)?, required(template, AttributeType::VALUE)?),
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
             let curve = twisted_of(kind, template)?;
-            twisted::private_key(curve, required(template, AttributeType::VALUE)?)
+            edwards_montgomery::private_key(curve, required(template, AttributeType::VALUE)?)
         }
         KeyType::ML_KEM => {
             let set = set_of(template, MlKemSet::of_number)?;
@@ -137,7 +139,7 @@ fn parts_of_rsa(template: &Template) -> Result<rsa_parts::Parts<'_>, Rv> {
 pub(super) fn is_known(class: ObjectClass, kind: KeyType) -> bool {
     match class {
         ObjectClass::SECRET_KEY => {
-            matches!(kind, KeyType::AES | KeyType::CHACHA20) || describe::is_any_secret(kind)
+            matches!(kind, KeyType::AES | KeyType::CHACHA20) || public_attributes::is_any_secret(kind)
         }
         ObjectClass::PRIVATE_KEY => matches!(
             kind,
@@ -156,12 +158,12 @@ pub(super) fn is_known(class: ObjectClass, kind: KeyType) -> bool {
 pub(super) fn stored(class: ObjectClass, kind: KeyType, bytes: Zeroizing<Vec<u8>>) -> Option<KeyBytes> {
     let bytes = KeyBytes(bytes);
     match (class, kind) {
-        (ObjectClass::SECRET_KEY, _) => describe::secret(kind, &bytes).ok().map(|_| bytes),
+        (ObjectClass::SECRET_KEY, _) => public_attributes::secret(kind, &bytes).ok().map(|_| bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::RSA) => rsa_parts::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC) => ec::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
-            let (curve, secret) = twisted::read(kind, bytes.as_ref())?;
-            twisted::private_key(curve, secret)
+            let (curve, secret) = edwards_montgomery::read(kind, bytes.as_ref())?;
+            edwards_montgomery::private_key(curve, secret)
         }
         (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => KemKey::stored(bytes.as_ref()),
         (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => DsaKey::stored(bytes.as_ref()),
@@ -172,28 +174,28 @@ pub(super) fn stored(class: ObjectClass, kind: KeyType, bytes: Zeroizing<Vec<u8>
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::rand::SystemRandom;
-    use kms_core::object::{KeySpec, Standing};
+    use kms_core::object::{KeySpec, RingRole};
     use kms_core::policy;
 
-    use super::super::{Made, make, permits, reveal};
+    use super::super::{GeneratedKey, export_value, generate, permits};
     use super::*;
     use crate::callers::caller;
 
     const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
 
-    fn made(spec: &KeySpec) -> Made {
-        make(spec, &SystemRandom::new()).unwrap()
+    fn made(spec: &KeySpec) -> GeneratedKey {
+        generate(spec, &SystemRandom::new()).unwrap()
     }
 
-    fn pairs() -> Vec<(KeyType, Made)> {
+    fn pairs() -> Vec<(KeyType, GeneratedKey)> {
         [
             (KeyType::RSA, KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }),
             (KeyType::EC, KeySpec::Ec { curve: Curve::P256 }),
             (KeyType::EC, KeySpec::Ec { curve: Curve::P521 }),
-            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed25519 }),
-            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X25519 }),
-            (KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed448 }),
-            (KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X448 }),
+            (KeyType::EC_EDWARDS, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::Ed25519 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::X25519 }),
+            (KeyType::EC_EDWARDS, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::Ed448 }),
+            (KeyType::EC_MONTGOMERY, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::X448 }),
             (KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem768 }),
             (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa65 }),
         ]
@@ -202,11 +204,11 @@ mod tests {
     }
 
     /// What `C_CreateObject` is given by who read a private key elsewhere: all its parts.
-    fn parts(kind: KeyType, made: &Made) -> Template {
+    fn parts(kind: KeyType, made: &GeneratedKey) -> Template {
         let object = permits::object(PRIVATE, kind, &made.attributes);
-        let user = caller(Some(Standing::User), kms_protocol::RingPolicy::Compat);
+        let user = caller(Some(RingRole::User), kms_protocol::RingPolicy::Compat);
         let permit = policy::permit_reveal(&user, &object).unwrap();
-        let mut parts = reveal(&permit, kind, PRIVATE, &made.material).unwrap();
+        let mut parts = export_value(&permit, kind, PRIVATE, &made.material).unwrap();
         parts.0.extend(
             made.attributes.iter().filter(|given| given.kind != AttributeType::PUBLIC_KEY_INFO).cloned(),
         );
@@ -269,7 +271,7 @@ mod tests {
             let refused = import(PRIVATE, kind, &short).err();
             assert_eq!(refused, (kind != KeyType::EC).then_some(Rv::ATTRIBUTE_VALUE_INVALID), "{kind}");
         }
-        let random = make(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
+        let random = generate(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
         let value = Attribute::bytes(AttributeType::VALUE, random.material.as_ref());
         let both = Template(vec![value.clone(), Attribute::ulong(AttributeType::VALUE_LEN, 32)]);
         let secret = ObjectClass::SECRET_KEY;
@@ -291,7 +293,7 @@ mod tests {
         };
         let invalid = Some(Rv::ATTRIBUTE_VALUE_INVALID);
         assert_eq!(point(KeyType::EC, Curve::P256.oid_der(), [vec![4], vec![1; 64]].concat()), invalid);
-        let edwards = Twisted::Ed25519.oid_der();
+        let edwards = EdwardsMontgomery::Ed25519.oid_der();
         assert_eq!(point(KeyType::EC_EDWARDS, edwards, vec![0; 32]), invalid, "a point of small order");
         assert_eq!(point(KeyType::EC_MONTGOMERY, edwards, vec![9; 32]), Some(Rv::CURVE_NOT_SUPPORTED));
         let rsa = |modulus: Vec<u8>| {

@@ -31,38 +31,38 @@
 
 mod account_key;
 mod aes;
-mod apart;
 mod ccm;
 mod chacha;
 mod curve448;
 mod der;
 mod derive;
-mod describe;
 mod digest;
 mod ec;
 mod ed25519ctx;
+mod edwards_montgomery;
+mod export_value;
 mod gcm;
+mod generate;
 mod import;
 mod jwt;
 mod kdf;
 mod keywrap;
 mod mac;
-mod make;
 mod message;
 mod mldsa;
 mod mlkem;
 mod pss;
 mod public;
+mod public_attributes;
 mod random;
-mod reveal;
 mod rsa;
 mod rsa_parts;
-mod twisted;
-mod upload;
-#[cfg(test)]
-mod vectors;
-mod verifying;
+mod verify;
 mod wrap;
+mod wrap_for_import;
+mod wrap_subkey;
+#[cfg(test)]
+mod wycheproof_vectors;
 
 use std::fmt;
 
@@ -73,21 +73,21 @@ use kms_protocol::{KeyType, Mechanism, ObjectClass, Parameters, Rv, Secret, Temp
 use self::mac::MacKey;
 
 pub use account_key::{
-    AccountPair, PUBLIC_KEY_FILE_BYTES_MAX, PublicKeyError, make_account_pair, public_key_pem,
+    AccountPair, PUBLIC_KEY_FILE_BYTES_MAX, PublicKeyError, generate_account_key_pair, public_key_pem,
     read_public_key, rsa_public_key,
 };
 pub use derive::{decapsulate, derive, encapsulate};
-pub use describe::{describe, describe_public};
+pub use export_value::export_value;
+pub use generate::{GeneratedKey, generate};
 pub use import::{Imported, import};
 pub use jwt::{
     Asserted, Asserter, Issued, JWT_BYTES_MAX, JwtError, JwtKeys, JwtUse, assertion_key, check_assertion,
 };
-pub use make::{Made, make};
 pub use message::encrypt_message;
-pub use reveal::reveal;
-pub use upload::wrap_for_upload;
-pub use verifying::{signature_from_der, signature_to_der};
+pub use public_attributes::{public_attributes, public_key_attributes};
+pub use verify::{signature_from_der, signature_to_der};
 pub use wrap::{unwrap, wrap};
+pub use wrap_for_import::wrap_for_import;
 
 /// Why a key could not be made or read. Callers never see it: it is ours, and goes to the log.
 #[derive(Debug, thiserror::Error)]
@@ -115,18 +115,18 @@ enum Kind {
     Generic(KeyBytes),
     Rsa(Box<rsa::RsaKey>),
     Ec(Box<ec::EcKey>),
-    Edwards(twisted::EdwardsKey),
-    Montgomery(Box<twisted::MontgomeryKey>),
+    Edwards(edwards_montgomery::EdwardsKey),
+    Montgomery(Box<edwards_montgomery::MontgomeryKey>),
     Kem(mlkem::KemKey),
     Dsa(Box<mldsa::DsaKey>),
-    PublicEc(verifying::EcPublic),
+    PublicEc(verify::EcPublic),
     PublicRsa(Box<::rsa::PublicKey>),
     PublicKem(mlkem::KemPublic),
 }
 
 impl OpenedKey {
     /// What an AES key's value is called by `name`; none for other keys.
-    pub fn print<P>(&self, name: impl FnOnce(&[u8]) -> P) -> Option<P> {
+    pub fn fingerprint<P>(&self, name: impl FnOnce(&[u8]) -> P) -> Option<P> {
         match &self.0 {
             Kind::Aes(key) => Some(name(key.value())),
             Kind::ChaCha(_) | Kind::Generic(_) | Kind::Rsa(_) | Kind::Ec(_) | Kind::Edwards(_) => None,
@@ -146,7 +146,7 @@ impl OpenedKey {
             (ObjectClass::SECRET_KEY, KeyType::CHACHA20) => {
                 chacha::ChaChaKey::open(material).map(|key| Kind::ChaCha(Box::new(key)))
             }
-            (ObjectClass::SECRET_KEY, _) if describe::is_any_secret(kind) => {
+            (ObjectClass::SECRET_KEY, _) if public_attributes::is_any_secret(kind) => {
                 Some(Kind::Generic(KeyBytes::from(bytes.to_vec())))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::RSA) => {
@@ -156,10 +156,10 @@ impl OpenedKey {
                 ec::EcKey::open(material).map(|key| Kind::Ec(Box::new(key)))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS) => {
-                twisted::EdwardsKey::open(bytes).map(Kind::Edwards)
+                edwards_montgomery::EdwardsKey::open(bytes).map(Kind::Edwards)
             }
             (ObjectClass::PRIVATE_KEY, KeyType::EC_MONTGOMERY) => {
-                twisted::MontgomeryKey::open(bytes).map(|key| Kind::Montgomery(Box::new(key)))
+                edwards_montgomery::MontgomeryKey::open(bytes).map(|key| Kind::Montgomery(Box::new(key)))
             }
             (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => mlkem::KemKey::open(bytes).map(Kind::Kem),
             (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => {
@@ -177,7 +177,7 @@ impl OpenedKey {
     pub fn public(kind: KeyType, attributes: &Template) -> Result<Self, Rv> {
         match kind {
             KeyType::RSA => public::rsa_of(attributes).map(|key| Self(Kind::PublicRsa(Box::new(key)))),
-            KeyType::EC => verifying::EcPublic::open(attributes)
+            KeyType::EC => verify::EcPublic::open(attributes)
                 .map(|key| Self(Kind::PublicEc(key)))
                 .ok_or(Rv::ATTRIBUTE_VALUE_INVALID),
             KeyType::ML_KEM => public::kem_of(attributes).map(|key| Self(Kind::PublicKem(key))),
@@ -214,7 +214,7 @@ impl OpenedKey {
     }
 }
 
-/// What an opened key of a twisted curve, a ChaCha20 key, or an RSA public key takes, roughly.
+/// What an opened key of a edwards_montgomery curve, a ChaCha20 key, or an RSA public key takes, roughly.
 const SMALL_BYTES: usize = 1024;
 
 impl fmt::Debug for OpenedKey {
@@ -324,13 +324,13 @@ fn covered(permit: &Permit, usage: Usage, mechanism: &Mechanism) -> Result<(), R
 /// Callers for tests.
 #[cfg(test)]
 mod callers {
-    use kms_core::object::{Caller, Login, Standing};
+    use kms_core::object::{Caller, Login, RingRole};
     use kms_protocol::{RingId, RingPolicy};
 
     /// A caller with this login in a ring of this policy.
-    pub(crate) fn caller(standing: Option<Standing>, policy: RingPolicy) -> Caller {
+    pub(crate) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
         let login =
-            standing.map(|standing| Login { ring: RingId([1; 16]), name: "someone".to_owned(), standing });
+            ring_role.map(|ring_role| Login { ring: RingId([1; 16]), name: "someone".to_owned(), ring_role });
         Caller { peer: None, login, policy }
     }
 }
@@ -338,7 +338,7 @@ mod callers {
 /// Permits for the tests of this crate.
 #[cfg(test)]
 mod permits {
-    use kms_core::object::{Material, Object, Standing};
+    use kms_core::object::{Material, Object, RingRole};
     use kms_core::policy;
     use kms_protocol::{Attribute, AttributeType, RingId, RingPolicy};
 
@@ -380,7 +380,7 @@ mod permits {
     /// A permit for a use of it in a ring that allows everything.
     pub(super) fn permit(usage: Usage, mechanism: &Mechanism, object: &Object) -> Permit {
         mechanism.check().unwrap();
-        let user = caller(Some(Standing::User), RingPolicy::Compat);
+        let user = caller(Some(RingRole::User), RingPolicy::Compat);
         policy::permit(&user, usage, mechanism, object).unwrap()
     }
 }
@@ -389,7 +389,7 @@ mod permits {
 mod tests {
     use ::rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
     use aws_lc_rs::rand::SystemRandom;
-    use kms_core::object::{Curve, KeySpec, Standing};
+    use kms_core::object::{Curve, KeySpec, RingRole};
     use kms_core::policy::{self, permit};
     use kms_protocol::{AttributeType, MechanismType, Parameters, RingPolicy};
     use zeroize::ZeroizeOnDrop;
@@ -398,11 +398,11 @@ mod tests {
     use super::*;
     use crate::callers::caller;
 
-    fn revealed(class: ObjectClass, kind: KeyType, spec: &KeySpec) -> (Made, Template) {
-        let made = make(spec, &SystemRandom::new()).unwrap();
-        let user = caller(Some(Standing::User), RingPolicy::Strict);
+    fn revealed(class: ObjectClass, kind: KeyType, spec: &KeySpec) -> (GeneratedKey, Template) {
+        let made = generate(spec, &SystemRandom::new()).unwrap();
+        let user = caller(Some(RingRole::User), RingPolicy::Strict);
         let permit = policy::permit_reveal(&user, &object(class, kind, &made.attributes)).unwrap();
-        let secret = reveal(&permit, kind, class, &made.material).unwrap();
+        let secret = export_value(&permit, kind, class, &made.material).unwrap();
         (made, secret)
     }
 
@@ -429,10 +429,10 @@ mod tests {
 
     #[test]
     fn a_permit_opens_nothing_else() {
-        let made = make(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
+        let made = generate(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
         let object = object(ObjectClass::SECRET_KEY, KeyType::AES, &made.attributes);
         let key = OpenedKey::open(ObjectClass::SECRET_KEY, KeyType::AES, &made.material).unwrap();
-        let user = caller(Some(Standing::User), RingPolicy::Strict);
+        let user = caller(Some(RingRole::User), RingPolicy::Strict);
         let (ecb, cbc) = (
             Mechanism::plain(MechanismType::AES_ECB),
             Mechanism { kind: MechanismType::AES_CBC, parameters: Parameters::Iv([0; 16]) },
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(decrypt(&permit, &key, &ecb, &[0; 16]).unwrap_err(), refused);
         assert_eq!(sign(&permit, &key, &ecb, &[0; 16]).unwrap_err(), refused);
         assert_eq!(verify(&permit, &key, &ecb, &[0; 16], &[0; 16]).unwrap_err(), refused);
-        let shown = reveal(&permit, KeyType::AES, ObjectClass::SECRET_KEY, &made.material);
+        let shown = export_value(&permit, KeyType::AES, ObjectClass::SECRET_KEY, &made.material);
         assert!(matches!(shown, Err(CryptoError::Permit)));
     }
 
@@ -468,7 +468,7 @@ mod tests {
     #[test]
     fn material_of_another_kind_does_not_open() {
         let random = SystemRandom::new();
-        let made = make(&KeySpec::Ec { curve: Curve::P256 }, &random).unwrap();
+        let made = generate(&KeySpec::Ec { curve: Curve::P256 }, &random).unwrap();
         let open = |class, kind| OpenedKey::open(class, kind, &made.material);
         assert!(open(ObjectClass::PRIVATE_KEY, KeyType::EC).is_ok());
         assert!(matches!(

@@ -43,7 +43,7 @@ pub(super) struct DsaKey {
 
 impl DsaKey {
     /// A fresh private key, in PKCS #8: its seed.
-    pub(super) fn make(set: MlDsaSet, random: &SystemRandom) -> Option<KeyBytes> {
+    pub(super) fn generate(set: MlDsaSet, random: &SystemRandom) -> Option<KeyBytes> {
         let mut seed = Zeroizing::new([0; SEED_BYTES]);
         random.fill(&mut *seed).ok()?;
         Self::private_key(set, Some(&*seed), None)
@@ -209,7 +209,7 @@ mod tests {
         let random = SystemRandom::new();
         let algorithms = [&ML_DSA_44, &ML_DSA_65, &ML_DSA_87];
         for (set, algorithm) in MlDsaSet::ALL.into_iter().zip(algorithms) {
-            let material = DsaKey::make(set, &random).unwrap();
+            let material = DsaKey::generate(set, &random).unwrap();
             let key = DsaKey::open(material.as_ref()).unwrap();
             assert_eq!(key.set(), set);
             let plain = key.sign(&Mechanism::plain(MechanismType::ML_DSA), b"message").unwrap();
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_expanded_key_signs_as_its_seed_does() {
-        let material = DsaKey::make(MlDsaSet::Dsa65, &SystemRandom::new()).unwrap();
+        let material = DsaKey::generate(MlDsaSet::Dsa65, &SystemRandom::new()).unwrap();
         let key = DsaKey::open(material.as_ref()).unwrap();
         let expanded = key.expanded().unwrap();
         let imported = DsaKey::private_key(MlDsaSet::Dsa65, None, Some(&expanded)).unwrap();

@@ -32,7 +32,7 @@ pub(super) struct KemKey {
 
 impl KemKey {
     /// A fresh private key, in PKCS #8.
-    pub(super) fn make(set: MlKemSet) -> Option<KeyBytes> {
+    pub(super) fn generate(set: MlKemSet) -> Option<KeyBytes> {
         let key = DecapsulationKey::generate(algorithm_of(set)).ok()?;
         let bytes = key.key_bytes().ok()?;
         Self::private_key(set, None, Some(bytes.as_ref()))
@@ -169,7 +169,7 @@ mod tests {
     fn a_secret_comes_out_on_both_sides() {
         let kem = Mechanism::plain(MechanismType::ML_KEM);
         for set in MlKemSet::ALL {
-            let material = KemKey::make(set).unwrap();
+            let material = KemKey::generate(set).unwrap();
             let (found, expanded) = KemKey::expanded(material.as_ref()).unwrap();
             assert_eq!(found, set);
             let public = KemPublic::open(set, KemKey::public_in(set, expanded).unwrap()).unwrap();

@@ -8,17 +8,17 @@ use kms_protocol::{Attribute, AttributeType, KeyType, MechanismType, Mgf, Rv, Se
 use rsa::pkcs8::EncodePublicKey;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, PublicKey};
 
-use super::describe::{self, Halves};
 use super::digest::with_digest;
 use super::import::{curve_of, required, set_of, twisted_of};
+use super::public_attributes::{self, Halves};
 use super::random::Random;
-use super::{der, mlkem, twisted};
+use super::{der, edwards_montgomery, mlkem};
 
 /// An RSA public key out of its attributes.
 pub(super) fn rsa_of(template: &Template) -> Result<PublicKey, Rv> {
     let (modulus, exponent) =
         (required(template, AttributeType::MODULUS)?, required(template, AttributeType::PUBLIC_EXPONENT)?);
-    let bits = describe::modulus_bits(modulus);
+    let bits = public_attributes::modulus_bits(modulus);
     let within = u64::from(RSA_BITS.0)..=u64::from(RSA_PUBLIC_BITS_MAX);
     if !within.contains(&bits) || modulus.last().is_none_or(|last| last % 2 == 0) {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
@@ -47,21 +47,21 @@ pub(super) fn attributes(kind: KeyType, template: &Template) -> Result<Vec<Attri
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
             let curve = twisted_of(kind, template)?;
             der::point(required(template, AttributeType::EC_POINT)?, curve.key_bytes())
-                .filter(|point| twisted::is_public(curve, point))
+                .filter(|point| edwards_montgomery::is_public(curve, point))
                 .and_then(|point| {
                     let info = der::public_info(curve.oid_der(), point)?;
-                    Some(describe::curve_halves(curve.oid_der(), point, &info))
+                    Some(public_attributes::curve_halves(curve.oid_der(), point, &info))
                 })
         }
         KeyType::ML_KEM => {
             kem_of(template)?;
             let set = set_of(template, MlKemSet::of_number)?;
-            describe::kem_halves(set, required(template, AttributeType::VALUE)?)
+            public_attributes::kem_halves(set, required(template, AttributeType::VALUE)?)
         }
         KeyType::ML_DSA => {
             let set = set_of(template, MlDsaSet::of_number)?;
             let value = required(template, AttributeType::VALUE)?;
-            (value.len() == set.public_bytes()).then(|| describe::dsa_halves(set, value)).flatten()
+            (value.len() == set.public_bytes()).then(|| public_attributes::dsa_halves(set, value)).flatten()
         }
         _ => return Err(Rv::TEMPLATE_INCONSISTENT),
     };
@@ -71,7 +71,7 @@ pub(super) fn attributes(kind: KeyType, template: &Template) -> Result<Vec<Attri
 fn rsa_attributes(template: &Template) -> Result<Vec<Attribute>, Rv> {
     let key = rsa_of(template)?;
     let info = key.to_public_key_der().map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
-    let bits = describe::modulus_bits(required(template, AttributeType::MODULUS)?);
+    let bits = public_attributes::modulus_bits(required(template, AttributeType::MODULUS)?);
     if template.ulong(AttributeType::MODULUS_BITS).is_some_and(|given| given != bits) {
         return Err(Rv::TEMPLATE_INCONSISTENT);
     }
@@ -93,7 +93,7 @@ fn ec_halves(curve: Curve, given: &[u8]) -> Option<Halves> {
         Curve::P384 => info!(p384),
         Curve::P521 => info!(p521),
     };
-    Some(describe::curve_halves(curve.oid_der(), point, info.as_bytes()))
+    Some(public_attributes::curve_halves(curve.oid_der(), point, info.as_bytes()))
 }
 
 /// Encrypts with OAEP.

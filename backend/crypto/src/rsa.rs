@@ -288,12 +288,12 @@ mod tests {
     use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
     use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 
-    use super::super::make;
+    use super::super::generate;
     use super::*;
 
     fn key() -> RsaKey {
         let spec = KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] };
-        RsaKey::open(&make(&spec, &SystemRandom::new()).unwrap().material).unwrap()
+        RsaKey::open(&generate(&spec, &SystemRandom::new()).unwrap().material).unwrap()
     }
 
     fn pss(kind: MechanismType, hash: MechanismType, mgf: Mgf, salt_bytes: u32) -> Mechanism {

@@ -98,12 +98,13 @@ mod tests {
     use kms_core::object::KeySpec;
     use kms_protocol::{AttributeType, Template};
 
-    use super::super::make;
+    use super::super::generate;
     use super::*;
 
     #[test]
     fn a_key_in_parts_is_the_key_again_and_only_if_they_fit() {
-        let made = make(&KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }, &SystemRandom::new()).unwrap();
+        let made =
+            generate(&KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }, &SystemRandom::new()).unwrap();
         let found = components(&made.material).unwrap();
         let modulus = Template(made.attributes.clone());
         let modulus = modulus.bytes(AttributeType::MODULUS).unwrap();

@@ -158,17 +158,17 @@ fn unwrap_rsa(unwrapping: &rsa::RsaKey, mechanism: &Mechanism, wrapped: &[u8]) -
 
 #[cfg(test)]
 mod tests {
-    use kms_core::object::{Curve, KeySpec, MlDsaSet, MlKemSet, Twisted};
+    use kms_core::object::{Curve, EdwardsMontgomery, KeySpec, MlDsaSet, MlKemSet};
     use kms_protocol::{Attribute, Mgf};
 
-    use super::super::{Made, make, permits};
+    use super::super::{GeneratedKey, generate, permits};
     use super::*;
 
     const SECRET: ObjectClass = ObjectClass::SECRET_KEY;
     const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
 
     /// One key of each kind that can be wrapped.
-    fn keys() -> Vec<(ObjectClass, KeyType, Made)> {
+    fn keys() -> Vec<(ObjectClass, KeyType, GeneratedKey)> {
         let random = SystemRandom::new();
         [
             (SECRET, KeyType::AES, KeySpec::Aes { bytes: 16 }),
@@ -177,14 +177,18 @@ mod tests {
             (SECRET, KeyType::GENERIC_SECRET, KeySpec::Generic { bytes: 21 }),
             (PRIVATE, KeyType::RSA, KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }),
             (PRIVATE, KeyType::EC, KeySpec::Ec { curve: Curve::P256 }),
-            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed25519 }),
-            (PRIVATE, KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X25519 }),
-            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::Twisted { curve: Twisted::Ed448 }),
-            (PRIVATE, KeyType::EC_MONTGOMERY, KeySpec::Twisted { curve: Twisted::X448 }),
+            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::Ed25519 }),
+            (
+                PRIVATE,
+                KeyType::EC_MONTGOMERY,
+                KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::X25519 },
+            ),
+            (PRIVATE, KeyType::EC_EDWARDS, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::Ed448 }),
+            (PRIVATE, KeyType::EC_MONTGOMERY, KeySpec::EdwardsMontgomery { curve: EdwardsMontgomery::X448 }),
             (PRIVATE, KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem1024 }),
             (PRIVATE, KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa44 }),
         ]
-        .map(|(class, kind, spec)| (class, kind, make(&spec, &random).unwrap()))
+        .map(|(class, kind, spec)| (class, kind, generate(&spec, &random).unwrap()))
         .into()
     }
 
@@ -196,7 +200,7 @@ mod tests {
     }
 
     fn aes_key() -> Wrapping {
-        let made = make(&KeySpec::Aes { bytes: 32 }, &SystemRandom::new()).unwrap();
+        let made = generate(&KeySpec::Aes { bytes: 32 }, &SystemRandom::new()).unwrap();
         let open = || {
             (OpenedKey::open(SECRET, KeyType::AES, &made.material).unwrap(), SECRET, made.attributes.clone())
         };
@@ -205,7 +209,7 @@ mod tests {
 
     fn rsa_key() -> Wrapping {
         let spec = KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] };
-        let made = make(&spec, &SystemRandom::new()).unwrap();
+        let made = generate(&spec, &SystemRandom::new()).unwrap();
         let public = OpenedKey::public(KeyType::RSA, &kms_protocol::Template(made.public.clone())).unwrap();
         let private = OpenedKey::open(PRIVATE, KeyType::RSA, &made.material).unwrap();
         Wrapping {
@@ -216,7 +220,11 @@ mod tests {
     }
 
     impl Wrapping {
-        fn wrap(&self, mechanism: &Mechanism, key: &(ObjectClass, KeyType, Made)) -> Result<Secret, Rv> {
+        fn wrap(
+            &self,
+            mechanism: &Mechanism,
+            key: &(ObjectClass, KeyType, GeneratedKey),
+        ) -> Result<Secret, Rv> {
             let (wrapping, class, attributes) = &self.wraps;
             let object = permits::object(*class, self.kind, attributes);
             let permit = permits::permit(Usage::Wrap, mechanism, &object);
@@ -314,7 +322,7 @@ mod tests {
 
     #[test]
     fn public_keys_and_unknown_types_are_not_wrapped() {
-        let (aes, made) = (aes_key(), make(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap());
+        let (aes, made) = (aes_key(), generate(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap());
         let mechanism = Mechanism::plain(MechanismType::AES_KEY_WRAP);
         let key = (ObjectClass::PUBLIC_KEY, KeyType::RSA, made);
         assert_eq!(aes.wrap(&mechanism, &key).unwrap_err(), Rv::KEY_NOT_WRAPPABLE);

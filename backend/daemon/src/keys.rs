@@ -1,7 +1,7 @@
 //! Opened keys in memory: bounded, wiped when they leave, each opened once for all who wait for it.
 //!
 //! Only here is a key opened, and only for a `Permit`. A key is remembered under its object's number, together with
-//! a print of what it was opened from: a row that was wrapped anew, or replaced, never answers with the old key.
+//! a fingerprint of what it was opened from: a row that was wrapped anew, or replaced, never answers with the old key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,12 +49,12 @@ impl From<CryptoError> for KeysError {
 /// What a key was opened from. Wrapped bytes begin with a random IV and end with the tag over all of them, so both
 /// together name them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Print {
+struct Fingerprint {
     master: MasterVersion,
     ends: [u8; 28],
 }
 
-impl Print {
+impl Fingerprint {
     fn of(wrapped: &Wrapped) -> Option<Self> {
         let (head, tail) = (wrapped.bytes.first_chunk::<12>()?, wrapped.bytes.last_chunk::<16>()?);
         let mut ends = [0; 28];
@@ -76,7 +76,7 @@ enum Name {
 /// The opened keys.
 pub struct Keys {
     hsm: Hsm,
-    opened: Cache<Name, (Option<Print>, Arc<OpenedKey>)>,
+    opened: Cache<Name, (Option<Fingerprint>, Arc<OpenedKey>)>,
 }
 
 impl fmt::Debug for Keys {
@@ -159,14 +159,14 @@ impl Keys {
         kind: KeyType,
     ) -> Result<Arc<OpenedKey>, KeysError> {
         let name = Name::Token(object.id.ok_or(KeysError::NoMaterial)?);
-        let print = Print::of(wrapped);
+        let fingerprint = Fingerprint::of(wrapped);
         let open = || {
             let bytes = self.unwrap(object, wrapped, class, kind)?;
-            Ok((print, Arc::new(OpenedKey::open(class, kind, &bytes)?)))
+            Ok((fingerprint, Arc::new(OpenedKey::open(class, kind, &bytes)?)))
         };
         let remembered =
             self.opened.try_get_with(name, open).map_err(|error: Arc<KeysError>| shared(&error))?;
-        if remembered.0 == print {
+        if remembered.0 == fingerprint {
             return Ok(remembered.1);
         }
         // The row was wrapped anew since. A caller with the older row gets here as well, and opens it for itself alone.
@@ -213,7 +213,7 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use kms_core::object::{Caller, KeyVersion, Login, Standing};
+    use kms_core::object::{Caller, KeyVersion, Login, RingRole};
     use kms_core::policy::{self, Usage};
     use kms_protocol::{
         Attribute, AttributeType, Mechanism, MechanismType, RingId, RingPolicy, Secret, Template,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn permit(object: &Object) -> Permit {
-        let login = Some(Login { ring: RING, name: "user".to_owned(), standing: Standing::Admin });
+        let login = Some(Login { ring: RING, name: "user".to_owned(), ring_role: RingRole::Admin });
         let caller = Caller { peer: None, login, policy: RingPolicy::Compat };
         policy::permit(&caller, Usage::Encrypt, &Mechanism::plain(MechanismType::AES_ECB), object).unwrap()
     }

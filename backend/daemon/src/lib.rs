@@ -10,8 +10,6 @@ pub mod cli;
 pub mod config;
 /// Load, decide, act, record: where the crates meet.
 pub mod dispatch;
-/// Background jobs, once a minute.
-mod duties;
 /// Every failure of a request, and the return code it maps to.
 pub mod error;
 /// Opened keys in memory: bounded, wiped, each opened once for all callers that wait for it.
@@ -20,6 +18,8 @@ pub mod keys;
 pub mod pins;
 /// The REST API: HTTP requests in, the dispatcher's responses out.
 pub mod rest;
+/// Background jobs, once a minute.
+mod scheduler;
 /// The listener for providers on a Unix socket.
 pub mod server;
 /// The backend as a whole: created, opened, served.

@@ -9,7 +9,7 @@ use kms_core::object::MasterVersion;
 use crate::config::PinError;
 
 /// A failure of the HSM's module. Displayed as the specification names it, `C_Sign returned CKR_DEVICE_ERROR`, so that
-/// it can be looked up; `cryptoki` would print the specification's paragraph about the code.
+/// it can be looked up; `cryptoki` would fingerprint the specification's paragraph about the code.
 #[derive(Debug)]
 pub struct Pkcs11Failure(Box<Cryptoki>);
 

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row as Sql, params};
 use uuid::Uuid;
 
 use super::rows::{bytes, column, invalid, signed, unsigned};
-use super::writer::Desk;
+use super::writer::WriteTx;
 use super::{Store, StoreError};
 
 pub use read::{AuditFilter, AuditPlace};
@@ -32,17 +32,17 @@ const PROGRESS_EVERY: u64 = 1024;
 const PRUNED_AT_ONCE: u64 = 1000;
 
 /// Appends an entry.
-pub(super) fn append(desk: &Desk<'_>, entry: &Entry) -> Result<(), StoreError> {
-    let chain = Chain::of(desk.key);
-    let head = head(desk.connection, &chain)?;
+pub(super) fn append(tx: &WriteTx<'_>, entry: &Entry) -> Result<(), StoreError> {
+    let chain = Chain::of(tx.key);
+    let head = head(tx.connection, &chain)?;
     let (sequence, body) = (head.last.sequence + 1, audit::body(entry));
     let row = Row { sequence: signed(sequence), at: signed(entry.at), project: entry.project, body: &body };
     let mac = chain.mac(&head.last, &row);
     let sql = "INSERT INTO audit (sequence, at, project, body, mac) VALUES (?1, ?2, ?3, ?4, ?5)";
     let project = row.project.as_ref().map(Uuid::as_bytes);
     let values = params![row.sequence, row.at, project, row.body, mac];
-    desk.connection.prepare_cached(sql)?.execute(values)?;
-    put_head(desk.connection, &chain, &Head { last: Link { sequence, mac }, ..head })
+    tx.connection.prepare_cached(sql)?.execute(values)?;
+    put_head(tx.connection, &chain, &Head { last: Link { sequence, mac }, ..head })
 }
 
 /// Begins the log of a home that has none.
@@ -149,12 +149,12 @@ pub(super) fn verify(
 }
 
 /// Removes the oldest entries before `before`, at most so many; tells how many.
-fn prune(desk: &Desk<'_>, before: i64) -> Result<u64, StoreError> {
-    let chain = Chain::of(desk.key);
-    let head = head(desk.connection, &chain)?;
+fn prune(tx: &WriteTx<'_>, before: i64) -> Result<u64, StoreError> {
+    let chain = Chain::of(tx.key);
+    let head = head(tx.connection, &chain)?;
     let mut here = head.anchor;
     let sql = format!("SELECT {COLUMNS} FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2");
-    let mut statement = desk.connection.prepare_cached(&sql)?;
+    let mut statement = tx.connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![signed(here.sequence), signed(PRUNED_AT_ONCE)])?;
     while let Some(row) = rows.next()? {
         let (entry, mac) = read(row)?;
@@ -171,8 +171,8 @@ fn prune(desk: &Desk<'_>, before: i64) -> Result<u64, StoreError> {
     let pruned = here.sequence - head.anchor.sequence;
     if pruned > 0 {
         let sql = "DELETE FROM audit WHERE sequence <= ?1";
-        desk.connection.prepare_cached(sql)?.execute([signed(here.sequence)])?;
-        put_head(desk.connection, &chain, &Head { anchor: here, ..head })?;
+        tx.connection.prepare_cached(sql)?.execute([signed(here.sequence)])?;
+        put_head(tx.connection, &chain, &Head { anchor: here, ..head })?;
     }
     Ok(pruned)
 }
@@ -183,7 +183,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or the log's head was changed.
     pub fn record(&self, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| desk.record(&entry))
+        self.writer.write(move |tx| tx.record(&entry))
     }
 
     /// Appends several in one transaction: all of them or none.
@@ -191,7 +191,7 @@ impl Store {
     /// # Errors
     /// When the database fails, or the log's head was changed.
     pub fn record_all(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        self.writer.write(move |desk| entries.iter().try_for_each(|entry| desk.record(entry)))
+        self.writer.write(move |tx| entries.iter().try_for_each(|entry| tx.record(entry)))
     }
 
     /// The time of the last entry, in milliseconds since 1970.
@@ -256,7 +256,7 @@ impl Store {
     pub fn prune_audit(&self, before: u64, entry: &Entry) -> Result<u64, StoreError> {
         let mut pruned = 0;
         loop {
-            let now = self.writer.write(move |desk| prune(desk, signed(before)))?;
+            let now = self.writer.write(move |tx| prune(tx, signed(before)))?;
             pruned += now;
             if now < PRUNED_AT_ONCE {
                 break;

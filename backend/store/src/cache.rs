@@ -14,7 +14,7 @@ use kms_protocol::{ObjectId, RingId, SlotId};
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::{KnownKey, Member, Principal, Project, Ring, StoreError, Token};
+use super::{KeyRecord, Member, Principal, Project, Ring, StoreError, Token};
 
 /// Objects remembered: about 2 KiB each, so 20 MiB. More objects in use than this are read again, at the cost of
 /// some microseconds each.
@@ -27,7 +27,7 @@ const PRINCIPALS_MAX: usize = 10_000;
 const KEY_VERSIONS_MAX: u64 = 40_000;
 
 /// What a key weighs against that.
-fn weight(_: &Uuid, key: &Arc<KnownKey>) -> u32 {
+fn weight(_: &Uuid, key: &Arc<KeyRecord>) -> u32 {
     u32::try_from(key.versions.len()).unwrap_or(u32::MAX).saturating_add(3)
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Memory {
     rings: RwLock<Option<Arc<Rings>>>,
     principals: RwLock<Principals>,
     objects: Cache<ObjectId, Arc<Object>>,
-    keys: Cache<Uuid, Arc<KnownKey>>,
+    keys: Cache<Uuid, Arc<KeyRecord>>,
     members: Cache<Uuid, Arc<Member>>,
     tokens: Cache<[u8; 32], Arc<Token>>,
 }
@@ -198,8 +198,8 @@ impl Memory {
     pub(super) fn key(
         &self,
         id: Uuid,
-        load: impl FnOnce() -> Result<Arc<KnownKey>, StoreError>,
-    ) -> Result<Arc<KnownKey>, StoreError> {
+        load: impl FnOnce() -> Result<Arc<KeyRecord>, StoreError>,
+    ) -> Result<Arc<KeyRecord>, StoreError> {
         if let Some(key) = self.keys.get(&id) {
             return Ok(key);
         }
@@ -214,7 +214,7 @@ impl Memory {
     }
 
     /// Whether a key and an object of it are both remembered: then no disk is needed to use it.
-    pub(super) fn knows(&self, id: Uuid, object: impl FnOnce(&KnownKey) -> Option<ObjectId>) -> bool {
+    pub(super) fn knows(&self, id: Uuid, object: impl FnOnce(&KeyRecord) -> Option<ObjectId>) -> bool {
         let object = self.keys.get(&id).and_then(|key| object(&key));
         object.is_some_and(|object| self.objects.contains_key(&object))
     }
@@ -305,7 +305,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use kms_core::object::{Material, Standing};
+    use kms_core::object::{Material, RingRole};
     use kms_protocol::Template;
 
     use super::*;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn principal(generation: u64) -> Principal {
-        Principal { name: "user".to_owned(), standing: Standing::Admin, pin_hash: String::new(), generation }
+        Principal { name: "user".to_owned(), ring_role: RingRole::Admin, pin_hash: String::new(), generation }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use kms_protocol::{AttributeType, ObjectId, RingId, Template};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
+use super::api::projects;
 use super::cache::Rings;
 use super::key_rows::{KEY_COLUMNS, KEY_COLUMNS_COUNT, KeyRow};
-use super::kms::projects;
 use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, Stored};
 use super::rows::{PRINCIPAL_COLUMNS, RING_COLUMNS, signed};
 use super::version_rows::State;

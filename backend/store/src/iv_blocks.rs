@@ -1,26 +1,30 @@
 //! Initialisation vectors, counted in blocks for each key value.
 
 use kms_core::object::KeyVersion;
-use kms_core::seal::Print;
+use kms_core::seal::Fingerprint;
 use rusqlite::params;
 
 use super::{Store, StoreError};
 
-/// Vectors in one block, as they are counted for a key.
-const VECTOR_BLOCK: u64 = 1 << 20;
+/// IvBudget in one block, as they are counted for a key.
+const IV_BLOCK: u64 = 1 << 20;
 
 impl Store {
-    /// Counts a block of initialisation vectors for a key, and whatever was counted for its version before prints
+    /// Counts a block of initialisation vectors for a key, and whatever was counted for its version before fingerprints
     /// were; gives how many there are.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn count_vectors(&self, print: Print, version: Option<KeyVersion>) -> Result<u64, StoreError> {
-        self.writer.write(move |desk| {
+    pub fn count_ivs(
+        &self,
+        fingerprint: Fingerprint,
+        version: Option<KeyVersion>,
+    ) -> Result<u64, StoreError> {
+        self.writer.write(move |tx| {
             let before: u64 = match version {
                 Some(version) => {
                     let sql = "DELETE FROM vectors WHERE key = ?1 AND number = ?2 RETURNING taken";
-                    let mut statement = desk.connection.prepare_cached(sql)?;
+                    let mut statement = tx.connection.prepare_cached(sql)?;
                     let mut taken =
                         statement.query_map(params![version.key, version.number], |row| row.get(0))?;
                     taken.next().transpose()?.unwrap_or(0)
@@ -29,9 +33,9 @@ impl Store {
             };
             let sql = "INSERT INTO vector_blocks (print, blocks) VALUES (?1, ?2) \
                        ON CONFLICT (print) DO UPDATE SET blocks = blocks + ?2 RETURNING blocks";
-            let mut statement = desk.connection.prepare_cached(sql)?;
-            let blocks = before.div_ceil(VECTOR_BLOCK) + 1;
-            Ok(statement.query_row(params![print.0, blocks], |row| row.get(0))?)
+            let mut statement = tx.connection.prepare_cached(sql)?;
+            let blocks = before.div_ceil(IV_BLOCK) + 1;
+            Ok(statement.query_row(params![fingerprint.0, blocks], |row| row.get(0))?)
         })
     }
 
@@ -39,11 +43,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn spent_vectors(&self, blocks: u64) -> Result<Vec<Print>, StoreError> {
+    pub fn exhausted_ivs(&self, blocks: u64) -> Result<Vec<Fingerprint>, StoreError> {
         self.readers.read(|connection| {
             let mut statement = connection.prepare("SELECT print FROM vector_blocks WHERE blocks >= ?1")?;
-            let prints = statement.query_map([blocks], |row| row.get(0).map(Print))?;
-            Ok(prints.collect::<Result<_, _>>()?)
+            let fingerprints = statement.query_map([blocks], |row| row.get(0).map(Fingerprint))?;
+            Ok(fingerprints.collect::<Result<_, _>>()?)
         })
     }
 }

@@ -5,9 +5,9 @@ use kms_core::integrity::{Cell, RowKey};
 use kms_protocol::RingId;
 use rusqlite::{Row, params};
 
-use super::kms::KeyFacts;
+use super::api::KeyMetadata;
 use super::rows::{bytes, check, column, signed, unsigned};
-use super::writer::Desk;
+use super::writer::WriteTx;
 use super::{StoreError, rows};
 
 /// What is read of a key.
@@ -28,10 +28,10 @@ pub(super) struct KeyRow {
     pub(super) label: Vec<u8>,
     pub(super) algorithm: String,
     pub(super) created: i64,
-    pub(super) facts: KeyFacts,
+    pub(super) metadata: KeyMetadata,
 }
 
-/// The facts as numbers, as the columns have them.
+/// The metadata as numbers, as the columns have them.
 struct Written {
     kind: Option<i64>,
     rest: Option<&'static str>,
@@ -45,21 +45,21 @@ struct Written {
 }
 
 impl Written {
-    fn of(facts: &KeyFacts) -> Self {
-        let wrapping = facts.wrapping.map(|(algorithm, purpose)| (algorithm.name(), purpose));
+    fn of(metadata: &KeyMetadata) -> Self {
+        let wrapping = metadata.wrapping.map(|(algorithm, purpose)| (algorithm.name(), purpose));
         Self {
             kind: wrapping.map(|_| WRAPPING),
-            rest: facts.algorithm.map(Algorithm::name).or(wrapping.map(|(name, _)| name)),
-            import_only: facts.import_only.then_some(1),
-            access: (facts.access_scope == AccessScope::Sna).then_some(2),
+            rest: metadata.algorithm.map(Algorithm::name).or(wrapping.map(|(name, _)| name)),
+            import_only: metadata.import_only.then_some(1),
+            access: (metadata.access_scope == AccessScope::Sna).then_some(2),
             purpose: wrapping.map(|(_, purpose)| match purpose {
                 WrappingPurpose::WrapSymmetricKey => 1,
                 WrappingPurpose::WrapAsymmetricKey => 2,
             }),
-            expires_at: facts.expires_at.map(signed),
-            deletion_at: facts.deletion_at.map(signed),
-            rotation_days: facts.rotation_days.map(i64::from),
-            rotate_at: facts.rotate_at.map(signed),
+            expires_at: metadata.expires_at.map(signed),
+            deletion_at: metadata.deletion_at.map(signed),
+            rotation_days: metadata.rotation_days.map(i64::from),
+            rotate_at: metadata.rotate_at.map(signed),
         }
     }
 }
@@ -76,18 +76,18 @@ impl KeyRow {
             label: column(row, TABLE, 2)?,
             algorithm: column(row, TABLE, 3)?,
             created: column(row, TABLE, 4)?,
-            facts: read_facts(row).map_err(|error| {
+            metadata: read_metadata(row).map_err(|error| {
                 let unknown = matches!(error, StoreError::NotFound);
                 if unknown { rows::invalid(TABLE, row) } else { error }
             })?,
         };
         let mac = bytes(row, TABLE, 5)?.unwrap_or_default();
-        check(key, TABLE, &found.columns(&Written::of(&found.facts)), mac, row)?;
+        check(key, TABLE, &found.columns(&Written::of(&found.metadata)), mac, row)?;
         Ok(found)
     }
 
     fn columns<'a>(&'a self, written: &Written) -> [(&'static str, Cell<'a>); 17] {
-        let KeyFacts { display_name, description, tags, .. } = &self.facts;
+        let KeyMetadata { display_name, description, tags, .. } = &self.metadata;
         [
             ("id", Cell::Bytes(&self.id)),
             ("ring", Cell::Bytes(&self.ring.0)),
@@ -110,16 +110,16 @@ impl KeyRow {
     }
 
     /// Writes the row, new or in place of the one with its id.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO keys (id, ring, label, algorithm, created, mac, kind, rest, display_name, description, \
                    import_only, access, purpose, expires_at, deletion_at, rotation_days, rotate_at, tags) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
                    ON CONFLICT (id) DO UPDATE SET label = ?3, mac = ?6, display_name = ?9, description = ?10, \
                    deletion_at = ?15, rotation_days = ?16, rotate_at = ?17, tags = ?18";
-        let written = Written::of(&self.facts);
-        let mac = desk.key.mac(Self::TABLE, &self.columns(&written));
-        let KeyFacts { display_name, description, tags, .. } = &self.facts;
-        desk.connection.prepare_cached(sql)?.execute(params![
+        let written = Written::of(&self.metadata);
+        let mac = tx.key.mac(Self::TABLE, &self.columns(&written));
+        let KeyMetadata { display_name, description, tags, .. } = &self.metadata;
+        tx.connection.prepare_cached(sql)?.execute(params![
             self.id,
             self.ring.0,
             self.label,
@@ -143,8 +143,8 @@ impl KeyRow {
     }
 }
 
-/// The facts in a row; [`StoreError::NotFound`] where they say what we never write.
-fn read_facts(row: &Row<'_>) -> Result<KeyFacts, StoreError> {
+/// The metadata in a row; [`StoreError::NotFound`] where they say what we never write.
+fn read_metadata(row: &Row<'_>) -> Result<KeyMetadata, StoreError> {
     const TABLE: &str = KeyRow::TABLE;
     let rest: Option<String> = column(row, TABLE, 7)?;
     let name = rest.as_deref();
@@ -162,7 +162,7 @@ fn read_facts(row: &Row<'_>) -> Result<KeyFacts, StoreError> {
         Some(_) => return Err(StoreError::NotFound),
     };
     let time = |at| Ok::<_, StoreError>(column::<Option<i64>>(row, TABLE, at)?.map(unsigned));
-    Ok(KeyFacts {
+    Ok(KeyMetadata {
         algorithm,
         wrapping,
         display_name: column(row, TABLE, 8)?,

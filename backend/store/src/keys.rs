@@ -20,7 +20,7 @@ impl Store {
         key: NewKey,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Arc<Object>>, StoreError> {
-        self.writer.write(move |desk| change::insert(desk, request, key, drafts))
+        self.writer.write(move |tx| change::insert(tx, request, key, drafts))
     }
 
     /// The objects of the newest version of a key whose material is held, seen or not; and the number of its newest
@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when another version came first.
     pub fn rotate(&self, next: NextVersion, drafts: Vec<Draft>) -> Result<Vec<Arc<Object>>, StoreError> {
-        self.writer.write(move |desk| rotation::rotate(desk, next, drafts))
+        self.writer.write(move |tx| rotation::rotate(tx, next, drafts))
     }
 
     /// Stores an object that belongs to no key. A request that has made something before gets that again.
@@ -56,7 +56,7 @@ impl Store {
         object: NewObject,
         draft: Draft,
     ) -> Result<Arc<Object>, StoreError> {
-        self.writer.write(move |desk| change::insert_object(desk, request, object, draft))
+        self.writer.write(move |tx| change::insert_object(tx, request, object, draft))
     }
 
     /// How many keys of a ring are neither destroyed nor to be.

@@ -7,6 +7,7 @@
 //! The room knows of keys what a row says; it cannot open them.
 
 mod accounts;
+mod api;
 mod audit;
 mod backup;
 mod cache;
@@ -17,14 +18,13 @@ mod find;
 mod iv_blocks;
 mod key_rows;
 mod keys;
-mod kms;
+mod log_once;
 mod object_rows;
 mod objects;
 mod open;
 mod principals;
 mod readers;
 mod records;
-mod reported;
 mod rings;
 mod rotation;
 mod rows;
@@ -42,16 +42,21 @@ use kms_core::integrity::RowKey;
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use cache::Memory;
+use log_once::Reported;
 use readers::Readers;
-use reported::Reported;
 use writer::Writer;
 
-pub use accounts::{AccountKey, Assertion, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Spent, Token};
+pub use accounts::{
+    AccountKey, Assertion, AssertionUse, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Token,
+};
+pub use api::{
+    Decided, DueRotation, IdempotencyKey, KeyMetadata, KeyRecord, Project, Purged, RingMetadata,
+    VersionRecord,
+};
 pub use audit::{AuditFilter, AuditPlace};
 pub use backup::{beside, settle, sync_folder};
 pub use check::Checked;
 pub use error::StoreError;
-pub use kms::{Due, Judged, KeyFacts, KnownKey, KnownVersion, Project, Purged, Repeat, RingFacts};
 pub use open::LockedStore;
 pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
 pub use snapshot::Snapshot;

@@ -8,7 +8,7 @@ use rusqlite::{Row, params};
 use super::StoreError;
 use super::rows::{bytes, check, column, invalid, signed, unsigned};
 use super::version_rows::{VersionRow, wrapped};
-use super::writer::Desk;
+use super::writer::WriteTx;
 
 /// The attributes of one object, in bytes: a certificate with a long chain of names fits. A page of a search stays
 /// within a frame.
@@ -108,14 +108,14 @@ impl<'a> ObjectRow<'a> {
     }
 
     /// Writes the row, new or in place of the one with its id.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO objects (id, ring, key, version, class, key_type, label, ckid, attributes, created, \
                    destroy_at, mac, master, wrapped) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
                    ON CONFLICT (id) DO UPDATE SET label = ?7, ckid = ?8, attributes = ?9, destroy_at = ?11, mac = ?12, \
                    master = ?13, wrapped = ?14";
-        let mac = desk.key.mac(Self::TABLE, &self.columns());
-        desk.connection.prepare_cached(sql)?.execute(params![
+        let mac = tx.key.mac(Self::TABLE, &self.columns());
+        tx.connection.prepare_cached(sql)?.execute(params![
             self.id,
             self.ring.0,
             self.version.map(|version| version.key),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::find::Narrowing;
 use super::object_rows::Stored;
-use super::{KnownKey, Store, StoreError, change, find};
+use super::{KeyRecord, Store, StoreError, change, find};
 
 impl Store {
     /// An object of a ring that applications may see.
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Whether a key and an object of it are remembered, so that no disk is needed to use it.
-    pub fn remembers(&self, key: Uuid, object: impl FnOnce(&KnownKey) -> Option<ObjectId>) -> bool {
+    pub fn remembers(&self, key: Uuid, object: impl FnOnce(&KeyRecord) -> Option<ObjectId>) -> bool {
         self.memory.knows(key, object)
     }
 
@@ -103,10 +103,10 @@ impl Store {
         judge: impl FnOnce(&Object) -> Result<Template, E> + Send + 'static,
         entry: Option<Entry>,
     ) -> Result<Result<Arc<Object>, E>, StoreError> {
-        self.writer.write(move |desk| {
-            let judged = change::update(desk, ring, id, judge)?;
+        self.writer.write(move |tx| {
+            let judged = change::update(tx, ring, id, judge)?;
             if judged.is_ok() {
-                change::record(desk, entry.as_ref())?;
+                change::record(tx, entry.as_ref())?;
             }
             Ok(judged)
         })
@@ -125,10 +125,10 @@ impl Store {
         (now, at): (u64, u64),
         entry: Option<Entry>,
     ) -> Result<Vec<ObjectId>, StoreError> {
-        self.writer.write(move |desk| {
-            let left = change::schedule_destruction(desk, (ring, request), id, (now, at))?;
+        self.writer.write(move |tx| {
+            let left = change::schedule_destruction(tx, (ring, request), id, (now, at))?;
             if !left.is_empty() {
-                change::record(desk, entry.as_ref())?;
+                change::record(tx, entry.as_ref())?;
             }
             Ok(left)
         })

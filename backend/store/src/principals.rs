@@ -46,13 +46,13 @@ impl Store {
     /// [`StoreError::NotFound`] when there is none of that name.
     pub fn remove_principal(&self, ring: RingId, name: &str, entry: Entry) -> Result<(), StoreError> {
         let name = name.to_owned();
-        self.writer.write(move |desk| {
+        self.writer.write(move |tx| {
             let sql = "DELETE FROM principals WHERE ring = ?1 AND name = ?2";
-            if desk.connection.execute(sql, params![ring.0, name])? == 0 {
+            if tx.connection.execute(sql, params![ring.0, name])? == 0 {
                 return Err(StoreError::NotFound);
             }
-            desk.forget(Stale::Principal(ring, name));
-            desk.record(&entry)
+            tx.forget(Stale::Principal(ring, name));
+            tx.record(&entry)
         })
     }
 }

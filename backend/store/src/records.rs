@@ -1,10 +1,10 @@
 //! What callers store and load: rings, principals, keys and objects as values.
 
 use kms_core::audit::Entry;
-use kms_core::object::{KeyVersion, Standing, Wrapped};
+use kms_core::object::{KeyVersion, RingRole, Wrapped};
 use kms_protocol::{RingId, RingPolicy, SlotId};
 
-use super::{KeyFacts, RingFacts};
+use super::{KeyMetadata, RingMetadata};
 
 /// A ring, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,7 +20,7 @@ pub struct Ring {
     /// When it was made, in seconds since 1970.
     pub created: u64,
     /// What the service's API knows of it.
-    pub facts: RingFacts,
+    pub metadata: RingMetadata,
 }
 
 /// A ring to be stored.
@@ -37,7 +37,7 @@ pub struct NewRing {
     /// The slot it must come into; any free one where none is named.
     pub slot: Option<SlotId>,
     /// What the service's API knows of it.
-    pub facts: RingFacts,
+    pub metadata: RingMetadata,
     /// What is recorded of it.
     pub entry: Option<Entry>,
 }
@@ -48,7 +48,7 @@ pub struct Principal {
     /// The name; `user` and `so` are the ring's own.
     pub name: String,
     /// What they may do.
-    pub standing: Standing,
+    pub ring_role: RingRole,
     /// The PIN, as argon2 writes it; empty where there is none yet.
     pub pin_hash: String,
     /// Counts the times that all logins before were ended.
@@ -109,7 +109,7 @@ pub struct NewKey {
     /// The time, in seconds since 1970.
     pub created: u64,
     /// What the service's API knows of it.
-    pub facts: KeyFacts,
+    pub metadata: KeyMetadata,
     /// What is recorded of it.
     pub entry: Option<Entry>,
 }

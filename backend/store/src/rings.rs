@@ -48,7 +48,7 @@ impl Store {
     /// When its name is taken, or there are too many.
     pub fn insert_ring(&self, ring: &NewRing) -> Result<Ring, StoreError> {
         let ring = ring.clone();
-        self.writer.write(move |desk| change::insert_ring(desk, &ring))
+        self.writer.write(move |tx| change::insert_ring(tx, &ring))
     }
 
     /// The slot that the next ring will have.
@@ -75,9 +75,9 @@ impl Store {
         entry: Option<Entry>,
     ) -> Result<Vec<ObjectId>, StoreError> {
         let label = label.to_owned();
-        self.writer.write(move |desk| {
-            let left = change::clear_ring(desk, ring, &label, at)?;
-            change::record(desk, entry.as_ref())?;
+        self.writer.write(move |tx| {
+            let left = change::clear_ring(tx, ring, &label, at)?;
+            change::record(tx, entry.as_ref())?;
             Ok(left)
         })
     }
@@ -103,10 +103,10 @@ impl Store {
         entry: Option<Entry>,
     ) -> Result<(), StoreError> {
         let principal = principal.clone();
-        self.writer.write(move |desk| {
-            principal.put(ring, desk)?;
-            desk.forget(Stale::Principal(ring, principal.name));
-            change::record(desk, entry.as_ref())
+        self.writer.write(move |tx| {
+            principal.put(ring, tx)?;
+            tx.forget(Stale::Principal(ring, principal.name));
+            change::record(tx, entry.as_ref())
         })
     }
 }

@@ -16,7 +16,7 @@ use super::key_rows::KeyRow;
 use super::object_rows::{ObjectRow, encode};
 use super::rows::signed;
 use super::version_rows::{State, VersionRow};
-use super::writer::Desk;
+use super::writer::WriteTx;
 use super::{NextVersion, StoreError};
 
 /// A day, in seconds.
@@ -42,27 +42,27 @@ pub(super) fn objects_of(
 
 /// Makes the next version current; a key's first one, too, where it began with none.
 pub(super) fn rotate(
-    desk: &Desk<'_>,
+    tx: &WriteTx<'_>,
     next: NextVersion,
     drafts: Vec<Draft>,
 ) -> Result<Vec<Arc<Object>>, StoreError> {
     // Somebody else was faster: what was wrapped is bound to a number that is taken.
-    if newest(desk.connection, next.version.key)? != next.version.number.saturating_sub(1) {
+    if newest(tx.connection, next.version.key)? != next.version.number.saturating_sub(1) {
         return Err(StoreError::NotFound);
     }
-    let mut row = key(desk, next.version.key)?;
-    if row.facts.deletion_at.is_some() {
+    let mut row = key(tx, next.version.key)?;
+    if row.metadata.deletion_at.is_some() {
         return Err(StoreError::NotFound);
     }
     let (version, created, wrapped) = (next.version, signed(next.created), Some(next.wrapped.clone()));
-    VersionRow::new(version, wrapped, created).put(desk)?;
+    VersionRow::new(version, wrapped, created).put(tx)?;
     let count = u64::try_from(drafts.len()).expect("a key has few objects");
-    let first = numbers(desk, "object", count)?;
+    let first = numbers(tx, "object", count)?;
     let mut made = Vec::with_capacity(drafts.len());
     for (id, Draft { mut attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
         attributes.set(Attribute::bytes(AttributeType::LABEL, row.label.as_slice()));
         let encoded = encode(&attributes)?;
-        ObjectRow::of((id, row.ring, Some(version)), &attributes, &encoded, created).put(desk)?;
+        ObjectRow::of((id, row.ring, Some(version)), &attributes, &encoded, created).put(tx)?;
         let material = match has_material(&attributes) {
             true => Material::Wrapped(next.wrapped.clone()),
             false => Material::None,
@@ -70,36 +70,35 @@ pub(super) fn rotate(
         let (id, version) = (Some(id), Some(version));
         made.push(Arc::new(Object { id, ring: row.ring, version, attributes, material }));
     }
-    relabel(desk, &row, &next.today)?;
-    if let Some(days) = row.facts.rotation_days {
-        row.facts.rotate_at = Some(next.created.saturating_add(u64::from(days) * DAY_SECONDS));
-        row.put(desk)?;
+    relabel(tx, &row, &next.today)?;
+    if let Some(days) = row.metadata.rotation_days {
+        row.metadata.rotate_at = Some(next.created.saturating_add(u64::from(days) * DAY_SECONDS));
+        row.put(tx)?;
     }
-    record(desk, next.entry.as_ref())?;
+    record(tx, next.entry.as_ref())?;
     Ok(made)
 }
 
 /// Gives the key's label to the objects of its current version, the highest that applications see, and to no others.
-pub(super) fn relabel(desk: &Desk<'_>, row: &KeyRow, today: &[u8; 8]) -> Result<(), StoreError> {
-    desk.forget(Stale::Key(Uuid::from_bytes(row.id)));
+pub(super) fn relabel(tx: &WriteTx<'_>, row: &KeyRow, today: &[u8; 8]) -> Result<(), StoreError> {
+    tx.forget(Stale::Key(Uuid::from_bytes(row.id)));
     let sql = "SELECT max(number) FROM versions WHERE key = ?1 AND state = ?2 AND withheld IS NULL";
-    let mut statement = desk.connection.prepare_cached(sql)?;
+    let mut statement = tx.connection.prepare_cached(sql)?;
     let values = params![row.id, State::Active.number()];
     let Some(current) = statement.query_row(values, |found| found.get::<_, Option<u32>>(0))? else {
         return Ok(());
     };
     let sql = "SELECT id, version FROM objects WHERE ring = ?1 AND label = ?2 AND key = ?3 AND version != ?4";
-    let mut statement = desk.connection.prepare_cached(sql)?;
+    let mut statement = tx.connection.prepare_cached(sql)?;
     let values = params![row.ring.0, row.label, row.id, current];
     let found = statement.query_map(values, |found| Ok((found.get::<_, u64>(0)?, found.get(1)?)))?;
     for (id, number) in found.collect::<Result<Vec<_>, _>>()? {
-        rename(desk, ObjectId(id), &numbered(&row.label, number), Ends::On(today))?;
+        rename(tx, ObjectId(id), &numbered(&row.label, number), Ends::On(today))?;
     }
-    for id in objects_of(desk.connection, KeyVersion { key: row.id, number: current })? {
-        if load(desk, id)?.object.attributes.bytes(AttributeType::LABEL)
-            == Some(&numbered(&row.label, current))
+    for id in objects_of(tx.connection, KeyVersion { key: row.id, number: current })? {
+        if load(tx, id)?.object.attributes.bytes(AttributeType::LABEL) == Some(&numbered(&row.label, current))
         {
-            rename(desk, id, &row.label, Ends::Never)?;
+            rename(tx, id, &row.label, Ends::Never)?;
         }
     }
     Ok(())
@@ -122,8 +121,8 @@ pub(super) enum Ends<'a> {
 }
 
 /// Renames an object.
-pub(super) fn rename(desk: &Desk<'_>, id: ObjectId, label: &[u8], ends: Ends<'_>) -> Result<(), StoreError> {
-    let stored = load(desk, id)?;
+pub(super) fn rename(tx: &WriteTx<'_>, id: ObjectId, label: &[u8], ends: Ends<'_>) -> Result<(), StoreError> {
+    let stored = load(tx, id)?;
     let mut attributes = stored.object.attributes.clone();
     attributes.set(Attribute::bytes(AttributeType::LABEL, label));
     let ended = !attributes.bytes(AttributeType::END_DATE).unwrap_or_default().is_empty();
@@ -137,7 +136,7 @@ pub(super) fn rename(desk: &Desk<'_>, id: ObjectId, label: &[u8], ends: Ends<'_>
     let encoded = encode(&attributes)?;
     let name = (id, stored.object.ring, stored.object.version);
     let row = ObjectRow::of(name, &attributes, &encoded, stored.created);
-    ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.put(desk)?;
-    desk.forget(Stale::Object(id));
+    ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.put(tx)?;
+    tx.forget(Stale::Object(id));
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Rows ⇄ rings and principals; those of keys and objects are next door. Every row read bears its MAC, or is an error.
 
 use kms_core::integrity::{Cell, RowKey};
-use kms_core::object::Standing;
+use kms_core::object::RingRole;
 use kms_protocol::{RingId, RingPolicy, SlotId};
 use rusqlite::{Row, params, types::FromSql};
 use uuid::Uuid;
 
-use super::writer::Desk;
-use super::{Principal, Ring, RingFacts, StoreError};
+use super::writer::WriteTx;
+use super::{Principal, Ring, RingMetadata, StoreError};
 
 /// One column of a row, or why the row cannot be read.
 pub(super) fn column<T: FromSql>(row: &Row<'_>, table: &'static str, index: usize) -> Result<T, StoreError> {
@@ -79,7 +79,7 @@ impl Ring {
             label: column(row, TABLE, 2)?,
             policy,
             created: unsigned(column(row, TABLE, 4)?),
-            facts: RingFacts {
+            metadata: RingMetadata {
                 project: column::<Option<[u8; 16]>>(row, TABLE, 6)?.map(Uuid::from_bytes),
                 display_name: column(row, TABLE, 7)?,
                 description: column(row, TABLE, 8)?,
@@ -90,7 +90,7 @@ impl Ring {
     }
 
     fn columns(&self) -> [(&'static str, Cell<'_>); 8] {
-        let RingFacts { project, display_name, description } = &self.facts;
+        let RingMetadata { project, display_name, description } = &self.metadata;
         [
             ("slot", Cell::Integer(signed(self.slot.0))),
             ("id", Cell::Bytes(&self.id.0)),
@@ -111,14 +111,14 @@ impl Ring {
     }
 
     /// Writes a ring, new or in place of the one in its slot.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (slot) DO UPDATE SET \
                    label = ?3, mac = ?6, project = ?7, display_name = ?8, description = ?9";
-        let RingFacts { project, display_name, description } = &self.facts;
-        let mac = desk.key.mac(Self::TABLE, &self.columns());
+        let RingMetadata { project, display_name, description } = &self.metadata;
+        let mac = tx.key.mac(Self::TABLE, &self.columns());
         let (slot, created) = (signed(self.slot.0), signed(self.created));
-        desk.connection.prepare_cached(sql)?.execute(params![
+        tx.connection.prepare_cached(sql)?.execute(params![
             slot,
             self.id.0,
             self.label,
@@ -143,11 +143,11 @@ impl Principal {
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
         const TABLE: &str = Principal::TABLE;
         let number: i64 = column(row, TABLE, 2)?;
-        let all = [Standing::Officer, Standing::Admin, Standing::Editor, Standing::User, Standing::Reader];
-        let standing = all.into_iter().find(|standing| standing_number(*standing) == number);
+        let all = [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader];
+        let ring_role = all.into_iter().find(|ring_role| ring_role_number(*ring_role) == number);
         let principal = Self {
             name: column(row, TABLE, 0)?,
-            standing: standing.ok_or_else(|| invalid(TABLE, row))?,
+            ring_role: ring_role.ok_or_else(|| invalid(TABLE, row))?,
             pin_hash: column(row, TABLE, 3)?,
             generation: unsigned(column(row, TABLE, 4)?),
         };
@@ -160,31 +160,31 @@ impl Principal {
         [
             ("ring", Cell::Bytes(&ring.0)),
             ("name", Cell::Text(&self.name)),
-            ("standing", Cell::Integer(standing_number(self.standing))),
+            ("standing", Cell::Integer(ring_role_number(self.ring_role))),
             ("pin_hash", Cell::Text(&self.pin_hash)),
             ("generation", Cell::Integer(signed(self.generation))),
         ]
     }
 
     /// Writes a principal of a ring, new or in place of the one with its name.
-    pub(super) fn put(&self, ring: RingId, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, ring: RingId, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (ring, name) DO UPDATE SET \
                    standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6";
-        let mac = desk.key.mac(Self::TABLE, &self.columns(&ring));
-        let (standing, generation) = (standing_number(self.standing), signed(self.generation));
-        let values = params![ring.0, self.name, standing, self.pin_hash, generation, mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
+        let mac = tx.key.mac(Self::TABLE, &self.columns(&ring));
+        let (ring_role, generation) = (ring_role_number(self.ring_role), signed(self.generation));
+        let values = params![ring.0, self.name, ring_role, self.pin_hash, generation, mac];
+        tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 }
 
-fn standing_number(standing: Standing) -> i64 {
-    match standing {
-        Standing::Officer => 1,
-        Standing::Admin => 2,
-        Standing::Editor => 3,
-        Standing::User => 4,
-        Standing::Reader => 5,
+fn ring_role_number(ring_role: RingRole) -> i64 {
+    match ring_role {
+        RingRole::Officer => 1,
+        RingRole::Admin => 2,
+        RingRole::Editor => 3,
+        RingRole::User => 4,
+        RingRole::Reader => 5,
     }
 }

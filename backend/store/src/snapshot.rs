@@ -10,8 +10,8 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::accounts::{self, AccountKey, GivenGrant, ServiceAccount, Token};
-use super::kms::{KnownKey, Project, all_keys, projects};
-use super::reported::Reported;
+use super::api::{KeyRecord, Project, all_keys, projects};
+use super::log_once::Reported;
 use super::{Principal, Ring, Store, StoreError, find, open, principals};
 
 /// One state of the database. It has a connection of its own: a reader that is slow takes none from the others.
@@ -80,7 +80,7 @@ impl Snapshot {
         ring: RingId,
         after: Option<(u64, Uuid)>,
         limit: usize,
-    ) -> Result<Vec<KnownKey>, StoreError> {
+    ) -> Result<Vec<KeyRecord>, StoreError> {
         Ok(self.told(all_keys(&self.connection, &self.key, ring, (after, limit))?))
     }
 

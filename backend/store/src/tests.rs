@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use kms_core::object::{Draft, Object, Standing, Wrapped};
+use kms_core::object::{Draft, Object, RingRole, Wrapped};
 use kms_core::object::{MasterVersion, Material};
 use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass};
 use kms_protocol::{ObjectId, RequestId, RingId, RingPolicy, SlotId, Template};
@@ -58,7 +58,7 @@ fn ring(store: &Store, name: &str) -> Ring {
             policy: RingPolicy::Strict,
             created: 7,
             slot: None,
-            facts: RingFacts::default(),
+            metadata: RingMetadata::default(),
             entry: None,
         })
         .unwrap()
@@ -74,7 +74,7 @@ fn new_key(ring: &Ring, label: &str) -> NewKey {
         algorithm: "aes-256".to_owned(),
         wrapped,
         created: 1000,
-        facts: KeyFacts::default(),
+        metadata: KeyMetadata::default(),
         entry: None,
     }
 }
@@ -113,7 +113,7 @@ fn what_is_stored_is_there_after_opening_again() {
     let ring = ring(&store, "one");
     let principal = Principal {
         name: "user".to_owned(),
-        standing: Standing::Admin,
+        ring_role: RingRole::Admin,
         pin_hash: "h".to_owned(),
         generation: 3,
     };
@@ -160,7 +160,7 @@ fn a_ring_sees_its_own_objects_alone() {
         policy: RingPolicy::Compat,
         created: 0,
         slot: None,
-        facts: RingFacts::default(),
+        metadata: RingMetadata::default(),
         entry: None,
     });
     assert!(matches!(again, Err(StoreError::Taken(name)) if name == "one"));
@@ -301,14 +301,14 @@ fn an_edited_row_is_refused_and_the_rest_goes_on() {
 fn an_edited_ring_or_principal_is_refused() {
     let (home, store) = Home::new();
     let (one, two) = (ring(&store, "one"), ring(&store, "two"));
-    let principal = |name: &str, standing| Principal {
+    let principal = |name: &str, ring_role| Principal {
         name: name.to_owned(),
-        standing,
+        ring_role,
         pin_hash: "h".to_owned(),
         generation: 1,
     };
-    store.put_principal(one.id, &principal("user", Standing::Admin), None).unwrap();
-    store.put_principal(one.id, &principal("reader", Standing::Reader), None).unwrap();
+    store.put_principal(one.id, &principal("user", RingRole::Admin), None).unwrap();
+    store.put_principal(one.id, &principal("reader", RingRole::Reader), None).unwrap();
     drop(store);
     home.edit("UPDATE rings SET policy = 2 WHERE label = 'one'");
     home.edit("UPDATE principals SET standing = 2 WHERE name = 'reader'");
@@ -403,7 +403,7 @@ fn another_processes_writes_are_seen_within_a_second() {
     let id = secret(&daemon, &ring, "before");
     let user = |generation| Principal {
         name: "user".to_owned(),
-        standing: Standing::Admin,
+        ring_role: RingRole::Admin,
         pin_hash: "h".to_owned(),
         generation,
     };
@@ -449,10 +449,10 @@ fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
     let ring = ring(&store, "one");
     let first = secret(&store, &ring, "first");
     let limit = |pages: Option<u32>| {
-        store.writer.write(move |desk| {
-            let now: u32 = desk.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        store.writer.write(move |tx| {
+            let now: u32 = tx.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
             let set = |row: &rusqlite::Row<'_>| row.get::<_, u32>(0);
-            desk.connection.pragma_update_and_check(None, "max_page_count", pages.unwrap_or(now), set)?;
+            tx.connection.pragma_update_and_check(None, "max_page_count", pages.unwrap_or(now), set)?;
             Ok(())
         })
     };

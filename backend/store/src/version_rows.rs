@@ -7,7 +7,7 @@ use rusqlite::{Row, params};
 
 use super::StoreError;
 use super::rows::{bytes, check, column, signed, unsigned};
-use super::writer::Desk;
+use super::writer::WriteTx;
 
 /// `software` protection: the material is opened in the backend (architecture D5).
 const SOFTWARE: i64 = 1;
@@ -123,13 +123,13 @@ impl VersionRow {
     }
 
     /// Writes the row, new or in place of the one with its name.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO versions (key, number, state, destroy_at, protection, master, wrapped, created, mac, \
                    disabled, withheld) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
                    ON CONFLICT (key, number) DO UPDATE SET state = ?3, destroy_at = ?4, master = ?6, wrapped = ?7, \
                    mac = ?9, disabled = ?10, withheld = ?11";
-        let mac = desk.key.mac(Self::TABLE, &self.columns());
-        desk.connection.prepare_cached(sql)?.execute(params![
+        let mac = tx.key.mac(Self::TABLE, &self.columns());
+        tx.connection.prepare_cached(sql)?.execute(params![
             self.version.key,
             self.version.number,
             self.state,

@@ -31,7 +31,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// What a job writes with.
-pub(super) struct Desk<'a> {
+pub(super) struct WriteTx<'a> {
     /// The connection, inside a transaction.
     pub(super) connection: &'a Connection,
     /// For the rows' MACs.
@@ -39,7 +39,7 @@ pub(super) struct Desk<'a> {
     stale: RefCell<Vec<Stale>>,
 }
 
-impl Desk<'_> {
+impl WriteTx<'_> {
     /// Appends an entry to the audit log, in the same transaction.
     pub(super) fn record(&self, entry: &Entry) -> Result<(), StoreError> {
         super::audit::append(self, entry)
@@ -73,7 +73,7 @@ impl Writer {
     /// Does a job in a transaction, and answers once it is on the disk.
     pub(super) fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Desk<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let until = now() + ANSWER_WITHIN;
         let (reply, answer) = bounded(1);
@@ -96,7 +96,7 @@ impl Writer {
     /// is not done, which the answer says.
     pub(super) fn post(
         &self,
-        work: impl FnOnce(&Desk<'_>) -> Result<(), StoreError> + Send + 'static,
+        work: impl FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send + 'static,
     ) -> bool {
         let job = Box::new(Post { work: Some(work) });
         self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
@@ -117,7 +117,7 @@ impl Drop for Writer {
 /// A caller's work, its result kept until the commit.
 trait Job: Send {
     /// Does it. An error of SQLite's is told, for it may have ended the whole transaction.
-    fn run(&mut self, desk: &Desk<'_>) -> Result<(), Option<ffi::Error>>;
+    fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>>;
     /// Answers the caller; `lost` says why nothing of the transaction was kept.
     fn answer(self: Box<Self>, lost: Option<&Sql>);
 }
@@ -129,10 +129,10 @@ struct Write<T, F> {
     reply: Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, F: FnOnce(&Desk<'_>) -> Result<T, StoreError> + Send> Job for Write<T, F> {
-    fn run(&mut self, desk: &Desk<'_>) -> Result<(), Option<ffi::Error>> {
+impl<T: Send, F: FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send> Job for Write<T, F> {
+    fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>> {
         let result = match self.work.take() {
-            Some(work) if now() < self.until => work(desk),
+            Some(work) if now() < self.until => work(tx),
             Some(_) | None => Err(StoreError::TimedOut),
         };
         let outcome = match &result {
@@ -161,10 +161,10 @@ struct Post<F> {
     work: Option<F>,
 }
 
-impl<F: FnOnce(&Desk<'_>) -> Result<(), StoreError> + Send> Job for Post<F> {
-    fn run(&mut self, desk: &Desk<'_>) -> Result<(), Option<ffi::Error>> {
+impl<F: FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send> Job for Post<F> {
+    fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>> {
         let Some(work) = self.work.take() else { return Ok(()) };
-        work(desk).map_err(|error| {
+        work(tx).map_err(|error| {
             tracing::warn!(
                 error = kms_core::error_chain(&error),
                 "something that can be lost was not written"
@@ -230,9 +230,9 @@ impl Work {
 
     /// Does as many jobs as one transaction takes, answers them, and gives back the rest.
     fn transaction(&self, mut group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let desk = Desk { connection: &self.connection, key: &self.key, stale: RefCell::default() };
+        let tx = WriteTx { connection: &self.connection, key: &self.key, stale: RefCell::default() };
         let (done, lost) = match self.statement("BEGIN IMMEDIATE") {
-            Ok(()) => self.fill(&mut group, &desk),
+            Ok(()) => self.fill(&mut group, &tx),
             Err(error) => (group.len(), Some(error)),
         };
         let rest = group.split_off(done);
@@ -244,7 +244,7 @@ impl Work {
             tracing::error!(%error, "a transaction could not be undone");
         }
         // Before anybody is answered: who was told of a change must not see what was before it.
-        for stale in desk.stale.borrow().iter() {
+        for stale in tx.stale.borrow().iter() {
             self.memory.forget(stale);
         }
         for job in group {
@@ -254,14 +254,14 @@ impl Work {
     }
 
     /// Runs the jobs until all are done or the transaction is lost; tells how many have been tried.
-    fn fill(&self, group: &mut [Box<dyn Job>], desk: &Desk<'_>) -> (usize, Option<Sql>) {
+    fn fill(&self, group: &mut [Box<dyn Job>], tx: &WriteTx<'_>) -> (usize, Option<Sql>) {
         let mut done = 0;
         for job in group {
             done += 1;
             if let Err(error) = self.statement("SAVEPOINT job") {
                 return (done, Some(error));
             }
-            let outcome = catch_unwind(AssertUnwindSafe(|| job.run(desk))).unwrap_or_else(|_| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| job.run(tx))).unwrap_or_else(|_| {
                 tracing::error!("a write to the database panicked; this is a bug");
                 Err(None)
             });
@@ -305,15 +305,15 @@ mod tests {
     }
 
     fn add(writer: &Writer, number: i64) -> Result<i64, StoreError> {
-        writer.write(move |desk| {
-            desk.connection.execute("INSERT INTO t (a) VALUES (?1)", [number])?;
+        writer.write(move |tx| {
+            tx.connection.execute("INSERT INTO t (a) VALUES (?1)", [number])?;
             Ok(number)
         })
     }
 
     fn count(writer: &Writer) -> i64 {
         writer
-            .write(|desk| Ok(desk.connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?))
+            .write(|tx| Ok(tx.connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))?))
             .unwrap()
     }
 
@@ -326,8 +326,8 @@ mod tests {
                 let (writer, start) = (&writer, &start);
                 scope.spawn(move || {
                     start.wait();
-                    let result = writer.write(move |desk| {
-                        desk.connection.execute("INSERT INTO t (a) VALUES (?1)", [number])?;
+                    let result = writer.write(move |tx| {
+                        tx.connection.execute("INSERT INTO t (a) VALUES (?1)", [number])?;
                         if number % 2 == 0 { Ok(number) } else { Err(StoreError::NotFound) }
                     });
                     assert_eq!(result.is_ok(), number % 2 == 0);
@@ -340,8 +340,8 @@ mod tests {
     #[test]
     fn a_job_that_panics_harms_nobody_else() {
         let (_folder, writer) = writer();
-        let result: Result<(), _> = writer.write(|desk| {
-            desk.connection.execute("INSERT INTO t (a) VALUES (1)", [])?;
+        let result: Result<(), _> = writer.write(|tx| {
+            tx.connection.execute("INSERT INTO t (a) VALUES (1)", [])?;
             panic!("a bug")
         });
         assert!(matches!(result, Err(StoreError::Stopped)));
@@ -353,9 +353,9 @@ mod tests {
     fn a_transaction_lost_in_the_middle_is_lost_for_all_in_it_and_the_next_works() {
         let (_folder, writer) = writer();
         assert_eq!(add(&writer, 1).unwrap(), 1);
-        let lost = writer.write(|desk| {
-            desk.connection.execute("INSERT INTO t (a) VALUES (2)", [])?;
-            desk.connection.execute_batch("ROLLBACK")?; // as SQLite does by itself when the disk is full
+        let lost = writer.write(|tx| {
+            tx.connection.execute("INSERT INTO t (a) VALUES (2)", [])?;
+            tx.connection.execute_batch("ROLLBACK")?; // as SQLite does by itself when the disk is full
             Ok(())
         });
         assert!(lost.is_err());

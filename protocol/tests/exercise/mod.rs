@@ -1,6 +1,6 @@
 //! What the fuzzer does with bytes, and what the replay of its corpus does with them again.
 
-use kms_protocol::{Answer, Ask, Hello, Mechanism, Request, Welcome, frame};
+use kms_protocol::{Hello, Mechanism, Request, RequestEnvelope, ResponseEnvelope, Welcome, frame};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 pub(crate) fn exercise(bytes: &[u8]) {
     same::<Hello>(bytes);
     same::<Welcome>(bytes);
-    same::<Answer>(bytes);
-    if let Some(ask) = same::<Ask>(bytes)
+    same::<ResponseEnvelope>(bytes);
+    if let Some(ask) = same::<RequestEnvelope>(bytes)
         && let Some(mechanism) = mechanism(&ask.request)
     {
         std::hint::black_box(mechanism.check().is_ok());

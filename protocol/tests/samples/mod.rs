@@ -1,9 +1,10 @@
 //! One message of each kind, for the golden files and for the properties.
 
 use kms_protocol::{
-    Answer, Ask, Attribute, AttributeType, Counter, Kdf, KeyType, Mechanism, MechanismType, Mechanisms, Mgf,
-    Nested, ObjectClass, ObjectId, ObjectRef, ObjectView, Parameters, PrfData, PrfPart, Request, RequestId,
-    Response, RingId, RingPolicy, Role, Rv, Salt, Secret, Slot, SlotId, Template, Ticket, Value,
+    Attribute, AttributeType, Counter, Kdf, KeyType, Mechanism, MechanismType, Mechanisms, Mgf, Nested,
+    ObjectClass, ObjectId, ObjectRef, ObjectView, Parameters, PrfData, PrfPart, Request, RequestEnvelope,
+    RequestId, Response, ResponseEnvelope, RingId, RingPolicy, Role, Rv, Salt, Secret, Slot, SlotId,
+    Template, Ticket, Value,
 };
 
 fn secret(bytes: &[u8]) -> Secret {
@@ -183,12 +184,17 @@ fn gcm_generate() -> Parameters {
 }
 
 /// A request as it goes over the wire.
-pub(crate) fn ask(request: Request) -> Ask {
-    Ask { id: RequestId([9; 16]), slot: SlotId(1), ticket: Some(Ticket(secret(b"ticket"))), request }
+pub(crate) fn ask(request: Request) -> RequestEnvelope {
+    RequestEnvelope {
+        id: RequestId([9; 16]),
+        slot: SlotId(1),
+        ticket: Some(Ticket(secret(b"ticket"))),
+        request,
+    }
 }
 
 /// Every answer, with a name for its file.
-pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
+pub(crate) fn answers() -> Vec<(&'static str, ResponseEnvelope)> {
     let view = ObjectView { object: ObjectRef::Token(ObjectId(300)), attributes: template() };
     let slot = Slot {
         id: SlotId(1),
@@ -201,7 +207,7 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
     };
     let ok = |name, response| {
         assert!(known(&response));
-        (name, Answer { ticket: None, result: Ok(response) })
+        (name, ResponseEnvelope { ticket: None, result: Ok(response) })
     };
     vec![
         ok("done", Response::Done),
@@ -214,7 +220,10 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
         ok("message", Response::Message { nonce: secret(&[8; 12]), ciphertext: secret(b"ciphertext") }),
         ok("revealed", Response::Revealed(template())),
         ok("bytes", Response::Bytes(secret(b"signature"))),
-        ("refused", Answer { ticket: Some(Ticket(secret(b"fresh"))), result: Err(Rv::USER_NOT_LOGGED_IN) }),
+        (
+            "refused",
+            ResponseEnvelope { ticket: Some(Ticket(secret(b"fresh"))), result: Err(Rv::USER_NOT_LOGGED_IN) },
+        ),
     ]
 }
 

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| kms_pkcs11::exercise::messages(bytes));
+fuzz_target!(|bytes: &[u8]| kms_pkcs11::fuzz_support::messages(bytes));

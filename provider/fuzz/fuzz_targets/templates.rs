@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| kms_pkcs11::exercise::templates(bytes));
+fuzz_target!(|bytes: &[u8]| kms_pkcs11::fuzz_support::templates(bytes));

@@ -8,7 +8,7 @@ use crate::module::Module;
 use crate::public;
 use crate::session::cipher::{BLOCK, Cipher, Direction, Part, Piece};
 use crate::session::reply::{Length, Reply, Room, early, hand_over};
-use crate::session::{Asking, ObjectHandle, Operations, SessionHandle, Sessions};
+use crate::session::{CallContext, ObjectHandle, Operations, SessionHandle, Sessions};
 
 fn place(direction: Direction) -> fn(&mut Operations) -> &mut Option<Cipher> {
     match direction {
@@ -43,7 +43,7 @@ pub(crate) fn whole(
     data: Given<'_>,
     room: Offered,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(direction), |mut cipher, asking| {
+    with_operation(module, session, place(direction), |mut cipher, context| {
         let (data, room) = (data?, room?);
         if let Some(kept) = cipher.kept() {
             return Ok(deliver(cipher, kept, room));
@@ -52,7 +52,7 @@ pub(crate) fn whole(
         if cipher.is_started() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        finish(module, asking, cipher, data, room)
+        finish(module, context, cipher, data, room)
     })
 }
 
@@ -64,12 +64,12 @@ pub(crate) fn part(
     data: Given<'_>,
     room: Offered,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(direction), |mut cipher, asking| {
+    with_operation(module, session, place(direction), |mut cipher, context| {
         let (data, room) = (data?, room?);
         if let Some(reply) = early(room, Length::Exact(cipher.part_length(data.len()))) {
             return Ok(Outcome::GoesOn(cipher, reply));
         }
-        let output = run(module, asking, &mut cipher, data, Part::Inner)?;
+        let output = run(module, context, &mut cipher, data, Part::Inner)?;
         Ok(Outcome::GoesOn(cipher, Reply::Bytes(output)))
     })
 }
@@ -81,18 +81,18 @@ pub(crate) fn last(
     direction: Direction,
     room: Offered,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(direction), |mut cipher, asking| {
+    with_operation(module, session, place(direction), |mut cipher, context| {
         let room = room?;
         match cipher.kept() {
             Some(kept) => Ok(deliver(cipher, kept, room)),
-            None => finish(module, asking, cipher, &[], room),
+            None => finish(module, context, cipher, &[], room),
         }
     })
 }
 
 fn finish(
     module: &Module,
-    asking: &Asking,
+    context: &CallContext,
     mut cipher: Cipher,
     data: &[u8],
     room: Room,
@@ -100,7 +100,7 @@ fn finish(
     if let Some(reply) = early(room, cipher.rest_length(data.len())) {
         return Ok(outcome(cipher, reply));
     }
-    let output = run(module, asking, &mut cipher, data, Part::Last)?;
+    let output = run(module, context, &mut cipher, data, Part::Last)?;
     Ok(deliver(cipher, output, room))
 }
 
@@ -117,7 +117,13 @@ fn deliver(mut cipher: Cipher, output: Secret, room: Room) -> Outcome<Cipher, Re
 }
 
 /// Asks for piece after piece. Each is a request of its own, with a deadline of its own.
-fn run(module: &Module, asking: &Asking, cipher: &mut Cipher, data: &[u8], part: Part) -> Result<Secret, Rv> {
+fn run(
+    module: &Module,
+    context: &CallContext,
+    cipher: &mut Cipher,
+    data: &[u8],
+    part: Part,
+) -> Result<Secret, Rv> {
     if cipher.awaits_login {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
@@ -129,7 +135,7 @@ fn run(module: &Module, asking: &Asking, cipher: &mut Cipher, data: &[u8], part:
         output.bytes_mut().reserve_exact(data.len() + BLOCK);
     }
     while let Some(piece) = cipher.next(&mut rest, part)? {
-        let answer = compute(module, asking, cipher, piece)?;
+        let answer = compute(module, context, cipher, piece)?;
         cipher.took(&answer);
         if output.is_empty() && !in_pieces {
             output = answer;
@@ -140,7 +146,7 @@ fn run(module: &Module, asking: &Asking, cipher: &mut Cipher, data: &[u8], part:
     Ok(output)
 }
 
-fn compute(module: &Module, asking: &Asking, cipher: &Cipher, piece: Piece) -> Result<Secret, Rv> {
+fn compute(module: &Module, context: &CallContext, cipher: &Cipher, piece: Piece) -> Result<Secret, Rv> {
     let Piece { mechanism, data } = piece;
     if cipher.is_local() {
         return public::encrypt(&cipher.key.attributes, &mechanism, &data);
@@ -150,6 +156,6 @@ fn compute(module: &Module, asking: &Asking, cipher: &Cipher, piece: Piece) -> R
         Direction::Encrypt => Request::Encrypt { key, mechanism, data },
         Direction::Decrypt => Request::Decrypt { key, mechanism, data },
     };
-    let Response::Bytes(output) = module.ask(asking, request)? else { return unexpected() };
+    let Response::Bytes(output) = module.ask(context, request)? else { return unexpected() };
     Ok(output)
 }

@@ -5,8 +5,8 @@ use kms_protocol::{AttributeType, Mechanism, ObjectClass, Request, Response, Rv}
 
 use super::{Given, Offered, Outcome, outcome, unexpected, with_operation};
 use crate::module::Module;
+use crate::session::attributes::{AttributeView, look};
 use crate::session::digest::{Digesting, Hasher};
-use crate::session::look::{Look, look};
 use crate::session::reply::{Length, Reply, early};
 use crate::session::{ObjectHandle, Operations, SessionHandle, Sessions};
 
@@ -56,16 +56,18 @@ pub(crate) fn part(module: &Module, session: SessionHandle, data: Given<'_>) -> 
 
 /// `C_DigestKey`: of a key whose value an application may see anyway.
 pub(crate) fn key(module: &Module, session: SessionHandle, key: ObjectHandle) -> Result<(), Rv> {
-    with_operation(module, session, place, |mut digest, asking| {
-        let known = module.sessions(|sessions| sessions.objects.known(asking.slot, key));
+    with_operation(module, session, place, |mut digest, context| {
+        let known = module.sessions(|sessions| sessions.objects.known(context.slot, key));
         let known = known.map_err(|_| Rv::KEY_HANDLE_INVALID)?;
         let value = match look(&known, None, AttributeType::VALUE) {
-            Look::Secret if known.class() == Some(ObjectClass::SECRET_KEY) => {
-                module.ask(asking, Request::Reveal { object: known.object.clone() })
+            AttributeView::Secret if known.class() == Some(ObjectClass::SECRET_KEY) => {
+                module.ask(context, Request::Reveal { object: known.object.clone() })
             }
-            Look::Secret | Look::Sensitive | Look::Value(_) | Look::Empty | Look::Invalid => {
-                Err(Rv::KEY_INDIGESTIBLE)
-            }
+            AttributeView::Secret
+            | AttributeView::Sensitive
+            | AttributeView::Value(_)
+            | AttributeView::Empty
+            | AttributeView::Invalid => Err(Rv::KEY_INDIGESTIBLE),
         };
         let revealed = match value {
             Ok(Response::Revealed(revealed)) => revealed,

@@ -11,7 +11,7 @@ use crate::module::Module;
 use crate::session::objects::Known;
 use crate::session::reply::{Length, Reply, early, hand_over};
 use crate::session::usage::{self, Usage};
-use crate::session::{Asking, ObjectHandle, SessionHandle, Wrapped};
+use crate::session::{CallContext, ObjectHandle, SessionHandle, Wrapped};
 
 /// `C_GenerateKey`.
 pub(crate) fn generate(
@@ -20,8 +20,8 @@ pub(crate) fn generate(
     mechanism: Mechanism,
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
-    let asking = may_make(module, session, &mechanism, Uses::GENERATE, &[&template])?;
-    one(module, session, &asking, Request::Generate { mechanism, template })
+    let context = may_make(module, session, &mechanism, Uses::GENERATE, &[&template])?;
+    one(module, session, &context, Request::Generate { mechanism, template })
 }
 
 /// `C_GenerateKeyPair`: the public and the private half.
@@ -32,10 +32,10 @@ pub(crate) fn generate_pair(
     public: Template,
     private: Template,
 ) -> Result<(ObjectHandle, ObjectHandle), Rv> {
-    let asking = may_make(module, session, &mechanism, Uses::GENERATE_PAIR, &[&public, &private])?;
-    let made = module.ask(&asking, Request::GeneratePair { mechanism, public, private })?;
+    let context = may_make(module, session, &mechanism, Uses::GENERATE_PAIR, &[&public, &private])?;
+    let made = module.ask(&context, Request::GeneratePair { mechanism, public, private })?;
     let Response::Pair { public, private } = made else { return unexpected() };
-    let [public, private] = object::note(module, session, &asking, [public, private])?;
+    let [public, private] = object::note(module, session, &context, [public, private])?;
     Ok((public, private))
 }
 
@@ -73,10 +73,10 @@ fn ask_to_wrap(
     wrapping: ObjectHandle,
     key: ObjectHandle,
 ) -> Result<Secret, Rv> {
-    let (wrapping, asking) = used(module, session, Usage::Wrap, mechanism, wrapping).map_err(of_wrapping)?;
-    let key = module.sessions(|sessions| sessions.objects.known(asking.slot, key));
+    let (wrapping, context) = used(module, session, Usage::Wrap, mechanism, wrapping).map_err(of_wrapping)?;
+    let key = module.sessions(|sessions| sessions.objects.known(context.slot, key));
     let (wrapping, key) = (wrapping.object.clone(), key.map_err(|_| Rv::KEY_HANDLE_INVALID)?.object.clone());
-    let answer = module.ask(&asking, Request::Wrap { mechanism: mechanism.clone(), wrapping, key })?;
+    let answer = module.ask(&context, Request::Wrap { mechanism: mechanism.clone(), wrapping, key })?;
     let Response::Bytes(bytes) = answer else { return unexpected() };
     Ok(bytes)
 }
@@ -91,13 +91,13 @@ pub(crate) fn unwrap(
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
     let used = used(module, session, Usage::Unwrap, &mechanism, unwrapping).map_err(of_unwrapping)?;
-    let (unwrapping, asking) = (used.0.object.clone(), used.1);
+    let (unwrapping, context) = (used.0.object.clone(), used.1);
     may_keep(module, session, &template)?;
     let wrapped = Secret::from(wrapped?);
     if wrapped.is_empty() {
         return Err(Rv::WRAPPED_KEY_LEN_RANGE);
     }
-    one(module, session, &asking, Request::Unwrap { mechanism, unwrapping, wrapped, template })
+    one(module, session, &context, Request::Unwrap { mechanism, unwrapping, wrapped, template })
 }
 
 /// `C_DeriveKey`.
@@ -108,9 +108,9 @@ pub(crate) fn derive(
     base: ObjectHandle,
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
-    let (base, asking) = used(module, session, Usage::Derive, &mechanism, base)?;
+    let (base, context) = used(module, session, Usage::Derive, &mechanism, base)?;
     may_keep(module, session, &template)?;
-    one(module, session, &asking, Request::Derive { mechanism, base: base.object.clone(), template })
+    one(module, session, &context, Request::Derive { mechanism, base: base.object.clone(), template })
 }
 
 /// `C_EncapsulateKey`: what the other side needs and, if there was room for it, the shared secret.
@@ -122,19 +122,19 @@ pub(crate) fn encapsulate(
     template: Template,
     room: Offered,
 ) -> Result<(Reply, Option<ObjectHandle>), Rv> {
-    let (public, asking) = used(module, session, Usage::Encapsulate, &mechanism, public)?;
+    let (public, context) = used(module, session, Usage::Encapsulate, &mechanism, public)?;
     may_keep(module, session, &template)?;
     let length = usage::encapsulated_bytes(&public)?;
     if let Some(reply) = early(room?, Length::Exact(length)) {
         return Ok((reply, None));
     }
     let public = public.object.clone();
-    let answer = module.ask(&asking, Request::Encapsulate { mechanism, public, template })?;
+    let answer = module.ask(&context, Request::Encapsulate { mechanism, public, template })?;
     let Response::Encapsulated { ciphertext, secret } = answer else { return unexpected() };
     if ciphertext.len() != length {
         return unexpected();
     }
-    let [secret] = object::note(module, session, &asking, [secret])?;
+    let [secret] = object::note(module, session, &context, [secret])?;
     Ok((Reply::Bytes(ciphertext), Some(secret)))
 }
 
@@ -147,10 +147,10 @@ pub(crate) fn decapsulate(
     ciphertext: Given<'_>,
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
-    let (private, asking) = used(module, session, Usage::Decapsulate, &mechanism, private)?;
+    let (private, context) = used(module, session, Usage::Decapsulate, &mechanism, private)?;
     may_keep(module, session, &template)?;
     let (private, ciphertext) = (private.object.clone(), Secret::from(ciphertext?));
-    one(module, session, &asking, Request::Decapsulate { mechanism, private, ciphertext, template })
+    one(module, session, &context, Request::Decapsulate { mechanism, private, ciphertext, template })
 }
 
 /// A key that is used to make or to wrap another, if it may be.
@@ -160,13 +160,13 @@ fn used(
     usage: Usage,
     mechanism: &Mechanism,
     key: ObjectHandle,
-) -> Result<(Arc<Known>, Asking), Rv> {
+) -> Result<(Arc<Known>, CallContext), Rv> {
     module.sessions(|sessions| {
         let policy = sessions.session(session)?.policy;
-        let asking = sessions.asking(session)?;
-        let key = sessions.objects.known(asking.slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
+        let context = sessions.context(session)?;
+        let key = sessions.objects.known(context.slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
         usage::check(usage, mechanism, &key, policy)?;
-        Ok((key, asking))
+        Ok((key, context))
     })
 }
 
@@ -194,11 +194,11 @@ fn of_unwrapping(rv: Rv) -> Rv {
 fn one(
     module: &Module,
     session: SessionHandle,
-    asking: &Asking,
+    context: &CallContext,
     request: Request,
 ) -> Result<ObjectHandle, Rv> {
-    let Response::Object(view) = module.ask(asking, request)? else { return unexpected() };
-    let [handle] = object::note(module, session, asking, [view])?;
+    let Response::Object(view) = module.ask(context, request)? else { return unexpected() };
+    let [handle] = object::note(module, session, context, [view])?;
     Ok(handle)
 }
 
@@ -213,15 +213,15 @@ fn may_make(
     mechanism: &Mechanism,
     wanted: Uses,
     templates: &[&Template],
-) -> Result<Asking, Rv> {
+) -> Result<CallContext, Rv> {
     let row = mechanism.check()?;
-    let (asking, policy) = module.sessions(|sessions| {
+    let (context, policy) = module.sessions(|sessions| {
         let policy = sessions.session(session)?.policy;
-        Ok((sessions.asking(session)?, policy))
+        Ok((sessions.context(session)?, policy))
     })?;
     if !usage::uses(row, policy).has(wanted) {
         return Err(Rv::MECHANISM_INVALID);
     }
     templates.iter().try_for_each(|template| may_keep(module, session, template))?;
-    Ok(asking)
+    Ok(context)
 }

@@ -8,10 +8,10 @@ use crate::module::Module;
 use crate::session::cipher::{Direction, Part};
 use crate::session::message::{Message, Messaging, Parameter};
 use crate::session::reply::{Length, Reply, early};
-use crate::session::{Asking, ObjectHandle, Operations, SessionHandle, Sessions};
+use crate::session::{CallContext, ObjectHandle, Operations, SessionHandle, Sessions};
 
 /// A message's parameter, or why it cannot be read.
-pub(crate) type Told = Result<Parameter, Rv>;
+pub(crate) type MessageParameter = Result<Parameter, Rv>;
 
 /// What a call that encrypts gives.
 pub(crate) struct Sealed {
@@ -58,12 +58,12 @@ pub(crate) fn begin(
 pub(crate) fn encrypt(
     module: &Module,
     session: SessionHandle,
-    parameter: Told,
+    parameter: MessageParameter,
     aad: Given<'_>,
     data: Given<'_>,
     room: Offered,
 ) -> Result<Sealed, Rv> {
-    with_operation(module, session, place(Direction::Encrypt), |messaging, asking| {
+    with_operation(module, session, place(Direction::Encrypt), |messaging, context| {
         let (parameter, aad, data, room) = (parameter?, aad?, data?, room?);
         if messaging.is_open() {
             return Err(Rv::OPERATION_ACTIVE);
@@ -72,7 +72,7 @@ pub(crate) fn encrypt(
             return Ok(Outcome::GoesOn(messaging, Sealed::only(reply)));
         }
         let message = messaging.message(&parameter, aad, Secret::from(data))?;
-        let sealed = seal(module, asking, message, data.len())?;
+        let sealed = seal(module, context, message, data.len())?;
         Ok(Outcome::GoesOn(messaging, sealed))
     })
 }
@@ -81,12 +81,12 @@ pub(crate) fn encrypt(
 pub(crate) fn decrypt(
     module: &Module,
     session: SessionHandle,
-    parameter: Told,
+    parameter: MessageParameter,
     aad: Given<'_>,
     data: Given<'_>,
     room: Offered,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(Direction::Decrypt), |messaging, asking| {
+    with_operation(module, session, place(Direction::Decrypt), |messaging, context| {
         let (parameter, aad, data, room) = (parameter?, aad?, data?, room?);
         if messaging.is_open() {
             return Err(Rv::OPERATION_ACTIVE);
@@ -95,7 +95,7 @@ pub(crate) fn decrypt(
             return Ok(Outcome::GoesOn(messaging, Ok(reply)));
         }
         let message = messaging.message(&parameter, aad, Secret::from(data))?;
-        let opened = unseal(module, asking, message, data.len())?;
+        let opened = unseal(module, context, message, data.len())?;
         Ok(Outcome::GoesOn(messaging, opened))
     })?
 }
@@ -105,7 +105,7 @@ pub(crate) fn open(
     module: &Module,
     session: SessionHandle,
     direction: Direction,
-    parameter: Told,
+    parameter: MessageParameter,
     aad: Given<'_>,
 ) -> Result<(), Rv> {
     with_operation(module, session, place(direction), |mut messaging, _| {
@@ -118,12 +118,12 @@ pub(crate) fn open(
 pub(crate) fn encrypt_next(
     module: &Module,
     session: SessionHandle,
-    parameter: Told,
+    parameter: MessageParameter,
     data: Given<'_>,
     room: Offered,
     part: Part,
 ) -> Result<Sealed, Rv> {
-    with_operation(module, session, place(Direction::Encrypt), |mut messaging, asking| {
+    with_operation(module, session, place(Direction::Encrypt), |mut messaging, context| {
         let (parameter, data, room) = (parameter?, data?, room?);
         let length = messaging.held()? + data.len();
         if let Some(reply) = early(room, Length::Exact(next_length(part, length))) {
@@ -132,7 +132,7 @@ pub(crate) fn encrypt_next(
         messaging.hold(data)?;
         let sealed = match part {
             Part::Inner => Sealed::only(Reply::Bytes(Secret::default())),
-            Part::Last => seal(module, asking, messaging.close(parameter.tag)?, length)?,
+            Part::Last => seal(module, context, messaging.close(parameter.tag)?, length)?,
         };
         Ok(Outcome::GoesOn(messaging, sealed))
     })
@@ -142,12 +142,12 @@ pub(crate) fn encrypt_next(
 pub(crate) fn decrypt_next(
     module: &Module,
     session: SessionHandle,
-    parameter: Told,
+    parameter: MessageParameter,
     data: Given<'_>,
     room: Offered,
     part: Part,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(Direction::Decrypt), |mut messaging, asking| {
+    with_operation(module, session, place(Direction::Decrypt), |mut messaging, context| {
         let (parameter, data, room) = (parameter?, data?, room?);
         let length = messaging.held()? + data.len();
         if let Some(reply) = early(room, Length::Exact(next_length(part, length))) {
@@ -156,7 +156,7 @@ pub(crate) fn decrypt_next(
         messaging.hold(data)?;
         let opened = match part {
             Part::Inner => Ok(Reply::Bytes(Secret::default())),
-            Part::Last => unseal(module, asking, messaging.close(parameter.tag)?, length)?,
+            Part::Last => unseal(module, context, messaging.close(parameter.tag)?, length)?,
         };
         Ok(Outcome::GoesOn(messaging, opened))
     })?
@@ -176,9 +176,9 @@ pub(crate) fn end(module: &Module, session: SessionHandle, direction: Direction)
 }
 
 /// Asks for a message's encryption, and takes its answer apart. The caller's places were measured for these lengths.
-fn seal(module: &Module, asking: &Asking, message: Message, length: usize) -> Result<Sealed, Rv> {
+fn seal(module: &Module, context: &CallContext, message: Message, length: usize) -> Result<Sealed, Rv> {
     let Message { request, tag_bytes, nonce_bytes } = message;
-    let answer = module.ask(asking, request)?;
+    let answer = module.ask(context, request)?;
     let (nonce, mut ciphertext) = match (nonce_bytes, answer) {
         (None, Response::Bytes(ciphertext)) => (Secret::default(), ciphertext),
         (Some(bytes), Response::Message { nonce, ciphertext }) if nonce.len() == bytes => (nonce, ciphertext),
@@ -195,11 +195,11 @@ fn seal(module: &Module, asking: &Asking, message: Message, length: usize) -> Re
 /// Asks for a message's decryption. That its tag was wrong ends the message alone.
 fn unseal(
     module: &Module,
-    asking: &Asking,
+    context: &CallContext,
     message: Message,
     length: usize,
 ) -> Result<Result<Reply, Rv>, Rv> {
-    match module.ask(asking, message.request) {
+    match module.ask(context, message.request) {
         Ok(Response::Bytes(data)) if data.len() == length => Ok(Ok(Reply::Bytes(data))),
         Ok(_) => unexpected(),
         Err(Rv::ENCRYPTED_DATA_INVALID | Rv::AEAD_DECRYPT_FAILED) => Ok(Err(Rv::AEAD_DECRYPT_FAILED)),

@@ -31,7 +31,7 @@ use kms_protocol::Rv;
 use crate::module::Module;
 use crate::session::objects::Known;
 use crate::session::reply::{Reply, Room};
-use crate::session::{Asking, ObjectHandle, Operations, SessionHandle, Sessions};
+use crate::session::{CallContext, ObjectHandle, Operations, SessionHandle, Sessions};
 
 /// Bytes from the caller, or why they cannot be read. Carried as far as the operation, because a call with wrong
 /// arguments ends it (spec, "Conventions for functions returning output in a variable-length buffer").
@@ -54,14 +54,14 @@ pub(crate) fn with_operation<O, T>(
     module: &Module,
     session: SessionHandle,
     place: fn(&mut Operations) -> &mut Option<O>,
-    body: impl FnOnce(O, &Asking) -> Result<Outcome<O, T>, Rv>,
+    body: impl FnOnce(O, &CallContext) -> Result<Outcome<O, T>, Rv>,
 ) -> Result<T, Rv> {
-    let (operation, asking) = module.sessions(|sessions| {
-        let asking = sessions.asking(session)?;
+    let (operation, context) = module.sessions(|sessions| {
+        let context = sessions.context(session)?;
         let operation = place(sessions.operations(session)?).take().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
-        Ok((operation, asking))
+        Ok((operation, context))
     })?;
-    match body(operation, &asking)? {
+    match body(operation, &context)? {
         Outcome::Over(result) => Ok(result),
         Outcome::GoesOn(operation, result) => {
             module.sessions(|sessions| {
@@ -107,10 +107,10 @@ pub(crate) fn object(
     module: &Module,
     session: SessionHandle,
     handle: ObjectHandle,
-) -> Result<(Arc<Known>, Asking), Rv> {
+) -> Result<(Arc<Known>, CallContext), Rv> {
     module.sessions(|sessions| {
-        let asking = sessions.asking(session)?;
-        Ok((sessions.objects.known(asking.slot, handle)?, asking))
+        let context = sessions.context(session)?;
+        Ok((sessions.objects.known(context.slot, handle)?, context))
     })
 }
 

@@ -9,21 +9,21 @@ use kms_protocol::{
 
 use super::{object, unexpected};
 use crate::module::Module;
-use crate::session::look::{self, Look};
+use crate::session::attributes::{self, AttributeView};
 use crate::session::objects::Known;
 use crate::session::search::Search;
-use crate::session::{Access, Asking, ObjectHandle, SessionHandle};
+use crate::session::{Access, CallContext, ObjectHandle, SessionHandle};
 
 /// Objects of one search: as many as fit in the memory of an application that asks for all there are.
 const FOUND_TOTAL_MAX: usize = 1_000_000;
 
 /// What can be told of an object.
-pub(crate) struct Looked {
+pub(crate) struct AttributeValues {
     known: Arc<Known>,
     revealed: Option<Template>,
 }
 
-impl Looked {
+impl AttributeValues {
     /// What can be told of an object whose secrets were not asked for.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn known(known: Arc<Known>) -> Self {
@@ -31,11 +31,11 @@ impl Looked {
     }
 
     /// One attribute. A secret that was not asked for at the backend is not told.
-    pub(crate) fn at(&self, kind: Option<AttributeType>) -> Look<'_> {
-        match kind.map(|kind| look::look(&self.known, self.revealed.as_ref(), kind)) {
-            Some(Look::Secret) => Look::Sensitive,
+    pub(crate) fn at(&self, kind: Option<AttributeType>) -> AttributeView<'_> {
+        match kind.map(|kind| attributes::look(&self.known, self.revealed.as_ref(), kind)) {
+            Some(AttributeView::Secret) => AttributeView::Sensitive,
             Some(look) => look,
-            None => Look::Invalid,
+            None => AttributeView::Invalid,
         }
     }
 }
@@ -46,11 +46,11 @@ pub(crate) fn look(
     session: SessionHandle,
     handle: ObjectHandle,
     kinds: &[Option<AttributeType>],
-) -> Result<Looked, Rv> {
-    let (known, asking) = object(module, session, handle)?;
-    let secret = |kind: &AttributeType| look::look(&known, None, *kind) == Look::Secret;
+) -> Result<AttributeValues, Rv> {
+    let (known, context) = object(module, session, handle)?;
+    let secret = |kind: &AttributeType| attributes::look(&known, None, *kind) == AttributeView::Secret;
     let revealed = if kinds.iter().flatten().any(secret) {
-        match module.ask(&asking, Request::Reveal { object: known.object.clone() }) {
+        match module.ask(&context, Request::Reveal { object: known.object.clone() }) {
             Ok(Response::Revealed(revealed)) => Some(revealed),
             Ok(_) => return unexpected(),
             // The others of the list can still be told.
@@ -60,7 +60,7 @@ pub(crate) fn look(
     } else {
         None
     };
-    Ok(Looked { known, revealed })
+    Ok(AttributeValues { known, revealed })
 }
 
 /// `C_CreateObject`.
@@ -69,11 +69,11 @@ pub(crate) fn create(
     session: SessionHandle,
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
-    let asking = module.sessions(|sessions| sessions.asking(session))?;
+    let context = module.sessions(|sessions| sessions.context(session))?;
     may_write(module, session, template.bool(AttributeType::TOKEN) == Some(true))?;
-    let made = module.ask(&asking, Request::Create { template })?;
+    let made = module.ask(&context, Request::Create { template })?;
     let Response::Object(view) = made else { return unexpected() };
-    let [handle] = note(module, session, &asking, [view])?;
+    let [handle] = note(module, session, &context, [view])?;
     Ok(handle)
 }
 
@@ -84,11 +84,11 @@ pub(crate) fn copy(
     handle: ObjectHandle,
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
-    let (known, asking) = object(module, session, handle)?;
+    let (known, context) = object(module, session, handle)?;
     may_write(module, session, template.bool(AttributeType::TOKEN).unwrap_or(known.is_token()))?;
-    let made = module.ask(&asking, Request::Copy { object: known.object.clone(), template })?;
+    let made = module.ask(&context, Request::Copy { object: known.object.clone(), template })?;
     let Response::Object(view) = made else { return unexpected() };
-    let [handle] = note(module, session, &asking, [view])?;
+    let [handle] = note(module, session, &context, [view])?;
     Ok(handle)
 }
 
@@ -96,12 +96,12 @@ pub(crate) fn copy(
 pub(super) fn note<const N: usize>(
     module: &Module,
     session: SessionHandle,
-    asking: &Asking,
+    context: &CallContext,
     views: [ObjectView; N],
 ) -> Result<[ObjectHandle; N], Rv> {
     module.sessions(|sessions| {
         sessions.session(session)?;
-        Ok(views.map(|view| sessions.objects.note(asking.slot, session, view)))
+        Ok(views.map(|view| sessions.objects.note(context.slot, session, view)))
     })
 }
 
@@ -121,9 +121,9 @@ pub(crate) fn set(
     handle: ObjectHandle,
     template: Template,
 ) -> Result<(), Rv> {
-    let (known, asking) = object(module, session, handle)?;
+    let (known, context) = object(module, session, handle)?;
     may_write(module, session, known.is_token())?;
-    let changed = module.ask(&asking, Request::SetAttributes { object: known.object.clone(), template })?;
+    let changed = module.ask(&context, Request::SetAttributes { object: known.object.clone(), template })?;
     let Response::Object(view) = changed else { return unexpected() };
     module.sessions(|sessions| sessions.objects.update(handle, view));
     Ok(())
@@ -131,13 +131,13 @@ pub(crate) fn set(
 
 /// `C_DestroyObject`. A session object is destroyed by forgetting its seal: nobody else has it.
 pub(crate) fn destroy(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<(), Rv> {
-    let (known, asking) = object(module, session, handle)?;
+    let (known, context) = object(module, session, handle)?;
     may_write(module, session, known.is_token())?;
     if known.attributes.bool(AttributeType::DESTROYABLE) == Some(false) {
         return Err(Rv::ACTION_PROHIBITED);
     }
     if known.is_token() {
-        let done = module.ask(&asking, Request::Destroy { object: known.object.clone() })?;
+        let done = module.ask(&context, Request::Destroy { object: known.object.clone() })?;
         let Response::Done = done else { return unexpected() };
     }
     module.sessions(|sessions| sessions.objects.forget(handle));
@@ -153,17 +153,17 @@ pub(crate) fn may_write(module: &Module, session: SessionHandle, token: bool) ->
 /// `C_GetObjectSize`: what its attributes take, but for a token key's secret, which is held elsewhere. A session object
 /// lives in the application whole, under the backend's seal.
 pub(crate) fn size(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<u64, Rv> {
-    let (known, asking) = object(module, session, handle)?;
+    let (known, context) = object(module, session, handle)?;
     let rest = match &known.object {
         ObjectRef::Session(seal) => seal.len() as u64,
         ObjectRef::Token(_) if known.class() == Some(ObjectClass::DATA) => {
-            let revealed = module.ask(&asking, Request::Reveal { object: known.object.clone() })?;
+            let revealed = module.ask(&context, Request::Reveal { object: known.object.clone() })?;
             let Response::Revealed(value) = revealed else { return unexpected() };
-            look::size(&value)
+            attributes::size(&value)
         }
         ObjectRef::Token(_) => 0,
     };
-    Ok(look::size(&known.attributes) + rest)
+    Ok(attributes::size(&known.attributes) + rest)
 }
 
 /// `C_FindObjectsInit`: finds everything now, so that what the application walks through stands still.
@@ -172,11 +172,11 @@ pub(crate) fn find(
     session: SessionHandle,
     template: Result<Template, Rv>,
 ) -> Result<(), Rv> {
-    let asking = module.sessions(|sessions| {
-        let asking = sessions.asking(session)?;
+    let context = module.sessions(|sessions| {
+        let context = sessions.context(session)?;
         match sessions.operations(session)?.search {
             Some(_) => Err(Rv::OPERATION_ACTIVE),
-            None => Ok(asking),
+            None => Ok(context),
         }
     })?;
     let (views, template) = match template {
@@ -187,14 +187,14 @@ pub(crate) fn find(
         Ok(template) if template.bool(AttributeType::TOKEN) == Some(false) => (Vec::new(), Some(template)),
         Ok(template) => {
             let find = |after| Request::Find { template: template.clone(), after };
-            (pages(|after| module.ask(&asking, find(after)))?, Some(template))
+            (pages(|after| module.ask(&context, find(after)))?, Some(template))
         }
     };
     module.sessions(|sessions| {
-        let found = views.into_iter().map(|view| sessions.objects.note(asking.slot, session, view));
+        let found = views.into_iter().map(|view| sessions.objects.note(context.slot, session, view));
         let mut found: Vec<ObjectHandle> = found.collect();
         if let Some(template) = template {
-            found.extend(sessions.objects.session_objects(asking.slot, &template));
+            found.extend(sessions.objects.session_objects(context.slot, &template));
         }
         let search = &mut sessions.operations(session)?.search;
         if search.is_some() {

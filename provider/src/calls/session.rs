@@ -4,12 +4,12 @@
 use kms_protocol::{PIN_BYTES_MAX, Request, Response, Role, Rv, Secret, SlotId};
 
 use super::unexpected;
-use crate::module::{Module, Terms};
-use crate::session::{Access, Asking, SessionHandle, State};
+use crate::module::{Module, SlotRequirements};
+use crate::session::{Access, CallContext, SessionHandle, State};
 
 /// `C_OpenSession`.
 pub(crate) fn open(module: &Module, slot: SlotId, access: Access) -> Result<SessionHandle, Rv> {
-    let Terms { policy, initialized } = module.terms(slot)?;
+    let SlotRequirements { policy, initialized } = module.terms(slot)?;
     // What `C_InitToken` has not been called for is no token to work with (spec, "C_OpenSession").
     if !initialized {
         return Err(Rv::TOKEN_NOT_RECOGNIZED);
@@ -41,20 +41,20 @@ pub(crate) fn info(module: &Module, session: SessionHandle) -> Result<(SlotId, S
 
 /// `C_Login`.
 pub(crate) fn log_in(module: &Module, session: SessionHandle, role: Role, pin: &[u8]) -> Result<(), Rv> {
-    let asking = module.sessions(|sessions| {
+    let context = module.sessions(|sessions| {
         sessions.may_log_in(session, role)?;
-        sessions.asking(session)
+        sessions.context(session)
     })?;
     // An empty PIN would mean a keypad at the token, and there is none.
     if pin.is_empty() || pin.len() > PIN_BYTES_MAX {
         return Err(Rv::PIN_INCORRECT);
     }
     // Only the confirmation of a login needs to show the login.
-    let asking = match role {
-        Role::Context => asking,
-        Role::User | Role::Officer => Asking { ticket: None, ..asking },
+    let context = match role {
+        Role::Context => context,
+        Role::User | Role::Officer => CallContext { ticket: None, ..context },
     };
-    let answer = module.ask(&asking, Request::Login { role, pin: Secret::from(pin) })?;
+    let answer = module.ask(&context, Request::Login { role, pin: Secret::from(pin) })?;
     let Response::LoggedIn { ticket } = answer else { return unexpected() };
     module.sessions(|sessions| sessions.log_in(session, role, ticket))
 }
@@ -94,8 +94,8 @@ pub(crate) fn init_token(module: &Module, slot: SlotId, pin: &[u8], label: Strin
     if pin.is_empty() {
         return Err(Rv::PIN_INCORRECT);
     }
-    let asking = Asking { slot, ticket: None };
-    let done = module.ask(&asking, Request::InitToken { pin: new_pin(pin)?, label });
+    let context = CallContext { slot, ticket: None };
+    let done = module.ask(&context, Request::InitToken { pin: new_pin(pin)?, label });
     module.slots_changed();
     let Response::Done = done? else { return unexpected() };
     module.sessions(|sessions| sessions.objects.forget_slot(slot));
@@ -104,12 +104,12 @@ pub(crate) fn init_token(module: &Module, slot: SlotId, pin: &[u8], label: Strin
 
 /// `C_InitPIN`: the officer sets the user's PIN.
 pub(crate) fn init_pin(module: &Module, session: SessionHandle, pin: &[u8]) -> Result<(), Rv> {
-    let asking = module.sessions(|sessions| match sessions.state(session)? {
-        State::RwOfficer => sessions.asking(session),
+    let context = module.sessions(|sessions| match sessions.state(session)? {
+        State::RwOfficer => sessions.context(session),
         State::RoPublic | State::RoUser => Err(Rv::SESSION_READ_ONLY),
         State::RwPublic | State::RwUser => Err(Rv::USER_NOT_LOGGED_IN),
     })?;
-    let done = module.ask(&asking, Request::InitPin { pin: new_pin(pin)? })?;
+    let done = module.ask(&context, Request::InitPin { pin: new_pin(pin)? })?;
     module.slots_changed();
     let Response::Done = done else { return unexpected() };
     Ok(())
@@ -117,18 +117,18 @@ pub(crate) fn init_pin(module: &Module, session: SessionHandle, pin: &[u8]) -> R
 
 /// `C_SetPIN`: whoever is logged in, or the user, changes their own PIN.
 pub(crate) fn set_pin(module: &Module, session: SessionHandle, old: &[u8], new: &[u8]) -> Result<(), Rv> {
-    let (asking, role) = module.sessions(|sessions| {
+    let (context, role) = module.sessions(|sessions| {
         let role = match sessions.state(session)? {
             State::RoPublic | State::RoUser => return Err(Rv::SESSION_READ_ONLY),
             State::RwOfficer => Role::Officer,
             State::RwPublic | State::RwUser => Role::User,
         };
-        Ok((sessions.asking(session)?, role))
+        Ok((sessions.context(session)?, role))
     })?;
     if old.is_empty() || old.len() > PIN_BYTES_MAX {
         return Err(Rv::PIN_INCORRECT);
     }
-    let done = module.ask(&asking, Request::SetPin { role, old: Secret::from(old), new: new_pin(new)? })?;
+    let done = module.ask(&context, Request::SetPin { role, old: Secret::from(old), new: new_pin(new)? })?;
     let Response::Done = done else { return unexpected() };
     Ok(())
 }
@@ -138,7 +138,7 @@ fn new_pin(pin: &[u8]) -> Result<Secret, Rv> {
     if pin.len() > PIN_BYTES_MAX { Err(Rv::PIN_LEN_RANGE) } else { Ok(Secret::from(pin)) }
 }
 
-/// Which operations `C_SessionCancel` ends.
+/// SlotFilter operations `C_SessionCancel` ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Cancelled {
     pub(crate) encrypt: bool,

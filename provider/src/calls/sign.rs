@@ -9,7 +9,7 @@ use crate::public;
 use crate::session::reply::{Length, Reply, Room, early};
 use crate::session::signing::{Signed, Signing};
 use crate::session::usage::Usage;
-use crate::session::{Asking, ObjectHandle, Operations, SessionHandle, Sessions};
+use crate::session::{CallContext, ObjectHandle, Operations, SessionHandle, Sessions};
 
 /// When the signature comes that is to be verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,7 +93,7 @@ pub(crate) fn sign(
     data: Given<'_>,
     room: Offered,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, signing, |mut operation, asking| {
+    with_operation(module, session, signing, |mut operation, context| {
         let (data, room) = (data?, room?);
         if operation.is_started() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
@@ -102,7 +102,7 @@ pub(crate) fn sign(
             return Ok(outcome(operation, reply));
         }
         operation.feed(data)?;
-        complete(module, asking, operation).map(|signature| Outcome::Over(Reply::Bytes(signature)))
+        complete(module, context, operation).map(|signature| Outcome::Over(Reply::Bytes(signature)))
     })
 }
 
@@ -119,24 +119,24 @@ pub(crate) fn sign_part(module: &Module, session: SessionHandle, data: Given<'_>
 
 /// `C_SignFinal`.
 pub(crate) fn sign_last(module: &Module, session: SessionHandle, room: Offered) -> Result<Reply, Rv> {
-    with_operation(module, session, signing, |operation, asking| {
+    with_operation(module, session, signing, |operation, context| {
         let room: Room = room?;
         match early(room, Length::Exact(operation.length())) {
             Some(reply) => Ok(outcome(operation, reply)),
             None => {
-                complete(module, asking, operation).map(|signature| Outcome::Over(Reply::Bytes(signature)))
+                complete(module, context, operation).map(|signature| Outcome::Over(Reply::Bytes(signature)))
             }
         }
     })
 }
 
-fn complete(module: &Module, asking: &Asking, operation: Signing) -> Result<Secret, Rv> {
+fn complete(module: &Module, context: &CallContext, operation: Signing) -> Result<Secret, Rv> {
     if operation.awaits_login {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
     let length = operation.length();
     let Signed { key, mechanism, data } = operation.finish()?;
-    let answer = module.ask(asking, Request::Sign { key: key.object.clone(), mechanism, data })?;
+    let answer = module.ask(context, Request::Sign { key: key.object.clone(), mechanism, data })?;
     let Response::Bytes(signature) = answer else { return unexpected() };
     // The caller's room was measured for this length.
     if signature.len() == length { Ok(signature) } else { unexpected() }
@@ -149,25 +149,25 @@ pub(crate) fn verify(
     data: Given<'_>,
     signature: Given<'_>,
 ) -> Result<(), Rv> {
-    with_operation(module, session, verifying, |mut operation, asking| {
+    with_operation(module, session, verifying, |mut operation, context| {
         let (data, signature) = (data?, signature?);
         if operation.is_started() || form_of(&operation) != Form::After {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
         operation.feed(data)?;
-        compare(module, asking, operation, signature).map(Outcome::Over)
+        compare(module, context, operation, signature).map(Outcome::Over)
     })
 }
 
 /// `C_VerifySignature`.
 pub(crate) fn verify_signature(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
-    with_operation(module, session, verifying, |mut operation, asking| {
+    with_operation(module, session, verifying, |mut operation, context| {
         let data = data?;
         if operation.is_started() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
         operation.feed(data)?;
-        compare_promised(module, asking, operation).map(Outcome::Over)
+        compare_promised(module, context, operation).map(Outcome::Over)
     })
 }
 
@@ -193,27 +193,27 @@ pub(crate) fn verify_part(
 
 /// `C_VerifyFinal`.
 pub(crate) fn verify_last(module: &Module, session: SessionHandle, signature: Given<'_>) -> Result<(), Rv> {
-    with_operation(module, session, verifying, |operation, asking| {
+    with_operation(module, session, verifying, |operation, context| {
         if form_of(&operation) != Form::After {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        compare(module, asking, operation, signature?).map(Outcome::Over)
+        compare(module, context, operation, signature?).map(Outcome::Over)
     })
 }
 
 /// `C_VerifySignatureFinal`.
 pub(crate) fn verify_signature_last(module: &Module, session: SessionHandle) -> Result<(), Rv> {
-    with_operation(module, session, verifying, |operation, asking| {
-        compare_promised(module, asking, operation).map(Outcome::Over)
+    with_operation(module, session, verifying, |operation, context| {
+        compare_promised(module, context, operation).map(Outcome::Over)
     })
 }
 
-fn compare_promised(module: &Module, asking: &Asking, operation: Signing) -> Result<(), Rv> {
+fn compare_promised(module: &Module, context: &CallContext, operation: Signing) -> Result<(), Rv> {
     let signature = operation.promised().cloned().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
-    compare(module, asking, operation, &signature)
+    compare(module, context, operation, &signature)
 }
 
-fn compare(module: &Module, asking: &Asking, operation: Signing, signature: &[u8]) -> Result<(), Rv> {
+fn compare(module: &Module, context: &CallContext, operation: Signing, signature: &[u8]) -> Result<(), Rv> {
     if signature.len() != operation.length() {
         return Err(Rv::SIGNATURE_LEN_RANGE);
     }
@@ -223,7 +223,7 @@ fn compare(module: &Module, asking: &Asking, operation: Signing, signature: &[u8
         return public::verify(&key.attributes, &mechanism, &data, signature);
     }
     let (key, signature) = (key.object.clone(), Secret::from(signature));
-    let done = module.ask(asking, Request::Verify { key, mechanism, data, signature })?;
+    let done = module.ask(context, Request::Verify { key, mechanism, data, signature })?;
     let Response::Done = done else { return unexpected() };
     Ok(())
 }

@@ -9,21 +9,21 @@ use crate::module::{Freshness, Module, SlotView};
 use crate::session::reply::Room;
 use crate::session::usage;
 
-/// Which slots are asked for.
+/// SlotFilter slots are asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Which {
+pub(crate) enum SlotFilter {
     All,
     WithToken,
 }
 
 /// `C_GetSlotList`. The call with a buffer lists what the call for the length counted.
-pub(crate) fn list(module: &Module, which: Which, room: Room) -> Vec<SlotId> {
+pub(crate) fn list(module: &Module, which: SlotFilter, room: Room) -> Vec<SlotId> {
     let freshness = match room {
         Room::LengthOnly => Freshness::Recent,
         Room::Bytes(_) => Freshness::AsSaid,
     };
     let slots = module.slots(freshness);
-    slots.iter().filter(|slot| which == Which::All || slot.present).map(|slot| slot.id).collect()
+    slots.iter().filter(|slot| which == SlotFilter::All || slot.present).map(|slot| slot.id).collect()
 }
 
 /// `C_GetSlotInfo`.
@@ -78,12 +78,12 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// # Errors
 /// `CKR_NO_EVENT` when nothing has happened and nobody wants to wait, `CKR_CRYPTOKI_NOT_INITIALIZED` when
 /// `C_Finalize` in another thread ends the wait.
-pub(crate) fn event(module: &Module, patience: Patience) -> Result<SlotId, Rv> {
+pub(crate) fn event(module: &Module, patience: WaitMode) -> Result<SlotId, Rv> {
     loop {
         if let Some(slot) = module.event() {
             return Ok(slot);
         }
-        if patience == Patience::None {
+        if patience == WaitMode::None {
             return Err(Rv::NO_EVENT);
         }
         if module.is_closed() {
@@ -95,7 +95,7 @@ pub(crate) fn event(module: &Module, patience: Patience) -> Result<SlotId, Rv> {
 
 /// Whether a call waits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Patience {
+pub(crate) enum WaitMode {
     None,
     UntilFinalized,
 }

@@ -7,13 +7,13 @@ use cryptoki_sys::{CK_RV, CKR_OK};
 use kms_protocol::Rv;
 
 use super::environment::Errno;
-use super::generation;
+use super::instance;
 use crate::module::Module;
 
 /// Runs a call that needs the module.
 pub(crate) fn call(name: &'static str, body: impl FnOnce(&Module) -> Result<(), Rv>) -> CK_RV {
     bare(name, || {
-        let module = generation::current()?;
+        let module = instance::current()?;
         let result = caught(|| body(&module));
         module.returned(name, result);
         result

@@ -64,7 +64,7 @@ pub(crate) unsafe fn mechanism_with(
     Ok(Some(Mechanism { kind: row.kind, parameters }))
 }
 
-/// Which mechanism, for the message functions: their parameters come with each message (spec, "C_MessageEncryptInit").
+/// SlotFilter mechanism, for the message functions: their parameters come with each message (spec, "C_MessageEncryptInit").
 ///
 /// # Safety
 /// A pointer that is not null must point at a `CK_MECHANISM`.

@@ -27,13 +27,13 @@ mod environment;
 mod rows;
 /// What a fuzzer does with all of this.
 #[cfg(any(test, fuzzing))]
-pub mod exercise;
-/// Which generation of the module this process has.
-mod generation;
+pub mod fuzz_support;
 /// Slot, token and mechanism information as C structures.
 mod info;
 /// Pointers to slices, templates, arguments.
 mod input;
+/// SlotFilter generation of the module this process has.
+mod instance;
 /// The function lists and interfaces.
 mod interface;
 /// `CK_MECHANISM` with its parameters.

@@ -7,9 +7,9 @@ use cryptoki_sys::{CK_ATTRIBUTE, CK_BYTE, CK_ULONG};
 use kms_protocol::{Attribute, Rv, Secret, Shape, Value};
 
 use super::input;
-use crate::calls::object::Looked;
+use crate::calls::object::AttributeValues;
 use crate::calls::{Offered, random};
-use crate::session::look::Look;
+use crate::session::attributes::AttributeView;
 use crate::session::reply::{Reply, Room};
 
 /// `CK_UNAVAILABLE_INFORMATION`.
@@ -197,7 +197,7 @@ pub(crate) unsafe fn fill(
 pub(crate) unsafe fn attributes(
     template: *mut CK_ATTRIBUTE,
     count: CK_ULONG,
-    call: impl FnOnce(&[Option<kms_protocol::AttributeType>]) -> Result<Looked, Rv>,
+    call: impl FnOnce(&[Option<kms_protocol::AttributeType>]) -> Result<AttributeValues, Rv>,
 ) -> Result<(), Rv> {
     // SAFETY: the caller's promise is handed on.
     let kinds = unsafe { input::kinds(template, count) }?;
@@ -208,10 +208,10 @@ pub(crate) unsafe fn attributes(
         let place = unsafe { template.add(index) };
         let written = match looked.at(*kind) {
             // SAFETY: the caller's promise is handed on.
-            Look::Value(value) => unsafe { write_value(place, value) },
-            Look::Empty => Ok(0),
-            Look::Secret | Look::Sensitive => Err(Rv::ATTRIBUTE_SENSITIVE),
-            Look::Invalid => Err(Rv::ATTRIBUTE_TYPE_INVALID),
+            AttributeView::Value(value) => unsafe { write_value(place, value) },
+            AttributeView::Empty => Ok(0),
+            AttributeView::Secret | AttributeView::Sensitive => Err(Rv::ATTRIBUTE_SENSITIVE),
+            AttributeView::Invalid => Err(Rv::ATTRIBUTE_TYPE_INVALID),
         };
         match written {
             Ok(_) => {}

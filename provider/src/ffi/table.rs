@@ -14,9 +14,9 @@ use kms_protocol::{MechanismType, Rv};
 use super::boundary::{self, bare, call};
 use super::mechanism::{kind, mechanism, mechanism_with};
 use super::message::{self as messages, Tag};
-use super::{environment, generation, info, input, interface, output};
+use super::{environment, info, input, instance, interface, output};
 use crate::calls::sign::Form;
-use crate::calls::slot::Patience;
+use crate::calls::slot::WaitMode;
 use crate::calls::{cipher, digest, dual, general, key, message, object, random, session, sign, slot, valid};
 use crate::module::Module;
 use crate::session::cipher::Direction::{Decrypt, Encrypt};
@@ -41,16 +41,16 @@ cryptoki! {
 since_2_40 {
     [yes] C_Initialize(arguments: *mut c_void) = bare || {
         boundary::be_quiet();
-        generation::initialize(|| general::initialize(&input::arguments(arguments), &environment::read()))
+        instance::initialize(|| general::initialize(&input::arguments(arguments), &environment::read()))
     };
     [yes] C_Finalize(reserved: *mut c_void) = bare || {
-        if reserved.is_null() { generation::finalize() } else { Err(Rv::ARGUMENTS_BAD) }
+        if reserved.is_null() { instance::finalize() } else { Err(Rv::ARGUMENTS_BAD) }
     };
     [yes] C_GetInfo(place: *mut CK_INFO) = call |_| output::value(place, || Ok(info::module()));
     [yes] C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) = bare || interface::function_list(list);
 
     [yes] C_GetSlotList(present: CK_BBOOL, slots: *mut CK_SLOT_ID, count: *mut CK_ULONG) = call |module| {
-        let which = if present == CK_FALSE { slot::Which::All } else { slot::Which::WithToken };
+        let which = if present == CK_FALSE { slot::SlotFilter::All } else { slot::SlotFilter::WithToken };
         output::list(slots, count, |room| Ok(slot::list(module, which, room).iter().map(|slot| slot.0).collect()))
     };
     [yes] C_GetSlotInfo(id: CK_SLOT_ID, place: *mut CK_SLOT_INFO) = call |module| {
@@ -379,7 +379,7 @@ since_2_40 {
         if !reserved.is_null() {
             return Err(Rv::ARGUMENTS_BAD);
         }
-        let patience = if flags & CKF_DONT_BLOCK == 0 { Patience::UntilFinalized } else { Patience::None };
+        let patience = if flags & CKF_DONT_BLOCK == 0 { WaitMode::UntilFinalized } else { WaitMode::None };
         output::value(place, || slot::event(module, patience).map(|slot| output::ulong(slot.0)))
     };
 }

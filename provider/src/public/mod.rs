@@ -4,7 +4,7 @@
 mod curves;
 mod ed25519ctx;
 mod ed448;
-mod lattices;
+mod ml_dsa;
 mod rsa;
 
 use kms_protocol::{Mechanism, MechanismType, Rv, Template, mechanism_table};
@@ -23,8 +23,8 @@ pub(crate) fn verify(key: &Template, mechanism: &Mechanism, data: &[u8], signatu
         }
         MechanismType::ECDSA => curves::verify_ecdsa(key, data, signature),
         MechanismType::EDDSA => curves::verify_eddsa(key, &mechanism.parameters, data, signature),
-        MechanismType::ML_DSA => lattices::verify_ml_dsa(key, &mechanism.parameters, data, signature),
-        MechanismType::HASH_ML_DSA => lattices::verify_hash_ml_dsa(key, mechanism, data, signature),
+        MechanismType::ML_DSA => ml_dsa::verify_ml_dsa(key, &mechanism.parameters, data, signature),
+        MechanismType::HASH_ML_DSA => ml_dsa::verify_hash_ml_dsa(key, mechanism, data, signature),
         _ => Err(Rv::MECHANISM_INVALID),
     }
 }

@@ -20,7 +20,7 @@ const CALL_BYTES_MAX: usize = 256 << 20;
 /// The tag of ChaCha20-Poly1305 (RFC 8439).
 const POLY1305_TAG_BYTES: usize = 16;
 
-/// Which way.
+/// SlotFilter way.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Direction {
     Encrypt,
@@ -98,7 +98,7 @@ impl Cipher {
         Ok(Self { key, awaits_login, direction, mechanism, mode, held, started: false, ended: false, kept })
     }
 
-    /// Which way it goes.
+    /// SlotFilter way it goes.
     pub(crate) fn direction(&self) -> Direction {
         self.direction
     }

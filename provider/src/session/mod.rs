@@ -1,12 +1,12 @@
 //! What a PKCS#11 application has open: sessions, logins, operations, object handles. Pure: knows no socket, no clock
 //! and no C memory, and its lock (`Module`) is held for lookups alone, never across a round trip.
 
+/// What an application may learn of an object it knows.
+pub(crate) mod attributes;
 /// Encryption and decryption in progress.
 pub(crate) mod cipher;
 /// Digests in progress.
 pub(crate) mod digest;
-/// What an application may learn of an object it knows.
-pub(crate) mod look;
 /// Messages, one after the other.
 pub(crate) mod message;
 /// Objects by handle.
@@ -119,7 +119,7 @@ struct Login {
 
 /// In whose name a session asks.
 #[derive(Clone)]
-pub(crate) struct Asking {
+pub(crate) struct CallContext {
     pub(crate) slot: SlotId,
     pub(crate) ticket: Option<Ticket>,
 }
@@ -206,9 +206,9 @@ impl Sessions {
     }
 
     /// In whose name a session asks.
-    pub(crate) fn asking(&self, handle: SessionHandle) -> Result<Asking, Rv> {
+    pub(crate) fn context(&self, handle: SessionHandle) -> Result<CallContext, Rv> {
         let slot = self.session(handle)?.slot;
-        Ok(Asking { slot, ticket: self.logins.get(&slot).map(|login| login.ticket.clone()) })
+        Ok(CallContext { slot, ticket: self.logins.get(&slot).map(|login| login.ticket.clone()) })
     }
 
     /// Who is logged in to a slot.

@@ -53,7 +53,7 @@ impl Length {
 
 /// Answers from what is known already; none when the output has to be made first.
 ///
-/// Asking for the length, or offering too little room for an output of known length, makes nothing. An output whose
+/// CallContext for the length, or offering too little room for an output of known length, makes nothing. An output whose
 /// length is only bounded is made as soon as there is room at all, because a smaller room may be enough.
 pub(crate) fn early(room: Room, needed: Length) -> Option<Reply> {
     match (room, needed) {

@@ -56,7 +56,7 @@ impl Usage {
         }
     }
 
-    /// Which half of a key pair does this; a secret key does all of it.
+    /// SlotFilter half of a key pair does this; a secret key does all of it.
     fn half(self) -> ObjectClass {
         match self {
             Self::Encrypt | Self::Verify | Self::Wrap => ObjectClass::PUBLIC_KEY,

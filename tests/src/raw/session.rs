@@ -21,7 +21,7 @@ pub(super) const ROOM_BYTES: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Room {
     /// A null pointer: how long would it be?
-    Ask,
+    RequestEnvelope,
     /// A buffer of so many bytes.
     Bytes(usize),
 }
@@ -442,20 +442,20 @@ pub(super) fn fill(
 ) -> Result<(Vec<u8>, usize), (Rv, usize)> {
     const CANARY: [u8; 16] = *b"do not write me!";
     let bytes = match room {
-        Room::Ask => 0,
+        Room::RequestEnvelope => 0,
         Room::Bytes(bytes) => bytes,
     };
     let mut buffer = [vec![0; bytes], CANARY.to_vec()].concat();
     let mut length = ulong(bytes);
     let output = match room {
-        Room::Ask => ptr::null_mut(),
+        Room::RequestEnvelope => ptr::null_mut(),
         Room::Bytes(_) => buffer.as_mut_ptr(),
     };
     let result = run(output, &raw mut length);
     assert_eq!(buffer[bytes..], CANARY, "the module wrote beyond its room");
     let length = usize::try_from(length).expect("a length fits");
     result.map_err(|rv| (rv, length))?;
-    buffer.truncate(if room == Room::Ask { 0 } else { length });
+    buffer.truncate(if room == Room::RequestEnvelope { 0 } else { length });
     Ok((buffer, length))
 }
 

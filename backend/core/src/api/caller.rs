@@ -1,4 +1,4 @@
-//! Who asks over REST, and what is known of the visit.
+//! Who asks over REST, and what is known of the context.
 
 use core::net::IpAddr;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Role {
 
 /// One call of a caller.
 #[derive(Clone, Debug)]
-pub struct Visit {
+pub struct RequestContext {
     /// Who asks.
     pub account: Arc<Account>,
     /// From where.

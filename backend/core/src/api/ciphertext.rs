@@ -10,7 +10,7 @@
 //! The additional data of GCM are the first five bytes, then the caller's own (`aad`, an extension): a ciphertext is
 //! bound to its version. The key binds it to the key. RSA ciphertext is OAEP's own output.
 
-use super::Refusal;
+use super::Problem;
 
 /// This form's number.
 const FORM: u8 = 1;
@@ -50,7 +50,7 @@ impl Header {
     ///
     /// # Errors
     /// 400 for what is no ciphertext of ours.
-    pub fn read(ciphertext: &[u8]) -> Result<(Self, &[u8]), Refusal> {
+    pub fn read(ciphertext: &[u8]) -> Result<(Self, &[u8]), Problem> {
         let ours = ciphertext.first() == Some(&FORM) && ciphertext.len() >= CIPHERTEXT_OVERHEAD;
         let parts = ciphertext.split_first_chunk::<HEADER_BYTES>().and_then(|([_, version @ ..], rest)| {
             let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>()?;
@@ -58,7 +58,7 @@ impl Header {
         });
         match parts {
             Some(parts) if ours => Ok(parts),
-            Some(_) | None => Err(Refusal::malformed("data is no ciphertext of this service")),
+            Some(_) | None => Err(Problem::malformed("data is no ciphertext of this service")),
         }
     }
 }

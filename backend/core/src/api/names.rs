@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Refusal;
+use super::Problem;
 
 /// The longest display name, in characters.
 pub const DISPLAY_NAME_MAX: usize = 64;
@@ -25,12 +25,12 @@ impl DisplayName {
     ///
     /// # Errors
     /// 400, with what is wrong.
-    pub fn new(name: impl Into<String>) -> Result<Self, Refusal> {
+    pub fn new(name: impl Into<String>) -> Result<Self, Problem> {
         let name = name.into();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if name.is_empty() || name.len() > DISPLAY_NAME_MAX || !name.bytes().all(allowed) {
             let rule = "displayName must be 1 to 64 letters (a-z, A-Z), digits, \"_\" or \"-\"";
-            return Err(Refusal::malformed(rule));
+            return Err(Problem::malformed(rule));
         }
         Ok(Self(name))
     }
@@ -59,11 +59,11 @@ impl Description {
     ///
     /// # Errors
     /// 400 when it is too long.
-    pub fn new(text: Option<String>) -> Result<Self, Refusal> {
+    pub fn new(text: Option<String>) -> Result<Self, Problem> {
         let count = text.as_ref().map_or(0, |text| text.chars().count());
         if count > DESCRIPTION_MAX {
             let rule = format!("description must have at most 256 characters; this one has {count}");
-            return Err(Refusal::malformed(rule));
+            return Err(Problem::malformed(rule));
         }
         Ok(Self(text.filter(|text| !text.is_empty())))
     }
@@ -83,9 +83,9 @@ impl Tags {
     ///
     /// # Errors
     /// 400, with what is wrong.
-    pub fn new(tags: BTreeMap<String, String>) -> Result<Self, Refusal> {
+    pub fn new(tags: BTreeMap<String, String>) -> Result<Self, Problem> {
         if tags.len() > TAGS_MAX {
-            return Err(Refusal::malformed(format!(
+            return Err(Problem::malformed(format!(
                 "tags: at most {TAGS_MAX} are kept; these are {}",
                 tags.len()
             )));
@@ -97,7 +97,7 @@ impl Tags {
             let shown: String = name.chars().take(20).collect();
             let rule =
                 format!("tags: {shown:?}: a tag has 1 to {TAG_MAX} characters, its value up to {TAG_MAX}");
-            return Err(Refusal::malformed(rule));
+            return Err(Problem::malformed(rule));
         }
         Ok(Self(tags))
     }

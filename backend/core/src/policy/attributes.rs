@@ -70,7 +70,7 @@ pub(super) enum Start {
     /// What policy computes when the object is made.
     Computed,
     /// What comes with the key itself (`crypto::make`).
-    Made,
+    GeneratedKey,
 }
 
 /// Whether `C_SetAttributeValue` may set an attribute.

@@ -21,13 +21,13 @@ const OBJECT: &[Rule] = &[
     rule(A::COPYABLE).given(Origins::ANY).starts(Start::Computed).change(Change::OnlyTo(false)),
     rule(A::DESTROYABLE).given(Origins::ANY).starts(Start::Bool(true)),
     rule(A::LABEL).given(Origins::ANY).starts(Start::Empty).change(Change::Free).up_to(LABEL_BYTES_MAX),
-    rule(A::UNIQUE_ID).starts(Start::Made),
+    rule(A::UNIQUE_ID).starts(Start::GeneratedKey),
 ];
 
 const KEY: &[Rule] = &[
     rule(A::KEY_TYPE).given(Origins::ANY).starts(Start::Computed),
     // None given: one is made. An empty one given: it stays so.
-    rule(A::ID).given(Origins::ANY).starts(Start::Made).change(Change::Free).up_to(ID_BYTES_MAX),
+    rule(A::ID).given(Origins::ANY).starts(Start::GeneratedKey).change(Change::Free).up_to(ID_BYTES_MAX),
     rule(A::START_DATE).given(Origins::ANY).starts(Start::Empty).change(Change::Free),
     rule(A::END_DATE).given(Origins::ANY).starts(Start::Empty).change(Change::Free),
     usage(A::DERIVE),
@@ -46,7 +46,7 @@ const PUBLIC: &[Rule] = &[
     rule(A::TRUSTED).given(Origins::NEW).starts(Start::Bool(false)).change(Change::Officer),
     rule(A::WRAP_TEMPLATE).given(Origins::ANY).starts(Start::Empty),
     rule(A::ENCAPSULATE_TEMPLATE).given(Origins::ANY).starts(Start::Empty),
-    rule(A::PUBLIC_KEY_INFO).given(Origins::CREATE).starts(Start::Made).up_to(DER_BYTES_MAX),
+    rule(A::PUBLIC_KEY_INFO).given(Origins::CREATE).starts(Start::GeneratedKey).up_to(DER_BYTES_MAX),
 ];
 
 /// What secret and private keys share.
@@ -71,7 +71,7 @@ const PRIVATE: &[Rule] = &[
     rule(A::DECAPSULATE_TEMPLATE).given(Origins::ANY).starts(Start::Empty),
     rule(A::PUBLIC_KEY_INFO)
         .given(Origins::CREATE.or(Origins::UNWRAP))
-        .starts(Start::Made)
+        .starts(Start::GeneratedKey)
         .up_to(DER_BYTES_MAX),
 ];
 
@@ -85,8 +85,10 @@ const SECRET: &[Rule] = &[
     rule(A::TRUSTED).given(Origins::NEW).starts(Start::Bool(false)).change(Change::Officer),
     rule(A::WRAP_TEMPLATE).given(Origins::ANY).starts(Start::Empty),
     // A strict ring's answer to who asks for both (`separation`).
-    rule(A::KMS_WRAPS_APART),
-    rule(A::CHECK_VALUE).given(Origins::CREATE.or(Origins::UNWRAP).or(Origins::DERIVE)).starts(Start::Made),
+    rule(A::KMS_WRAP_SUBKEY),
+    rule(A::CHECK_VALUE)
+        .given(Origins::CREATE.or(Origins::UNWRAP).or(Origins::DERIVE))
+        .starts(Start::GeneratedKey),
     rule(A::VALUE).required(Origins::CREATE).secret(),
 ];
 
@@ -94,22 +96,22 @@ const SECRET: &[Rule] = &[
 const SIZED: &[Rule] = &[rule(A::VALUE_LEN)
     .required(Origins::GENERATE)
     .given(Origins::UNWRAP.or(Origins::DERIVE))
-    .starts(Start::Made)];
+    .starts(Start::GeneratedKey)];
 
 /// Secret keys of one length.
 const FIXED: &[Rule] = &[rule(A::VALUE_LEN)
     .given(Origins::GENERATE.or(Origins::UNWRAP).or(Origins::DERIVE))
-    .starts(Start::Made)];
+    .starts(Start::GeneratedKey)];
 
 const RSA_PUBLIC: &[Rule] = &[
-    rule(A::MODULUS).required(Origins::CREATE).starts(Start::Made),
-    rule(A::MODULUS_BITS).required(Origins::GENERATE).starts(Start::Made),
-    rule(A::PUBLIC_EXPONENT).required(Origins::CREATE).given(Origins::GENERATE).starts(Start::Made),
+    rule(A::MODULUS).required(Origins::CREATE).starts(Start::GeneratedKey),
+    rule(A::MODULUS_BITS).required(Origins::GENERATE).starts(Start::GeneratedKey),
+    rule(A::PUBLIC_EXPONENT).required(Origins::CREATE).given(Origins::GENERATE).starts(Start::GeneratedKey),
 ];
 
 const RSA_PRIVATE: &[Rule] = &[
-    rule(A::MODULUS).required(Origins::CREATE).starts(Start::Made),
-    rule(A::PUBLIC_EXPONENT).given(Origins::CREATE).starts(Start::Made),
+    rule(A::MODULUS).required(Origins::CREATE).starts(Start::GeneratedKey),
+    rule(A::PUBLIC_EXPONENT).given(Origins::CREATE).starts(Start::GeneratedKey),
     rule(A::PRIVATE_EXPONENT).required(Origins::CREATE).secret(),
     rule(A::PRIME_1).given(Origins::CREATE).secret(),
     rule(A::PRIME_2).given(Origins::CREATE).secret(),
@@ -119,24 +121,24 @@ const RSA_PRIVATE: &[Rule] = &[
 ];
 
 const EC_PUBLIC: &[Rule] = &[
-    rule(A::EC_PARAMS).required(Origins::GENERATE.or(Origins::CREATE)).starts(Start::Made),
-    rule(A::EC_POINT).required(Origins::CREATE).starts(Start::Made),
+    rule(A::EC_PARAMS).required(Origins::GENERATE.or(Origins::CREATE)).starts(Start::GeneratedKey),
+    rule(A::EC_POINT).required(Origins::CREATE).starts(Start::GeneratedKey),
 ];
 
 const EC_PRIVATE: &[Rule] = &[
     // Some callers name the curve for both halves; `generate_pair` sees that they agree.
-    rule(A::EC_PARAMS).required(Origins::CREATE).given(Origins::GENERATE).starts(Start::Made),
+    rule(A::EC_PARAMS).required(Origins::CREATE).given(Origins::GENERATE).starts(Start::GeneratedKey),
     rule(A::VALUE).required(Origins::CREATE).secret(),
 ];
 
 /// ML-KEM and ML-DSA. The public key itself is its value.
 const LATTICE_PUBLIC: &[Rule] = &[
-    rule(A::PARAMETER_SET).required(Origins::GENERATE.or(Origins::CREATE)).starts(Start::Made),
-    rule(A::VALUE).required(Origins::CREATE).starts(Start::Made).up_to(DER_BYTES_MAX),
+    rule(A::PARAMETER_SET).required(Origins::GENERATE.or(Origins::CREATE)).starts(Start::GeneratedKey),
+    rule(A::VALUE).required(Origins::CREATE).starts(Start::GeneratedKey).up_to(DER_BYTES_MAX),
 ];
 
 const LATTICE_PRIVATE: &[Rule] = &[
-    rule(A::PARAMETER_SET).required(Origins::CREATE).given(Origins::GENERATE).starts(Start::Made),
+    rule(A::PARAMETER_SET).required(Origins::CREATE).given(Origins::GENERATE).starts(Start::GeneratedKey),
     // One of the two; `crypto::import` sees to it.
     rule(A::SEED).given(Origins::CREATE).secret(),
     rule(A::VALUE).given(Origins::CREATE).secret().up_to(DER_BYTES_MAX),
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn the_table_is_as_committed() {
         let mut page = String::from(
-            "# The attributes of objects\n\nWritten by a test from `backend/src/policy/classes.rs`. \"Given\" says in the \
+            "# The attributes of objects\n\nWritten by a test from `backend/core/src/policy/classes.rs`. \"Given\" says in the \
              templates of which functions an attribute may stand, \"needed\" in which it must; \"ring\" means that \
              `POLICY.md` says it, \"made\" that it comes with the key.\n",
         );
@@ -328,7 +330,7 @@ mod tests {
                     Start::Ulong(value) => value.to_string(),
                     Start::Ring => "ring".to_owned(),
                     Start::Computed => "computed".to_owned(),
-                    Start::Made => "made".to_owned(),
+                    Start::GeneratedKey => "made".to_owned(),
                 };
                 let change = match rule.change {
                     Change::Never => "no".to_owned(),

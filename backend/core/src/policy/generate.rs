@@ -7,11 +7,11 @@ use kms_protocol::{
 };
 
 use super::attributes::Origins;
-use super::birth::{Descent, born, may_make};
+use super::defaults::{Descent, may_make, with_defaults};
 use super::ring;
 use super::separation;
-use super::template::{Birth, complete};
-use crate::object::{Caller, Curve, Draft, KeySpec, MlDsaSet, MlKemSet, Twisted};
+use super::template::{Creation, complete};
+use crate::object::{Caller, Curve, Draft, EdwardsMontgomery, KeySpec, MlDsaSet, MlKemSet};
 
 /// The public exponent when the template names none, big endian.
 const EXPONENT: &[u8] = &[1, 0, 1];
@@ -29,11 +29,11 @@ const CHACHA20_BYTES: u64 = 32;
 /// who may not make it.
 pub fn generate(caller: &Caller, mechanism: &Mechanism, template: &Template) -> Result<(KeySpec, Draft), Rv> {
     let kind = kind_of(mechanism, Uses::GENERATE)?;
-    let birth = Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(kind) };
-    let attributes = complete(birth, caller, template)?;
+    let creation = Creation { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(kind) };
+    let attributes = complete(creation, caller, template)?;
     let spec = secret_spec(caller.policy, kind, attributes.ulong(AttributeType::VALUE_LEN))?;
-    may_make(caller, birth, &attributes)?;
-    Ok((spec, born(birth, attributes, Descent::Made(mechanism.kind))))
+    may_make(caller, creation, &attributes)?;
+    Ok((spec, with_defaults(creation, attributes, Descent::GeneratedKey(mechanism.kind))))
 }
 
 /// Decides on a key pair: what to make, and what its public and its private object will be like.
@@ -47,8 +47,8 @@ pub fn generate_pair(
     private: &Template,
 ) -> Result<(KeySpec, Draft, Draft), Rv> {
     let kind = kind_of(mechanism, Uses::GENERATE_PAIR)?;
-    let birth = |class| Birth { origin: Origins::GENERATE, class, kind: Some(kind) };
-    let (of_public, of_private) = (birth(ObjectClass::PUBLIC_KEY), birth(ObjectClass::PRIVATE_KEY));
+    let creation = |class| Creation { origin: Origins::GENERATE, class, kind: Some(kind) };
+    let (of_public, of_private) = (creation(ObjectClass::PUBLIC_KEY), creation(ObjectClass::PRIVATE_KEY));
     let mut public_half = complete(of_public, caller, public)?;
     let mut private_half = complete(of_private, caller, private)?;
     if caller.policy == RingPolicy::Strict {
@@ -65,8 +65,12 @@ pub fn generate_pair(
     may_make(caller, of_public, &public_half)?;
     may_make(caller, of_private, &private_half)?;
     one_id(&mut public_half, &mut private_half);
-    let descent = Descent::Made(mechanism.kind);
-    Ok((spec, born(of_public, public_half, descent), born(of_private, private_half, descent)))
+    let descent = Descent::GeneratedKey(mechanism.kind);
+    Ok((
+        spec,
+        with_defaults(of_public, public_half, descent),
+        with_defaults(of_private, private_half, descent),
+    ))
 }
 
 /// What the next version of a key is made of: the same as the one that `now` is, a secret or a private key.
@@ -124,9 +128,9 @@ fn pair_spec(policy: RingPolicy, kind: KeyType, public: &Template) -> Result<Key
     match kind {
         KeyType::RSA => rsa_spec(policy, public),
         KeyType::EC => Ok(KeySpec::Ec { curve: curve_of(params()?)? }),
-        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => Twisted::of_params(params()?)
+        KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => EdwardsMontgomery::of_params(params()?)
             .filter(|curve| curve.key_type() == kind)
-            .map(|curve| KeySpec::Twisted { curve })
+            .map(|curve| KeySpec::EdwardsMontgomery { curve })
             .ok_or(Rv::CURVE_NOT_SUPPORTED),
         KeyType::ML_KEM => MlKemSet::of_number(set()?)
             .map(|set| KeySpec::MlKem { set })
@@ -190,14 +194,14 @@ mod tests {
     use super::super::callers::{LOGINS, caller};
     use super::super::template::nested;
     use super::*;
-    use crate::object::Standing;
+    use crate::object::RingRole;
 
     fn flag(kind: AttributeType, value: bool) -> Attribute {
         Attribute::bool(kind, value)
     }
 
     fn admin(policy: RingPolicy) -> Caller {
-        caller(Some(Standing::Admin), policy)
+        caller(Some(RingRole::Admin), policy)
     }
 
     fn aes(policy: RingPolicy, template: &[Attribute]) -> Result<(KeySpec, Draft), Rv> {
@@ -270,7 +274,7 @@ mod tests {
         for (policy, apart) in [(RingPolicy::Strict, Some(true)), (RingPolicy::Compat, None)] {
             let (_, draft) = aes(policy, &template).unwrap();
             assert_eq!(all.map(|kind| draft.attributes.bool(kind)), [Some(true); 4]);
-            assert_eq!(draft.attributes.bool(AttributeType::KMS_WRAPS_APART), apart);
+            assert_eq!(draft.attributes.bool(AttributeType::KMS_WRAP_SUBKEY), apart);
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::object::Standing;
+use crate::object::RingRole;
 
 /// The form of a ticket. Another form gets another number, and old tickets end.
 const FORM: u8 = 1;
@@ -36,7 +36,7 @@ pub struct Claims {
     /// The principal's name.
     pub name: String,
     /// What the principal could do when it was issued.
-    pub standing: Standing,
+    pub ring_role: RingRole,
     /// Which of the principal's PINs was proven: a newer one ends the ticket.
     pub generation: u64,
     /// The user at the other end of the socket, who alone may show it.
@@ -62,7 +62,7 @@ struct Written<'a> {
     form: u8,
     ring: [u8; 16],
     name: &'a str,
-    standing: u8,
+    ring_role: u8,
     generation: u64,
     uid: Option<u32>,
     issued: u64,
@@ -76,7 +76,7 @@ pub fn issue(key: &TicketKey, claims: &Claims, nonce: [u8; 16]) -> Ticket {
         form: FORM,
         ring: claims.ring.0,
         name: &claims.name,
-        standing: number_of(claims.standing),
+        ring_role: number_of(claims.ring_role),
         generation: claims.generation,
         uid: claims.uid,
         issued: claims.issued,
@@ -90,7 +90,7 @@ pub fn issue(key: &TicketKey, claims: &Claims, nonce: [u8; 16]) -> Ticket {
 }
 
 /// What a ticket proves to who got it from the user `uid` at the time `now`. Whether the principal still has that PIN
-/// and that standing is for the caller to compare.
+/// and that ring_role is for the caller to compare.
 ///
 /// # Errors
 /// `CKR_USER_NOT_LOGGED_IN` for a ticket that is not ours, has ended, or is another user's.
@@ -112,7 +112,7 @@ fn read(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
     Some(Claims {
         ring: RingId(written.ring),
         name: written.name.to_owned(),
-        standing: standing_of(written.standing)?,
+        ring_role: ring_role_of(written.ring_role)?,
         generation: written.generation,
         uid: written.uid,
         issued: written.issued,
@@ -125,20 +125,20 @@ fn authenticate(key: &TicketKey, bytes: &[u8]) -> Hmac<Sha256> {
     mac.chain_update(b"kms ticket").chain_update(bytes)
 }
 
-fn number_of(standing: Standing) -> u8 {
-    match standing {
-        Standing::Officer => 0,
-        Standing::Admin => 1,
-        Standing::Editor => 2,
-        Standing::User => 3,
-        Standing::Reader => 4,
+fn number_of(ring_role: RingRole) -> u8 {
+    match ring_role {
+        RingRole::Officer => 0,
+        RingRole::Admin => 1,
+        RingRole::Editor => 2,
+        RingRole::User => 3,
+        RingRole::Reader => 4,
     }
 }
 
-fn standing_of(number: u8) -> Option<Standing> {
-    [Standing::Officer, Standing::Admin, Standing::Editor, Standing::User, Standing::Reader]
+fn ring_role_of(number: u8) -> Option<RingRole> {
+    [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader]
         .into_iter()
-        .find(|standing| number_of(*standing) == number)
+        .find(|ring_role| number_of(*ring_role) == number)
 }
 
 /// How long an attempt waits after so many failures before it: not at all for the first few, then twice as long each
@@ -167,7 +167,7 @@ mod tests {
         Claims {
             ring: RingId([3; 16]),
             name: "user".to_owned(),
-            standing: Standing::Admin,
+            ring_role: RingRole::Admin,
             generation: 2,
             uid: Some(1000),
             issued: 100,
@@ -189,12 +189,12 @@ mod tests {
 
     #[test]
     fn every_standing_comes_back() {
-        for standing in
-            [Standing::Officer, Standing::Admin, Standing::Editor, Standing::User, Standing::Reader]
+        for ring_role in
+            [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader]
         {
-            assert_eq!(standing_of(number_of(standing)), Some(standing));
+            assert_eq!(ring_role_of(number_of(ring_role)), Some(ring_role));
         }
-        assert_eq!(standing_of(5), None);
+        assert_eq!(ring_role_of(5), None);
     }
 
     proptest! {

@@ -3,31 +3,31 @@
 //! Every answer depends on values alone: who asks, what the object is like, what the ring allows. The room knows no
 //! keys, no storage and no clock. That a key may be used is a value, the `Permit`; who has none gets no key.
 
-mod arrival;
 mod attributes;
-mod bearer;
-mod birth;
 mod classes;
+mod defaults;
 mod generate;
+mod import;
 mod login;
 mod ring;
 mod roles;
 mod separation;
 mod template;
+mod token;
 mod usage;
 mod wrapping;
 
 use kms_protocol::{AttributeType, Rv, Template};
 
-use crate::object::{Caller, Standing};
+use crate::object::{Caller, RingRole};
 
-pub use arrival::{Decision, agree, copy, create, derive, imported, unwrap};
-pub use bearer::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_of};
-pub use birth::reborn;
+pub use defaults::next_version_attributes;
 pub use generate::{generate, generate_pair, successor};
+pub use import::{Decision, agree, copy, create, derive, imported, unwrap};
 pub use login::{Claims, TicketKey, check, delay_after, issue};
-pub use roles::{allowed, allowed_somewhere, permissions, standing};
+pub use roles::{allowed, allowed_somewhere, permissions, ring_role};
 pub use template::change;
+pub use token::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_of};
 pub use usage::{Permit, Usage, permit, permit_reveal};
 pub use wrapping::{permit_copy, permit_second, permit_wrapped};
 
@@ -52,15 +52,15 @@ pub fn visible(caller: &Caller, attributes: &Template) -> bool {
 /// `CKR_USER_NOT_LOGGED_IN`, or `CKR_ACTION_PROHIBITED` where the principal may not, or the object forbids it.
 pub fn may(caller: &Caller, action: Action, attributes: &Template) -> Result<(), Rv> {
     let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
-    match (on_token, caller.standing(), action) {
+    match (on_token, caller.ring_role(), action) {
         // A session object is its application's own.
         (false, ..) => {}
         (true, None, _) => return Err(Rv::USER_NOT_LOGGED_IN),
-        (true, Some(Standing::Admin), _) => {}
+        (true, Some(RingRole::Admin), _) => {}
         // The officer's one change is CKA_TRUSTED, which `change` sees to.
-        (true, Some(Standing::Officer), Action::Change) => {}
-        (true, Some(Standing::Officer), Action::Destroy) => return Err(Rv::ACTION_PROHIBITED),
-        (true, Some(Standing::Editor | Standing::User | Standing::Reader), _) => {
+        (true, Some(RingRole::Officer), Action::Change) => {}
+        (true, Some(RingRole::Officer), Action::Destroy) => return Err(Rv::ACTION_PROHIBITED),
+        (true, Some(RingRole::Editor | RingRole::User | RingRole::Reader), _) => {
             return Err(Rv::ACTION_PROHIBITED);
         }
     }
@@ -78,9 +78,9 @@ fn is_private(attributes: &Template) -> bool {
 
 /// Whether the caller is logged in as what PKCS#11 calls a user.
 fn is_user(caller: &Caller) -> bool {
-    match caller.standing() {
-        Some(Standing::Admin | Standing::Editor | Standing::User | Standing::Reader) => true,
-        Some(Standing::Officer) | None => false,
+    match caller.ring_role() {
+        Some(RingRole::Admin | RingRole::Editor | RingRole::User | RingRole::Reader) => true,
+        Some(RingRole::Officer) | None => false,
     }
 }
 
@@ -89,22 +89,22 @@ fn is_user(caller: &Caller) -> bool {
 pub(crate) mod callers {
     use kms_protocol::{RingId, RingPolicy};
 
-    use crate::object::{Caller, Login, Standing};
+    use crate::object::{Caller, Login, RingRole};
 
     /// Every login there is.
-    pub(crate) const LOGINS: [Option<Standing>; 6] = [
+    pub(crate) const LOGINS: [Option<RingRole>; 6] = [
         None,
-        Some(Standing::Officer),
-        Some(Standing::Admin),
-        Some(Standing::Editor),
-        Some(Standing::User),
-        Some(Standing::Reader),
+        Some(RingRole::Officer),
+        Some(RingRole::Admin),
+        Some(RingRole::Editor),
+        Some(RingRole::User),
+        Some(RingRole::Reader),
     ];
 
     /// A caller who is logged in so.
-    pub(crate) fn caller(standing: Option<Standing>, policy: RingPolicy) -> Caller {
+    pub(crate) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
         let login =
-            standing.map(|standing| Login { ring: RingId([1; 16]), name: "someone".to_owned(), standing });
+            ring_role.map(|ring_role| Login { ring: RingId([1; 16]), name: "someone".to_owned(), ring_role });
         Caller { peer: None, login, policy }
     }
 }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn objects_that_forbid_it_are_neither_changed_nor_destroyed() {
-        let admin = caller(Some(Standing::Admin), RingPolicy::Compat);
+        let admin = caller(Some(RingRole::Admin), RingPolicy::Compat);
         for (action, guard) in
             [(Action::Change, AttributeType::MODIFIABLE), (Action::Destroy, AttributeType::DESTROYABLE)]
         {

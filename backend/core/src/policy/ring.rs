@@ -13,7 +13,7 @@
 use kms_protocol::{Attribute, AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
 
 use super::separation;
-use super::template::Birth;
+use super::template::Creation;
 
 /// What an attribute starts as in a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,11 +140,11 @@ pub(super) fn start_of(
 }
 
 /// Makes a strict ring's grant of what was asked for one object: held values, and what it may do to other keys.
-pub(super) fn hold(policy: RingPolicy, birth: Birth, attributes: &mut Template) {
+pub(super) fn hold(policy: RingPolicy, creation: Creation, attributes: &mut Template) {
     if policy == RingPolicy::Compat {
         return;
     }
-    let class = birth.class;
+    let class = creation.class;
     if attributes.bool(A::TOKEN) == Some(true) {
         for line in TABLE.iter().filter(|line| line.class == class) {
             if let Some(value) = line.held {
@@ -152,7 +152,7 @@ pub(super) fn hold(policy: RingPolicy, birth: Birth, attributes: &mut Template) 
             }
         }
     }
-    separation::settle(birth, attributes);
+    separation::settle(creation, attributes);
 }
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn the_table_is_as_committed() {
         let mut page = String::from(
-            "# What a ring allows\n\nWritten by a test from `backend/src/policy/ring.rs` and the mechanism table.\n\n\
+            "# What a ring allows\n\nWritten by a test from `backend/core/src/policy/ring.rs` and the mechanism table.\n\n\
              ## What an attribute starts as\n\n| class | attribute | strict | compat |\n|---|---|---|---|\n",
         );
         for line in TABLE {

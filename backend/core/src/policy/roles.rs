@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::api::{Grant, Permission, Role};
-use crate::object::Standing;
+use crate::object::RingRole;
 
 /// What a role permits. A project-wide permission (to make a ring, to export) needs a grant for the whole project; of
 /// the list of rings, a grant for a ring shows that one.
@@ -77,20 +77,20 @@ pub fn allowed_somewhere(grants: &[Grant], permission: Permission, project: Uuid
 
 /// What grants make of their account in a ring over PKCS #11, the strongest first; nothing where none of them counts
 /// there.
-pub fn standing(grants: &[Grant], project: Uuid, ring: Uuid) -> Option<Standing> {
+pub fn ring_role(grants: &[Grant], project: Uuid, ring: Uuid) -> Option<RingRole> {
     let holding = grants.iter().filter(|grant| holds(grant, project, Some(ring)));
     let mut roles: Vec<Role> = holding.map(|grant| grant.role).collect();
     roles.sort_unstable();
-    roles.into_iter().find_map(standing_of)
+    roles.into_iter().find_map(ring_role_of)
 }
 
 /// What a role is over PKCS #11.
-fn standing_of(role: Role) -> Option<Standing> {
+fn ring_role_of(role: Role) -> Option<RingRole> {
     match role {
-        Role::Owner | Role::Admin => Some(Standing::Admin),
-        Role::Editor => Some(Standing::Editor),
-        Role::User => Some(Standing::User),
-        Role::Reader => Some(Standing::Reader),
+        Role::Owner | Role::Admin => Some(RingRole::Admin),
+        Role::Editor => Some(RingRole::Editor),
+        Role::User => Some(RingRole::User),
+        Role::Reader => Some(RingRole::Reader),
         Role::AuditReader => None,
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_matrix_is_as_committed() {
         let mut page = String::from(
-            "# Which role permits what\n\nWritten by a test from `backend/src/policy/roles.rs`.\n\n\
+            "# Which role permits what\n\nWritten by a test from `backend/core/src/policy/roles.rs`.\n\n\
              ## A role in a whole project, or in every project\n\n| permission |",
         );
         let header = |page: &mut String| {
@@ -148,8 +148,8 @@ mod tests {
         }
         page.push_str("| *over PKCS #11* |");
         for role in Role::ALL {
-            let word = standing(&[grant(role, Some(1), None)], id(1), id(2));
-            let word = word.map_or("✘".to_owned(), |standing| format!("{standing:?}").to_lowercase());
+            let word = ring_role(&[grant(role, Some(1), None)], id(1), id(2));
+            let word = word.map_or("✘".to_owned(), |ring_role| format!("{ring_role:?}").to_lowercase());
             write!(page, " {word} |").unwrap();
         }
         page.push_str(
@@ -207,10 +207,10 @@ mod tests {
     fn the_strongest_role_counts_over_pkcs_11() {
         let of = |roles: &[Role]| {
             let grants: Vec<_> = roles.iter().map(|role| grant(*role, Some(1), None)).collect();
-            standing(&grants, id(1), id(2))
+            ring_role(&grants, id(1), id(2))
         };
-        assert_eq!(of(&[Role::Reader, Role::Editor, Role::User]), Some(Standing::Editor));
-        assert_eq!(of(&[Role::AuditReader, Role::User]), Some(Standing::User));
+        assert_eq!(of(&[Role::Reader, Role::Editor, Role::User]), Some(RingRole::Editor));
+        assert_eq!(of(&[Role::AuditReader, Role::User]), Some(RingRole::User));
         assert_eq!(of(&[Role::AuditReader]), None);
         assert_eq!(of(&[]), None);
     }
@@ -239,8 +239,8 @@ mod tests {
             let there = asked == project && inside == Some(ring);
             prop_assert_eq!(ask(grant(role, Some(project), Some(ring))), permitted && there);
             if let Some(inside) = inside {
-                let counts = standing(&[grant(role, Some(project), Some(ring))], id(asked), id(inside));
-                prop_assert_eq!(counts, standing_of(role).filter(|_| there));
+                let counts = ring_role(&[grant(role, Some(project), Some(ring))], id(asked), id(inside));
+                prop_assert_eq!(counts, ring_role_of(role).filter(|_| there));
             }
         }
 

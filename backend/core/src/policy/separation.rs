@@ -15,31 +15,31 @@ use kms_protocol::{
 };
 
 use super::attributes::Origins;
-use super::template::{Birth, nested};
+use super::template::{Creation, nested};
 
 /// What a key must be like that everybody who may use it can read.
 const OPEN: [(A, bool); 2] = [(A::SENSITIVE, false), (A::EXTRACTABLE, true)];
 
 /// Settles what a new key of a strict ring may do to other keys.
-pub(super) fn settle(birth: Birth, attributes: &mut Template) {
-    if birth.class != ObjectClass::SECRET_KEY || attributes.bool(A::WRAP) != Some(true) {
+pub(super) fn settle(creation: Creation, attributes: &mut Template) {
+    if creation.class != ObjectClass::SECRET_KEY || attributes.bool(A::WRAP) != Some(true) {
         return;
     }
-    let made = birth.origin == Origins::GENERATE;
+    let made = creation.origin == Origins::GENERATE;
     if made && attributes.bool(A::SENSITIVE) == Some(true) {
         // What wraps does not travel: with its value somebody could undo the wrapping outside.
         attributes.set(Attribute::bool(A::EXTRACTABLE, false));
     }
-    let inside = match birth.origin {
+    let inside = match creation.origin {
         Origins::GENERATE => stays_inside(attributes),
-        Origins::COPY => may_wrap(birth.class, attributes),
+        Origins::COPY => may_wrap(creation.class, attributes),
         _ => false,
     };
     let derives = attributes.bool(A::DERIVE) == Some(true);
-    let works = works_on_data(birth.class, attributes);
+    let works = works_on_data(creation.class, attributes);
     if made && inside && works && !derives {
-        attributes.set(Attribute::bool(A::KMS_WRAPS_APART, true));
-    } else if !inside || (works && !is_apart(attributes)) {
+        attributes.set(Attribute::bool(A::KMS_WRAP_SUBKEY, true));
+    } else if !inside || (works && !uses_wrap_subkey(attributes)) {
         narrow(attributes);
     }
 }
@@ -72,12 +72,12 @@ pub(super) fn wraps_safely(class: ObjectClass, wrapping: &Template) -> bool {
 
 /// Whether what a key unwraps could be had by decrypting as well.
 pub(super) fn unwraps_in_the_open(class: ObjectClass, unwrapping: &Template) -> bool {
-    works_on_data(class, unwrapping) && !is_apart(unwrapping)
+    works_on_data(class, unwrapping) && !uses_wrap_subkey(unwrapping)
 }
 
 /// Whether a key wraps with a half of its own.
-fn is_apart(attributes: &Template) -> bool {
-    attributes.bool(A::KMS_WRAPS_APART) == Some(true)
+fn uses_wrap_subkey(attributes: &Template) -> bool {
+    attributes.bool(A::KMS_WRAP_SUBKEY) == Some(true)
 }
 
 /// Lets a key wrap open keys only; or none, if it asks for others itself.

@@ -5,11 +5,11 @@ use kms_protocol::{Attribute, AttributeType, KeyType, Nested, ObjectClass, RingP
 use super::attributes::{Change, Origins, Rule, Start, empty_of, rule_of};
 use super::classes::{is_key, rules_of};
 use super::ring;
-use crate::object::{Caller, Object, Standing};
+use crate::object::{Caller, Object, RingRole};
 
 /// What a new object is, before its template is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Birth {
+pub(super) struct Creation {
     /// How it comes to be.
     pub(super) origin: Origins,
     /// Its class.
@@ -24,30 +24,30 @@ pub(super) struct Birth {
 /// # Errors
 /// `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_READ_ONLY`, `CKR_ATTRIBUTE_VALUE_INVALID`,
 /// `CKR_TEMPLATE_INCONSISTENT`, `CKR_TEMPLATE_INCOMPLETE`.
-pub(super) fn complete(birth: Birth, caller: &Caller, template: &Template) -> Result<Template, Rv> {
-    let rules = rules_of(birth.class, birth.kind).ok_or(Rv::TEMPLATE_INCONSISTENT)?;
-    check_given(&rules, birth, caller, template)?;
+pub(super) fn complete(creation: Creation, caller: &Caller, template: &Template) -> Result<Template, Rv> {
+    let rules = rules_of(creation.class, creation.kind).ok_or(Rv::TEMPLATE_INCONSISTENT)?;
+    check_given(&rules, creation, caller, template)?;
     let mut attributes = Template::default();
     for rule in rules.iter().flat_map(|rows| rows.iter()) {
         if rule.required != Origins::NONE
-            && rule.required.has(birth.origin)
+            && rule.required.has(creation.origin)
             && template.value(rule.kind).is_none()
         {
             return Err(Rv::TEMPLATE_INCOMPLETE);
         }
         let given = template.value(rule.kind).filter(|_| !rule.secret).cloned();
-        if let Some(value) = given.or_else(|| start_of(rule, birth, caller.policy, template)) {
+        if let Some(value) = given.or_else(|| start_of(rule, creation, caller.policy, template)) {
             attributes.0.push(Attribute { kind: rule.kind, value });
         }
     }
-    ring::hold(caller.policy, birth, &mut attributes);
+    ring::hold(caller.policy, creation, &mut attributes);
     Ok(attributes)
 }
 
 /// What a template says must be allowed, well-formed, and said once.
 fn check_given(
     rules: &[&'static [Rule]],
-    birth: Birth,
+    creation: Creation,
     caller: &Caller,
     template: &Template,
 ) -> Result<(), Rv> {
@@ -55,18 +55,19 @@ fn check_given(
         let rule = rule_of(rules, attribute.kind).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
         check_value(rule, &attribute.value)?;
         said_once(template, at)?;
-        if !rule.given.has(birth.origin) {
+        if !rule.given.has(creation.origin) {
             return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
         // Spec, "Storage objects": the officer alone makes an object trusted.
-        let officer = caller.standing() == Some(Standing::Officer);
+        let officer = caller.ring_role() == Some(RingRole::Officer);
         if rule.change == Change::Officer && attribute.value == Value::Bool(true) && !officer {
             return Err(Rv::ATTRIBUTE_READ_ONLY);
         }
     }
     let class_differs =
-        template.ulong(AttributeType::CLASS).is_some() && template.class() != Some(birth.class);
-    let type_differs = template.ulong(AttributeType::KEY_TYPE).is_some() && template.key_type() != birth.kind;
+        template.ulong(AttributeType::CLASS).is_some() && template.class() != Some(creation.class);
+    let type_differs =
+        template.ulong(AttributeType::KEY_TYPE).is_some() && template.key_type() != creation.kind;
     if class_differs || type_differs { Err(Rv::TEMPLATE_INCONSISTENT) } else { Ok(()) }
 }
 
@@ -95,19 +96,21 @@ fn has_its_shape(attribute: &Attribute) -> bool {
     attribute.value.has_shape(attribute.kind.shape())
 }
 
-fn start_of(rule: &Rule, birth: Birth, policy: RingPolicy, asked: &Template) -> Option<Value> {
+fn start_of(rule: &Rule, creation: Creation, policy: RingPolicy, asked: &Template) -> Option<Value> {
     match rule.starts {
-        Start::Absent | Start::Made => None,
+        Start::Absent | Start::GeneratedKey => None,
         Start::Bool(value) => Some(Value::Bool(value)),
         Start::Ulong(value) => Some(Value::Ulong(value)),
         Start::Empty => Some(empty_of(rule.kind)),
-        Start::Ring => Some(Value::Bool(ring::start_of(policy, birth.class, birth.kind, rule.kind, asked))),
+        Start::Ring => {
+            Some(Value::Bool(ring::start_of(policy, creation.class, creation.kind, rule.kind, asked)))
+        }
         Start::Computed => match rule.kind {
-            AttributeType::CLASS => Some(Value::Ulong(u64::from(birth.class.0))),
-            AttributeType::KEY_TYPE => birth.kind.map(|kind| Value::Ulong(u64::from(kind.0))),
-            AttributeType::LOCAL => Some(Value::Bool(birth.origin == Origins::GENERATE)),
+            AttributeType::CLASS => Some(Value::Ulong(u64::from(creation.class.0))),
+            AttributeType::KEY_TYPE => creation.kind.map(|kind| Value::Ulong(u64::from(kind.0))),
+            AttributeType::LOCAL => Some(Value::Bool(creation.origin == Origins::GENERATE)),
             AttributeType::COPYABLE => {
-                Some(Value::Bool(!is_key(birth.class) || asked.bool(AttributeType::TOKEN) != Some(true)))
+                Some(Value::Bool(!is_key(creation.class) || asked.bool(AttributeType::TOKEN) != Some(true)))
             }
             // The rest is computed by who makes the object, from what is known when it is complete.
             _ => None,
@@ -162,7 +165,7 @@ pub fn change(caller: &Caller, object: &Object, template: &Template) -> Result<T
 
 /// Whether a caller may give an attribute of an object this value.
 pub(super) fn may_become(rule: &Rule, caller: &Caller, object: &Object, value: &Value) -> bool {
-    let officer = caller.standing() == Some(Standing::Officer);
+    let officer = caller.ring_role() == Some(RingRole::Officer);
     let now = object.attributes.value(rule.kind);
     match rule.change {
         Change::Never => false,
@@ -188,8 +191,8 @@ mod tests {
     use super::*;
     use crate::object::Material;
 
-    const AES: Birth =
-        Birth { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(KeyType::AES) };
+    const AES: Creation =
+        Creation { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(KeyType::AES) };
 
     fn length() -> Attribute {
         Attribute::ulong(AttributeType::VALUE_LEN, 32)
@@ -201,7 +204,7 @@ mod tests {
         template.0.extend_from_slice(attributes);
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
             assert_eq!(
-                complete(AES, &caller(Some(Standing::Admin), policy), &template).map(drop),
+                complete(AES, &caller(Some(RingRole::Admin), policy), &template).map(drop),
                 expected,
                 "{policy:?}"
             );
@@ -211,13 +214,13 @@ mod tests {
     fn object(policy: RingPolicy, asked: &[Attribute]) -> Object {
         let mut template = Template(vec![length(), Attribute::bool(AttributeType::TOKEN, true)]);
         template.0.extend_from_slice(asked);
-        let attributes = complete(AES, &caller(Some(Standing::Admin), policy), &template).unwrap();
+        let attributes = complete(AES, &caller(Some(RingRole::Admin), policy), &template).unwrap();
         Object { id: None, ring: RingId([1; 16]), version: None, attributes, material: Material::None }
     }
 
     fn changed(
         policy: RingPolicy,
-        who: Standing,
+        who: RingRole,
         asked: &[Attribute],
         to: Attribute,
     ) -> Result<Template, Rv> {
@@ -253,7 +256,7 @@ mod tests {
         check(&[Attribute::bytes(AttributeType::END_DATE, "tomorrow")], Err(Rv::ATTRIBUTE_VALUE_INVALID));
         check(&[Attribute::ulong(AttributeType::TOKEN, 1)], Err(Rv::ATTRIBUTE_VALUE_INVALID));
         let incomplete =
-            complete(AES, &caller(Some(Standing::Admin), RingPolicy::Compat), &Template::default());
+            complete(AES, &caller(Some(RingRole::Admin), RingPolicy::Compat), &Template::default());
         assert_eq!(incomplete, Err(Rv::TEMPLATE_INCOMPLETE));
     }
 
@@ -271,7 +274,7 @@ mod tests {
         }
         let session = complete(
             AES,
-            &caller(Some(Standing::Admin), RingPolicy::Strict),
+            &caller(Some(RingRole::Admin), RingPolicy::Strict),
             &Template([&asked[..], &[length()]].concat()),
         )
         .unwrap();
@@ -288,13 +291,13 @@ mod tests {
             let extractable = [AttributeType::EXTRACTABLE, AttributeType::SENSITIVE]
                 .map(|kind| Attribute::bool(kind, true));
             let set =
-                |kind, value| changed(policy, Standing::Admin, &extractable, Attribute::bool(kind, value));
+                |kind, value| changed(policy, RingRole::Admin, &extractable, Attribute::bool(kind, value));
             assert!(set(AttributeType::EXTRACTABLE, false).is_ok());
             assert!(set(AttributeType::EXTRACTABLE, true).is_ok(), "as it is");
             assert!(set(AttributeType::WRAP_WITH_TRUSTED, true).is_ok());
             assert_eq!(set(AttributeType::SENSITIVE, false), Err(Rv::ATTRIBUTE_READ_ONLY));
             let shut =
-                changed(policy, Standing::Admin, &[], Attribute::bool(AttributeType::EXTRACTABLE, true));
+                changed(policy, RingRole::Admin, &[], Attribute::bool(AttributeType::EXTRACTABLE, true));
             assert_eq!(shut, Err(Rv::ATTRIBUTE_READ_ONLY));
             for fixed in [AttributeType::TOKEN, AttributeType::PRIVATE, AttributeType::LOCAL] {
                 assert_eq!(set(fixed, true), Err(Rv::ATTRIBUTE_READ_ONLY));
@@ -305,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_officer_sets_trusted_and_nothing_else() {
-        let set = |to| changed(RingPolicy::Strict, Standing::Officer, &[], to);
+        let set = |to| changed(RingPolicy::Strict, RingRole::Officer, &[], to);
         let trusted = set(Attribute::bool(AttributeType::TRUSTED, true)).unwrap();
         assert_eq!(trusted.bool(AttributeType::TRUSTED), Some(true));
         assert_eq!(set(Attribute::bytes(AttributeType::LABEL, "x")), Err(Rv::ATTRIBUTE_READ_ONLY));
@@ -318,7 +321,7 @@ mod tests {
             Attribute::bytes(AttributeType::LABEL, "new"),
             Attribute::bool(AttributeType::SENSITIVE, false),
         ]);
-        let admin = caller(Some(Standing::Admin), RingPolicy::Strict);
+        let admin = caller(Some(RingRole::Admin), RingPolicy::Strict);
         assert_eq!(change(&admin, &object, &template), Err(Rv::ATTRIBUTE_READ_ONLY));
     }
 
@@ -331,11 +334,11 @@ mod tests {
             let uses = [AttributeType::ENCRYPT, AttributeType::DECRYPT, AttributeType::WRAP, AttributeType::UNWRAP];
             let asked: Vec<_> = uses.iter().zip(asked).map(|(kind, value)| Attribute::bool(*kind, value)).collect();
             let mut object = object(RingPolicy::Strict, &asked);
-            let admin = caller(Some(Standing::Admin), RingPolicy::Strict);
+            let admin = caller(Some(RingRole::Admin), RingPolicy::Strict);
             let (mut data, mut keys) = (false, false);
             for (which, value) in steps {
                 data |= object.is(AttributeType::ENCRYPT) || object.is(AttributeType::DECRYPT);
-                let apart = object.is(AttributeType::KMS_WRAPS_APART);
+                let apart = object.is(AttributeType::KMS_WRAP_SUBKEY);
                 keys |= object.is(AttributeType::WRAP) && !apart;
                 prop_assert!(!(data && keys));
                 if let Ok(attributes) = change(&admin, &object, &Template(vec![Attribute::bool(uses[which], value)])) {

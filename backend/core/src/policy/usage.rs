@@ -6,7 +6,7 @@ use kms_protocol::{
 };
 
 use super::{is_private, is_user, wrapping};
-use crate::object::{Caller, Curve, Object, Standing};
+use crate::object::{Caller, Curve, Object, RingRole};
 
 /// What a key is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -204,7 +204,7 @@ pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
     }
 }
 
-/// Who may use keys at all: a private one needs a login of a standing that uses keys.
+/// Who may use keys at all: a private one needs a login of a ring_role that uses keys.
 pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
     if !is_private(attributes) {
         return Ok(());
@@ -212,7 +212,7 @@ pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> 
     if !is_user(caller) {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
-    if caller.standing() == Some(Standing::Reader) { Err(Rv::KEY_FUNCTION_NOT_PERMITTED) } else { Ok(()) }
+    if caller.ring_role() == Some(RingRole::Reader) { Err(Rv::KEY_FUNCTION_NOT_PERMITTED) } else { Ok(()) }
 }
 
 /// Whether the key is of a size the mechanism works with.
@@ -281,7 +281,7 @@ mod tests {
             Attribute::bool(AttributeType::TOKEN, true),
         ]);
         template.0.extend_from_slice(asked);
-        let admin = caller(Some(Standing::Admin), policy);
+        let admin = caller(Some(RingRole::Admin), policy);
         let mechanism = Mechanism::plain(MechanismType::AES_KEY_GEN);
         object(generate(&admin, &mechanism, &template).unwrap().1.attributes)
     }
@@ -291,7 +291,7 @@ mod tests {
             Attribute::ulong(AttributeType::VALUE_LEN, 32),
             Attribute::bool(AttributeType::TOKEN, true),
         ]);
-        let admin = caller(Some(Standing::Admin), policy);
+        let admin = caller(Some(RingRole::Admin), policy);
         let mechanism = Mechanism::plain(MechanismType::GENERIC_SECRET_KEY_GEN);
         object(generate(&admin, &mechanism, &template).unwrap().1.attributes)
     }
@@ -304,7 +304,7 @@ mod tests {
         } else {
             Attribute::ulong(AttributeType::MODULUS_BITS, 2048)
         };
-        let admin = caller(Some(Standing::Admin), policy);
+        let admin = caller(Some(RingRole::Admin), policy);
         let (public, private) = (Template(vec![token.clone(), shape]), Template(vec![token]));
         let (spec, public, private) =
             generate_pair(&admin, &Mechanism::plain(kind), &public, &private).unwrap();
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn the_matrix_is_as_committed() {
         let mut page = String::from(
-            "# Who may use which key for what\n\nWritten by a test from `backend/src/policy`.\n",
+            "# Who may use which key for what\n\nWritten by a test from `backend/core/src/policy`.\n",
         );
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
             writeln!(
@@ -416,7 +416,7 @@ mod tests {
     #[track_caller]
     fn check(usage: Usage, asked: &[Attribute], mechanism: &Mechanism, expected: Result<(), Rv>) {
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
-            let user = caller(Some(Standing::User), policy);
+            let user = caller(Some(RingRole::User), policy);
             let allowed = permit(&user, usage, mechanism, &aes(policy, asked));
             assert_eq!(allowed.map(drop), expected, "{policy:?}");
         }
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_permit_is_for_one_key_one_use_and_one_mechanism() {
-        let user = caller(Some(Standing::User), RingPolicy::Strict);
+        let user = caller(Some(RingRole::User), RingPolicy::Strict);
         let permit = permit(&user, Usage::Encrypt, &gcm(), &aes(RingPolicy::Strict, &[])).unwrap();
         assert_eq!(permit.object(), Some(ObjectId(7)));
         assert!(permit.covers(Usage::Encrypt, MechanismType::AES_GCM) && !permit.reveals());
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn a_key_without_its_attributes_hides_its_secret() {
         let mut key = aes(RingPolicy::Compat, &[Attribute::bool(AttributeType::SENSITIVE, false)]);
-        let user = caller(Some(Standing::User), RingPolicy::Compat);
+        let user = caller(Some(RingRole::User), RingPolicy::Compat);
         assert_eq!(permit_reveal(&user, &key).map(drop), Err(Rv::ATTRIBUTE_SENSITIVE), "not extractable");
         key.attributes.set(Attribute::bool(AttributeType::EXTRACTABLE, true));
         assert!(permit_reveal(&user, &key).is_ok_and(|permit| permit.reveals()));

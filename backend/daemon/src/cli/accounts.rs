@@ -2,17 +2,17 @@
 
 use std::ffi::OsString;
 
-use kms_core::object::Standing;
+use kms_core::object::RingRole;
 use serde_json::{Value, json};
 
 use super::arguments::{
     Account, AccountAdd, AccountList, AccountRemove, AccountState, Given, Role, RoleCommand, RoleList,
 };
-use super::bearers;
-use super::credentials::{self, Entry};
+use super::credentials;
 use super::failure::Failure;
 use super::home::Home;
-use super::screen;
+use super::output;
+use super::pins::{self, Entry};
 use crate::service::{AccountInfo, Backend, GrantInfo, PrincipalInfo, Scope};
 
 /// The ring that is meant where none is named.
@@ -27,7 +27,7 @@ pub(super) fn run(command: Account, typed: &[OsString]) -> Result<(), Failure> {
         Account::Remove(remove) => self::remove(remove, typed),
         Account::Disable(state) => set_disabled(state, true, typed),
         Account::Enable(state) => set_disabled(state, false, typed),
-        Account::Key(command) => bearers::keys(command, typed),
+        Account::Key(command) => credentials::keys(command, typed),
     }
 }
 
@@ -52,11 +52,11 @@ fn add_service_account(arguments: AccountAdd, typed: &[OsString]) -> Result<(), 
     let home = Home::of(arguments.home)?;
     let made = Backend::open(&home.open(typed)?)?.add_service_account(&arguments.name, role)?;
     if arguments.output.json {
-        screen::json(&account_json(&made));
+        output::json(&account_json(&made));
         return Ok(());
     }
-    screen::line(&format!("service account {} added: {}", made.email, roles_of(&made)));
-    screen::line(&format!("make a token with `kms token create {}`", made.email));
+    output::line(&format!("service account {} added: {}", made.email, roles_of(&made)));
+    output::line(&format!("make a token with `kms token create {}`", made.email));
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn add_principal(arguments: AccountAdd, typed: &[OsString]) -> Result<(), Failur
             "leave --project out, or make a service account: NAME@DOMAIN",
         ));
     }
-    let standing = arguments.role.unwrap_or(Role::User).standing().ok_or_else(|| {
+    let ring_role = arguments.role.unwrap_or(Role::User).ring_role().ok_or_else(|| {
         Failure::new(
             "this role is for service accounts",
             "choose kms.admin, kms.editor, kms.user or kms.reader, or make a service account: NAME@DOMAIN",
@@ -75,19 +75,19 @@ fn add_principal(arguments: AccountAdd, typed: &[OsString]) -> Result<(), Failur
     })?;
     let home = Home::of(arguments.home)?;
     let backend = Backend::open(&home.open(typed)?)?;
-    let secret = credentials::chosen(None, arguments.secret_file.as_deref())?;
+    let secret = pins::chosen(None, arguments.secret_file.as_deref())?;
     let (ring, name) = (arguments.ring.unwrap_or_else(|| DEFAULT_RING.to_owned()), arguments.name);
-    let entry = Entry::append(&home.credentials(), &credentials::account_entry(&ring, &name, &secret))?;
-    backend.add_account(&ring, &name, standing, &secret)?;
+    let entry = Entry::append(&home.credentials(), &pins::account_entry(&ring, &name, &secret))?;
+    backend.add_account(&ring, &name, ring_role, &secret)?;
     entry.keep();
     let credentials = home.credentials();
     if arguments.output.json {
-        screen::json(&json!({ "ring": ring, "name": name, "credentials": credentials.to_string_lossy() }));
+        output::json(&json!({ "ring": ring, "name": name, "credentials": credentials.to_string_lossy() }));
     } else {
-        screen::line(&format!(
+        output::line(&format!(
             "account {name:?} added to ring {ring:?}: it logs in with the PIN `{name}:SECRET`"
         ));
-        screen::line(&format!("that PIN is in {}", credentials.display()));
+        output::line(&format!("that PIN is in {}", credentials.display()));
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn list(arguments: AccountList, typed: &[OsString]) -> Result<(), Failure> {
     if arguments.output.json {
         let accounts: Vec<_> = accounts.iter().map(account_json).collect();
         let principals: Vec<_> = principals.iter().map(principal_json).collect();
-        screen::json(&json!({ "serviceAccounts": accounts, "principals": principals }));
+        output::json(&json!({ "serviceAccounts": accounts, "principals": principals }));
         return Ok(());
     }
     let mut rows: Vec<_> = accounts
@@ -112,11 +112,11 @@ fn list(arguments: AccountList, typed: &[OsString]) -> Result<(), Failure> {
         })
         .collect();
     rows.extend(principals.iter().map(|principal| {
-        let role = format!("{} in ring {}", standing(principal.standing), principal.ring);
+        let role = format!("{} in ring {}", ring_role(principal.ring_role), principal.ring);
         let state = if principal.has_pin { "active" } else { "no PIN" };
         [principal.name.clone(), "principal".into(), role, state.into(), "-".into(), "-".into()]
     }));
-    screen::table(["NAME", "KIND", "ROLES", "STATE", "TOKENS", "KEYS"], &rows, "no accounts");
+    output::table(["NAME", "KIND", "ROLES", "STATE", "TOKENS", "KEYS"], &rows, "no accounts");
     Ok(())
 }
 
@@ -180,24 +180,24 @@ fn list_roles(arguments: RoleList, typed: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let roles = Backend::open(&home.open(typed)?)?.roles(arguments.account.as_deref())?;
     if arguments.output.json {
-        screen::json(&roles.iter().map(grant_json).collect());
+        output::json(&roles.iter().map(grant_json).collect());
         return Ok(());
     }
     let rows: Vec<_> = roles
         .iter()
         .map(|grant| {
             let (project, ring) = places(grant);
-            let created = screen::time(grant.created);
+            let created = output::time(grant.created);
             [grant.account.clone(), grant.role.name().to_owned(), project, ring, created]
         })
         .collect();
-    screen::table(["ACCOUNT", "ROLE", "PROJECT", "RING", "GRANTED"], &rows, "no roles are granted");
+    output::table(["ACCOUNT", "ROLE", "PROJECT", "RING", "GRANTED"], &rows, "no roles are granted");
     Ok(())
 }
 
 /// What was done, for people or for scripts.
 pub(super) fn tell(as_json: bool, value: &Value, line: &str) {
-    if as_json { screen::json(value) } else { screen::line(line) }
+    if as_json { output::json(value) } else { output::line(line) }
 }
 
 fn roles_of(account: &AccountInfo) -> String {
@@ -223,13 +223,13 @@ fn places(grant: &GrantInfo) -> (String, String) {
     (named(&grant.project_name, grant.project), named(&grant.ring_name, grant.ring))
 }
 
-fn standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Officer => "security officer",
-        Standing::Admin => "kms.admin",
-        Standing::Editor => "kms.editor",
-        Standing::User => "kms.user",
-        Standing::Reader => "kms.reader",
+fn ring_role(ring_role: RingRole) -> &'static str {
+    match ring_role {
+        RingRole::Officer => "security officer",
+        RingRole::Admin => "kms.admin",
+        RingRole::Editor => "kms.editor",
+        RingRole::User => "kms.user",
+        RingRole::Reader => "kms.reader",
     }
 }
 
@@ -237,8 +237,8 @@ fn account_json(account: &AccountInfo) -> Value {
     json!({
         "id": account.id,
         "email": account.email,
-        "created": screen::time(account.created),
-        "disabled": account.disabled.map(screen::time),
+        "created": output::time(account.created),
+        "disabled": account.disabled.map(output::time),
         "roles": account.grants.iter().map(grant_json).collect::<Vec<_>>(),
         "tokens": account.tokens,
         "keys": account.keys,
@@ -253,7 +253,7 @@ fn grant_json(grant: &GrantInfo) -> Value {
         "projectName": grant.project_name,
         "ring": grant.ring,
         "ringName": grant.ring_name,
-        "created": screen::time(grant.created),
+        "created": output::time(grant.created),
     })
 }
 
@@ -261,7 +261,7 @@ fn principal_json(principal: &PrincipalInfo) -> Value {
     json!({
         "ring": principal.ring,
         "name": principal.name,
-        "role": standing(principal.standing),
+        "role": ring_role(principal.ring_role),
         "hasPin": principal.has_pin,
     })
 }

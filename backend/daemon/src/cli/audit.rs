@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::arguments::{Audit, AuditHead, AuditList, AuditRestart, AuditVerify};
 use super::failure::Failure;
 use super::home::Home;
+use super::output;
 use super::progress::Progress;
-use super::screen;
 use crate::service::Backend;
 
 /// `kms audit …`.
@@ -35,11 +35,11 @@ fn verify(arguments: AuditVerify, typed: &[OsString]) -> Result<ExitCode, Failur
     if arguments.output.json {
         let mut told = verdict(&found);
         told["restarts"] = restarts.iter().map(restarted).collect();
-        screen::json(&told);
+        output::json(&told);
     } else {
         match &found {
             Ok(whole) => tell(whole, &restarts),
-            Err(broken) => screen::failure(&Failure::new(
+            Err(broken) => output::failure(&Failure::new(
                 format!("the audit log is not whole: {broken}"),
                 "keep a copy of the database for who looks into it; restore from a backup that `kms audit verify` finds whole, or \
                  begin a new log with `kms audit restart`",
@@ -50,18 +50,18 @@ fn verify(arguments: AuditVerify, typed: &[OsString]) -> Result<ExitCode, Failur
 }
 
 fn tell(whole: &Verified, restarts: &[Restart]) {
-    screen::line(&format!("the audit log is whole: {} entries", whole.entries));
+    output::line(&format!("the audit log is whole: {} entries", whole.entries));
     if whole.pruned > 0 {
-        screen::line(&format!("the {} before them were pruned for their age", whole.pruned));
+        output::line(&format!("the {} before them were pruned for their age", whole.pruned));
     }
     for Restart { at, name, problem, entries, after, .. } in restarts {
-        let problem = screen::printable(problem.clone());
-        screen::line(&format!(
+        let problem = output::printable(problem.clone());
+        output::line(&format!(
             "begun anew after entry {after} at {} by {name}, for {problem}; {entries} entries are set aside",
             timestamp(*at)
         ));
     }
-    screen::line(&format!("head {}", whole.head.last));
+    output::line(&format!("head {}", whole.head.last));
 }
 
 fn restarted(restart: &Restart) -> Value {
@@ -84,12 +84,12 @@ fn restart(arguments: AuditRestart, typed: &[OsString]) -> Result<ExitCode, Fail
         return Err(Failure::new("the audit log is whole, and is left as it is", next));
     };
     if arguments.output.json {
-        screen::json(&restarted(&restart));
+        output::json(&restarted(&restart));
     } else {
         let Restart { problem, entries, after, .. } = &restart;
-        let problem = screen::printable(problem.clone());
-        screen::line(&format!("a new audit log begins after entry {after}: {problem}"));
-        screen::line(&format!(
+        let problem = output::printable(problem.clone());
+        output::line(&format!("a new audit log begins after entry {after}: {problem}"));
+        output::line(&format!(
             "the {entries} entries that were there are set aside in the database, as they were found"
         ));
     }
@@ -117,9 +117,9 @@ fn head(arguments: AuditHead, typed: &[OsString]) -> Result<ExitCode, Failure> {
     let home = Home::of(arguments.home)?;
     let head = Backend::open(&home.open(typed)?)?.audit_head()?.last;
     if arguments.output.json {
-        screen::json_line(&json!({ "sequence": head.sequence, "head": head.to_string() }));
+        output::json_line(&json!({ "sequence": head.sequence, "head": head.to_string() }));
     } else {
-        screen::line(&head.to_string());
+        output::line(&head.to_string());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,7 +142,7 @@ fn list(arguments: AuditList, typed: &[OsString]) -> Result<ExitCode, Failure> {
         left -= page.len();
         after = page.last().map(|last| AuditPlace { at: last.at, sequence: last.sequence });
         if arguments.output.json {
-            page.iter().for_each(|record| screen::json_line(&json!(audit::item(record))));
+            page.iter().for_each(|record| output::json_line(&json!(audit::item(record))));
         } else {
             rows.extend(page.iter().map(row));
         }
@@ -151,7 +151,7 @@ fn list(arguments: AuditList, typed: &[OsString]) -> Result<ExitCode, Failure> {
         }
     }
     if !arguments.output.json {
-        screen::table(["NUMBER", "TIME", "EVENT", "STATUS", "WHO", "RESOURCE"], &rows, "no entries");
+        output::table(["NUMBER", "TIME", "EVENT", "STATUS", "WHO", "RESOURCE"], &rows, "no entries");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -160,7 +160,7 @@ fn row(record: &Record) -> [String; 6] {
     let body = &record.body;
     [
         record.sequence.to_string(),
-        screen::time(record.at / 1000),
+        output::time(record.at / 1000),
         body.event.clone(),
         body.status.to_string(),
         body.name.clone(),

@@ -10,9 +10,9 @@ use super::arguments::{BackupCommand, RestoreCommand};
 use super::audit::verdict;
 use super::failure::Failure;
 use super::home::Home;
+use super::output;
 use super::progress::Progress;
-use super::screen;
-use crate::server::DoorError;
+use crate::server::SocketError;
 use crate::service::{Backend, ServiceError};
 
 /// `kms backup`.
@@ -30,9 +30,9 @@ pub(super) fn backup(arguments: BackupCommand, typed: &[OsString]) -> Result<(),
         return Err(Failure::new(format!("the audit log in the copy is not whole: {broken}"), next));
     }
     if arguments.output.json {
-        screen::json(&told(&to, &checked));
+        output::json(&told(&to, &checked));
     } else {
-        screen::line(&format!("{} is whole: {}", to.display(), counted(&checked)));
+        output::line(&format!("{} is whole: {}", to.display(), counted(&checked)));
     }
     Ok(())
 }
@@ -47,11 +47,11 @@ pub(super) fn restore(arguments: RestoreCommand, typed: &[OsString]) -> Result<(
     if arguments.output.json {
         let mut value = told(&from, &restored.checked);
         value["replaced"] = json!(replaced);
-        screen::json(&value);
+        output::json(&value);
     } else {
-        screen::line(&format!("{} is restored: {}", from.display(), counted(&restored.checked)));
+        output::line(&format!("{} is restored: {}", from.display(), counted(&restored.checked)));
         if let Some(replaced) = replaced {
-            screen::line(&format!("the database that was there is {replaced}"));
+            output::line(&format!("the database that was there is {replaced}"));
         }
     }
     Ok(())
@@ -79,7 +79,7 @@ fn not_made(error: ServiceError, to: &Path) -> Failure {
 fn not_taken(error: ServiceError, from: &Path) -> Failure {
     let copy = from.display();
     let next = "name a copy that `kms backup` made; the database of the home is as it was";
-    if let ServiceError::Door(DoorError::Taken(_)) = &error {
+    if let ServiceError::SocketListener(SocketError::Taken(_)) = &error {
         return Failure::because(
             "nothing was restored",
             &error,

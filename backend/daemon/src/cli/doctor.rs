@@ -16,14 +16,14 @@ use kms_protocol::{Hello, Secret, Welcome, frame};
 use zeroize::Zeroizing;
 
 use super::arguments::Doctor;
-use super::credentials;
 use super::environment;
 use super::failure::Failure;
 use super::home::Home;
-use super::probe::{self, Step};
+use super::host_checks;
+use super::module_probe::{self, Step};
+use super::output;
+use super::pins;
 use super::report::Report;
-use super::screen;
-use super::surroundings;
 use crate::config::Config;
 use crate::dispatch::Clock;
 use crate::service::{Backend, ServiceError};
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: Doctor, typed: &[OsString]) -> Result<ExitCode, Fai
             environment::require(config.environment(), typed)?;
             report.add("configuration", configuration(&home, &config));
             rings = inside(&config, &mut report);
-            report.add("disk", surroundings::room(&config.store_path()));
+            report.add("disk", host_checks::room(&config.store_path()));
             report.add("socket", socket(&home, &config));
             rest(&config, &mut report);
         }
@@ -67,17 +67,17 @@ pub(super) fn run(arguments: Doctor, typed: &[OsString]) -> Result<ExitCode, Fai
     }
     let ring = arguments.ring.or_else(|| rings.first().cloned());
     let pin = match &arguments.pin_file {
-        Some(file) => Some(credentials::from_file(file)?),
-        None => ring.as_ref().and_then(|ring| credentials::user_pin(&home.credentials(), ring)),
+        Some(file) => Some(pins::from_file(file)?),
+        None => ring.as_ref().and_then(|ring| pins::user_pin(&home.credentials(), ring)),
     };
     match module(arguments.module) {
         Ok(module) => examine(&module, ring.as_deref(), pin.as_ref(), &home, &mut report)?,
         Err(failure) => report.module_missing(failure),
     }
     if arguments.output.json {
-        screen::json(&report.json());
+        output::json(&report.json());
     } else {
-        report.lines().iter().for_each(|line| screen::line(line));
+        report.lines().iter().for_each(|line| output::line(line));
     }
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -132,7 +132,7 @@ fn inside(config: &Config, report: &mut Report) -> Vec<String> {
             let path = config.store_path();
             report.add("database", Ok(format!("{}: {} ring(s), {keys} key(s)", path.display(), rings.len())));
             report.add("audit log", audit_log(&backend));
-            report.add("clock", surroundings::clock(&backend));
+            report.add("clock", host_checks::clock(&backend));
             rings.into_iter().map(|ring| ring.label).collect()
         }
         Err(error) => {
@@ -142,20 +142,20 @@ fn inside(config: &Config, report: &mut Report) -> Vec<String> {
     }
 }
 
-/// The REST door, if there is to be one.
+/// The REST listener, if there is to be one.
 fn rest(config: &Config, report: &mut Report) {
     let rest = config.rest();
     if !rest.enabled {
         return report.skip_because("rest", "[rest] enabled is false");
     }
     if let Some((certificate, _)) = &rest.tls {
-        report.add("certificate", surroundings::certificate(certificate, Clock::default().seconds()));
+        report.add("certificate", host_checks::certificate(certificate, Clock::default().seconds()));
     }
     if rest.listen.port() == 0 {
         return report.skip_because("rest", "the daemon chooses a port when it starts, and prints it");
     }
     let runs = !report.failed("socket");
-    report.add("rest", surroundings::address(rest, runs));
+    report.add("rest", host_checks::address(rest, runs));
 }
 
 /// Whether the audit log can go on. Going along all of it takes too long here.
@@ -179,7 +179,7 @@ fn culprit(error: &ServiceError) -> Part {
         ServiceError::Hsm(_) | ServiceError::ForeignMaster(_) => Part::Hsm,
         ServiceError::Store(_)
         | ServiceError::Request(_)
-        | ServiceError::Door(_)
+        | ServiceError::SocketListener(_)
         | ServiceError::Io(_)
         | ServiceError::Mismatch { .. }
         | ServiceError::Incomplete(_)
@@ -312,9 +312,9 @@ fn listen(child: &mut Child, report: &mut Report) -> Said {
     let mut running = None;
     loop {
         match heard.recv_timeout(STEP_PATIENCE) {
-            Ok(line) => match probe::understand(&line) {
-                Some(probe::Word::Begins(step)) => running = Some(step),
-                Some(probe::Word::Ends(step, outcome)) => {
+            Ok(line) => match module_probe::understand(&line) {
+                Some(module_probe::Word::Begins(step)) => running = Some(step),
+                Some(module_probe::Word::Ends(step, outcome)) => {
                     running = None;
                     if step == Step::Token && outcome.is_err() && report.failed("socket") {
                         report.skip_because(step.name(), "no daemon answers");
@@ -322,7 +322,7 @@ fn listen(child: &mut Child, report: &mut Report) -> Said {
                         report.add(step.name(), outcome);
                     }
                 }
-                Some(probe::Word::Skips(step, why)) => report.skip_because(step.name(), &why),
+                Some(module_probe::Word::Skips(step, why)) => report.skip_because(step.name(), &why),
                 None => {}
             },
             Err(RecvTimeoutError::Disconnected) => return Said::Closed(running),

@@ -9,7 +9,7 @@ use kms_store::StoreError;
 
 use crate::dispatch::ExportError;
 use crate::rest::RestError;
-use crate::server::DoorError;
+use crate::server::SocketError;
 use crate::service::{AccountError, ServiceError};
 
 /// A command that failed.
@@ -38,9 +38,9 @@ impl Failure {
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        // The number of a refusal is for clients of the API.
-        let what = if let ServiceError::Export(ExportError::Refused(refusal)) = &error {
-            refusal.message.clone()
+        // The number of a problem is for clients of the API.
+        let what = if let ServiceError::Export(ExportError::Refused(problem)) = &error {
+            problem.message.clone()
         } else {
             error_chain(&error)
         };
@@ -78,8 +78,8 @@ fn next_step(error: &ServiceError) -> &'static str {
             "check [store] path in kms.toml; restore the database from a backup if it is damaged"
         }
         ServiceError::Request(_) => "look into the cause above; `kms doctor` checks each part",
-        ServiceError::Door(DoorError::Taken(_)) => "use the daemon that runs, or stop it first",
-        ServiceError::Door(_) => "check [socket] in kms.toml",
+        ServiceError::SocketListener(SocketError::Taken(_)) => "use the daemon that runs, or stop it first",
+        ServiceError::SocketListener(_) => "check [socket] in kms.toml",
         ServiceError::Rest(RestError::Address { .. }) => "choose another address, or stop what listens there",
         ServiceError::Rest(_) => "check [rest] in kms.toml",
         ServiceError::Io(_) => "look at the daemon's log for the cause",

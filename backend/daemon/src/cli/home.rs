@@ -243,7 +243,7 @@ impl Drop for HalfMade {
         }
         if let Err(error) = removed {
             let what = format!("{} could not be cleared away", self.home.path().display());
-            super::screen::failure(&Failure::because(
+            super::output::failure(&Failure::because(
                 what,
                 &error,
                 "remove it yourself: it holds no keys in use",

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::arguments::Import;
 use super::failure::Failure;
 use super::home::Home;
-use super::screen;
+use super::output;
 
 /// The wrapping algorithm that takes material of every length.
 const WRAPPING: &str = "rsa_3072_oaep_sha256_aes_256_key_wrap";
@@ -53,15 +53,15 @@ pub(super) fn run(import: &Import) -> Result<(), Failure> {
     let deleted = service.ask("DELETE", &format!("{ring}/wrappingkeys/{wrapping_id}"), None);
     let version = outcome?;
     if let Err(failure) = deleted {
-        screen::note(&format!(
+        output::note(&format!(
             "the wrapping key {wrapping_id} was not deleted, and expires: {}",
             failure.what
         ));
     }
     if import.output.json {
-        screen::json(&version);
+        output::json(&version);
     } else {
-        screen::line(&format!("{} is version {} of key {id}.", import.file.display(), version["number"]));
+        output::line(&format!("{} is version {} of key {id}.", import.file.display(), version["number"]));
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ fn upload(
 ) -> Result<Value, Failure> {
     let public =
         wrapping["publicKey"].as_str().ok_or_else(|| odd("the new wrapping key has no public key"))?;
-    let wrapped = kms_crypto::wrap_for_upload(public, material.as_ref(), &SystemRandom::new());
+    let wrapped = kms_crypto::wrap_for_import(public, material.as_ref(), &SystemRandom::new());
     let wrapped = wrapped.ok_or_else(|| odd("the wrapping key's public half is no RSA key"))?;
     let ask = json!({ "wrappingKeyId": wrapping["id"], "wrappedKey": STANDARD.encode(wrapped) });
     service.ask("POST", &format!("{ring}/keys/{}/import", import.key), Some(&ask))

@@ -9,12 +9,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::arguments::Init;
-use super::credentials::{self, Chosen};
 use super::environment::{self, Setting};
 use super::failure::Failure;
 use super::home::{HalfMade, Home, write_new};
+use super::output;
+use super::pins::{self, Chosen};
 use super::rings::ring_json;
-use super::screen;
 use super::token;
 use crate::config::{Config, NewConfig};
 use crate::service::{Backend, NewRing, RingInfo, Scope};
@@ -74,7 +74,7 @@ fn make(home: &Home, hsm: &Hsm, pins: &Chosen, ring: NewRing, project: Uuid) -> 
     let config = home.read_new_config()?;
     let socket = provider_socket(home, &config);
     write_new(&home.provider_config(), 0o644, &PROVIDER_CONFIG.replace("{socket}", &toml_text(&socket)?))?;
-    let heading = credentials::heading(home.path());
+    let heading = pins::heading(home.path());
     write_new(&home.credentials(), 0o600, &[heading.as_str(), &pins.entry(&ring.name)].concat())?;
     let backend = Backend::create(&config)?;
     backend.add_project(project, FIRST_PROJECT)?;
@@ -145,16 +145,16 @@ fn toml_text(path: &Path) -> Result<String, Failure> {
 
 fn tell(home: &Home, ring: &RingInfo, project: Uuid) {
     let here = home.path().display();
-    screen::line(&format!("A KMS home is made in {here}, with the ring {:?}.", ring.label));
+    output::line(&format!("A KMS home is made in {here}, with the ring {:?}.", ring.label));
     let (credentials, token) = (home.credentials(), home.admin_token());
-    screen::line(&format!("Its PINs are in {}, for you alone.", credentials.display()));
-    screen::line(&format!("The owner's token for the REST API is in {}, for you alone.", token.display()));
-    screen::line("");
-    screen::line("Next:");
-    screen::line(&format!("  kms serve --home {here}"));
-    screen::line(&format!("  export KMS_PKCS11_CONFIG={}", home.provider_config().display()));
-    screen::line("  pkcs11-tool --module libkms_pkcs11.so --list-token-slots");
-    screen::line(&format!(
+    output::line(&format!("Its PINs are in {}, for you alone.", credentials.display()));
+    output::line(&format!("The owner's token for the REST API is in {}, for you alone.", token.display()));
+    output::line("");
+    output::line("Next:");
+    output::line(&format!("  kms serve --home {here}"));
+    output::line(&format!("  export KMS_PKCS11_CONFIG={}", home.provider_config().display()));
+    output::line("  pkcs11-tool --module libkms_pkcs11.so --list-token-slots");
+    output::line(&format!(
         "  curl -H \"Authorization: Bearer $(cat {})\" \
          http://127.0.0.1:9200/v1/projects/{project}/regions/eu01/keyrings",
         token.display()
@@ -163,7 +163,7 @@ fn tell(home: &Home, ring: &RingInfo, project: Uuid) {
 
 fn tell_script(home: &Home, ring: &RingInfo, project: Uuid) {
     let name = |path: PathBuf| path.to_string_lossy().into_owned();
-    screen::json(&json!({
+    output::json(&json!({
         "home": name(home.path().to_owned()),
         "config": name(home.config()),
         "pkcs11_config": name(home.provider_config()),

@@ -8,23 +8,23 @@ mod accounts;
 mod arguments;
 mod audit;
 mod backup;
-mod bearers;
 mod credentials;
 mod doctor;
 mod environment;
 mod failure;
 mod home;
+mod host_checks;
 mod import;
 mod init;
-mod probe;
+mod module_probe;
+mod output;
+mod pins;
 mod progress;
 mod projects;
 mod report;
 mod reports;
 mod rings;
-mod screen;
 mod serve;
-mod surroundings;
 mod token;
 
 use std::ffi::OsString;
@@ -41,12 +41,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return screen::usage(&error),
+        Err(error) => return output::usage(&error),
     };
     match command(parsed.command, &arguments) {
         Ok(outcome) => outcome,
         Err(failure) => {
-            screen::failure(&failure);
+            output::failure(&failure);
             ExitCode::FAILURE
         }
     }
@@ -62,7 +62,7 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Key(Key::Rotate(rotate)) => rings::rotate(rotate, arguments)?,
         Command::Account(account) => accounts::run(account, arguments)?,
         Command::Role(role) => accounts::roles(role, arguments)?,
-        Command::Token(token) => bearers::tokens(token, arguments)?,
+        Command::Token(token) => credentials::tokens(token, arguments)?,
         Command::Project(project) => projects::run(project, arguments)?,
         Command::Audit(audit) => return audit::run(audit, arguments),
         Command::Import(import) => import::run(&import)?,
@@ -72,8 +72,8 @@ fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure
         Command::Backup(to) => backup::backup(to, arguments)?,
         Command::Restore(from) => backup::restore(from, arguments)?,
         Command::Doctor(doctor) => return doctor::run(doctor, arguments),
-        Command::OpenApi(arguments::OpenApi {}) => screen::line(crate::rest::openapi()),
-        Command::Probe(probe) => return Ok(probe::run(&probe)),
+        Command::OpenApi(arguments::OpenApi {}) => output::line(crate::rest::openapi()),
+        Command::Probe(probe) => return Ok(module_probe::run(&probe)),
     }
     Ok(ExitCode::SUCCESS)
 }

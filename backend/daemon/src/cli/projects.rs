@@ -9,7 +9,7 @@ use super::accounts::tell;
 use super::arguments::{Project, ProjectAdd, ProjectList};
 use super::failure::Failure;
 use super::home::Home;
-use super::screen;
+use super::output;
 use crate::service::Backend;
 
 /// `kms project`.
@@ -33,17 +33,17 @@ fn list(arguments: ProjectList, typed: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let projects = Backend::open(&home.open(typed)?)?.projects()?;
     if arguments.output.json {
-        screen::json(&projects.iter().map(project_json).collect());
+        output::json(&projects.iter().map(project_json).collect());
         return Ok(());
     }
     let rows: Vec<_> = projects
         .iter()
-        .map(|project| [project.name.clone(), project.id.to_string(), screen::time(project.created)])
+        .map(|project| [project.name.clone(), project.id.to_string(), output::time(project.created)])
         .collect();
-    screen::table(["NAME", "ID", "CREATED"], &rows, "no projects; make one with `kms project add NAME`");
+    output::table(["NAME", "ID", "CREATED"], &rows, "no projects; make one with `kms project add NAME`");
     Ok(())
 }
 
 fn project_json(project: &kms_store::Project) -> Value {
-    json!({ "id": project.id, "name": project.name, "created": screen::time(project.created) })
+    json!({ "id": project.id, "name": project.name, "created": output::time(project.created) })
 }

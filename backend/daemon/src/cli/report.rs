@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::probe::Step;
-use super::screen;
+use super::module_probe::Step;
+use super::output;
 
 /// What was found, in the order of looking.
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Report {
             }
         }
         lines.push(if self.is_well() { "all is well".into() } else { "something is wrong".into() });
-        lines.into_iter().map(screen::printable).collect()
+        lines.into_iter().map(output::printable).collect()
     }
 
     pub(super) fn json(&self) -> Value {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::arguments::{AmountsCommand, Export, Usage};
 use super::failure::Failure;
 use super::home::Home;
-use super::screen;
+use super::output;
 use crate::service::Backend;
 
 /// An hour, in seconds.
@@ -49,7 +49,7 @@ pub(super) fn amounts(arguments: AmountsCommand, typed: &[OsString]) -> Result<(
     let home = Home::of(arguments.home)?;
     let amounts = Backend::open(&home.open(typed)?)?.amounts(arguments.project)?;
     if arguments.output.json {
-        screen::json(&json!(amounts));
+        output::json(&json!(amounts));
     } else {
         let rows = [
             ("key rings", amounts.key_rings),
@@ -59,7 +59,7 @@ pub(super) fn amounts(arguments: AmountsCommand, typed: &[OsString]) -> Result<(
             ("wrapping keys", amounts.wrapping_keys),
         ];
         let rows = rows.map(|(what, count)| [what.to_owned(), count.to_string()]);
-        screen::table(["WHAT", "COUNT"], &rows, "nothing");
+        output::table(["WHAT", "COUNT"], &rows, "nothing");
     }
     Ok(())
 }
@@ -71,27 +71,27 @@ pub(super) fn usage(arguments: Usage, typed: &[OsString]) -> Result<(), Failure>
     let until = arguments.to.unwrap_or_else(|| backend.now()) / 1000;
     let from = arguments.from.map_or_else(|| until.saturating_sub(DAY), |from| from / 1000);
     if from > until {
-        let what = format!("--from {} is after --to {}", screen::time(from), screen::time(until));
+        let what = format!("--from {} is after --to {}", output::time(from), output::time(until));
         return Err(Failure::new(what, "let --from be the earlier one"));
     }
     if until - from > USAGE_HOURS_MAX * HOUR {
-        let what = format!("from {} to {} are more than 366 days", screen::time(from), screen::time(until));
+        let what = format!("from {} to {} are more than 366 days", output::time(from), output::time(until));
         return Err(Failure::new(what, "ask for one year after the other, with --from and --to"));
     }
     let usage = backend.usage(arguments.project, (from, until))?;
     if arguments.output.json {
         let mut told = json!(usage);
-        told["from"] = json!(screen::time(from));
-        told["to"] = json!(screen::time(until));
-        screen::json(&told);
+        told["from"] = json!(output::time(from));
+        told["to"] = json!(output::time(until));
+        output::json(&told);
     } else {
         let rows: Vec<_> = (usage.hours.iter())
             .map(|hour| {
-                [screen::time(hour.hour.0), hour.versions.to_string(), hour.version_seconds.to_string()]
+                [output::time(hour.hour.0), hour.versions.to_string(), hour.version_seconds.to_string()]
             })
             .collect();
-        screen::table(["HOUR", "VERSIONS", "SECONDS"], &rows, "no version was available");
-        screen::line(&format!("{} version-hours", usage.version_hours));
+        output::table(["HOUR", "VERSIONS", "SECONDS"], &rows, "no version was available");
+        output::line(&format!("{} version-hours", usage.version_hours));
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use kms_protocol::RingPolicy;
 use serde_json::{Value, json};
 
 use super::arguments::{KeyList, KeyRotate, RingCreate, RingList};
-use super::credentials::{Chosen, Entry};
 use super::failure::Failure;
 use super::home::Home;
-use super::screen;
+use super::output;
+use super::pins::{Chosen, Entry};
 use crate::service::{Backend, KeyInfo, NewRing, RingInfo};
 
 /// `kms ring create`.
@@ -29,15 +29,15 @@ pub(super) fn create(arguments: RingCreate, typed: &[OsString]) -> Result<(), Fa
     if arguments.output.json {
         let mut made = ring_json(&ring);
         made["credentials"] = json!(credentials.to_string_lossy());
-        screen::json(&made);
+        output::json(&made);
     } else {
-        screen::line(&format!(
+        output::line(&format!(
             "ring {:?} made: slot {}, policy {}",
             ring.label,
             ring.slot,
             policy(ring.policy)
         ));
-        screen::line(&format!("its PINs are in {}", credentials.display()));
+        output::line(&format!("its PINs are in {}", credentials.display()));
     }
     Ok(())
 }
@@ -47,7 +47,7 @@ pub(super) fn list(arguments: RingList, typed: &[OsString]) -> Result<(), Failur
     let home = Home::of(arguments.home)?;
     let rings = Backend::open(&home.open(typed)?)?.rings()?;
     if arguments.output.json {
-        screen::json(&rings.iter().map(ring_json).collect());
+        output::json(&rings.iter().map(ring_json).collect());
         return Ok(());
     }
     let rows: Vec<_> = rings
@@ -55,10 +55,10 @@ pub(super) fn list(arguments: RingList, typed: &[OsString]) -> Result<(), Failur
         .map(|ring| {
             let (slot, keys) = (ring.slot.to_string(), ring.keys.to_string());
             let policy = policy(ring.policy).to_owned();
-            [ring.label.clone(), slot, policy, keys, ring.serial.clone(), screen::time(ring.created)]
+            [ring.label.clone(), slot, policy, keys, ring.serial.clone(), output::time(ring.created)]
         })
         .collect();
-    screen::table(["NAME", "SLOT", "POLICY", "KEYS", "SERIAL", "CREATED"], &rows, "no rings");
+    output::table(["NAME", "SLOT", "POLICY", "KEYS", "SERIAL", "CREATED"], &rows, "no rings");
     Ok(())
 }
 
@@ -67,17 +67,17 @@ pub(super) fn keys(arguments: KeyList, typed: &[OsString]) -> Result<(), Failure
     let home = Home::of(arguments.home)?;
     let keys = Backend::open(&home.open(typed)?)?.keys(arguments.ring.as_deref())?;
     if arguments.output.json {
-        screen::json(&keys.iter().map(key_json).collect());
+        output::json(&keys.iter().map(key_json).collect());
         return Ok(());
     }
     let rows: Vec<_> = keys
         .into_iter()
         .map(|key| {
-            let (versions, created) = (key.versions.to_string(), screen::time(key.created));
+            let (versions, created) = (key.versions.to_string(), output::time(key.created));
             [key.ring, key.label, key.algorithm, versions, key.state, created, key.id.to_string()]
         })
         .collect();
-    screen::table(["RING", "LABEL", "ALGORITHM", "VERSIONS", "STATE", "CREATED", "ID"], &rows, "no keys");
+    output::table(["RING", "LABEL", "ALGORITHM", "VERSIONS", "STATE", "CREATED", "ID"], &rows, "no keys");
     Ok(())
 }
 
@@ -86,11 +86,11 @@ pub(super) fn rotate(arguments: KeyRotate, typed: &[OsString]) -> Result<(), Fai
     let home = Home::of(arguments.home)?;
     let version = Backend::open(&home.open(typed)?)?.rotate_key(&arguments.ring, &arguments.key)?;
     if arguments.output.json {
-        screen::json(&json!({ "ring": arguments.ring, "key": arguments.key, "version": version }));
+        output::json(&json!({ "ring": arguments.ring, "key": arguments.key, "version": version }));
     } else {
         let before = version.saturating_sub(1);
-        screen::line(&format!("key {:?} has version {version} now", arguments.key));
-        screen::line(&format!("version {before} goes on as LABEL#{before} and under its own id"));
+        output::line(&format!("key {:?} has version {version} now", arguments.key));
+        output::line(&format!("version {before} goes on as LABEL#{before} and under its own id"));
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ pub(super) fn ring_json(ring: &RingInfo) -> Value {
         "serial": ring.serial,
         "policy": policy(ring.policy),
         "keys": ring.keys,
-        "created": screen::time(ring.created),
+        "created": output::time(ring.created),
     })
 }
 
@@ -124,6 +124,6 @@ fn key_json(key: &KeyInfo) -> Value {
         "algorithm": key.algorithm,
         "versions": key.versions,
         "state": key.state,
-        "created": screen::time(key.created),
+        "created": output::time(key.created),
     })
 }

@@ -14,7 +14,7 @@ use super::arguments::{LogFormat, Serve};
 use super::environment;
 use super::failure::Failure;
 use super::home::Home;
-use super::screen;
+use super::output;
 use crate::config::{Config, RestConfig};
 use crate::rest::RestError;
 use crate::server::{Owner, Reread};
@@ -88,9 +88,9 @@ impl Owner for Operator {
     fn ready(&mut self, socket: &Path, rest: Option<&str>) {
         // The socket's line comes last: who waits for it has both.
         if let Some(url) = rest {
-            screen::line(&format!("kms: REST on {url}"));
+            output::line(&format!("kms: REST on {url}"));
         }
-        screen::line(&format!("kms: ready on {}", socket.display()));
+        output::line(&format!("kms: ready on {}", socket.display()));
         tell("READY=1");
     }
 

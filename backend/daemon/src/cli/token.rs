@@ -12,10 +12,10 @@ use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use kms_protocol::Secret;
 
-use super::credentials;
 use super::environment::Setting;
 use super::failure::Failure;
 use super::home::{Home, write_new};
+use super::pins;
 
 /// SoftHSM's configuration, with a place for the token's folder. The container image uses the same file.
 const SOFTHSM_CONFIG: &str = include_str!("../../../../softhsm-config/softhsm2.conf");
@@ -68,8 +68,8 @@ pub(super) fn make(home: &Home, library: &Path) -> Result<String, Failure> {
         Failure::new(what, "choose a home whose name is plain text")
     })?;
     write_new(&home.softhsm_config(), 0o600, &SOFTHSM_CONFIG.replace("{tokens}", path))?;
-    let label = format!("kms-{}", text(&credentials::random()?));
-    let (pin, so_pin) = (credentials::random()?, credentials::random()?);
+    let label = format!("kms-{}", text(&pins::random()?));
+    let (pin, so_pin) = (pins::random()?, pins::random()?);
     write_new(&home.hsm_pin(), 0o600, &text(&pin))?;
     write_new(&home.hsm_so_pin(), 0o600, &text(&so_pin))?;
     initialise(library, &label, &pin, &so_pin).map_err(|error| {

@@ -28,7 +28,7 @@ pub use environment::{lacking, variable};
 pub use error::ConfigError;
 pub use rest::RestConfig;
 pub use template::NewConfig;
-pub use tokens::TokenLives;
+pub use tokens::TokenLifetimes;
 
 /// The configuration's name in a home.
 pub const FILE_NAME: &str = "kms.toml";
@@ -162,7 +162,7 @@ impl Config {
     }
 
     /// How long the tokens of the key flow live.
-    pub fn token_lives(&self) -> TokenLives {
+    pub fn token_lifetimes(&self) -> TokenLifetimes {
         self.file.tokens.lives()
     }
 

@@ -6,7 +6,7 @@ use super::file::between;
 
 /// How long the tokens live that an assertion is exchanged for.
 #[derive(Clone, Copy, Debug)]
-pub struct TokenLives {
+pub struct TokenLifetimes {
     /// Access tokens.
     pub access: Duration,
     /// Refresh tokens.
@@ -31,9 +31,9 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    pub(super) fn lives(self) -> TokenLives {
+    pub(super) fn lives(self) -> TokenLifetimes {
         let (access, hours) =
             (Duration::from_secs(self.access_seconds.into()), u64::from(self.refresh_hours));
-        TokenLives { access, refresh: Duration::from_secs(hours * 3600) }
+        TokenLifetimes { access, refresh: Duration::from_secs(hours * 3600) }
     }
 }

@@ -1,6 +1,6 @@
 //! A key's algorithm as listings name it: `aes-256`, `rsa-2048`, `ec-p256`.
 
-use kms_core::object::{Curve, MlDsaSet, MlKemSet, Twisted};
+use kms_core::object::{Curve, EdwardsMontgomery, MlDsaSet, MlKemSet};
 use kms_protocol::{AttributeType, KeyType, ObjectClass, Template};
 
 /// The key's algorithm in a word, for listings.
@@ -20,13 +20,13 @@ pub(super) fn algorithm_of(attributes: &Template) -> String {
             None => "ec".to_owned(),
         },
         Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
-            let curve = attributes.bytes(AttributeType::EC_PARAMS).and_then(Twisted::of_params);
+            let curve = attributes.bytes(AttributeType::EC_PARAMS).and_then(EdwardsMontgomery::of_params);
             match curve {
-                Some(Twisted::Ed25519) => "ed25519".to_owned(),
-                Some(Twisted::X25519) => "x25519".to_owned(),
-                Some(Twisted::Ed448) => "ed448".to_owned(),
-                Some(Twisted::X448) => "x448".to_owned(),
-                None => "twisted".to_owned(),
+                Some(EdwardsMontgomery::Ed25519) => "ed25519".to_owned(),
+                Some(EdwardsMontgomery::X25519) => "x25519".to_owned(),
+                Some(EdwardsMontgomery::Ed448) => "ed448".to_owned(),
+                Some(EdwardsMontgomery::X448) => "x448".to_owned(),
+                None => "edwards-montgomery".to_owned(),
             }
         }
         Some(KeyType::CHACHA20) => "chacha20".to_owned(),

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use kms_core::api::{Operation, Outcome, Refusal, RingPath, Status, Subject, Visit};
+use kms_core::api::{Operation, Outcome, Problem, RequestContext, RingPath, Status, Subject};
 use kms_core::audit::{Count, Counted, CryptoAudit, Entry, Kind, Link, Tally, Used};
 use kms_core::error_chain;
 use kms_core::object::{Caller, KeyVersion};
@@ -115,22 +115,22 @@ impl Dispatch {
     /// Records that a key version was used over REST, and how that ended. What is not there was not used.
     pub(in crate::dispatch) fn used_over_rest(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         mut operation: UsedKey,
-        done: &Result<Outcome, Refusal>,
+        done: &Result<Outcome, Problem>,
     ) -> Result<(), StoreError> {
         let status = match done {
             Ok(Outcome::Versioned(answer)) => operation.under(answer.version_number),
             Ok(Outcome::DataKey(answer)) => operation.under(answer.version_number),
             Ok(_) => 200,
-            Err(Refusal { status: Status::NotFound, .. }) => return Ok(()),
-            Err(refusal) => refusal.status.code(),
+            Err(Problem { status: Status::NotFound, .. }) => return Ok(()),
+            Err(problem) => problem.status.code(),
         };
         let used = Used {
             door: "rest",
             event: operation.event,
-            initiator: Some(visit.account.id),
-            name: &visit.account.email,
+            initiator: Some(context.account.id),
+            name: &context.account.email,
             uid: None,
             project: Some(operation.project),
             ring: operation.ring,
@@ -145,10 +145,10 @@ impl Dispatch {
             }
             CryptoAudit::Each => {
                 let mut entry = self.summary(Count::first(&used), None);
-                entry.endpoint.clone_from(&visit.endpoint);
-                entry.source = Some(visit.source);
-                entry.agent = visit.agent.to_string();
-                entry.trace = Some(visit.trace);
+                entry.endpoint.clone_from(&context.endpoint);
+                entry.source = Some(context.source);
+                entry.agent = context.agent.to_string();
+                entry.trace = Some(context.trace);
                 self.store.record(entry)
             }
         }

@@ -1,7 +1,7 @@
 //! How many initialisation vectors a key may still be given: 2^32 random ones under one key are safe, more are not
 //! (NIST SP 800-38D, "Constraints on the Number of Invocations").
 //!
-//! A key is counted by a print of its value, so that copies count together, and so do all seals of a session key. Nothing
+//! A key is counted by a fingerprint of its value, so that copies count together, and so do all seals of a session key. Nothing
 //! is written for most messages: each is, by chance, one in 2^20 that counts for as many (docs/decisions/0018). So a
 //! restart forgets nothing, an application with a million session keys leaves next to nothing behind, and how many
 //! vectors a key has had is known within a few hundredths when it matters.
@@ -12,7 +12,7 @@ use std::sync::{PoisonError, RwLock};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use kms_core::object::KeyVersion;
-use kms_core::seal::Print;
+use kms_core::seal::Fingerprint;
 use kms_protocol::Rv;
 use kms_store::{Store, StoreError};
 
@@ -28,7 +28,7 @@ const BLOCKS_MAX: u64 = 3_584;
 /// Draws that are made at once: asking for random numbers takes longer than a short message.
 const DRAWS: usize = 64;
 
-/// A random number, for [`Vectors::take`].
+/// A random number, for [`IvBudget::take`].
 ///
 /// # Errors
 /// `CKR_FUNCTION_FAILED` when there are none.
@@ -48,18 +48,18 @@ pub(in crate::dispatch) fn draw(random: &SystemRandom) -> Result<u32, Rv> {
 
 /// The keys that are spent.
 #[derive(Debug, Default)]
-pub(crate) struct Vectors(RwLock<HashSet<Print>>);
+pub(crate) struct IvBudget(RwLock<HashSet<Fingerprint>>);
 
-impl Vectors {
+impl IvBudget {
     /// Reads which keys are spent.
     ///
     /// # Errors
     /// When the database fails.
     pub(crate) fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self(RwLock::new(store.spent_vectors(BLOCKS_MAX)?.into_iter().collect())))
+        Ok(Self(RwLock::new(store.exhausted_ivs(BLOCKS_MAX)?.into_iter().collect())))
     }
 
-    /// Takes one for a key. `draw` is random; `print` is asked for where it matters, which for most messages it does
+    /// Takes one for a key. `draw` is random; `fingerprint` is asked for where it matters, which for most messages it does
     /// not; `version` names a token key, whose vectors were once counted by it.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Vectors {
     pub(in crate::dispatch) fn take(
         &self,
         store: &Store,
-        print: impl FnOnce() -> Result<Print, Rv>,
+        fingerprint: impl FnOnce() -> Result<Fingerprint, Rv>,
         version: Option<KeyVersion>,
         draw: u32,
     ) -> Result<(), Error> {
@@ -76,13 +76,13 @@ impl Vectors {
         if !counts && spent.is_empty() {
             return Ok(());
         }
-        let print = print()?;
-        if spent.contains(&print) {
+        let fingerprint = fingerprint()?;
+        if spent.contains(&fingerprint) {
             return Err(Rv::KEY_EXHAUSTED.into());
         }
         drop(spent);
-        if counts && store.count_vectors(print, version)? >= BLOCKS_MAX {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(print);
+        if counts && store.count_ivs(fingerprint, version)? >= BLOCKS_MAX {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(fingerprint);
         }
         Ok(())
     }
@@ -99,15 +99,15 @@ mod tests {
 
     use super::*;
 
-    const KEY: Print = Print([1; 32]);
-    const OTHER: Print = Print([2; 32]);
+    const KEY: Fingerprint = Fingerprint([1; 32]);
+    const OTHER: Fingerprint = Fingerprint([2; 32]);
 
     fn unlock(store: LockedStore) -> Store {
         store.unlock(RowKey::from(Zeroizing::new([1; 32]))).unwrap()
     }
 
-    fn spent(vectors: &Vectors, store: &Store, print: Print) -> bool {
-        match vectors.take(store, || Ok(print), None, 1) {
+    fn spent(vectors: &IvBudget, store: &Store, fingerprint: Fingerprint) -> bool {
+        match vectors.take(store, || Ok(fingerprint), None, 1) {
             Ok(()) => false,
             Err(error) => {
                 assert!(matches!(error, Error::Refused(Rv::KEY_EXHAUSTED)), "{error:?}");
@@ -116,16 +116,16 @@ mod tests {
         }
     }
 
-    fn blocks(path: &Path, print: Print) -> Option<u64> {
+    fn blocks(path: &Path, fingerprint: Fingerprint) -> Option<u64> {
         let sql = "SELECT blocks FROM vector_blocks WHERE print = ?1";
-        rusqlite::Connection::open(path).unwrap().query_row(sql, [print.0], |row| row.get(0)).ok()
+        rusqlite::Connection::open(path).unwrap().query_row(sql, [fingerprint.0], |row| row.get(0)).ok()
     }
 
     #[test]
     fn a_key_is_used_up_and_stays_so_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let (store, vectors) = (unlock(Store::create(&path).unwrap()), Vectors::default());
+        let (store, vectors) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
         for _ in 0..2 {
             vectors.take(&store, || Ok(KEY), None, 7 << 20).unwrap();
         }
@@ -136,7 +136,7 @@ mod tests {
         assert!(spent(&vectors, &store, KEY) && !spent(&vectors, &store, OTHER));
         drop((store, edit));
         let store = unlock(Store::open_existing(&path).unwrap());
-        let vectors = Vectors::open(&store).unwrap();
+        let vectors = IvBudget::open(&store).unwrap();
         assert!(spent(&vectors, &store, KEY) && !spent(&vectors, &store, OTHER));
     }
 
@@ -152,7 +152,7 @@ mod tests {
     fn most_messages_write_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let (store, vectors) = (unlock(Store::create(&path).unwrap()), Vectors::default());
+        let (store, vectors) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
         for draw in 1..1000 {
             vectors.take(&store, || Ok(KEY), None, draw).unwrap();
         }
@@ -163,7 +163,7 @@ mod tests {
     fn what_was_counted_by_version_is_counted_on() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let (store, vectors) = (unlock(Store::create(&path).unwrap()), Vectors::default());
+        let (store, vectors) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
         let version = KeyVersion { key: [3; 16], number: 2 };
         let edit = rusqlite::Connection::open(&path).unwrap();
         let sql = "INSERT INTO vectors (key, number, taken) VALUES (?1, ?2, ?3)";

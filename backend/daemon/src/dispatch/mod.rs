@@ -29,13 +29,13 @@ use crate::error::Error;
 use crate::keys::Keys;
 use crate::pins::Pins;
 
-pub(crate) use accounts::Bearers;
-pub use accounts::key_flow::{TokenAsk, TokenPair, TokenVisit};
-pub(crate) use api::reports::{Report, Told};
+pub(crate) use accounts::Authenticator;
+pub use accounts::key_flow::{TokenPair, TokenRequest, TokenRequestContext};
+pub(crate) use api::reports::{Report, ReportOutput};
 pub use api::{ExportError, Exporting};
 pub(crate) use audit_writer::Recorder;
 pub(crate) use clock::Clock;
-pub(crate) use iv_budget::Vectors;
+pub(crate) use iv_budget::IvBudget;
 pub(crate) use kms_store::AuditPlace;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
@@ -52,11 +52,11 @@ pub struct Dispatch {
     pub(crate) seals: Seals,
     pub(crate) pins: Pins,
     pub(crate) tickets: TicketKey,
-    pub(crate) bearers: Bearers,
+    pub(crate) authenticator: Authenticator,
     pub(crate) master: MasterVersion,
     pub(crate) random: SystemRandom,
     pub(crate) clock: Clock,
-    pub(crate) vectors: Vectors,
+    pub(crate) iv_budget: IvBudget,
     pub(crate) lifecycle: crate::config::LifecycleConfig,
     pub(crate) recorder: Recorder,
     /// Whether there is a slot that `C_InitToken` makes a ring of.

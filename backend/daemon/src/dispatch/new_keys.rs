@@ -9,7 +9,7 @@ use kms_core::seal::NONCE_BYTES;
 use kms_protocol::{
     Attribute, AttributeType, KeyType, ObjectClass, ObjectRef, ObjectView, RequestId, Secret, Template,
 };
-use kms_store::{KeyFacts, NewKey, Ring};
+use kms_store::{KeyMetadata, NewKey, Ring};
 use uuid::Uuid;
 
 use crate::dispatch::algorithm_name::algorithm_of;
@@ -44,12 +44,12 @@ impl Dispatch {
         // A key that came to be over PKCS #11 has a name in the API as well, if it has a shape the API can say.
         let named = kms_core::api::algorithm_of(first);
         let display_name = named.map(|_| DisplayName::nearest(&label).as_str().to_owned());
-        let facts = KeyFacts { algorithm: named, display_name, ..KeyFacts::default() };
+        let metadata = KeyMetadata { algorithm: named, display_name, ..KeyMetadata::default() };
         let created = self.clock.seconds();
         let mut entry = described(self.entry_of(ring, caller, act, &About::Key(key)), first);
         entry.details.insert("algorithm".to_owned(), algorithm.as_str().into());
         let entry = Some(entry);
-        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, facts, entry };
+        let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, metadata, entry };
         Ok(self.store.insert(request, new, drafts)?)
     }
 

@@ -96,8 +96,8 @@ impl Opened {
     /// # Errors
     /// When an object says that it has such a half, and is no AES key.
     pub(in crate::dispatch) fn transport(&self) -> Result<Arc<OpenedKey>, Rv> {
-        if self.object.is(AttributeType::KMS_WRAPS_APART) {
-            Ok(Arc::new(self.key.apart()?))
+        if self.object.is(AttributeType::KMS_WRAP_SUBKEY) {
+            Ok(Arc::new(self.key.wrap_subkey()?))
         } else {
             Ok(Arc::clone(&self.key))
         }

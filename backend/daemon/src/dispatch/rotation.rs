@@ -4,7 +4,7 @@ use kms_core::audit::Entry;
 use kms_core::integrity;
 use kms_core::object::{Draft, KeyBytes, KeyVersion, Object, Wrapped, day_of};
 use kms_core::policy;
-use kms_crypto::Made;
+use kms_crypto::GeneratedKey;
 use kms_protocol::{AttributeType, ObjectClass, Rv};
 use kms_store::{NextVersion, Ring};
 
@@ -18,14 +18,14 @@ impl Dispatch {
         let (newest, objects) = self.store.newest(ring.id, key)?;
         let now = objects.iter().find(|object| is_hidden(object)).ok_or(Error::NoSuchObject)?;
         let spec = policy::successor(&now.attributes)?;
-        let Made { material, attributes, public } = kms_crypto::make(&spec, &self.random)?;
+        let GeneratedKey { material, attributes, public } = kms_crypto::generate(&spec, &self.random)?;
         let version = KeyVersion { key, number: newest.saturating_add(1) };
         let today = day_of(self.clock.seconds());
         let drafts = objects.iter().map(|object| {
-            let mut reborn = policy::reborn(&object.attributes, &today);
+            let mut next_version_attributes = policy::next_version_attributes(&object.attributes, &today);
             let came = if is_hidden(object) { &attributes } else { &public };
-            came.iter().for_each(|attribute| reborn.set(attribute.clone()));
-            Draft { attributes: reborn, token: true }
+            came.iter().for_each(|attribute| next_version_attributes.set(attribute.clone()));
+            Draft { attributes: next_version_attributes, token: true }
         });
         self.add_version(ring, version, &material, drafts.collect(), entry)?;
         let label = now.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);

@@ -12,10 +12,10 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::asked::REGION;
+use super::extract::REGION;
 use super::payloads;
 use super::routes::{self, Form, Handler, Origin, Route, Value, Verb};
-use super::{records, token};
+use super::{audit_and_export, token};
 
 /// What every operation may answer besides: wrong input, no or wrong credentials, not allowed, no such project or region,
 /// too many calls, our own failure.
@@ -106,7 +106,7 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
     }
     operation = operation.response(route.success.to_string(), done);
     for status in ALWAYS.iter().chain(route.refuses) {
-        let refused = ResponseBuilder::new().description(refusal(*status));
+        let refused = ResponseBuilder::new().description(problem(*status));
         operation = operation.response(
             status.to_string(),
             refused.content("application/json", reference(route.form.schema())),
@@ -115,7 +115,7 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
     operation.build()
 }
 
-fn refusal(status: u16) -> &'static str {
+fn problem(status: u16) -> &'static str {
     match status {
         400 => "The call itself is wrong",
         401 => "No or wrong credentials",
@@ -204,7 +204,7 @@ fn schemas(mut components: ComponentsBuilder) -> ComponentsBuilder {
         api::Usage,
         api::Export,
         audit::AuditItems,
-        records::AuditLogError,
+        audit_and_export::AuditLogError,
         token::TokenForm,
         token::TokenPair<'_>,
         token::TokenError<'_>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::rooms::Rooms;
+use super::backend_trait::RestBackend;
 
 /// How long what was found is good: whoever asks in between costs the HSM nothing.
 const GOOD_FOR: Duration = Duration::from_secs(1);
@@ -32,14 +32,14 @@ pub(super) struct Health {
 
 impl Health {
     /// Asks, or tells what was found less than a second ago.
-    pub(super) async fn look(&self, rooms: &Arc<dyn Rooms>) -> Found {
+    pub(super) async fn look(&self, backend: &Arc<dyn RestBackend>) -> Found {
         let mut last = self.last.lock().await;
         if let Some((when, found)) = last.as_ref()
             && when.elapsed() < GOOD_FOR
         {
             return found.clone();
         }
-        let (hsm, store) = (Arc::clone(rooms), Arc::clone(rooms));
+        let (hsm, store) = (Arc::clone(backend), Arc::clone(backend));
         let (hsm, store) = tokio::join!(asked(move || hsm.ask_hsm()), asked(move || store.ask_store()));
         let found = Found { hsm: hsm.err(), store: store.err() };
         *last = Some((Instant::now(), found.clone()));

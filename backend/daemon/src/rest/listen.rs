@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::door::Door;
-use super::service::Connection;
+use super::middleware::Connection;
+use super::state::RestState;
 use crate::config::RestConfig;
 
 /// How long a connection may be silent between two calls, and how long a call's head may take. hyper measures both
@@ -83,7 +83,7 @@ pub struct RestListener {
 pub(crate) struct Serving {
     handle: Handle<SocketAddr>,
     tls: Option<RustlsConfig>,
-    door: Arc<Door>,
+    state: Arc<RestState>,
 }
 
 impl RestListener {
@@ -117,19 +117,20 @@ impl RestListener {
     /// Serves until [`Serving::stop`] is called and the connections are done.
     pub(super) fn serve(
         self,
-        door: Arc<Door>,
+        state: Arc<RestState>,
         router: Router,
     ) -> io::Result<(Serving, impl Future<Output = io::Result<()>> + Send + 'static)> {
-        let serving = Serving { handle: door.handle.clone(), tls: self.tls.clone(), door: Arc::clone(&door) };
+        let serving =
+            Serving { handle: state.handle.clone(), tls: self.tls.clone(), state: Arc::clone(&state) };
         let places = Arc::new(Semaphore::new(
             usize::try_from(self.settings.connections_max).unwrap_or(usize::MAX >> 4),
         ));
         // Awaited between two connections: when all places are taken, those who come wait in the kernel's queue.
         let connections = tower::service_fn(move |peer: SocketAddr| {
-            let (router, door, places) = (router.clone(), Arc::clone(&door), Arc::clone(&places));
+            let (router, state, places) = (router.clone(), Arc::clone(&state), Arc::clone(&places));
             async move {
                 let place = places.acquire_owned().await.ok();
-                Ok::<_, io::Error>(Connection::new(router, door, peer, place))
+                Ok::<_, io::Error>(Connection::new(router, state, peer, place))
             }
         });
         let server = bounded(axum_server::from_tcp(self.listener)?).handle(serving.handle.clone());
@@ -160,7 +161,7 @@ impl Serving {
         if let (Some(tls), Some((certificate, key))) = (&self.tls, &settings.tls) {
             tls.reload_from_config(server_config(certificate, key)?);
         }
-        let before = self.door.settings.load_full();
+        let before = self.state.settings.load_full();
         let stays = before.listen != settings.listen
             || before.connections_max != settings.connections_max
             || before.enabled != settings.enabled
@@ -169,7 +170,7 @@ impl Serving {
             let keys = "enabled, listen, connections_max, and whether there is a certificate";
             tracing::warn!("SIGHUP: a restart is needed for what [rest] says anew of {keys}");
         }
-        self.door.adopt(settings);
+        self.state.adopt(settings);
         Ok(())
     }
 }

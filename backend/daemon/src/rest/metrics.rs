@@ -11,13 +11,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::rooms::Figures;
+use super::backend_trait::MetricValues;
 
 /// Bounds of the latencies, in seconds: from an answer out of memory to an RSA-4096 key pair.
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// What is told of the rooms behind the door, as [`Figures`] has it.
+/// What is told of the rooms behind the state, as [`MetricValues`] has it.
 const ROOMS: [(&str, &str); 7] = [
     ("opened_keys", "Keys opened in memory"),
     ("key_rings", "Key rings"),
@@ -57,7 +57,7 @@ pub(super) struct Metrics {
     calls: Family<ByStatus, Counter>,
     latencies: Family<ByOperation, Histogram>,
     quota_refusals: Counter,
-    rooms: [Gauge; 7],
+    backend: [Gauge; 7],
     connections: Gauge,
 }
 
@@ -72,13 +72,13 @@ impl Metrics {
         registry.register("call_duration_seconds", help, latencies.clone());
         let quota_refusals = Counter::default();
         registry.register("quota_refusals", "Calls refused because too many came", quota_refusals.clone());
-        let rooms: [Gauge; 7] = std::array::from_fn(|_| Gauge::default());
-        for ((name, help), gauge) in ROOMS.into_iter().zip(&rooms) {
+        let backend: [Gauge; 7] = std::array::from_fn(|_| Gauge::default());
+        for ((name, help), gauge) in ROOMS.into_iter().zip(&backend) {
             registry.register(name, help, gauge.clone());
         }
         let connections = Gauge::default();
-        registry.register("connections", "Open connections to the REST door", connections.clone());
-        Self { registry, calls, latencies, quota_refusals, rooms, connections }
+        registry.register("connections", "Open connections to the REST API", connections.clone());
+        Self { registry, calls, latencies, quota_refusals, backend, connections }
     }
 
     /// Counts a call.
@@ -93,8 +93,8 @@ impl Metrics {
     }
 
     /// All of it as text.
-    pub(super) fn text(&self, figures: &Figures, connections: usize) -> String {
-        let Figures {
+    pub(super) fn text(&self, figures: &MetricValues, connections: usize) -> String {
+        let MetricValues {
             opened_keys,
             key_rings,
             keys,
@@ -105,7 +105,7 @@ impl Metrics {
         } = *figures;
         let values =
             [opened_keys, key_rings, keys, key_versions, available_versions, hsm_calls, hsm_failures];
-        for (gauge, value) in self.rooms.iter().zip(values) {
+        for (gauge, value) in self.backend.iter().zip(values) {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         self.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));

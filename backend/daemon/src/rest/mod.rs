@@ -3,25 +3,25 @@
 //! A call's way: `listen` (a connection) → `service` (its id and its caller's address) → the router, made of `routes` →
 //! `door` (who, how often, what) → `work` if it may block → the dispatcher → `reply`.
 
-mod asked;
+mod audit_and_export;
+mod backend_trait;
+mod blocking_pool;
 mod document;
-mod door;
+mod extract;
 mod health;
 mod listen;
 mod metrics;
+mod middleware;
 mod operations;
 mod payloads;
 mod quota;
-mod records;
-mod reply;
-mod rooms;
+mod respond;
 mod routes;
-mod service;
-mod streamed;
+mod state;
+mod stream_body;
 #[cfg(test)]
 mod tests;
 mod token;
-mod work;
 
 use std::any::Any;
 use std::future::Future;
@@ -32,15 +32,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use axum::routing::{MethodFilter, on};
-use kms_core::api::{Refusal, Status};
+use kms_core::api::{Problem, Status};
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::dispatch::Dispatch;
-use door::Door;
-use reply::Rejection;
-use rooms::Rooms;
+use backend_trait::RestBackend;
+use respond::Rejection;
 use routes::{Handler, Route, Verb};
+use state::RestState;
 
 pub use document::json as openapi;
 pub(crate) use listen::Serving;
@@ -54,18 +54,18 @@ pub(crate) fn serve(
     listener: RestListener,
     dispatch: &Arc<Dispatch>,
 ) -> io::Result<(Serving, impl Future<Output = io::Result<()>> + Send + 'static)> {
-    let rooms: Arc<dyn Rooms> = Arc::clone(dispatch) as _;
-    let door = Arc::new(Door::new(rooms, listener.settings().clone()));
-    let router = router(&door);
-    listener.serve(door, finished(router))
+    let backend: Arc<dyn RestBackend> = Arc::clone(dispatch) as _;
+    let state = Arc::new(RestState::new(backend, listener.settings().clone()));
+    let router = router(&state);
+    listener.serve(state, finished(router))
 }
 
 /// The API, and what operators ask.
-fn router(door: &Arc<Door>) -> Router {
-    let mut router = operations::router(Arc::clone(door));
+fn router(state: &Arc<RestState>) -> Router {
+    let mut router = operations::router(Arc::clone(state));
     for route in routes::all() {
-        let door = Arc::clone(door);
-        let handler = async move |request: Request<Body>| answer(&door, route, request).await;
+        let state = Arc::clone(state);
+        let handler = async move |request: Request<Body>| answer(&state, route, request).await;
         let mut method = on(filter(route), handler);
         if let Handler::Token = route.handler {
             method = method.fallback(token::wrong_method);
@@ -76,15 +76,15 @@ fn router(door: &Arc<Door>) -> Router {
 }
 
 /// Answers a call, and counts it.
-async fn answer(door: &Arc<Door>, route: &'static Route, request: Request<Body>) -> Response<Body> {
+async fn answer(state: &Arc<RestState>, route: &'static Route, request: Request<Body>) -> Response<Body> {
     let begun = Instant::now();
     let response = match route.handler {
-        Handler::Operation(operation) => door.call(route, operation, request).await,
-        Handler::Report(ask) => records::report(door, route, ask, request).await,
-        Handler::Export => records::export(door, request).await,
-        Handler::Token => token::token(door, request).await,
+        Handler::Operation(operation) => state.call(route, operation, request).await,
+        Handler::Report(ask) => audit_and_export::report(state, route, ask, request).await,
+        Handler::Export => audit_and_export::export(state, request).await,
+        Handler::Token => token::token(state, request).await,
     };
-    door.metrics.observe(route.id, response.status().as_u16(), begun.elapsed());
+    state.metrics.observe(route.id, response.status().as_u16(), begun.elapsed());
     response
 }
 
@@ -92,10 +92,10 @@ async fn answer(door: &Arc<Door>, route: &'static Route, request: Request<Body>)
 fn finished(router: Router) -> Router {
     let router = router
         .fallback(async || {
-            let refusal = Refusal::new(Status::NotFound, "there is no such path; /openapi.json lists them");
-            reply::rejection(&Rejection::from(refusal))
+            let problem = Problem::new(Status::NotFound, "there is no such path; /openapi.json lists them");
+            respond::rejection(&Rejection::from(problem))
         })
-        .method_not_allowed_fallback(async || reply::refused(405, "this path does not have this method"));
+        .method_not_allowed_fallback(async || respond::refused(405, "this path does not have this method"));
     router.layer(CatchPanicLayer::custom(panicked)).with_state(())
 }
 
@@ -110,5 +110,5 @@ fn filter(route: &Route) -> MethodFilter {
 
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
     tracing::error!("a call made the backend panic; this is a bug");
-    reply::refused(500, "internal error")
+    respond::refused(500, "internal error")
 }

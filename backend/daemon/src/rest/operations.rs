@@ -11,20 +11,20 @@ use axum::routing::get;
 use serde_json::json;
 
 use super::document;
-use super::door::{Arrival, Door};
-use super::reply;
+use super::respond;
+use super::state::{Arrival, RestState};
 
-pub(super) fn router(door: Arc<Door>) -> Router {
+pub(super) fn router(state: Arc<RestState>) -> Router {
     Router::new()
-        .route("/healthz", get(async || reply::json(200, &json!({ "status": "ok" }))))
+        .route("/healthz", get(async || respond::json(200, &json!({ "status": "ok" }))))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/openapi.json", get(async || reply::text(200, "application/json", document::json().into())))
-        .with_state(door)
+        .route("/openapi.json", get(async || respond::text(200, "application/json", document::json().into())))
+        .with_state(state)
 }
 
-async fn readyz(State(door): State<Arc<Door>>) -> Response<Body> {
-    let found = door.health.look(&door.rooms).await;
+async fn readyz(State(state): State<Arc<RestState>>) -> Response<Body> {
+    let found = state.health.look(&state.backend).await;
     let word = |wrong: &Option<String>| if wrong.is_none() { "ok" } else { "failed" };
     let (hsm, store) = (word(&found.hsm), word(&found.store));
     for (part, wrong) in [("HSM", &found.hsm), ("database", &found.store)] {
@@ -39,25 +39,25 @@ async fn readyz(State(door): State<Arc<Door>>) -> Response<Body> {
         .map(|(name, _)| *name)
         .collect();
     if bad.is_empty() {
-        return reply::json(200, &json!({ "status": "ok", "hsm": hsm, "database": store }));
+        return respond::json(200, &json!({ "status": "ok", "hsm": hsm, "database": store }));
     }
     let message = format!("not ready: {} does not answer as it should; the log says why", bad.join(" and "));
-    reply::json(503, &json!({ "message": message, "hsm": hsm, "database": store }))
+    respond::json(503, &json!({ "message": message, "hsm": hsm, "database": store }))
 }
 
-async fn metrics(State(door): State<Arc<Door>>, request: Request<Body>) -> Response<Body> {
+async fn metrics(State(state): State<Arc<RestState>>, request: Request<Body>) -> Response<Body> {
     let source = request.extensions().get::<Arrival>().map(|arrival| arrival.source);
     let near = source.as_ref().is_some_and(IpAddr::is_loopback);
-    if !near && !door.settings.load().metrics_public {
+    if !near && !state.settings.load().metrics_public {
         let message =
             "metrics are for this machine alone; set [rest] metrics_public = true in kms.toml to open them";
-        return reply::refused(403, message);
+        return respond::refused(403, message);
     }
-    let rooms = Arc::clone(&door.rooms);
-    let figures = match door.work.run(move || rooms.figures()).await {
+    let backend = Arc::clone(&state.backend);
+    let figures = match state.work.run(move || backend.figures()).await {
         Ok(figures) => figures,
-        Err(refusal) => return reply::rejection(&refusal.into()),
+        Err(problem) => return respond::rejection(&problem.into()),
     };
-    let text = door.metrics.text(&figures, door.connections());
-    reply::text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text.into())
+    let text = state.metrics.text(&figures, state.connections());
+    respond::text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text.into())
 }

@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kms_core::api::{
     AccessScope, Algorithm, CreateKey, CreateKeyRing, CreateWrappingKey, DATA_BYTES_MAX, Data, Description,
-    DisplayName, EditKey, EditKeyRing, ImportKey, MakeDataKey, PLAINTEXT_BYTES_MAX, Protection, Purpose,
-    ROTATION_DAYS_MAX, Refusal, Tags, WrappingAlgorithm, WrappingPurpose,
+    DisplayName, EditKey, EditKeyRing, ImportKey, MakeDataKey, PLAINTEXT_BYTES_MAX, Problem, Protection,
+    Purpose, ROTATION_DAYS_MAX, Tags, WrappingAlgorithm, WrappingPurpose,
 };
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
@@ -206,9 +206,9 @@ pub(super) struct MakeDataKeyPayload<'a> {
 }
 
 impl TryFrom<CreateKeyRingPayload> for CreateKeyRing {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: CreateKeyRingPayload) -> Result<Self, Refusal> {
+    fn try_from(payload: CreateKeyRingPayload) -> Result<Self, Problem> {
         Ok(Self {
             display_name: DisplayName::new(payload.display_name)?,
             description: Description::new(payload.description)?,
@@ -217,16 +217,16 @@ impl TryFrom<CreateKeyRingPayload> for CreateKeyRing {
 }
 
 impl TryFrom<CreateKeyPayload> for CreateKey {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: CreateKeyPayload) -> Result<Self, Refusal> {
+    fn try_from(payload: CreateKeyPayload) -> Result<Self, Problem> {
         let CreateKeyPayload { algorithm, purpose, .. } = payload;
         if algorithm.purpose() != purpose {
             let (name, right) = (algorithm.name(), name_of(algorithm.purpose()));
             let wrong = name_of(purpose);
             let rule =
                 format!("purpose must be \"{right}\" for algorithm \"{name}\"; this one is \"{wrong}\"");
-            return Err(Refusal::malformed(rule));
+            return Err(Problem::malformed(rule));
         }
         Ok(Self {
             display_name: DisplayName::new(payload.display_name)?,
@@ -242,9 +242,9 @@ impl TryFrom<CreateKeyPayload> for CreateKey {
 }
 
 impl TryFrom<CreateWrappingKeyPayload> for CreateWrappingKey {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: CreateWrappingKeyPayload) -> Result<Self, Refusal> {
+    fn try_from(payload: CreateWrappingKeyPayload) -> Result<Self, Problem> {
         Ok(Self {
             display_name: DisplayName::new(payload.display_name)?,
             description: Description::new(payload.description)?,
@@ -257,18 +257,18 @@ impl TryFrom<CreateWrappingKeyPayload> for CreateWrappingKey {
 }
 
 impl TryFrom<ImportKeyPayload<'_>> for ImportKey {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: ImportKeyPayload<'_>) -> Result<Self, Refusal> {
+    fn try_from(payload: ImportKeyPayload<'_>) -> Result<Self, Problem> {
         let wrapped = decoded("wrappedKey", &payload.wrapped_key, DATA_BYTES_MAX)?.to_vec();
         Ok(Self { wrapping_key: payload.wrapping_key_id, wrapped })
     }
 }
 
 impl TryFrom<EditKeyRingPayload> for EditKeyRing {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: EditKeyRingPayload) -> Result<Self, Refusal> {
+    fn try_from(payload: EditKeyRingPayload) -> Result<Self, Problem> {
         Ok(Self {
             display_name: payload.display_name.map(DisplayName::new).transpose()?,
             description: payload.description.map(Description::new).transpose()?,
@@ -277,9 +277,9 @@ impl TryFrom<EditKeyRingPayload> for EditKeyRing {
 }
 
 impl TryFrom<EditKeyPayload> for EditKey {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: EditKeyPayload) -> Result<Self, Refusal> {
+    fn try_from(payload: EditKeyPayload) -> Result<Self, Problem> {
         let days = payload.rotation_days.map(|days| days.map(rotation_days).transpose());
         Ok(Self {
             display_name: payload.display_name.map(DisplayName::new).transpose()?,
@@ -291,13 +291,13 @@ impl TryFrom<EditKeyPayload> for EditKey {
 }
 
 impl TryFrom<MakeDataKeyPayload<'_>> for MakeDataKey {
-    type Error = Refusal;
+    type Error = Problem;
 
-    fn try_from(payload: MakeDataKeyPayload<'_>) -> Result<Self, Refusal> {
+    fn try_from(payload: MakeDataKeyPayload<'_>) -> Result<Self, Problem> {
         let bytes = payload.bytes.unwrap_or(DATA_KEY_BYTES);
         if !(1..=DATA_KEY_BYTES_MAX).contains(&bytes) {
             let rule = format!("bytes must be 1 to {DATA_KEY_BYTES_MAX}; this is {bytes}");
-            return Err(Refusal::malformed(rule));
+            return Err(Problem::malformed(rule));
         }
         Ok(Self { bytes, aad: aad(payload.aad)?, plaintext: payload.plaintext.unwrap_or(true) })
     }
@@ -305,28 +305,28 @@ impl TryFrom<MakeDataKeyPayload<'_>> for MakeDataKey {
 
 impl EncryptPayload<'_> {
     /// The plaintext, and what its ciphertext will be bound to.
-    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Refusal> {
+    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Problem> {
         Ok((Data(decoded("data", &self.data, PLAINTEXT_BYTES_MAX)?), aad(self.aad)?))
     }
 }
 
 impl DecryptPayload<'_> {
     /// The ciphertext, and what it was bound to.
-    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Refusal> {
+    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Problem> {
         Ok((Data(decoded("data", &self.data, DATA_BYTES_MAX)?), aad(self.aad)?))
     }
 }
 
 impl SignPayload<'_> {
     /// The message.
-    pub(super) fn opened(self) -> Result<Data, Refusal> {
+    pub(super) fn opened(self) -> Result<Data, Problem> {
         Ok(Data(decoded("data", &self.data, DATA_BYTES_MAX)?))
     }
 }
 
 impl VerifyPayload<'_> {
     /// The message and its signature.
-    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Refusal> {
+    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Problem> {
         let signature = decoded("signature", &self.signature, DATA_BYTES_MAX)?.to_vec();
         Ok((Data(decoded("data", &self.data, DATA_BYTES_MAX)?), signature))
     }
@@ -352,41 +352,41 @@ fn maybe_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 /// `hsm` is a value the API has, and we have no such keys: it is told, not taken for a misspelling.
-fn protection(name: &str) -> Result<Protection, Refusal> {
+fn protection(name: &str) -> Result<Protection, Problem> {
     match name {
         "software" => Ok(Protection::Software),
-        "hsm" => Err(Refusal::malformed(
+        "hsm" => Err(Problem::malformed(
             "protection \"hsm\" is not offered here; use \"software\": the material is wrapped by the HSM's master key",
         )),
-        _ => Err(Refusal::malformed("protection must be \"software\"")),
+        _ => Err(Problem::malformed("protection must be \"software\"")),
     }
 }
 
-fn rotation_days(days: u32) -> Result<u32, Refusal> {
+fn rotation_days(days: u32) -> Result<u32, Problem> {
     if (1..=ROTATION_DAYS_MAX).contains(&days) {
         return Ok(days);
     }
-    Err(Refusal::malformed(format!("rotationDays must be 1 to {ROTATION_DAYS_MAX}; this is {days}")))
+    Err(Problem::malformed(format!("rotationDays must be 1 to {ROTATION_DAYS_MAX}; this is {days}")))
 }
 
-fn aad(text: Option<Cow<'_, str>>) -> Result<Vec<u8>, Refusal> {
+fn aad(text: Option<Cow<'_, str>>) -> Result<Vec<u8>, Problem> {
     text.map_or(Ok(Vec::new()), |text| Ok(decoded("aad", &text, DATA_BYTES_MAX)?.to_vec()))
 }
 
 /// The bytes that base64 says (RFC 4648: standard alphabet, padded, nothing in between). No bytes are bytes too.
-fn decoded(field: &str, text: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+fn decoded(field: &str, text: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
     // Four characters are three bytes: refused by its length before room is made for it.
     if text.len() > bytes_max.div_ceil(3) * 4 {
-        return Err(Refusal::malformed(format!("{field} is too long: at most {bytes_max} bytes are taken")));
+        return Err(Problem::malformed(format!("{field} is too long: at most {bytes_max} bytes are taken")));
     }
     let mut bytes = Zeroizing::new(vec![0; text.len() / 4 * 3 + 3]);
     let length = STANDARD.decode_slice(text, &mut bytes).map_err(|_| {
-        Refusal::malformed(format!(
+        Problem::malformed(format!(
             "{field} must be base64: standard alphabet, padded with \"=\", no line breaks"
         ))
     })?;
     if length > bytes_max {
-        return Err(Refusal::malformed(format!("{field} is too long: at most {bytes_max} bytes are taken")));
+        return Err(Problem::malformed(format!("{field} is too long: at most {bytes_max} bytes are taken")));
     }
     bytes.truncate(length);
     Ok(bytes)

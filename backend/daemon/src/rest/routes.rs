@@ -2,14 +2,14 @@
 //! the names in the metrics all follow from it.
 
 mod extensions;
-mod neighbours;
 mod v1;
+mod vendor_neighbours;
 
 use std::collections::HashMap;
 
-use kms_core::api::{Operation, Refusal};
+use kms_core::api::{Operation, Problem};
 
-use super::asked::Asked;
+use super::extract::Asked;
 use crate::dispatch::Report;
 
 /// The methods that operations have.
@@ -25,9 +25,9 @@ pub(super) enum Verb {
 #[derive(Clone, Copy)]
 pub(super) enum Handler {
     /// The dispatcher, as the operation that is made of the call.
-    Operation(fn(&Asked<'_>) -> Result<Operation, Refusal>),
+    Operation(fn(&Asked<'_>) -> Result<Operation, Problem>),
     /// The dispatcher, as the report that its query asks for.
-    Report(fn(&Fields) -> Result<Report, Refusal>),
+    Report(fn(&Fields) -> Result<Report, Problem>),
     /// The export, written while it is read.
     Export,
     /// The exchange of assertions for tokens.
@@ -48,7 +48,7 @@ pub(super) enum Origin {
     Ours,
 }
 
-/// The form of an operation's refusals.
+/// The form of an operation's problems.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
     /// A sentence.
@@ -125,7 +125,7 @@ pub(super) struct Route {
     pub(super) takes: Option<&'static str>,
     /// The schema of what it gives, if it gives a body.
     pub(super) gives: Option<&'static str>,
-    /// The statuses of its refusals beyond those that every operation has.
+    /// The statuses of its problems beyond those that every operation has.
     pub(super) refuses: &'static [u16],
     /// The form of them.
     pub(super) form: Form,
@@ -142,7 +142,7 @@ impl Route {
         id: &'static str,
         (verb, path): (Verb, &'static str),
         summary: &'static str,
-        operation: fn(&Asked<'_>) -> Result<Operation, Refusal>,
+        operation: fn(&Asked<'_>) -> Result<Operation, Problem>,
     ) -> Self {
         Self::other(id, (verb, path), summary, Handler::Operation(operation))
     }
@@ -200,9 +200,9 @@ impl Route {
     }
 }
 
-/// All of them: the public API's, then ours, then those of its neighbours.
+/// All of them: the public API's, then ours, then those of its vendor_neighbours.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    v1::ROUTES.iter().chain(&extensions::ROUTES).chain(&neighbours::ROUTES)
+    v1::ROUTES.iter().chain(&extensions::ROUTES).chain(&vendor_neighbours::ROUTES)
 }
 
 /// The path of a project in a region, and what follows.

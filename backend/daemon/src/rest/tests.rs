@@ -1,10 +1,10 @@
 //! The door with calls thrown at it, and behind it rooms that only write down what they are asked: what an operation
 //! does is tested where it is done.
 
+mod audit_and_export;
 mod calls;
 mod document;
 mod limits;
-mod records;
 mod token;
 
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use axum::http::{Request, Response, header};
 use http_body_util::BodyExt;
-use kms_core::api::{Account, Grant, Operation, Outcome, Refusal, Role, Status, Usage, Visit};
+use kms_core::api::{Account, Grant, Operation, Outcome, Problem, RequestContext, Role, Status, Usage};
 use kms_core::audit::AuditItems;
 use serde_json::Value;
 use tower::ServiceExt;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::door::Door;
-use super::rooms::{Figures, Rooms, Writing};
-use super::service::Connection;
+use super::backend_trait::{MetricValues, RestBackend, Writing};
+use super::middleware::Connection;
+use super::state::RestState;
 use crate::config::RestConfig;
-use crate::dispatch::{Report, TokenAsk, TokenPair, TokenVisit, Told};
+use crate::dispatch::{Report, ReportOutput, TokenPair, TokenRequest, TokenRequestContext};
 
 /// A project that the test's account owns.
 const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111);
@@ -33,63 +33,69 @@ const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111)
 /// A ring, a key and a wrapping key, as far as a path needs them.
 const ID: &str = "22222222-2222-4222-8222-222222222222";
 
-/// Rooms that write down what they are asked, and answer what they are told to.
+/// RestBackend that write down what they are asked, and answer what they are told to.
 struct Notes {
-    asked: Mutex<Vec<(Visit, Operation)>>,
-    answer: Mutex<Result<Outcome, Refusal>>,
+    asked: Mutex<Vec<(RequestContext, Operation)>>,
+    answer: Mutex<Result<Outcome, Problem>>,
     now: AtomicU64,
     quick: bool,
     hsm: Mutex<Result<(), String>>,
     reported: Mutex<Vec<String>>,
 }
 
-impl Rooms for Notes {
+impl RestBackend for Notes {
     fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
     }
 
-    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>> {
+    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
         self.quick.then(|| self.authenticate(token, now))
     }
 
-    fn authenticate(&self, token: &str, _: u64) -> Result<Arc<Account>, Refusal> {
+    fn authenticate(&self, token: &str, _: u64) -> Result<Arc<Account>, Problem> {
         let project = match token {
             "owner" => Some(PROJECT),
             "everywhere" => None,
-            _ => return Err(Refusal::new(Status::Unauthenticated, "the token is not known here")),
+            _ => return Err(Problem::new(Status::Unauthenticated, "the token is not known here")),
         };
         let grants = vec![Grant { role: Role::Owner, project, ring: None }];
         Ok(Arc::new(Account { id: Uuid::from_u128(7), email: "owner@test".to_owned(), grants }))
     }
 
-    fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal> {
-        assert!(visit.source.is_some() && visit.trace.is_some());
+    fn exchange(
+        &self,
+        context: &TokenRequestContext<'_>,
+        ask: TokenRequest<'_>,
+    ) -> Result<TokenPair, Problem> {
+        assert!(context.source.is_some() && context.trace.is_some());
         match ask {
-            TokenAsk::Assertion("good") | TokenAsk::Refresh("good") => Ok(TokenPair {
+            TokenRequest::Assertion("good") | TokenRequest::Refresh("good") => Ok(TokenPair {
                 access: Zeroizing::new("access".to_owned()),
                 refresh: Zeroizing::new("refresh".to_owned()),
                 seconds: 600,
             }),
-            TokenAsk::Assertion(_) => Err(Refusal::new(Status::Forbidden, "a bad assertion")),
-            TokenAsk::Refresh(_) => Err(Refusal::new(Status::Forbidden, "a bad refresh token")),
+            TokenRequest::Assertion(_) => Err(Problem::new(Status::Forbidden, "a bad assertion")),
+            TokenRequest::Refresh(_) => Err(Problem::new(Status::Forbidden, "a bad refresh token")),
         }
     }
 
-    fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
-        assert!(visit.agent.as_ref() != "panic", "this agent makes the rooms panic");
-        self.asked.lock().unwrap().push((visit.clone(), operation));
+    fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {
+        assert!(context.agent.as_ref() != "panic", "this agent makes the backend panic");
+        self.asked.lock().unwrap().push((context.clone(), operation));
         self.answer.lock().unwrap().clone()
     }
 
-    fn report(&self, _: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal> {
+    fn report(&self, _: &RequestContext, project: Uuid, report: &Report) -> Result<ReportOutput, Problem> {
         self.reported.lock().unwrap().push(format!("{project} {report:?}"));
         Ok(match report {
-            Report::Audit { .. } => Told::Audit(AuditItems { items: Vec::new(), limit: 3, cursor: None }),
-            Report::Usage { .. } => Told::Usage(Usage { version_hours: 0, hours: Vec::new() }),
+            Report::Audit { .. } => {
+                ReportOutput::Audit(AuditItems { items: Vec::new(), limit: 3, cursor: None })
+            }
+            Report::Usage { .. } => ReportOutput::Usage(Usage { version_hours: 0, hours: Vec::new() }),
         })
     }
 
-    fn export(&self, _: &Visit, project: Uuid) -> Result<Writing, Refusal> {
+    fn export(&self, _: &RequestContext, project: Uuid) -> Result<Writing, Problem> {
         Ok(Box::new(move |out| write!(out, "{{\"exported\":\"{project}\"}}")))
     }
 
@@ -105,15 +111,15 @@ impl Rooms for Notes {
         Ok(())
     }
 
-    fn figures(&self) -> Figures {
-        Figures { opened_keys: 3, key_versions: 5, hsm_calls: 7, ..Figures::default() }
+    fn figures(&self) -> MetricValues {
+        MetricValues { opened_keys: 3, key_versions: 5, hsm_calls: 7, ..MetricValues::default() }
     }
 }
 
 /// A door with notes behind it.
 struct World {
     notes: Arc<Notes>,
-    door: Arc<Door>,
+    state: Arc<RestState>,
     peer: SocketAddr,
     runtime: tokio::runtime::Runtime,
 }
@@ -135,7 +141,7 @@ impl Heard {
         self.response.headers().get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// A refusal's sentence; the body has nothing else.
+    /// A problem's sentence; the body has nothing else.
     #[track_caller]
     fn refused(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
@@ -171,14 +177,14 @@ impl World {
             hsm: Mutex::new(Ok(())),
             reported: Mutex::default(),
         });
-        let door = Arc::new(Door::new(Arc::clone(&notes) as _, settings));
+        let state = Arc::new(RestState::new(Arc::clone(&notes) as _, settings));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Self { notes, door, peer: "127.0.0.1:4711".parse().unwrap(), runtime: runtime.unwrap() }
+        Self { notes, state, peer: "127.0.0.1:4711".parse().unwrap(), runtime: runtime.unwrap() }
     }
 
     fn send(&self, request: Request<Body>) -> Heard {
-        let router = super::finished(super::router(&self.door));
-        let connection = Connection::new(router, Arc::clone(&self.door), self.peer, None);
+        let router = super::finished(super::router(&self.state));
+        let connection = Connection::new(router, Arc::clone(&self.state), self.peer, None);
         self.runtime.block_on(async {
             let (parts, body) = connection.oneshot(request).await.unwrap().into_parts();
             let bytes = body.collect().await.unwrap().to_bytes();

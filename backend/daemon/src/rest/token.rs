@@ -6,14 +6,14 @@ use axum::body::Body;
 use axum::extract::{Form, FromRequest};
 use axum::http;
 use axum::http::{Request, Response, StatusCode, header};
-use kms_core::api::{Refusal, Status};
+use kms_core::api::{Problem, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use super::door::{Arrival, Door, agent, arrival, read};
-use super::reply::{self, Rejection};
-use crate::dispatch::{self, TokenAsk, TokenVisit};
+use super::respond::{self, Rejection};
+use super::state::{Arrival, RestState, agent, arrival, read};
+use crate::dispatch::{self, TokenRequest, TokenRequestContext};
 
 /// What an assertion is exchanged under (RFC 7523, 2.1).
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -53,7 +53,7 @@ pub(super) struct TokenPair<'a> {
     scope: &'static str,
 }
 
-/// A refusal as the vendor's token service writes it.
+/// A problem as the vendor's token service writes it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = tokenError)]
 pub(super) struct TokenError<'a> {
@@ -74,13 +74,13 @@ struct Details<'a> {
 
 /// Says that tokens are had in another way.
 pub(super) async fn wrong_method() -> Response<Body> {
-    written(&Refusal::malformed("tokens are asked for with POST"), 405)
+    written(&Problem::malformed("tokens are asked for with POST"), 405)
 }
 
 /// Exchanges an assertion or a refresh token.
-pub(super) async fn token(door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
-    match exchange(door, request).await {
-        Ok(pair) => reply::json(
+pub(super) async fn token(state: &Arc<RestState>, request: Request<Body>) -> Response<Body> {
+    match exchange(state, request).await {
+        Ok(pair) => respond::json(
             200,
             &TokenPair {
                 access_token: &pair.access,
@@ -90,8 +90,8 @@ pub(super) async fn token(door: &Arc<Door>, request: Request<Body>) -> Response<
                 scope: "kms",
             },
         ),
-        Err(Rejection { refusal, retry_after }) => {
-            let mut response = written(&refusal, refusal.status.code());
+        Err(Rejection { problem, retry_after }) => {
+            let mut response = written(&problem, problem.status.code());
             if let Some(seconds) = retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
@@ -100,54 +100,54 @@ pub(super) async fn token(door: &Arc<Door>, request: Request<Body>) -> Response<
     }
 }
 
-async fn exchange(door: &Arc<Door>, request: Request<Body>) -> Result<dispatch::TokenPair, Rejection> {
+async fn exchange(state: &Arc<RestState>, request: Request<Body>) -> Result<dispatch::TokenPair, Rejection> {
     let (parts, body) = request.into_parts();
     let Arrival { source, trace } = arrival(&parts)?;
     let agent = agent(&parts.headers);
     let body = read(body).await?;
     let asked = fields(&parts, &body).await?;
-    let rooms = Arc::clone(&door.rooms);
-    let work = door.work.run(move || {
-        let visit = TokenVisit { source: Some(source), agent: &agent, trace: Some(trace) };
+    let backend = Arc::clone(&state.backend);
+    let work = state.work.run(move || {
+        let context = TokenRequestContext { source: Some(source), agent: &agent, trace: Some(trace) };
         match &asked {
-            Asked::Assertion(text) => rooms.exchange(&visit, TokenAsk::Assertion(text)),
-            Asked::Refresh(text) => rooms.exchange(&visit, TokenAsk::Refresh(text)),
+            Asked::Assertion(text) => backend.exchange(&context, TokenRequest::Assertion(text)),
+            Asked::Refresh(text) => backend.exchange(&context, TokenRequest::Refresh(text)),
         }
     });
-    work.await?.map_err(|refusal| {
-        let guess = refusal.status == Status::Forbidden;
-        if guess { door.failed(refusal, source, door.rooms.now()) } else { refusal.into() }
+    work.await?.map_err(|problem| {
+        let guess = problem.status == Status::Forbidden;
+        if guess { state.failed(problem, source, state.backend.now()) } else { problem.into() }
     })
 }
 
 /// What the form says.
-async fn fields(parts: &http::request::Parts, body: &[u8]) -> Result<Asked, Refusal> {
+async fn fields(parts: &http::request::Parts, body: &[u8]) -> Result<Asked, Problem> {
     let mut again = Request::new(Body::from(body.to_vec()));
     *again.method_mut() = parts.method.clone();
     *again.headers_mut() = parts.headers.clone();
     let Form(fields) = Form::<TokenForm>::from_request(again, &()).await.map_err(|_| {
         let message = "a form is wanted: `Content-Type: application/x-www-form-urlencoded`, with grant_type and \
                        assertion or refresh_token, each once";
-        Refusal::malformed(message)
+        Problem::malformed(message)
     })?;
     let needed = |value: Option<String>, name: &str| {
         let value = value.filter(|value| !value.is_empty()).map(Zeroizing::new);
-        value.ok_or_else(|| Refusal::malformed(format!("the form has no {name}")))
+        value.ok_or_else(|| Problem::malformed(format!("the form has no {name}")))
     };
     match fields.grant_type.as_deref() {
         Some(JWT_BEARER) => needed(fields.assertion, "assertion").map(Asked::Assertion),
         Some("refresh_token") => needed(fields.refresh_token, "refresh_token").map(Asked::Refresh),
-        Some("client_credentials") => Err(Refusal::new(
+        Some("client_credentials") => Err(Problem::new(
             Status::Forbidden,
             "client_credentials (workload identity) is not offered; use a service account's key or a static token",
         )),
-        Some(_) => Err(Refusal::malformed(format!("grant_type must be {JWT_BEARER} or refresh_token"))),
-        None => Err(Refusal::malformed("the form has no grant_type")),
+        Some(_) => Err(Problem::malformed(format!("grant_type must be {JWT_BEARER} or refresh_token"))),
+        None => Err(Problem::malformed("the form has no grant_type")),
     }
 }
 
-fn written(refusal: &Refusal, code: u16) -> Response<Body> {
+fn written(problem: &Problem, code: u16) -> Response<Body> {
     let known = StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason());
-    let details = Details { code, message: &refusal.message, status: known.unwrap_or("Error") };
-    reply::json(code, &TokenError { error: details })
+    let details = Details { code, message: &problem.message, status: known.unwrap_or("Error") };
+    respond::json(code, &TokenError { error: details })
 }

@@ -4,9 +4,9 @@
 //! and writes: a provider sends one request at a time and waits for the answer, and every hop between tasks and
 //! threads on the way would be paid by each signature (docs/decisions/0003).
 
-mod awake;
+mod busy_poll;
+mod connection;
 mod socket;
-mod wire;
 
 use std::collections::HashMap;
 use std::io;
@@ -25,7 +25,7 @@ use crate::config::{AuditConfig, RestConfig};
 use crate::dispatch::Dispatch;
 use crate::rest::{self, RestListener, Serving};
 
-pub use socket::{Door, DoorError};
+pub use socket::{SocketError, SocketListener};
 
 /// How long a connection may take to finish what it is doing when the daemon stops: the longest request, an RSA-4096
 /// key pair, and some.
@@ -67,7 +67,7 @@ pub trait Owner {
 /// # Errors
 /// When a door fails for good; single connections fail on their own.
 pub fn run(
-    door: Door,
+    socket: SocketListener,
     listener: Option<RestListener>,
     dispatch: Arc<Dispatch>,
     connections_max: usize,
@@ -76,8 +76,8 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("rest").enable_all().build()?;
     let connections = Arc::new(Connections::default());
     let served = runtime.block_on(async {
-        let rest = RestDoor::open(listener, &dispatch)?;
-        let accepted = accept(&door, &dispatch, &connections, connections_max, rest, owner).await;
+        let rest = RestServer::open(listener, &dispatch)?;
+        let accepted = accept(&socket, &dispatch, &connections, connections_max, rest, owner).await;
         owner.stopping();
         accepted
     });
@@ -98,13 +98,13 @@ pub fn run(
 }
 
 /// The REST door while it is served.
-struct RestDoor {
+struct RestServer {
     url: String,
     serving: Serving,
     task: JoinHandle<io::Result<()>>,
 }
 
-impl RestDoor {
+impl RestServer {
     fn open(listener: Option<RestListener>, dispatch: &Arc<Dispatch>) -> io::Result<Option<Self>> {
         let Some(listener) = listener else { return Ok(None) };
         let url = listener.url();
@@ -124,7 +124,7 @@ impl RestDoor {
 }
 
 /// Ends when the REST door ends by itself, which it does only when it fails.
-async fn ended(rest: &mut Option<RestDoor>) -> io::Error {
+async fn ended(rest: &mut Option<RestServer>) -> io::Error {
     match rest {
         Some(rest) => match (&mut rest.task).await {
             Ok(Ok(())) => io::Error::other("the REST door closed by itself"),
@@ -136,18 +136,18 @@ async fn ended(rest: &mut Option<RestDoor>) -> io::Error {
 }
 
 async fn accept(
-    door: &Door,
+    socket: &SocketListener,
     dispatch: &Arc<Dispatch>,
     connections: &Arc<Connections>,
     connections_max: usize,
-    mut rest: Option<RestDoor>,
+    mut rest: Option<RestServer>,
     owner: &mut dyn Owner,
-) -> io::Result<Option<RestDoor>> {
-    let listener = tokio::net::UnixListener::from_std(door.listener.try_clone()?)?;
+) -> io::Result<Option<RestServer>> {
+    let listener = tokio::net::UnixListener::from_std(socket.listener.try_clone()?)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    owner.ready(&door.path, rest.as_ref().map(|rest| rest.url.as_str()));
+    owner.ready(&socket.path, rest.as_ref().map(|rest| rest.url.as_str()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -175,7 +175,7 @@ async fn accept(
 }
 
 /// Takes over what can be taken over while the doors are open. What cannot be read leaves all as it was.
-fn reload(dispatch: &Dispatch, rest: Option<&RestDoor>, owner: &mut dyn Owner) {
+fn reload(dispatch: &Dispatch, rest: Option<&RestServer>, owner: &mut dyn Owner) {
     let Some(Reread { rest: settings, audit }) = owner.reload() else {
         return owner.reloaded(false);
     };
@@ -212,7 +212,7 @@ fn admit(
     let thread = std::thread::Builder::new().name(format!("door-{number}")).stack_size(STACK_BYTES);
     let started = thread.spawn(move || {
         let leave = Leave { connections: &owner, number };
-        if let Err(error) = wire::converse(&stream, peer, &dispatch) {
+        if let Err(error) = connection::converse(&stream, peer, &dispatch) {
             tracing::info!(uid = peer.map(|peer| peer.uid), pid = peer.map(|peer| peer.pid), %error, "connection closed");
         }
         drop(leave);
@@ -225,8 +225,8 @@ fn admit(
 
 fn prepare(stream: &UnixStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(wire::PATIENCE))?;
-    stream.set_write_timeout(Some(wire::PATIENCE))
+    stream.set_read_timeout(Some(connection::PATIENCE))?;
+    stream.set_write_timeout(Some(connection::PATIENCE))
 }
 
 fn refuse(mut stream: &UnixStream) {

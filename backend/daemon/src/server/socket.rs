@@ -13,7 +13,7 @@ const PATH_BYTES_MAX: usize = 107;
 
 /// Why the socket is not ours to listen on.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum SocketError {
     /// Another daemon serves it.
     #[error("another `kms serve` is already running on {}; stop it first", .0.display())]
     Taken(PathBuf),
@@ -35,23 +35,23 @@ pub enum DoorError {
 }
 
 /// A socket that listens, and the lock that says it is ours.
-pub struct Door {
+pub struct SocketListener {
     pub(super) listener: UnixListener,
     pub(super) path: PathBuf,
     _lock: File,
 }
 
-impl Door {
+impl SocketListener {
     /// Listens. A socket left behind by a daemon that was killed is replaced.
     ///
     /// # Errors
     /// When another daemon has it, or the path will not do.
-    pub fn open(path: &Path, mode: u32) -> Result<Self, DoorError> {
+    pub fn open(path: &Path, mode: u32) -> Result<Self, SocketError> {
         if path.as_os_str().len() > PATH_BYTES_MAX {
-            return Err(DoorError::TooLong(path.to_owned()));
+            return Err(SocketError::TooLong(path.to_owned()));
         }
-        let failed = |source| DoorError::Io { path: path.to_owned(), source };
-        let lock = lock(path).map_err(failed)?.ok_or_else(|| DoorError::Taken(path.to_owned()))?;
+        let failed = |source| SocketError::Io { path: path.to_owned(), source };
+        let lock = lock(path).map_err(failed)?.ok_or_else(|| SocketError::Taken(path.to_owned()))?;
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
@@ -60,7 +60,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for SocketListener {
     fn drop(&mut self) {
         // The lock is still held: the file is ours.
         if let Err(error) = fs::remove_file(&self.path) {
@@ -83,14 +83,14 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Removes a dead socket; leaves anything else alone.
-fn clear(path: &Path) -> Result<(), DoorError> {
-    let failed = |source| DoorError::Io { path: path.to_owned(), source };
+fn clear(path: &Path) -> Result<(), SocketError> {
+    let failed = |source| SocketError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
-        Ok(found) if !found.file_type().is_socket() => Err(DoorError::NotASocket(path.to_owned())),
+        Ok(found) if !found.file_type().is_socket() => Err(SocketError::NotASocket(path.to_owned())),
         Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => Err(DoorError::Taken(path.to_owned())),
+            Ok(_) => Err(SocketError::Taken(path.to_owned())),
             Err(_) => fs::remove_file(path).map_err(failed),
         },
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::operator::Command;
 use super::{Backend, ServiceError};
 use crate::config::Config;
-use crate::server::Door;
+use crate::server::SocketListener;
 
 /// What a restore has done.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Backend {
     /// When a daemon serves the home, the token does not open the copy's service keys, or the copy is not whole.
     pub fn restore(config: &Config, from: &Path) -> Result<Restored, ServiceError> {
         // Held until the end, so that no daemon begins meanwhile.
-        let _door = Door::open(&config.socket_path(), config.socket_mode())?;
+        let _door = SocketListener::open(&config.socket_path(), config.socket_mode())?;
         let database = config.store_path();
         let candidate = Candidate(beside(&database, "restoring"));
         candidate.take(from)?;
@@ -184,8 +184,8 @@ mod tests {
         let again = backend.backup(&file, |_, _| {});
         assert!(matches!(again, Err(ServiceError::Store(StoreError::Exists(_)))), "{again:?}");
         ring(&backend, "after");
-        let served = Door::open(&config.socket_path(), config.socket_mode()).unwrap();
-        assert!(matches!(Backend::restore(&config, &file), Err(ServiceError::Door(_))));
+        let served = SocketListener::open(&config.socket_path(), config.socket_mode()).unwrap();
+        assert!(matches!(Backend::restore(&config, &file), Err(ServiceError::SocketListener(_))));
         drop((served, backend));
 
         let restored = Backend::restore(&config, &file).unwrap();

@@ -12,7 +12,7 @@ use crate::dispatch::ExportError;
 use crate::error::Error;
 use crate::pins;
 use crate::rest::RestError;
-use crate::server::DoorError;
+use crate::server::SocketError;
 
 /// Why the backend cannot be made, opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum ServiceError {
     Request(#[from] Error),
     /// The socket is not ours to listen on.
     #[error(transparent)]
-    Door(#[from] DoorError),
+    SocketListener(#[from] SocketError),
     /// The REST door cannot be opened.
     #[error(transparent)]
     Rest(#[from] RestError),

@@ -3,7 +3,7 @@
 mod accounts;
 mod audit;
 mod backup;
-mod bearers;
+mod credentials;
 mod error;
 mod keys;
 mod operator;
@@ -25,20 +25,20 @@ use kms_hsm::{Hsm, HsmError};
 use kms_store::{LockedStore, Store};
 
 use crate::config::{Config, RestConfig};
-use crate::dispatch::{Bearers, Clock, Dispatch, Recorder, Vectors};
-use crate::duties::Duties;
+use crate::dispatch::{Authenticator, Clock, Dispatch, IvBudget, Recorder};
 use crate::keys::Keys;
 use crate::pins::Pins;
 use crate::rest::RestListener;
-use crate::server::{self, Door, Owner};
+use crate::scheduler::Scheduler;
+use crate::server::{self, Owner, SocketListener};
 use rings::check_name;
 use service_keys::{
-    BEARERS, ROWS, SEALS, TICKETS, fresh_key, later_service_key, make_service_key, service_key,
+    CREDENTIALS, ROWS, SEALS, TICKETS, fresh_key, later_service_key, make_service_key, service_key,
 };
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
 pub use backup::Restored;
-pub use bearers::{AccountKeyInfo, NewToken, TokenInfo};
+pub use credentials::{AccountKeyInfo, NewToken, TokenInfo};
 pub use error::ServiceError;
 pub use keys::KeyInfo;
 pub use principals::PrincipalInfo;
@@ -62,7 +62,7 @@ impl Backend {
         let store = Store::create(&config.store_path())?;
         let master = MasterVersion(1);
         hsm.create_master(master)?;
-        for purpose in [ROWS, TICKETS, SEALS, BEARERS] {
+        for purpose in [ROWS, TICKETS, SEALS, CREDENTIALS] {
             make_service_key(&hsm, &store, master, purpose)?;
         }
         Self::unlock(config, hsm, store)
@@ -88,10 +88,10 @@ impl Backend {
         let tickets = service_key(&hsm, &store, TICKETS)?;
         let seals = service_key(&hsm, &store, SEALS)?;
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
-        let bearers = later_service_key(&hsm, &store, master, BEARERS)?;
+        let credentials = later_service_key(&hsm, &store, master, CREDENTIALS)?;
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
-        let vectors = Vectors::open(&store)?;
+        let iv_budget = IvBudget::open(&store)?;
         let dispatch = Dispatch {
             store,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
@@ -99,11 +99,11 @@ impl Backend {
             seals: Seals::new(seals),
             pins: Pins::new(fresh_key()?)?,
             tickets: TicketKey::from(tickets),
-            bearers: Bearers::new(bearers, home, config.token_lives()),
+            authenticator: Authenticator::new(credentials, home, config.token_lifetimes()),
             master,
             random: SystemRandom::new(),
             clock: Clock::default(),
-            vectors,
+            iv_budget,
             lifecycle: config.lifecycle(),
             recorder: Recorder::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
@@ -111,7 +111,7 @@ impl Backend {
         Ok(Self { dispatch: Arc::new(dispatch) })
     }
 
-    /// The rooms behind every door.
+    /// The rooms behind every listener.
     #[cfg(test)]
     pub(crate) fn dispatch(&self) -> &Dispatch {
         &self.dispatch
@@ -139,11 +139,11 @@ pub struct Health {
 /// # Errors
 /// When something is missing at the start, or a door fails for good.
 pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Result<(), ServiceError> {
-    let door = Door::open(&config.socket_path(), config.socket_mode())?;
+    let socket = SocketListener::open(&config.socket_path(), config.socket_mode())?;
     let backend = Backend::open(config)?;
     let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
-    let _duties = Duties::start(Arc::clone(&backend.dispatch))?;
-    server::run(door, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
+    let _scheduler = Scheduler::start(Arc::clone(&backend.dispatch))?;
+    server::run(socket, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
     Ok(())
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use kms_core::object::Standing;
+    use kms_core::object::RingRole;
     use kms_protocol::{RingPolicy, Secret};
     use kms_store::StoreError;
 
@@ -184,8 +184,8 @@ mod tests {
         let short = NewRing { so_pin: Secret::from(b"123".as_slice()), ..new_ring("short") };
         assert!(matches!(backend.create_ring(short), Err(ServiceError::BadPin)));
         let secret = Secret::from(b"secret".as_slice());
-        backend.add_account("first", "app", Standing::User, &secret).unwrap();
-        let twice = backend.add_account("first", "app", Standing::User, &secret);
+        backend.add_account("first", "app", RingRole::User, &secret).unwrap();
+        let twice = backend.add_account("first", "app", RingRole::User, &secret);
         assert!(matches!(twice, Err(ServiceError::Exists(_))));
         drop(backend);
 

@@ -1,6 +1,6 @@
 //! The principals of a ring as its owner handles them: who logs in over PKCS #11 with the PIN `name:secret`.
 
-use kms_core::object::Standing;
+use kms_core::object::RingRole;
 use kms_protocol::Secret;
 use kms_store::StoreError;
 use serde_json::json;
@@ -19,7 +19,7 @@ pub struct PrincipalInfo {
     /// Its name; `user` and `so` are the ring's own.
     pub name: String,
     /// What it may do.
-    pub standing: Standing,
+    pub ring_role: RingRole,
     /// Whether it has a PIN to log in with.
     pub has_pin: bool,
 }
@@ -33,7 +33,7 @@ impl Backend {
         &self,
         ring: &str,
         name: &str,
-        standing: Standing,
+        ring_role: RingRole,
         secret: &Secret,
     ) -> Result<(), ServiceError> {
         check_name(name)?;
@@ -50,8 +50,8 @@ impl Backend {
             resource: format!("{}/principals/{name}", self.dispatch.ring_path(&ring)),
             project: Some(self.dispatch.project_of(&ring)?),
         };
-        let entry = self.entry(command, [("standing", json!(format!("{standing:?}")))]);
-        self.dispatch.put(&ring, name, standing, secret, generation, Some(entry))?;
+        let entry = self.entry(command, [("standing", json!(format!("{ring_role:?}")))]);
+        self.dispatch.put(&ring, name, ring_role, secret, generation, Some(entry))?;
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl Backend {
                 ring: ring.label.clone(),
                 has_pin: principal.has_pin(),
                 name: principal.name,
-                standing: principal.standing,
+                ring_role: principal.ring_role,
             }));
         }
         Ok(listed)

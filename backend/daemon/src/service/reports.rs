@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use kms_core::api::{Amounts, Refusal, Usage};
+use kms_core::api::{Amounts, Problem, Usage};
 use uuid::Uuid;
 
 use super::{Backend, ServiceError};
@@ -37,8 +37,8 @@ impl Backend {
     }
 }
 
-fn refused(refusal: Refusal) -> ServiceError {
-    ServiceError::Export(refusal.into())
+fn refused(problem: Problem) -> ServiceError {
+    ServiceError::Export(problem.into())
 }
 
 #[cfg(test)]

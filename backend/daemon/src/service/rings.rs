@@ -1,8 +1,8 @@
 //! Rings: created and listed.
 
-use kms_core::object::Standing;
+use kms_core::object::RingRole;
 use kms_protocol::{RingId, RingPolicy, Secret};
-use kms_store::{NewRing as StoredRing, RingFacts};
+use kms_store::{NewRing as StoredRing, RingMetadata};
 use uuid::Uuid;
 
 use super::operator::Command;
@@ -81,11 +81,11 @@ impl Backend {
             policy: ring.policy,
             created: self.dispatch.clock.seconds(),
             slot: None,
-            facts: RingFacts::default(),
+            metadata: RingMetadata::default(),
             entry,
         })?;
-        self.dispatch.put(&made, USER, Standing::Admin, &ring.user_pin, 1, None)?;
-        self.dispatch.put(&made, OFFICER, Standing::Officer, &ring.so_pin, 1, None)?;
+        self.dispatch.put(&made, USER, RingRole::Admin, &ring.user_pin, 1, None)?;
+        self.dispatch.put(&made, OFFICER, RingRole::Officer, &ring.so_pin, 1, None)?;
         Ok(self.describe(&made, 0))
     }
 

@@ -15,7 +15,7 @@ pub(super) const TICKETS: &str = "tickets";
 /// … for sealed session objects, …
 pub(super) const SEALS: &str = "seals";
 /// … and for the tokens of service accounts. Homes that were made before there were any get it when they are opened.
-pub(super) const BEARERS: &str = "bearers";
+pub(super) const CREDENTIALS: &str = "bearers";
 
 pub(super) fn fresh_key() -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     let mut key = Zeroizing::new([0; 32]);

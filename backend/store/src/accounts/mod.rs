@@ -34,7 +34,7 @@ pub struct Member {
 
 /// What became of an assertion.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Spent {
+pub enum AssertionUse {
     /// It was good, and is so no longer.
     Now,
     /// It had been exchanged before.
@@ -219,9 +219,9 @@ impl Store {
         grants: Vec<GivenGrant>,
         entry: Entry,
     ) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::insert_account(desk, &account, &grants)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::insert_account(tx, &account, &grants)?;
+            tx.record(&entry)
         })
     }
 
@@ -235,9 +235,9 @@ impl Store {
         disabled: Option<u64>,
         entry: Entry,
     ) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::end_generation(desk, id, |account| account.disabled = disabled)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::end_generation(tx, id, |account| account.disabled = disabled)?;
+            tx.record(&entry)
         })
     }
 
@@ -246,9 +246,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such account.
     pub fn remove_account(&self, id: Uuid, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::remove_account(desk, id)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::remove_account(tx, id)?;
+            tx.record(&entry)
         })
     }
 
@@ -257,9 +257,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Taken`] when it has it already; [`StoreError::TooMany`].
     pub fn insert_grant(&self, given: GivenGrant, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::insert_grant(desk, &given)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::insert_grant(tx, &given)?;
+            tx.record(&entry)
         })
     }
 
@@ -268,9 +268,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when it does not have it.
     pub fn remove_grant(&self, account: Uuid, grant: Grant, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::remove_grant(desk, account, grant)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::remove_grant(tx, account, grant)?;
+            tx.record(&entry)
         })
     }
 
@@ -279,9 +279,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Taken`] when the account has one of that name; [`StoreError::TooMany`].
     pub fn insert_token(&self, token: Token, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::insert_token(desk, &token)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::insert_token(tx, &token)?;
+            tx.record(&entry)
         })
     }
 
@@ -290,9 +290,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such token.
     pub fn remove_token(&self, id: Uuid, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::remove_token(desk, id)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::remove_token(tx, id)?;
+            tx.record(&entry)
         })
     }
 
@@ -301,9 +301,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Taken`] when the account has this very key; [`StoreError::TooMany`].
     pub fn insert_account_key(&self, key: AccountKey, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::insert_key(desk, &key)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::insert_key(tx, &key)?;
+            tx.record(&entry)
         })
     }
 
@@ -312,9 +312,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such key, or it is revoked already.
     pub fn revoke_account_key(&self, id: Uuid, now: u64, entry: Entry) -> Result<(), StoreError> {
-        self.writer.write(move |desk| {
-            change::revoke_key(desk, id, now)?;
-            desk.record(&entry)
+        self.writer.write(move |tx| {
+            change::revoke_key(tx, id, now)?;
+            tx.record(&entry)
         })
     }
 
@@ -328,21 +328,21 @@ impl Store {
         now: u64,
         done: Entry,
         replayed: Entry,
-    ) -> Result<Spent, StoreError> {
-        self.writer.write(move |desk| {
-            let spent = change::spend(desk, assertion, now)?;
-            desk.record(if spent == Spent::Now { &done } else { &replayed })?;
+    ) -> Result<AssertionUse, StoreError> {
+        self.writer.write(move |tx| {
+            let spent = change::spend(tx, assertion, now)?;
+            tx.record(if spent == AssertionUse::Now { &done } else { &replayed })?;
             Ok(spent)
         })
     }
 
     /// Notes that a token was used, some time later; whether it will be.
     pub fn note_token_use(&self, token: Uuid, at: u64) -> bool {
-        self.writer.post(move |desk| {
+        self.writer.post(move |tx| {
             let sql = "INSERT INTO token_uses (token, at) SELECT id, ?2 FROM tokens WHERE id = ?1 \
                        ON CONFLICT (token) DO UPDATE SET at = max(at, ?2)";
             let values = params![token.as_bytes(), super::rows::signed(at)];
-            desk.connection.prepare_cached(sql)?.execute(values)?;
+            tx.connection.prepare_cached(sql)?.execute(values)?;
             Ok(())
         })
     }

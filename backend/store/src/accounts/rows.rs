@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::rows::{bytes, check, column, invalid, signed, unsigned};
-use crate::writer::Desk;
+use crate::writer::WriteTx;
 
 /// A service account, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -218,14 +218,14 @@ impl Stored for ServiceAccount {
 
 impl ServiceAccount {
     /// Writes it, new or in place of the one with its id.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO accounts (id, email, created, disabled, generation, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                    ON CONFLICT (id) DO UPDATE SET disabled = ?4, generation = ?5, mac = ?6";
-        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let mac = tx.key.mac(Self::TABLE, &self.cells());
         let (created, disabled) = (signed(self.created), self.disabled.map(signed));
         let values = params![self.id.as_bytes(), self.email, created, disabled, signed(self.generation), mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
+        tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 }
@@ -260,14 +260,14 @@ impl Stored for GivenGrant {
 
 impl GivenGrant {
     /// Writes it.
-    pub(super) fn insert(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO grants (id, account, role, project, ring, created, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let mac = tx.key.mac(Self::TABLE, &self.cells());
         let (project, ring) = (bytes_of(self.grant.project.as_ref()), bytes_of(self.grant.ring.as_ref()));
         let (id, account, role) = (self.id.as_bytes(), self.account.as_bytes(), self.grant.role.name());
         let values = params![id, account, role, project, ring, signed(self.created), mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
+        tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 }
@@ -301,13 +301,13 @@ impl Stored for Token {
 
 impl Token {
     /// Writes it.
-    pub(super) fn insert(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO tokens (id, account, name, digest, created, expires, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let mac = tx.key.mac(Self::TABLE, &self.cells());
         let (id, account, expires) = (self.id.as_bytes(), self.account.as_bytes(), self.expires.map(signed));
         let values = params![id, account, self.name, self.digest, signed(self.created), expires, mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
+        tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 }
@@ -348,17 +348,17 @@ impl Stored for AccountKey {
 
 impl AccountKey {
     /// Writes it, new or in place of the one with its id.
-    pub(super) fn put(&self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO account_keys \
                    (id, account, algorithm, public_key, generated, created, valid_until, revoked, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
                    ON CONFLICT (id) DO UPDATE SET revoked = ?8, mac = ?9";
-        let mac = desk.key.mac(Self::TABLE, &self.cells());
+        let mac = tx.key.mac(Self::TABLE, &self.cells());
         let (id, account, algorithm) = (self.id.as_bytes(), self.account.as_bytes(), self.algorithm.number());
         let (created, until) = (signed(self.created), self.valid_until.map(signed));
         let (generated, revoked) = (i64::from(self.generated), self.revoked.map(signed));
         let values = params![id, account, algorithm, self.public, generated, created, until, revoked, mac];
-        desk.connection.prepare_cached(sql)?.execute(values)?;
+        tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 }

@@ -205,9 +205,9 @@ fn an_assertion_is_good_once_until_it_has_ended() {
     store.insert_account(account(1), Vec::new(), entry()).unwrap();
     let assertion = Assertion { account: Uuid::from_u128(1), digest: [1; 32], expires: 100 };
     let spend = |assertion, now| store.spend(assertion, now, entry(), entry()).unwrap();
-    assert_eq!(spend(assertion, 10), Spent::Now);
-    assert_eq!(spend(assertion, 99), Spent::Before);
-    assert_eq!(spend(Assertion { digest: [2; 32], ..assertion }, 99), Spent::Now);
+    assert_eq!(spend(assertion, 10), AssertionUse::Now);
+    assert_eq!(spend(assertion, 99), AssertionUse::Before);
+    assert_eq!(spend(Assertion { digest: [2; 32], ..assertion }, 99), AssertionUse::Now);
     // By then it is refused for its age.
-    assert_eq!(spend(assertion, 101), Spent::Now);
+    assert_eq!(spend(assertion, 101), AssertionUse::Now);
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{HEAD_TABLE, append, put_head, read_head, verify};
 use crate::rows::{bytes, column, signed, unsigned};
-use crate::writer::Desk;
+use crate::writer::WriteTx;
 use crate::{Store, StoreError};
 
 const TABLE: &str = "audit_restarts";
@@ -99,8 +99,8 @@ pub(super) fn held(connection: &Connection, expected: &Link) -> Result<bool, Sto
     Ok(mac.is_none_or(|mac| mac == expected.mac))
 }
 
-fn restart(desk: &Desk<'_>, problem: String, mut entry: Entry) -> Result<Restart, StoreError> {
-    let (connection, chain) = (desk.connection, Chain::of(desk.key));
+fn restart(tx: &WriteTx<'_>, problem: String, mut entry: Entry) -> Result<Restart, StoreError> {
+    let (connection, chain) = (tx.connection, Chain::of(tx.key));
     let found = read_head(connection)?;
     let whole = found.as_ref().filter(|(head, mac)| chain.head_mac(head).as_slice() == mac.as_slice());
     let last = whole.map(|(head, _)| head.last.sequence);
@@ -140,7 +140,7 @@ fn restart(desk: &Desk<'_>, problem: String, mut entry: Entry) -> Result<Restart
     entry.details.insert("problem".to_owned(), restart.problem.clone().into());
     entry.details.insert("head".to_owned(), restart.head.clone().into());
     entry.details.insert("entries".to_owned(), entries.into());
-    append(desk, &entry)?;
+    append(tx, &entry)?;
     Ok(restart)
 }
 
@@ -151,11 +151,11 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn restart_audit(&self, entry: Entry) -> Result<Option<Restart>, StoreError> {
-        self.writer.write(move |desk| {
+        self.writer.write(move |tx| {
             // Under the lock, so that of two who restart at once the second finds it done.
-            match verify(desk.connection, &Chain::of(desk.key), None, |_, _| {})? {
+            match verify(tx.connection, &Chain::of(tx.key), None, |_, _| {})? {
                 Ok(_) => Ok(None),
-                Err(broken) => restart(desk, broken.to_string(), entry).map(Some),
+                Err(broken) => restart(tx, broken.to_string(), entry).map(Some),
             }
         })
     }

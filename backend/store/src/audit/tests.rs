@@ -262,9 +262,9 @@ fn a_job_that_fails_in_a_group_leaves_no_gap() {
             let (store, start) = (&store, &start);
             scope.spawn(move || {
                 start.wait();
-                let result = store.writer.write(move |desk| {
-                    desk.record(&entry(number))?;
-                    desk.record(&entry(number))?;
+                let result = store.writer.write(move |tx| {
+                    tx.record(&entry(number))?;
+                    tx.record(&entry(number))?;
                     if number % 2 == 0 { Ok(()) } else { Err(StoreError::NotFound) }
                 });
                 assert_eq!(result.is_ok(), number % 2 == 0);

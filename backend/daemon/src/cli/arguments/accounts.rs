@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kms_core::api;
-use kms_core::object::Standing;
+use kms_core::object::RingRole;
 use kms_store::KeyAlgorithm;
 use uuid::Uuid;
 
@@ -418,12 +418,12 @@ impl From<Role> for api::Role {
 
 impl Role {
     /// What it is for a principal of a ring, if it is for one.
-    pub(in crate::cli) fn standing(self) -> Option<Standing> {
+    pub(in crate::cli) fn ring_role(self) -> Option<RingRole> {
         match self {
-            Self::Admin => Some(Standing::Admin),
-            Self::Editor => Some(Standing::Editor),
-            Self::User => Some(Standing::User),
-            Self::Reader => Some(Standing::Reader),
+            Self::Admin => Some(RingRole::Admin),
+            Self::Editor => Some(RingRole::Editor),
+            Self::User => Some(RingRole::User),
+            Self::Reader => Some(RingRole::Reader),
             Self::Owner | Self::AuditReader => None,
         }
     }

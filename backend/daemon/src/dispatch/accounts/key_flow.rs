@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use kms_core::api::{Refusal, Status};
+use kms_core::api::{Problem, Status};
 use kms_core::audit::{Entry, Kind};
 use kms_crypto::rsa_public_key;
 use kms_crypto::{Asserter, Issued, JwtError, JwtUse, assertion_key, check_assertion};
-use kms_store::{AccountKey, Assertion, Member, Spent, StoreError};
+use kms_store::{AccountKey, Assertion, AssertionUse, Member, StoreError};
 use serde_json::Map;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::dispatch::accounts::unavailable;
 
 /// What is exchanged.
 #[derive(Clone, Copy)]
-pub enum TokenAsk<'a> {
+pub enum TokenRequest<'a> {
     /// What a service account's key has signed.
     Assertion(&'a str),
     /// A refresh token.
@@ -27,7 +27,7 @@ pub enum TokenAsk<'a> {
 
 /// Who asks for a token.
 #[derive(Clone, Debug)]
-pub struct TokenVisit<'a> {
+pub struct TokenRequestContext<'a> {
     /// From where.
     pub source: Option<IpAddr>,
     /// With what, as it calls itself; bounded by the door.
@@ -57,15 +57,19 @@ impl Dispatch {
     ///
     /// # Errors
     /// 403 with what is wrong with what was brought; 503 when the database is away.
-    pub fn exchange(&self, visit: &TokenVisit<'_>, ask: TokenAsk<'_>) -> Result<TokenPair, Refusal> {
+    pub fn exchange(
+        &self,
+        context: &TokenRequestContext<'_>,
+        ask: TokenRequest<'_>,
+    ) -> Result<TokenPair, Problem> {
         let now = self.clock.seconds();
         match ask {
-            TokenAsk::Assertion(text) => self.assert(visit, text, now),
-            TokenAsk::Refresh(text) => self.refresh(text, now),
+            TokenRequest::Assertion(text) => self.assert(context, text, now),
+            TokenRequest::Refresh(text) => self.refresh(text, now),
         }
     }
 
-    fn assert(&self, visit: &TokenVisit<'_>, text: &str, now: u64) -> Result<TokenPair, Refusal> {
+    fn assert(&self, context: &TokenRequestContext<'_>, text: &str, now: u64) -> Result<TokenPair, Problem> {
         let named = assertion_key(text).ok_or_else(|| {
             forbidden("the assertion is no JWT signed with RS512 whose header names its key (kid)")
         })?;
@@ -73,30 +77,30 @@ impl Dispatch {
         let account = &signer.member.account;
         let public = rsa_public_key(&signer.key.public).map_err(|_| refused(JwtError::Invalid))?;
         let asserter = Asserter { id: account.id, email: &account.email, public: &public };
-        let asserted = check_assertion(text, asserter, &self.bearers.audience, now).map_err(refused)?;
+        let asserted = check_assertion(text, asserter, &self.authenticator.audience, now).map_err(refused)?;
         let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
         let assertion =
             Assertion { account: account.id, digest: digest.into(), expires: asserted.forgotten_at };
         let (done, replayed) = (
-            self.entry(visit, &signer, Kind::AdminActivity, 200),
-            self.entry(visit, &signer, Kind::PolicyDenied, 403),
+            self.entry(context, &signer, Kind::AdminActivity, 200),
+            self.entry(context, &signer, Kind::PolicyDenied, 403),
         );
         match self.store.spend(assertion, now, done, replayed) {
-            Ok(Spent::Now) => self.pair(&signer, now),
-            Ok(Spent::Before) => {
+            Ok(AssertionUse::Now) => self.pair(&signer, now),
+            Ok(AssertionUse::Before) => {
                 Err(forbidden("the assertion was exchanged before: each needs a jti of its own"))
             }
             Err(StoreError::TooMany { most, .. }) => {
                 let message = format!("{most} assertions of this account have not ended; use refresh tokens");
-                Err(Refusal::new(Status::TooMany, message))
+                Err(Problem::new(Status::TooMany, message))
             }
             Err(error) => Err(unavailable(&error)),
         }
     }
 
-    fn refresh(&self, text: &str, now: u64) -> Result<TokenPair, Refusal> {
+    fn refresh(&self, text: &str, now: u64) -> Result<TokenPair, Problem> {
         let invalid = "the refresh token is not valid here; sign a new assertion";
-        let issued = self.bearers.keys.check(JwtUse::Refresh, text, now).map_err(|error| {
+        let issued = self.authenticator.keys.check(JwtUse::Refresh, text, now).map_err(|error| {
             let expired = "the refresh token has expired; sign a new assertion";
             forbidden(if error == JwtError::Expired { expired } else { invalid })
         })?;
@@ -109,7 +113,7 @@ impl Dispatch {
     }
 
     /// An active key of an account that is not shut out.
-    fn signer(&self, key: Uuid, now: u64) -> Result<Option<Signer>, Refusal> {
+    fn signer(&self, key: Uuid, now: u64) -> Result<Option<Signer>, Problem> {
         let look = || -> Result<Option<Signer>, StoreError> {
             let Some(key) = self.store.account_key(key)?.filter(|key| key.is_active(now)) else {
                 return Ok(None);
@@ -124,15 +128,15 @@ impl Dispatch {
         }
     }
 
-    fn pair(&self, signer: &Signer, now: u64) -> Result<TokenPair, Refusal> {
+    fn pair(&self, signer: &Signer, now: u64) -> Result<TokenPair, Problem> {
         // No token outlives the key.
         let end = signer.key.valid_until.unwrap_or(u64::MAX);
         let until = |life: std::time::Duration| (now + life.as_secs()).min(end);
-        let lives = self.bearers.lives;
+        let lives = self.authenticator.lives;
         let issue = |kind, expires| {
             let (account, generation) = (signer.member.account.id, signer.member.generation);
             let issued = Issued { account, generation, key: signer.key.id, issued: now, expires };
-            self.bearers.keys.issue(kind, &issued, Uuid::new_v4())
+            self.authenticator.keys.issue(kind, &issued, Uuid::new_v4())
         };
         let expires = until(lives.access);
         Ok(TokenPair {
@@ -142,7 +146,7 @@ impl Dispatch {
         })
     }
 
-    fn entry(&self, visit: &TokenVisit<'_>, signer: &Signer, kind: Kind, status: u16) -> Entry {
+    fn entry(&self, context: &TokenRequestContext<'_>, signer: &Signer, kind: Kind, status: u16) -> Entry {
         let account = &signer.member.account;
         let mut details = Map::new();
         details.insert("keyId".to_owned(), signer.key.id.to_string().into());
@@ -155,19 +159,19 @@ impl Dispatch {
             initiator: Some(account.id),
             name: account.email.clone(),
             endpoint: "POST /token".to_owned(),
-            source: visit.source,
-            agent: visit.agent.to_owned(),
-            trace: visit.trace,
+            source: context.source,
+            agent: context.agent.to_owned(),
+            trace: context.trace,
             status,
             details,
         }
     }
 }
 
-fn refused(error: JwtError) -> Refusal {
+fn refused(error: JwtError) -> Problem {
     forbidden(format!("the assertion is refused: {error}"))
 }
 
-fn forbidden(message: impl Into<String>) -> Refusal {
-    Refusal::new(Status::Forbidden, message)
+fn forbidden(message: impl Into<String>) -> Problem {
+    Problem::new(Status::Forbidden, message)
 }

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use kms_core::object::{Caller, Login, Standing};
+use kms_core::object::{Caller, Login, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv};
 use kms_store::{Member, Ring, StoreError, Token};
@@ -22,7 +22,7 @@ const PREFIX: &str = "sa:";
 struct Known {
     token: Arc<Token>,
     member: Arc<Member>,
-    standing: Standing,
+    ring_role: RingRole,
 }
 
 /// A token and its account.
@@ -83,11 +83,11 @@ impl Dispatch {
         let known = self.known(ring, digest, now)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
         let same = known.member.account.id == account
             && known.member.generation == claims.generation
-            && known.standing == claims.standing;
+            && known.ring_role == claims.ring_role;
         if !same {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
-        let login = Login { ring: ring.id, name: login_name(account), standing: known.standing };
+        let login = Login { ring: ring.id, name: login_name(account), ring_role: known.ring_role };
         Ok(AccountLogin { login, next: claims_of(ring, claims.uid, &known, now) })
     }
 
@@ -106,8 +106,8 @@ impl Dispatch {
         let holds = |(token, member): &Holder| !member.disabled && token.expires.is_none_or(|end| now < end);
         let Some((token, member)) = found.filter(holds) else { return Ok(None) };
         let id = Uuid::from_bytes(ring.id.0);
-        let standing = policy::standing(&member.account.grants, self.project_of(ring)?, id);
-        Ok(standing.map(|standing| Known { token, member, standing }))
+        let ring_role = policy::ring_role(&member.account.grants, self.project_of(ring)?, id);
+        Ok(ring_role.map(|ring_role| Known { token, member, ring_role }))
     }
 }
 
@@ -127,7 +127,7 @@ fn claims_of(ring: &Ring, uid: Option<u32>, known: &Known, now: u64) -> Claims {
     Claims {
         ring: ring.id,
         name,
-        standing: known.standing,
+        ring_role: known.ring_role,
         generation: known.member.generation,
         uid,
         issued: now,

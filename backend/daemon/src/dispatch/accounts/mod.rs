@@ -9,7 +9,7 @@ pub(in crate::dispatch) mod login;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kms_core::api::{Account, Refusal, Status};
+use kms_core::api::{Account, Problem, Status};
 use kms_core::error_chain;
 use kms_core::policy;
 use kms_crypto::{Issued, JWT_BYTES_MAX, JwtError, JwtKeys, JwtUse};
@@ -18,7 +18,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::config::TokenLives;
+use crate::config::TokenLifetimes;
 use crate::dispatch::Dispatch;
 
 /// Access tokens whose signature need not be checked again: 100 bytes each.
@@ -36,9 +36,9 @@ const UNKNOWN: &str = "the bearer token is not valid here; make one with `kms to
 const EXPIRED: &str = "the bearer token has expired; get a new one";
 
 /// What is needed to tell whose a bearer's text is.
-pub(crate) struct Bearers {
+pub(crate) struct Authenticator {
     pub(in crate::dispatch) keys: JwtKeys,
-    pub(in crate::dispatch) lives: TokenLives,
+    pub(in crate::dispatch) lives: TokenLifetimes,
     /// For whom assertions must be meant: this home.
     pub(in crate::dispatch) audience: String,
     verified: Cache<[u8; 32], Issued>,
@@ -46,9 +46,9 @@ pub(crate) struct Bearers {
     uses: Mutex<HashMap<Uuid, u64>>,
 }
 
-impl Bearers {
+impl Authenticator {
     /// Works with a key that only the backends of this home have.
-    pub(crate) fn new(key: Zeroizing<[u8; 32]>, home: [u8; 16], lives: TokenLives) -> Self {
+    pub(crate) fn new(key: Zeroizing<[u8; 32]>, home: [u8; 16], lives: TokenLifetimes) -> Self {
         Self {
             keys: JwtKeys::from(key),
             lives,
@@ -70,7 +70,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// 401 with the same words whatever is wrong, but for a token that has expired; 503 when the database is away.
-    pub fn authenticate(&self, bearer: &str, now: u64) -> Result<Arc<Account>, Refusal> {
+    pub fn authenticate(&self, bearer: &str, now: u64) -> Result<Arc<Account>, Problem> {
         self.recognise(bearer, now).unwrap_or_else(|| {
             let digest = policy::token_digest(bearer);
             if bearer.starts_with(policy::TOKEN_PREFIX) {
@@ -78,14 +78,14 @@ impl Dispatch {
                 let member = found(self.store.member(token.account))?;
                 return self.holder(&token, &member, now);
             }
-            let issued = self.bearers.keys.check(JwtUse::Access, bearer, now).map_err(refusal_of)?;
-            self.bearers.verified.insert(digest, issued);
+            let issued = self.authenticator.keys.check(JwtUse::Access, bearer, now).map_err(refusal_of)?;
+            self.authenticator.verified.insert(digest, issued);
             derived(issued, &*found(self.store.member(issued.account))?, now)
         })
     }
 
     /// The same from memory alone, without waiting for anything; none where that does not suffice.
-    pub fn recognise(&self, bearer: &str, now: u64) -> Option<Result<Arc<Account>, Refusal>> {
+    pub fn recognise(&self, bearer: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
         if bearer.len() > JWT_BYTES_MAX {
             return Some(Err(unknown()));
         }
@@ -97,21 +97,21 @@ impl Dispatch {
             let member = self.store.remembered_member(token.account)?;
             return Some(self.holder(&token, &member, now));
         }
-        let issued = self.bearers.verified.get(&digest)?;
+        let issued = self.authenticator.verified.get(&digest)?;
         let member = self.store.remembered_member(issued.account)?;
         Some(derived(issued, &member, now))
     }
 
     /// The project of a ring: one that names none belongs to the first.
     pub(crate) fn project_of(&self, ring: &Ring) -> Result<Uuid, StoreError> {
-        if let Some(project) = ring.facts.project {
+        if let Some(project) = ring.metadata.project {
             return Ok(project);
         }
         Ok(self.store.projects()?.first().map(|project| project.id).unwrap_or_default())
     }
 
     /// The account that holds a static token.
-    fn holder(&self, token: &Token, member: &Member, now: u64) -> Result<Arc<Account>, Refusal> {
+    fn holder(&self, token: &Token, member: &Member, now: u64) -> Result<Arc<Account>, Problem> {
         if member.disabled {
             return Err(unknown());
         }
@@ -125,7 +125,7 @@ impl Dispatch {
     /// Notes the use of a token, to the hour, so that nobody waits for a write.
     pub(in crate::dispatch) fn note_use(&self, token: Uuid, now: u64) {
         let hour = now - now % HOUR;
-        let mut uses = self.bearers.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = self.authenticator.uses.lock().unwrap_or_else(PoisonError::into_inner);
         if uses.get(&token) == Some(&hour) {
             return;
         }
@@ -139,7 +139,7 @@ impl Dispatch {
 }
 
 /// The account of an access token.
-fn derived(issued: Issued, member: &Member, now: u64) -> Result<Arc<Account>, Refusal> {
+fn derived(issued: Issued, member: &Member, now: u64) -> Result<Arc<Account>, Problem> {
     if now >= issued.expires {
         Err(expired())
     } else if member.disabled || member.generation != issued.generation {
@@ -150,7 +150,7 @@ fn derived(issued: Issued, member: &Member, now: u64) -> Result<Arc<Account>, Re
 }
 
 /// What the store found; what is not there, or was changed outside the KMS, is unknown.
-fn found<T>(looked: Result<Option<T>, StoreError>) -> Result<T, Refusal> {
+fn found<T>(looked: Result<Option<T>, StoreError>) -> Result<T, Problem> {
     match looked {
         Ok(Some(found)) => Ok(found),
         // The store has logged the row.
@@ -160,19 +160,19 @@ fn found<T>(looked: Result<Option<T>, StoreError>) -> Result<T, Refusal> {
 }
 
 /// 503; the cause is logged here, once.
-pub(in crate::dispatch) fn unavailable(error: &StoreError) -> Refusal {
+pub(in crate::dispatch) fn unavailable(error: &StoreError) -> Problem {
     tracing::error!(cause = error_chain(error), "a bearer could not be looked up");
-    Refusal::new(Status::Unavailable, "the service cannot look up who asks at this moment; try again")
+    Problem::new(Status::Unavailable, "the service cannot look up who asks at this moment; try again")
 }
 
-fn refusal_of(error: JwtError) -> Refusal {
+fn refusal_of(error: JwtError) -> Problem {
     if error == JwtError::Expired { expired() } else { unknown() }
 }
 
-fn unknown() -> Refusal {
-    Refusal::new(Status::Unauthenticated, UNKNOWN)
+fn unknown() -> Problem {
+    Problem::new(Status::Unauthenticated, UNKNOWN)
 }
 
-fn expired() -> Refusal {
-    Refusal::new(Status::Unauthenticated, EXPIRED)
+fn expired() -> Problem {
+    Problem::new(Status::Unauthenticated, EXPIRED)
 }

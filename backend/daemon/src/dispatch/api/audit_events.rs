@@ -1,6 +1,6 @@
 //! The audit entry of an operation.
 
-use kms_core::api::{Operation, RingPath, Subject, Visit};
+use kms_core::api::{Operation, RequestContext, RingPath, Subject};
 use kms_core::audit::{Entry, Kind};
 use kms_store::Purged;
 use serde_json::{Map, json};
@@ -8,13 +8,19 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// The entry of an operation that is allowed (or was denied), as it stands when the operation begins.
-pub(super) fn entry(visit: &Visit, operation: &Operation, at: u64, kind: Kind, status: u16) -> Entry {
-    about(visit, (operation.event(), operation.subject()), at, kind, status)
+pub(super) fn entry(
+    context: &RequestContext,
+    operation: &Operation,
+    at: u64,
+    kind: Kind,
+    status: u16,
+) -> Entry {
+    about(context, (operation.event(), operation.subject()), at, kind, status)
 }
 
 /// The same of an operation that has been taken apart.
 pub(super) fn about(
-    visit: &Visit,
+    context: &RequestContext,
     (event, subject): (&'static str, Subject),
     at: u64,
     kind: Kind,
@@ -26,12 +32,12 @@ pub(super) fn about(
         kind,
         project: Some(subject.project()),
         resource: subject.resource(),
-        initiator: Some(visit.account.id),
-        name: visit.account.email.clone(),
-        endpoint: visit.endpoint.clone(),
-        source: Some(visit.source),
-        agent: visit.agent.to_string(),
-        trace: Some(visit.trace),
+        initiator: Some(context.account.id),
+        name: context.account.email.clone(),
+        endpoint: context.endpoint.clone(),
+        source: Some(context.source),
+        agent: context.agent.to_string(),
+        trace: Some(context.trace),
         status,
         details: Map::new(),
     }

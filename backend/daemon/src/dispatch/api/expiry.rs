@@ -3,7 +3,7 @@
 use kms_core::api::{KeyPath, RingPath, Subject};
 use kms_core::error_chain;
 use kms_protocol::RingId;
-use kms_store::{Due, Purged};
+use kms_store::{DueRotation, Purged};
 use uuid::Uuid;
 
 use super::Dispatch;
@@ -13,10 +13,10 @@ use crate::error::Error;
 
 impl Dispatch {
     /// Does what is due now. Failures are logged; what failed is due again the next time.
-    pub(crate) fn duties(&self) {
+    pub(crate) fn run_due_jobs(&self) {
         if let Err(failure) = self.purge_due().and_then(|()| self.rotate_due()) {
-            let refusal = failure.refusal("kms.duties", "");
-            tracing::error!(cause = refusal.message, "what was due could not be done; it is tried again");
+            let problem = failure.problem("kms.duties", "");
+            tracing::error!(cause = problem.message, "what was due could not be done; it is tried again");
         }
     }
 
@@ -43,13 +43,13 @@ impl Dispatch {
     fn project_of_rings(&self) -> Result<Vec<(RingId, Uuid)>, Failure> {
         let first = self.projects()?.first().map_or(Uuid::nil(), |project| project.id);
         let rings = self.store.rings()?;
-        Ok(rings.iter().map(|ring| (ring.id, ring.facts.project.unwrap_or(first))).collect())
+        Ok(rings.iter().map(|ring| (ring.id, ring.metadata.project.unwrap_or(first))).collect())
     }
 
     fn rotate_due(&self) -> Result<(), Failure> {
         let due = self.store.due(self.clock.seconds())?;
         let projects = self.project_of_rings()?;
-        for Due { ring: id, key } in due {
+        for DueRotation { ring: id, key } in due {
             let Some(ring) = self.store.ring_of(id)? else { continue };
             let project = projects.iter().find(|(ring, _)| *ring == id).map(|(_, project)| *project);
             let path = RingPath { project: project.unwrap_or_default(), ring: Uuid::from_bytes(id.0) };

@@ -5,12 +5,12 @@
 use std::io::{self, Write};
 
 use kms_core::api::{
-    Amounts, EXPORT_FORMAT, Export, ExportedAccount, ExportedAccountKey, ExportedFacts, ExportedGrant,
-    ExportedKey, ExportedPrincipal, ExportedProject, ExportedRing, ExportedToken, OtherKey, Outcome, Refusal,
-    Time, Usage, UsageHour,
+    Amounts, EXPORT_FORMAT, Export, ExportedAccount, ExportedAccountKey, ExportedGrant, ExportedKey,
+    ExportedMetadata, ExportedPrincipal, ExportedProject, ExportedRing, ExportedToken, OtherKey, Outcome,
+    Problem, Time, Usage, UsageHour,
 };
 use kms_protocol::RingPolicy;
-use kms_store::{KnownKey, Project, Ring, ServiceAccount, Snapshot, StoreError, UsageOf};
+use kms_store::{KeyRecord, Project, Ring, ServiceAccount, Snapshot, StoreError, UsageOf};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ const CHUNK: usize = 256;
 pub enum ExportError {
     /// What is asked for is not there, or could not be read.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] Problem),
     /// It could not be written.
     #[error("the export could not be written")]
     Io(#[from] io::Error),
@@ -34,7 +34,7 @@ pub enum ExportError {
 
 impl From<Failure> for ExportError {
     fn from(failure: Failure) -> Self {
-        Self::Refused(failure.refusal("kms.project.export", ""))
+        Self::Refused(failure.problem("kms.project.export", ""))
     }
 }
 
@@ -101,7 +101,7 @@ impl Dispatch {
         let snapshot = self.store.snapshot()?;
         let projects = projects_of(snapshot.projects()?);
         if !projects.iter().any(|known| project.is_none_or(|id| id == known.id)) {
-            return Err(Refusal::not_found("project").into());
+            return Err(Problem::not_found("project").into());
         }
         Ok(Exporting { snapshot, project, projects, at: self.clock.seconds() })
     }
@@ -156,7 +156,7 @@ impl Exporting {
         out.write_all(before.as_bytes())?;
         let mut list = List::begin(out);
         for ring in self.snapshot.rings()? {
-            if ring.facts.project.map_or(first, |of| of == project.id) {
+            if ring.metadata.project.map_or(first, |of| of == project.id) {
                 self.write_ring(&ring, list.next()?)?;
             }
         }
@@ -165,7 +165,7 @@ impl Exporting {
 
     fn write_ring(&self, ring: &Ring, out: &mut dyn Write) -> Result<(), ExportError> {
         let principals = self.snapshot.principals(ring.id)?.into_iter().map(|principal| ExportedPrincipal {
-            standing: format!("{:?}", principal.standing).to_lowercase(),
+            ring_role: format!("{:?}", principal.ring_role).to_lowercase(),
             name: principal.name,
         });
         let fields = ExportedRing {
@@ -196,20 +196,20 @@ impl Exporting {
     }
 
     /// A key, also one that the API has no name for.
-    fn key(&self, known: &KnownKey) -> Result<ExportedKey, ExportError> {
+    fn key(&self, known: &KeyRecord) -> Result<ExportedKey, ExportError> {
         let object = |ring, id| self.snapshot.object(ring, id);
-        let (used_for, facts) = if known.facts.wrapping.is_some() {
-            ("wrapping", ExportedFacts::Wrapping(Box::new(views::wrapping_key(known, self.at, &object)?)))
-        } else if known.facts.algorithm.is_some() {
-            ("key", ExportedFacts::Key(Box::new(views::key(known)?)))
+        let (used_for, metadata) = if known.metadata.wrapping.is_some() {
+            ("wrapping", ExportedMetadata::Wrapping(Box::new(views::wrapping_key(known, self.at, &object)?)))
+        } else if known.metadata.algorithm.is_some() {
+            ("key", ExportedMetadata::Key(Box::new(views::key(known)?)))
         } else {
             let (id, state, created_at) = (known.id, known.state(), Time(known.created));
-            ("key", ExportedFacts::Other(OtherKey { id, state, created_at }))
+            ("key", ExportedMetadata::Other(OtherKey { id, state, created_at }))
         };
         let label = String::from_utf8(known.label.clone());
         let versions = known.versions.iter().map(|version| views::version(known, version, &object));
         Ok(ExportedKey {
-            facts,
+            metadata,
             used_for,
             shape: known.shape.clone(),
             label_bytes: label.as_ref().err().map(|error| error.as_bytes().to_vec()),
@@ -263,11 +263,11 @@ impl Dispatch {
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
-    pub(crate) fn amounts_of(&self, project: Uuid) -> Result<Amounts, Refusal> {
+    pub(crate) fn amounts_of(&self, project: Uuid) -> Result<Amounts, Problem> {
         match self.amounts(project) {
             Ok(Outcome::Amounts(amounts)) => Ok(amounts),
-            Ok(_) => Err(Refusal::not_found("project")),
-            Err(failure) => Err(failure.refusal("kms.project.amounts", "")),
+            Ok(_) => Err(Problem::not_found("project")),
+            Err(failure) => Err(failure.problem("kms.project.amounts", "")),
         }
     }
 
@@ -275,7 +275,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
-    pub(crate) fn usage_of(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, Refusal> {
+    pub(crate) fn usage_of(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, Problem> {
         let usage = || -> Result<Usage, Failure> {
             let of = match project {
                 None => UsageOf::All,
@@ -293,6 +293,6 @@ impl Dispatch {
                     .collect(),
             })
         };
-        usage().map_err(|failure| failure.refusal("kms.project.usage", ""))
+        usage().map_err(|failure| failure.problem("kms.project.usage", ""))
     }
 }

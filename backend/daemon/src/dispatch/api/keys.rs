@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use kms_core::api::{
-    CreateKey, EditKey, KeyPath, Outcome, ROTATION_DAYS_MAX, Refusal, RingPath, Status, Subject, Visit,
+    CreateKey, EditKey, KeyPath, Outcome, Problem, ROTATION_DAYS_MAX, RequestContext, RingPath, Status,
+    Subject,
 };
 use kms_core::audit::Entry;
 use kms_core::integrity;
-use kms_core::object::{Draft, KeyBytes, KeyVersion, Standing, Wrapped};
+use kms_core::object::{Draft, KeyBytes, KeyVersion, RingRole, Wrapped};
 use kms_protocol::Rv;
-use kms_store::{KeyFacts, KnownKey, NewKey, Repeat, Ring, StoreError};
+use kms_store::{IdempotencyKey, KeyMetadata, KeyRecord, NewKey, Ring, StoreError};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -27,15 +28,15 @@ const ROTATIONS_TRIED: u32 = 32;
 
 impl Dispatch {
     /// A key of a ring that the API has a name for.
-    pub(super) fn key(&self, place: &Place, id: Uuid) -> Result<Arc<KnownKey>, Failure> {
+    pub(super) fn key(&self, place: &Place, id: Uuid) -> Result<Arc<KeyRecord>, Failure> {
         let known = self.store.known(place.ring.id, id);
         let known = known.map_err(|error| Failure::from(error).naming("key"))?;
-        if known.facts.algorithm.is_none() { Err(Refusal::not_found("key").into()) } else { Ok(known) }
+        if known.metadata.algorithm.is_none() { Err(Problem::not_found("key").into()) } else { Ok(known) }
     }
 
     pub(super) fn create_key(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         path: RingPath,
         ask: CreateKey,
         repeat: Option<Uuid>,
@@ -43,17 +44,18 @@ impl Dispatch {
     ) -> Result<Outcome, Failure> {
         let place = self.place(path)?;
         let (id, now) = (Uuid::new_v4(), self.clock.seconds());
-        let repeat = repeat.map(|id| Repeat { project: place.project, id, asked: asked(&(path, &ask)) });
+        let repeat =
+            repeat.map(|id| IdempotencyKey { project: place.project, id, asked: asked(&(path, &ask)) });
         let rotate_at = next_rotation(ask.rotation_days, now)?;
         if ask.import_only && ask.rotation_days.is_some() {
-            return Err(Refusal::malformed("rotationDays and importOnly exclude each other").into());
+            return Err(Problem::malformed("rotationDays and importOnly exclude each other").into());
         }
         entry.resource = Subject::Key(KeyPath { ring: path, key: id }).resource();
         entry.details.insert("displayName".to_owned(), json!(ask.display_name.as_str()));
         entry.details.insert("algorithm".to_owned(), json!(ask.algorithm.name()));
         entry.details.insert("importOnly".to_owned(), json!(ask.import_only));
         let label = ask.display_name.as_str();
-        let facts = KeyFacts {
+        let metadata = KeyMetadata {
             algorithm: Some(ask.algorithm),
             display_name: Some(label.to_owned()),
             description: ask.description.text().map(str::to_owned),
@@ -62,12 +64,12 @@ impl Dispatch {
             rotation_days: ask.rotation_days,
             rotate_at,
             tags: tags_text(&ask.tags),
-            ..KeyFacts::default()
+            ..KeyMetadata::default()
         };
         let fresh = if ask.import_only {
             None
         } else {
-            Some(self.fresh(&caller(visit, &place.ring, Standing::Admin), label, ask.algorithm)?)
+            Some(self.fresh(&caller(context, &place.ring, RingRole::Admin), label, ask.algorithm)?)
         };
         let (drafts, wrapped) = self.ready(&place.ring, id, fresh)?;
         let new = NewKey {
@@ -77,7 +79,7 @@ impl Dispatch {
             algorithm: ask.algorithm.name().to_owned(),
             wrapped,
             created: now,
-            facts,
+            metadata,
             entry: Some(entry),
         };
         let made = self.store.create_key(new, drafts, repeat)??;
@@ -117,7 +119,7 @@ impl Dispatch {
         let place = self.place(path.ring)?;
         self.key(&place, path.key)?;
         let now = self.clock.seconds();
-        let judge = move |facts: &KeyFacts| edited(facts, ask, now);
+        let judge = move |metadata: &KeyMetadata| edited(metadata, ask, now);
         self.store.edit_key(place.ring.id, path.key, judge, entry)??;
         Ok(Outcome::Key(views::key(&*self.key(&place, path.key)?)?))
     }
@@ -141,7 +143,7 @@ impl Dispatch {
 
     pub(super) fn rotate_key(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         path: KeyPath,
         mut entry: Entry,
     ) -> Result<Outcome, Failure> {
@@ -149,15 +151,15 @@ impl Dispatch {
         for _ in 0..ROTATIONS_TRIED {
             let known = self.key(&place, path.key)?;
             usable(&known)?;
-            if known.facts.import_only {
+            if known.metadata.import_only {
                 let said = "the key is import-only: its versions are imported, not made";
-                return Err(Refusal::new(Status::Forbidden, said).into());
+                return Err(Problem::new(Status::Forbidden, said).into());
             }
             entry.details.insert("versionNumber".to_owned(), json!(known.next_number()));
             let made = match known.versions.iter().any(|version| version.hidden.is_some()) {
                 true => self.rotate(&place.ring, path.key.into_bytes(), Some(entry.clone())),
                 // Nothing is left to make it like: all versions have been erased.
-                false => self.remake(visit, &place, &known, entry.clone()),
+                false => self.remake(context, &place, &known, entry.clone()),
             };
             match made {
                 Ok(number) => return self.new_version(&place, path.key, number),
@@ -166,13 +168,19 @@ impl Dispatch {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Refusal::conflict("other callers rotate the key as well; try again").into())
+        Err(Problem::conflict("other callers rotate the key as well; try again").into())
     }
 
-    fn remake(&self, visit: &Visit, place: &Place, known: &KnownKey, entry: Entry) -> Result<u32, Error> {
-        let algorithm = known.facts.algorithm.ok_or(Error::NoSuchObject)?;
+    fn remake(
+        &self,
+        context: &RequestContext,
+        place: &Place,
+        known: &KeyRecord,
+        entry: Entry,
+    ) -> Result<u32, Error> {
+        let algorithm = known.metadata.algorithm.ok_or(Error::NoSuchObject)?;
         let label = String::from_utf8_lossy(&known.label).into_owned();
-        let by = caller(visit, &place.ring, Standing::Admin);
+        let by = caller(context, &place.ring, RingRole::Admin);
         let fresh = self.fresh(&by, &label, algorithm).map_err(|failure| match failure {
             Failure::Ours(error) => error,
             Failure::Refused(_) => Error::Refused(Rv::FUNCTION_FAILED),
@@ -208,21 +216,21 @@ impl Dispatch {
 }
 
 /// Says that a key is deleted, if it is.
-pub(super) fn usable(known: &KnownKey) -> Result<(), Refusal> {
+pub(super) fn usable(known: &KeyRecord) -> Result<(), Problem> {
     if known.is_deleted() {
-        return Err(Refusal::conflict("the key is deleted; restore it first"));
+        return Err(Problem::conflict("the key is deleted; restore it first"));
     }
     Ok(())
 }
 
 /// When a key with this period is rotated next.
-fn next_rotation(days: Option<u32>, now: u64) -> Result<Option<u64>, Refusal> {
+fn next_rotation(days: Option<u32>, now: u64) -> Result<Option<u64>, Problem> {
     match days {
         None => Ok(None),
         Some(days @ 1..=ROTATION_DAYS_MAX) => Ok(Some(now + u64::from(days) * DAY_SECONDS)),
         Some(other) => {
             let said = format!("rotationDays must be 1 to {ROTATION_DAYS_MAX}, not {other}");
-            Err(Refusal::malformed(said))
+            Err(Problem::malformed(said))
         }
     }
 }
@@ -232,23 +240,23 @@ fn tags_text(tags: &kms_core::api::Tags) -> Option<String> {
     if map.is_empty() { None } else { Some(serde_json::to_string(map).expect("strings can be written")) }
 }
 
-fn edited(facts: &KeyFacts, ask: EditKey, now: u64) -> Result<KeyFacts, Refusal> {
-    let mut facts = facts.clone();
+fn edited(metadata: &KeyMetadata, ask: EditKey, now: u64) -> Result<KeyMetadata, Problem> {
+    let mut metadata = metadata.clone();
     if let Some(name) = ask.display_name {
-        facts.display_name = Some(name.as_str().to_owned());
+        metadata.display_name = Some(name.as_str().to_owned());
     }
     if let Some(description) = ask.description {
-        facts.description = description.text().map(str::to_owned);
+        metadata.description = description.text().map(str::to_owned);
     }
     if let Some(tags) = ask.tags {
-        facts.tags = tags_text(&tags);
+        metadata.tags = tags_text(&tags);
     }
     if let Some(days) = ask.rotation_days {
-        if days.is_some() && facts.import_only {
-            return Err(Refusal::malformed("an import-only key cannot be rotated"));
+        if days.is_some() && metadata.import_only {
+            return Err(Problem::malformed("an import-only key cannot be rotated"));
         }
-        facts.rotate_at = next_rotation(days, now)?;
-        facts.rotation_days = days;
+        metadata.rotate_at = next_rotation(days, now)?;
+        metadata.rotation_days = days;
     }
-    Ok(facts)
+    Ok(metadata)
 }

@@ -1,12 +1,12 @@
 //! Lists: all of it as the public API has them, or a page where one is asked for (an extension).
 
 use kms_core::api::{
-    KeyList, KeyPath, KeyRingList, Outcome, Page, Permission, Refusal, RingPath, VersionList, Visit,
+    KeyList, KeyPath, KeyRingList, Outcome, Page, Permission, Problem, RequestContext, RingPath, VersionList,
     WrappingKeyList,
 };
 use kms_core::policy;
 use kms_protocol::SlotId;
-use kms_store::{KnownKey, Ring};
+use kms_store::{KeyRecord, Ring};
 use uuid::Uuid;
 
 use super::failure::Failure;
@@ -19,20 +19,20 @@ const PAGE_MAX: u32 = 1000;
 const CHUNK: usize = 1000;
 
 /// A page's length; none for the whole list.
-fn limit_of(page: &Page) -> Result<Option<usize>, Refusal> {
+fn limit_of(page: &Page) -> Result<Option<usize>, Problem> {
     match page.limit {
         None => Ok(None),
         Some(limit @ 1..=PAGE_MAX) => Ok(usize::try_from(limit).ok()),
-        Some(other) => Err(Refusal::malformed(format!("limit must be 1 to {PAGE_MAX}, not {other}"))),
+        Some(other) => Err(Problem::malformed(format!("limit must be 1 to {PAGE_MAX}, not {other}"))),
     }
 }
 
-fn no_cursor() -> Refusal {
-    Refusal::malformed("cursor is none that this list gave; begin without one")
+fn no_cursor() -> Problem {
+    Problem::malformed("cursor is none that this list gave; begin without one")
 }
 
 /// Where a list of keys goes on, written as `seconds_id`.
-fn after_of(page: &Page) -> Result<Option<(u64, Uuid)>, Refusal> {
+fn after_of(page: &Page) -> Result<Option<(u64, Uuid)>, Problem> {
     let Some(cursor) = &page.cursor else { return Ok(None) };
     let parts = cursor
         .split_once('_')
@@ -40,15 +40,15 @@ fn after_of(page: &Page) -> Result<Option<(u64, Uuid)>, Refusal> {
     parts.map(Some).ok_or_else(no_cursor)
 }
 
-fn number_of(page: &Page) -> Result<Option<u64>, Refusal> {
+fn number_of(page: &Page) -> Result<Option<u64>, Problem> {
     page.cursor.as_ref().map(|cursor| cursor.parse().map_err(|_| no_cursor())).transpose()
 }
 
 /// Puts a list of keys together: a page, or all of it. Gives where it goes on.
 fn gather(
     page: &Page,
-    read: impl Fn(Option<(u64, Uuid)>, usize) -> Result<Vec<KnownKey>, Failure>,
-) -> Result<(Vec<KnownKey>, Option<String>), Failure> {
+    read: impl Fn(Option<(u64, Uuid)>, usize) -> Result<Vec<KeyRecord>, Failure>,
+) -> Result<(Vec<KeyRecord>, Option<String>), Failure> {
     let (limit, mut after) = (limit_of(page)?, after_of(page)?);
     let mut keys = Vec::new();
     loop {
@@ -69,17 +69,22 @@ impl Dispatch {
     /// The rings of a project, by slot.
     pub(super) fn rings_of(&self, project: Uuid, is_first: bool) -> Result<Vec<Ring>, Failure> {
         let mut rings = self.store.rings()?;
-        rings.retain(|ring| ring.facts.project.map_or(is_first, |of| of == project));
+        rings.retain(|ring| ring.metadata.project.map_or(is_first, |of| of == project));
         Ok(rings)
     }
 
-    pub(super) fn list_rings(&self, visit: &Visit, project: Uuid, page: &Page) -> Result<Outcome, Failure> {
+    pub(super) fn list_rings(
+        &self,
+        context: &RequestContext,
+        project: Uuid,
+        page: &Page,
+    ) -> Result<Outcome, Failure> {
         let is_first = self.known_project(project)?;
         let (limit, after) = (limit_of(page)?, number_of(page)?);
         let mut rings = self.rings_of(project, is_first)?;
         rings.retain(|ring| {
             let id = Some(Uuid::from_bytes(ring.id.0));
-            policy::allowed(&visit.account.grants, Permission::KeyringGet, project, id)
+            policy::allowed(&context.account.grants, Permission::KeyringGet, project, id)
         });
         if let Some(after) = after {
             rings.retain(|ring| ring.slot > SlotId(after));

@@ -1,10 +1,10 @@
 //! The objects that a key of the API is over PKCS #11: sensitive, unextractable, and for the key's one algorithm alone.
 //! An AES key that could also be asked for ECB, say, would give away what GCM hides.
 
-use kms_core::api::{Algorithm, Hash, Purpose, Refusal, WrappingAlgorithm};
+use kms_core::api::{Algorithm, Hash, Problem, Purpose, WrappingAlgorithm};
 use kms_core::object::{Caller, Curve, Draft, KeyBytes, KeySpec};
 use kms_core::policy;
-use kms_crypto::Made;
+use kms_crypto::GeneratedKey;
 use kms_protocol::{
     Attribute, AttributeType, Mechanism, MechanismType, Mechanisms, ObjectClass, Parameters, Rv, Secret,
     Template, Value,
@@ -111,7 +111,7 @@ impl Dispatch {
     /// Makes a key of an algorithm.
     pub(super) fn fresh(&self, caller: &Caller, label: &str, algorithm: Algorithm) -> Result<Fresh, Failure> {
         let (spec, hidden) = (algorithm.spec(), hidden_template(label, algorithm));
-        self.born(caller, &spec, hidden, public_template(label, algorithm))
+        self.with_defaults(caller, &spec, hidden, public_template(label, algorithm))
     }
 
     /// Makes a wrapping key.
@@ -133,10 +133,10 @@ impl Dispatch {
         let uses = [(A::WRAP, true), (A::ENCRYPT, false), (A::VERIFY, false), (A::PRIVATE, false)];
         let public = common(label, vec![by], &uses);
         let spec = KeySpec::Rsa { bits: algorithm.bits(), exponent: vec![1, 0, 1] };
-        self.born(caller, &spec, hidden, public)
+        self.with_defaults(caller, &spec, hidden, public)
     }
 
-    fn born(
+    fn with_defaults(
         &self,
         caller: &Caller,
         spec: &KeySpec,
@@ -161,7 +161,10 @@ impl Dispatch {
                 public.push(Attribute::bytes(AttributeType::EC_PARAMS, curve.oid_der()));
                 (MechanismType::EC_KEY_PAIR_GEN, true)
             }
-            KeySpec::ChaCha20 | KeySpec::Twisted { .. } | KeySpec::MlKem { .. } | KeySpec::MlDsa { .. } => {
+            KeySpec::ChaCha20
+            | KeySpec::EdwardsMontgomery { .. }
+            | KeySpec::MlKem { .. }
+            | KeySpec::MlDsa { .. } => {
                 return Err(Rv::MECHANISM_INVALID.into());
             }
         };
@@ -173,7 +176,7 @@ impl Dispatch {
         } else {
             vec![policy::generate(caller, &mechanism, &Template(hidden))?.1]
         };
-        let Made { material, attributes, public } = kms_crypto::make(spec, &self.random)?;
+        let GeneratedKey { material, attributes, public } = kms_crypto::generate(spec, &self.random)?;
         for (draft, came) in drafts.iter_mut().zip([attributes, public]) {
             came.into_iter().for_each(|attribute| draft.attributes.set(attribute));
         }
@@ -189,7 +192,8 @@ impl Dispatch {
         material: KeyBytes,
     ) -> Result<Fresh, Failure> {
         let (class, kind) = (algorithm.class(), algorithm.key_type());
-        let attributes = kms_crypto::describe(class, kind, &material).map_err(|_| unfit(algorithm))?;
+        let attributes =
+            kms_crypto::public_attributes(class, kind, &material).map_err(|_| unfit(algorithm))?;
         fits(algorithm, &Template(attributes.clone()))?;
         let mut template = hidden_template(label, algorithm);
         template.push(Attribute::ulong(AttributeType::CLASS, u64::from(class.0)));
@@ -201,7 +205,7 @@ impl Dispatch {
             let mut template = public_template(label, algorithm);
             template.push(Attribute::ulong(AttributeType::CLASS, u64::from(ObjectClass::PUBLIC_KEY.0)));
             template.push(Attribute::ulong(AttributeType::KEY_TYPE, u64::from(kind.0)));
-            let came = kms_crypto::describe_public(kind, &material).ok_or_else(|| unfit(algorithm))?;
+            let came = kms_crypto::public_key_attributes(kind, &material).ok_or_else(|| unfit(algorithm))?;
             template.extend(came.iter().filter(|attribute| is_given(attribute.kind)).cloned());
             let mut public = policy::create(caller, &Template(template))?.draft;
             came.into_iter().for_each(|attribute| public.attributes.set(attribute));
@@ -222,12 +226,12 @@ fn is_given(kind: AttributeType) -> bool {
     .contains(&kind)
 }
 
-fn unfit(algorithm: Algorithm) -> Refusal {
-    Refusal::malformed(format!("wrappedKey holds no key material for {}", algorithm.name()))
+fn unfit(algorithm: Algorithm) -> Problem {
+    Problem::malformed(format!("wrappedKey holds no key material for {}", algorithm.name()))
 }
 
 /// Whether material is of the size, or on the curve, that an algorithm wants.
-fn fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Refusal> {
+fn fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Problem> {
     let (found, wanted) = match algorithm.spec() {
         KeySpec::Aes { bytes } => (length_of(attributes), u64::from(bytes)..=u64::from(bytes)),
         // No less than the digest, and no more than two of its blocks (RFC 2104, "Keys").
@@ -246,10 +250,13 @@ fn fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Refusal> {
                 Ok(())
             } else {
                 let said = format!("wrappedKey holds a key on another curve than {} wants", algorithm.name());
-                Err(Refusal::malformed(said))
+                Err(Problem::malformed(said))
             };
         }
-        KeySpec::ChaCha20 | KeySpec::Twisted { .. } | KeySpec::MlKem { .. } | KeySpec::MlDsa { .. } => {
+        KeySpec::ChaCha20
+        | KeySpec::EdwardsMontgomery { .. }
+        | KeySpec::MlKem { .. }
+        | KeySpec::MlDsa { .. } => {
             return Err(unfit(algorithm));
         }
     };
@@ -260,7 +267,7 @@ fn fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Refusal> {
     let (least, most) = (wanted.start(), wanted.end());
     let range = if least == most { format!("{least}") } else { format!("{least} to {most}") };
     let said = format!("wrappedKey holds a key of {found} {unit}; {} wants {range}", algorithm.name());
-    Err(Refusal::malformed(said))
+    Err(Problem::malformed(said))
 }
 
 fn length_of(attributes: &Template) -> u64 {

@@ -18,9 +18,9 @@ mod wrapping;
 
 use std::sync::Arc;
 
-use kms_core::api::{Operation, Outcome, Purpose, Refusal, RingPath, Status, Visit};
+use kms_core::api::{Operation, Outcome, Problem, Purpose, RequestContext, RingPath, Status};
 use kms_core::audit::Kind;
-use kms_core::object::{Caller, Login, Standing};
+use kms_core::object::{Caller, Login, RingRole};
 use kms_core::policy;
 use kms_protocol::RingId;
 use kms_store::{Project, Ring};
@@ -43,15 +43,15 @@ impl Dispatch {
     /// Answers one operation. It blocks: for the database, the HSM, or a long computation.
     ///
     /// # Errors
-    /// A refusal as the caller may see it. Failures of our own are logged here, once.
-    pub fn serve(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Refusal> {
-        self.authorise(visit, &operation)?;
+    /// A problem as the caller may see it. Failures of our own are logged here, once.
+    pub fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {
+        self.authorise(context, &operation)?;
         let (event, subject) = (operation.event(), operation.subject());
         let used = UsedKey::of(&operation);
-        let refuse = |failure: Failure| failure.refusal(event, &subject.resource());
-        let done = self.perform(visit, operation).map_err(refuse);
+        let refuse = |failure: Failure| failure.problem(event, &subject.resource());
+        let done = self.perform(context, operation).map_err(refuse);
         if let Some(used) = used {
-            self.used_over_rest(visit, used, &done).map_err(|error| refuse(error.into()))?;
+            self.used_over_rest(context, used, &done).map_err(|error| refuse(error.into()))?;
         }
         done
     }
@@ -69,7 +69,7 @@ impl Dispatch {
         let number = u32::try_from(version.number).unwrap_or(0);
         let mut opened = None;
         let remembered = self.store.remembers(version.key.key, |key| {
-            let fast = key.facts.algorithm.is_some_and(|algorithm| match algorithm.purpose() {
+            let fast = key.metadata.algorithm.is_some_and(|algorithm| match algorithm.purpose() {
                 Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => true,
                 Purpose::AsymmetricEncryptDecrypt | Purpose::AsymmetricSignVerify => false,
             });
@@ -80,10 +80,10 @@ impl Dispatch {
     }
 
     /// Whether the caller may. A denial is in the audit log before the caller hears of it.
-    fn authorise(&self, visit: &Visit, operation: &Operation) -> Result<(), Refusal> {
+    fn authorise(&self, context: &RequestContext, operation: &Operation) -> Result<(), Problem> {
         let subject = operation.subject();
         let (project, ring) = (subject.project(), subject.ring());
-        let grants = &visit.account.grants;
+        let grants = &context.account.grants;
         // The list shows what may be seen of it.
         let is_list = matches!(operation, Operation::ListKeyRings { .. });
         let missing = operation.permissions().iter().find(|permission| {
@@ -92,19 +92,19 @@ impl Dispatch {
         });
         let Some(missing) = missing else { return Ok(()) };
         let status = Status::Forbidden;
-        let denied = entry(visit, operation, self.clock.millis(), Kind::PolicyDenied, status.code());
+        let denied = entry(context, operation, self.clock.millis(), Kind::PolicyDenied, status.code());
         self.record_denial(denied)
-            .map_err(|error| Failure::from(error).refusal(operation.event(), &subject.resource()))?;
+            .map_err(|error| Failure::from(error).problem(operation.event(), &subject.resource()))?;
         let message =
-            format!("{} is not permitted {missing} here; ask for a role that has it", visit.account.email);
-        Err(Refusal::new(status, message))
+            format!("{} is not permitted {missing} here; ask for a role that has it", context.account.email);
+        Err(Problem::new(status, message))
     }
 
-    fn perform(&self, visit: &Visit, operation: Operation) -> Result<Outcome, Failure> {
+    fn perform(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Failure> {
         let (named, success) = ((operation.event(), operation.subject()), operation.success());
-        let recorded = || about(visit, named, self.clock.millis(), Kind::AdminActivity, success);
+        let recorded = || about(context, named, self.clock.millis(), Kind::AdminActivity, success);
         match operation {
-            Operation::ListKeyRings { project, page } => self.list_rings(visit, project, &page),
+            Operation::ListKeyRings { project, page } => self.list_rings(context, project, &page),
             Operation::CreateKeyRing { project, ask, repeat } => {
                 self.create_key_ring(project, ask, repeat, recorded())
             }
@@ -116,7 +116,7 @@ impl Dispatch {
             Operation::EditKeyRing { ring, ask } => self.edit_key_ring(ring, ask, recorded()),
             Operation::ListKeys { ring, page } => self.list_keys(ring, &page),
             Operation::CreateKey { ring, ask, repeat } => {
-                self.create_key(visit, ring, ask, repeat, recorded())
+                self.create_key(context, ring, ask, repeat, recorded())
             }
             Operation::GetKey(path) => {
                 let place = self.place(path.ring)?;
@@ -124,28 +124,28 @@ impl Dispatch {
             }
             Operation::DeleteKey(path) => self.delete_key(path, recorded()),
             Operation::EditKey { key, ask } => self.edit_key(key, ask, recorded()),
-            Operation::ImportKey { key, ask } => self.import_key(visit, key, &ask, recorded()),
+            Operation::ImportKey { key, ask } => self.import_key(context, key, &ask, recorded()),
             Operation::RestoreKey(path) => self.restore_key(path, recorded()),
-            Operation::RotateKey(path) => self.rotate_key(visit, path, recorded()),
+            Operation::RotateKey(path) => self.rotate_key(context, path, recorded()),
             Operation::ListVersions { key, page } => self.list_versions(key, &page),
             Operation::GetVersion(path) => self.version_view(path).map(Outcome::Version),
             Operation::DestroyVersion(path) => self.change(path, kms_core::api::Change::Destroy, recorded()),
             Operation::DisableVersion(path) => self.change(path, kms_core::api::Change::Disable, recorded()),
             Operation::EnableVersion(path) => self.change(path, kms_core::api::Change::Enable, recorded()),
             Operation::RestoreVersion(path) => self.change(path, kms_core::api::Change::Restore, recorded()),
-            Operation::Encrypt { version, data, aad } => self.encrypt_named(visit, version, &data, &aad),
-            Operation::Decrypt { version, data, aad } => self.decrypt_named(visit, version, &data, &aad),
-            Operation::Sign { version, data } => self.sign_named(visit, version, &data),
+            Operation::Encrypt { version, data, aad } => self.encrypt_named(context, version, &data, &aad),
+            Operation::Decrypt { version, data, aad } => self.decrypt_named(context, version, &data, &aad),
+            Operation::Sign { version, data } => self.sign_named(context, version, &data),
             Operation::Verify { version, data, signature } => {
-                self.verify_named(visit, version, &data, &signature)
+                self.verify_named(context, version, &data, &signature)
             }
-            Operation::EncryptCurrent { key, data, aad } => self.encrypt_current(visit, key, &data, &aad),
-            Operation::DecryptAny { key, data, aad } => self.decrypt_any(visit, key, &data, &aad),
-            Operation::ReEncrypt { key, data, aad } => self.re_encrypt(visit, key, &data, &aad),
-            Operation::MakeDataKey { key, ask } => self.make_data_key(visit, key, &ask),
+            Operation::EncryptCurrent { key, data, aad } => self.encrypt_current(context, key, &data, &aad),
+            Operation::DecryptAny { key, data, aad } => self.decrypt_any(context, key, &data, &aad),
+            Operation::ReEncrypt { key, data, aad } => self.re_encrypt(context, key, &data, &aad),
+            Operation::MakeDataKey { key, ask } => self.make_data_key(context, key, &ask),
             Operation::ListWrappingKeys { ring, page } => self.list_wrapping_keys(ring, &page),
             Operation::CreateWrappingKey { ring, ask, repeat } => {
-                self.create_wrapping_key(visit, ring, ask, repeat, recorded())
+                self.create_wrapping_key(context, ring, ask, repeat, recorded())
             }
             Operation::GetWrappingKey(path) => {
                 let place = self.place(path.ring)?;
@@ -167,7 +167,7 @@ impl Dispatch {
         match self.store.project_place(id)? {
             Some(place) => Ok(place == 0),
             None if id.is_nil() && self.store.projects()?.is_empty() => Ok(true),
-            None => Err(Refusal::not_found("project").into()),
+            None => Err(Problem::not_found("project").into()),
         }
     }
 
@@ -175,17 +175,17 @@ impl Dispatch {
     fn place(&self, path: RingPath) -> Result<Place, Failure> {
         let is_first = self.known_project(path.project)?;
         let ring = self.store.ring_of(RingId(path.ring.into_bytes()))?;
-        let belongs = |ring: &Arc<Ring>| match ring.facts.project {
+        let belongs = |ring: &Arc<Ring>| match ring.metadata.project {
             Some(project) => project == path.project,
             None => is_first,
         };
-        let ring = ring.filter(belongs).ok_or_else(|| Refusal::not_found("key ring"))?;
+        let ring = ring.filter(belongs).ok_or_else(|| Problem::not_found("key ring"))?;
         Ok(Place { ring, project: path.project })
     }
 }
 
 /// The caller as `policy` knows callers: what it may do over REST has been decided, and the ring's rules are asked next.
-fn caller(visit: &Visit, ring: &Ring, standing: Standing) -> Caller {
-    let login = Login { ring: ring.id, name: visit.account.email.clone(), standing };
+fn caller(context: &RequestContext, ring: &Ring, ring_role: RingRole) -> Caller {
+    let login = Login { ring: ring.id, name: context.account.email.clone(), ring_role };
     Caller { peer: None, login: Some(login), policy: ring.policy }
 }

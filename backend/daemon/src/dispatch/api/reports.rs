@@ -1,6 +1,6 @@
 //! What is told of a project over REST beside its operations: its audit log, its export, its usage.
 
-use kms_core::api::{Permission, Refusal, Status, Subject, Usage, Visit};
+use kms_core::api::{Permission, Problem, RequestContext, Status, Subject, Usage};
 use kms_core::audit::{self, AuditItems, Entry, Kind};
 use kms_core::error_chain;
 use kms_core::policy;
@@ -30,7 +30,7 @@ pub(crate) enum Report {
 }
 
 /// What is told.
-pub(crate) enum Told {
+pub(crate) enum ReportOutput {
     /// A page of the audit log.
     Audit(AuditItems),
     /// The available versions.
@@ -57,30 +57,35 @@ impl Dispatch {
     /// Tells it.
     ///
     /// # Errors
-    /// A refusal as the caller may see it.
-    pub(crate) fn report(&self, visit: &Visit, project: Uuid, report: &Report) -> Result<Told, Refusal> {
-        self.admit(visit, project, report.event(), report.permission())?;
+    /// A problem as the caller may see it.
+    pub(crate) fn report(
+        &self,
+        context: &RequestContext,
+        project: Uuid,
+        report: &Report,
+    ) -> Result<ReportOutput, Problem> {
+        self.admit(context, project, report.event(), report.permission())?;
         match *report {
             Report::Audit { range, after, limit } => {
-                Ok(Told::Audit(self.audit_items(project, range, after, limit)?))
+                Ok(ReportOutput::Audit(self.audit_items(project, range, after, limit)?))
             }
-            Report::Usage { range } => Ok(Told::Usage(self.usage_of(Some(project), range)?)),
+            Report::Usage { range } => Ok(ReportOutput::Usage(self.usage_of(Some(project), range)?)),
         }
     }
 
     /// Begins an export: what is written then is the project as it is now.
     ///
     /// # Errors
-    /// A refusal as the caller may see it.
-    pub(crate) fn begin_export(&self, visit: &Visit, project: Uuid) -> Result<Exporting, Refusal> {
+    /// A problem as the caller may see it.
+    pub(crate) fn begin_export(&self, context: &RequestContext, project: Uuid) -> Result<Exporting, Problem> {
         let event = "kms.project.export";
-        self.admit(visit, project, event, Permission::ProjectExport)?;
+        self.admit(context, project, event, Permission::ProjectExport)?;
         let exporting = self.export(Some(project)).map_err(|error| match error {
-            ExportError::Refused(refusal) => refusal,
-            ExportError::Io(_) => Refusal::new(Status::Internal, "internal error"),
+            ExportError::Refused(problem) => problem,
+            ExportError::Io(_) => Problem::new(Status::Internal, "internal error"),
         })?;
         // It says more at once than any other call: that it was taken is told.
-        let entry = self.report_entry(visit, project, event, Kind::AdminActivity, 200);
+        let entry = self.report_entry(context, project, event, Kind::AdminActivity, 200);
         self.store.record(entry).map_err(|error| internal(&error))?;
         Ok(exporting)
     }
@@ -88,19 +93,19 @@ impl Dispatch {
     /// Whether the caller may. A denial is in the audit log before the caller hears of it.
     fn admit(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         project: Uuid,
         event: &'static str,
         permission: Permission,
-    ) -> Result<(), Refusal> {
-        if policy::allowed(&visit.account.grants, permission, project, None) {
+    ) -> Result<(), Problem> {
+        if policy::allowed(&context.account.grants, permission, project, None) {
             return Ok(());
         }
-        let denied = self.report_entry(visit, project, event, Kind::PolicyDenied, Status::Forbidden.code());
+        let denied = self.report_entry(context, project, event, Kind::PolicyDenied, Status::Forbidden.code());
         self.record_denial(denied).map_err(|error| internal(&error))?;
-        let email = &visit.account.email;
+        let email = &context.account.email;
         let message = format!("{email} is not permitted {permission} here; ask for a role that has it");
-        Err(Refusal::new(Status::Forbidden, message))
+        Err(Problem::new(Status::Forbidden, message))
     }
 
     fn audit_items(
@@ -109,7 +114,7 @@ impl Dispatch {
         (from, until): (u64, u64),
         after: Option<AuditPlace>,
         limit: usize,
-    ) -> Result<AuditItems, Refusal> {
+    ) -> Result<AuditItems, Problem> {
         let filter = AuditFilter { project: Some(project), from, until };
         let page = self.store.audit_page(&filter, after, limit).map_err(|error| internal(&error))?;
         let last = page.last().filter(|_| page.len() == limit);
@@ -122,7 +127,7 @@ impl Dispatch {
 
     fn report_entry(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         project: Uuid,
         event: &'static str,
         kind: Kind,
@@ -134,12 +139,12 @@ impl Dispatch {
             kind,
             project: Some(project),
             resource: Subject::Project(project).resource(),
-            initiator: Some(visit.account.id),
-            name: visit.account.email.clone(),
-            endpoint: visit.endpoint.clone(),
-            source: Some(visit.source),
-            agent: visit.agent.to_string(),
-            trace: Some(visit.trace),
+            initiator: Some(context.account.id),
+            name: context.account.email.clone(),
+            endpoint: context.endpoint.clone(),
+            source: Some(context.source),
+            agent: context.agent.to_string(),
+            trace: Some(context.trace),
             status,
             details: Map::new(),
         }
@@ -147,7 +152,7 @@ impl Dispatch {
 }
 
 /// Logs a failure of ours, once; the caller is told no more than that.
-fn internal(error: &StoreError) -> Refusal {
+fn internal(error: &StoreError) -> Problem {
     tracing::error!(cause = error_chain(error), "a report could not be made");
-    Refusal::new(Status::Internal, "internal error")
+    Problem::new(Status::Internal, "internal error")
 }

@@ -3,7 +3,7 @@
 use kms_core::api::{CreateKeyRing, EditKeyRing, Outcome, RingPath};
 use kms_core::audit::Entry;
 use kms_protocol::{RingId, RingPolicy};
-use kms_store::{NewRing, Repeat, RingFacts};
+use kms_store::{IdempotencyKey, NewRing, RingMetadata};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ impl Dispatch {
     ) -> Result<Outcome, Failure> {
         self.known_project(project)?;
         let id = Uuid::new_v4();
-        let repeat = repeat.map(|id| Repeat { project, id, asked: asked(&("ring", &ask)) });
+        let repeat = repeat.map(|id| IdempotencyKey { project, id, asked: asked(&("ring", &ask)) });
         entry.resource = RingPath { project, ring: id }.resource();
         entry.details.insert("displayName".to_owned(), json!(ask.display_name.as_str()));
         let name = ask.display_name.as_str().to_owned();
@@ -31,7 +31,7 @@ impl Dispatch {
             policy: RingPolicy::Strict,
             created: self.clock.seconds(),
             slot: None,
-            facts: RingFacts {
+            metadata: RingMetadata {
                 project: Some(project),
                 display_name: Some(name),
                 description: ask.description.text().map(str::to_owned),
@@ -50,13 +50,13 @@ impl Dispatch {
         entry: Entry,
     ) -> Result<Outcome, Failure> {
         let place = self.place(path)?;
-        let edit = move |facts: RingFacts| RingFacts {
-            display_name: ask.display_name.map(|name| name.as_str().to_owned()).or(facts.display_name),
+        let edit = move |metadata: RingMetadata| RingMetadata {
+            display_name: ask.display_name.map(|name| name.as_str().to_owned()).or(metadata.display_name),
             description: match ask.description {
                 Some(description) => description.text().map(str::to_owned),
-                None => facts.description,
+                None => metadata.description,
             },
-            ..facts
+            ..metadata
         };
         self.store.edit_ring(place.ring.id, edit, entry)?;
         Ok(Outcome::KeyRing(views::ring(&self.place(path)?.ring)))

@@ -1,10 +1,10 @@
 //! Versions: seen, enabled, disabled, destroyed, restored.
 
-use kms_core::api::{Change, Outcome, Refusal, Version, VersionPath};
+use kms_core::api::{Change, Outcome, Problem, Version, VersionPath};
 use kms_core::audit::Entry;
 use kms_core::object::KeyVersion;
 use kms_protocol::ObjectId;
-use kms_store::{KnownKey, KnownVersion};
+use kms_store::{KeyRecord, VersionRecord};
 
 use super::failure::Failure;
 use super::keys::usable;
@@ -35,31 +35,31 @@ impl Dispatch {
     /// A version that can be used, with its objects: that of the secret, and that of the public half.
     pub(super) fn ready_version<'a>(
         &self,
-        known: &'a KnownKey,
+        known: &'a KeyRecord,
         number: i64,
-    ) -> Result<(&'a KnownVersion, ObjectId), Failure> {
+    ) -> Result<(&'a VersionRecord, ObjectId), Failure> {
         let version = named(known, number)?;
         usable(known)?;
         let number = version.number;
         let life = version.life.ok_or_else(|| {
-            Refusal::conflict(format!(
+            Problem::conflict(format!(
                 "key_material_invalid: version {number} was changed and cannot be used"
             ))
         })?;
         if life.destroy_date().is_some() {
-            return Err(Refusal::conflict(format!("version {number} is destroyed")).into());
+            return Err(Problem::conflict(format!("version {number} is destroyed")).into());
         }
         if life.is_disabled() {
-            return Err(Refusal::conflict(format!("version {number} is disabled; enable it first")).into());
+            return Err(Problem::conflict(format!("version {number} is disabled; enable it first")).into());
         }
-        let hidden = version.hidden.ok_or_else(|| Refusal::not_found("version"))?;
+        let hidden = version.hidden.ok_or_else(|| Problem::not_found("version"))?;
         Ok((version, hidden))
     }
 
     /// The current version of a key.
-    pub(super) fn current<'a>(&self, known: &'a KnownKey) -> Result<&'a KnownVersion, Failure> {
+    pub(super) fn current<'a>(&self, known: &'a KeyRecord) -> Result<&'a VersionRecord, Failure> {
         usable(known)?;
-        let none = || Refusal::conflict("the key has no active version; rotate it, or enable one");
+        let none = || Problem::conflict("the key has no active version; rotate it, or enable one");
         Ok(known.current().ok_or_else(none)?)
     }
 
@@ -67,7 +67,7 @@ impl Dispatch {
     pub(super) fn key_of(
         &self,
         path: kms_core::api::KeyPath,
-    ) -> Result<(Place, std::sync::Arc<KnownKey>), Failure> {
+    ) -> Result<(Place, std::sync::Arc<KeyRecord>), Failure> {
         let place = self.place(path.ring)?;
         let known = self.key(&place, path.key)?;
         Ok((place, known))
@@ -75,7 +75,7 @@ impl Dispatch {
 }
 
 /// The version with this number; 0 and negative numbers are no version's.
-fn named(known: &KnownKey, number: i64) -> Result<&KnownVersion, Refusal> {
+fn named(known: &KeyRecord, number: i64) -> Result<&VersionRecord, Problem> {
     let found = u32::try_from(number).ok().and_then(|number| known.version(number));
-    found.ok_or_else(|| Refusal::not_found("version"))
+    found.ok_or_else(|| Problem::not_found("version"))
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use kms_core::api::{
-    CreateWrappingKey, ImportKey, KeyPath, Outcome, Refusal, RingPath, Subject, Visit, WrappingKeyPath,
+    CreateWrappingKey, ImportKey, KeyPath, Outcome, Problem, RequestContext, RingPath, Subject,
+    WrappingKeyPath,
 };
 use kms_core::audit::Entry;
-use kms_core::object::{KeyVersion, Standing};
+use kms_core::object::{KeyVersion, RingRole};
 use kms_core::policy::Usage;
 use kms_protocol::{ObjectRef, Rv};
-use kms_store::{KeyFacts, KnownKey, NewKey, Repeat};
+use kms_store::{IdempotencyKey, KeyMetadata, KeyRecord, NewKey};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -26,19 +27,19 @@ const IMPORTS_TRIED: u32 = 32;
 
 impl Dispatch {
     /// A wrapping key of a ring.
-    pub(super) fn wrapping_key(&self, place: &Place, id: Uuid) -> Result<Arc<KnownKey>, Failure> {
+    pub(super) fn wrapping_key(&self, place: &Place, id: Uuid) -> Result<Arc<KeyRecord>, Failure> {
         let known = self.store.known(place.ring.id, id);
         let known = known.map_err(|error| Failure::from(error).naming("wrapping key"))?;
-        if known.facts.wrapping.is_some() {
+        if known.metadata.wrapping.is_some() {
             Ok(known)
         } else {
-            Err(Refusal::not_found("wrapping key").into())
+            Err(Problem::not_found("wrapping key").into())
         }
     }
 
     pub(super) fn create_wrapping_key(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         path: RingPath,
         ask: CreateWrappingKey,
         repeat: Option<Uuid>,
@@ -46,20 +47,21 @@ impl Dispatch {
     ) -> Result<Outcome, Failure> {
         let place = self.place(path)?;
         let (id, now) = (Uuid::new_v4(), self.clock.seconds());
-        let repeat = repeat.map(|id| Repeat { project: place.project, id, asked: asked(&(path, &ask)) });
+        let repeat =
+            repeat.map(|id| IdempotencyKey { project: place.project, id, asked: asked(&(path, &ask)) });
         entry.resource = Subject::WrappingKey(WrappingKeyPath { ring: path, key: id }).resource();
         entry.details.insert("displayName".to_owned(), json!(ask.display_name.as_str()));
         entry.details.insert("algorithm".to_owned(), json!(ask.algorithm.name()));
         let label = ask.display_name.as_str();
-        let facts = KeyFacts {
+        let metadata = KeyMetadata {
             wrapping: Some((ask.algorithm, ask.purpose)),
             display_name: Some(label.to_owned()),
             description: ask.description.text().map(str::to_owned),
             access_scope: ask.access_scope,
             expires_at: Some(now.saturating_add(self.lifecycle.wrapping_seconds)),
-            ..KeyFacts::default()
+            ..KeyMetadata::default()
         };
-        let by = caller(visit, &place.ring, Standing::Admin);
+        let by = caller(context, &place.ring, RingRole::Admin);
         let fresh = self.fresh_wrapping(&by, label, ask.algorithm)?;
         let (drafts, wrapped) = self.ready(&place.ring, id, Some(fresh))?;
         let new = NewKey {
@@ -69,7 +71,7 @@ impl Dispatch {
             algorithm: format!("wrapping-rsa-{}", ask.algorithm.bits()),
             wrapped,
             created: now,
-            facts,
+            metadata,
             entry: Some(entry),
         };
         let made = self.store.create_key(new, drafts, repeat)??;
@@ -96,7 +98,7 @@ impl Dispatch {
 
     pub(super) fn import_key(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         path: KeyPath,
         ask: &ImportKey,
         mut entry: Entry,
@@ -104,12 +106,12 @@ impl Dispatch {
         let place = self.place(path.ring)?;
         let known = self.key(&place, path.key)?;
         usable(&known)?;
-        let by = caller(visit, &place.ring, Standing::Admin);
-        let algorithm = known.facts.algorithm.ok_or(Error::NoSuchObject)?;
+        let by = caller(context, &place.ring, RingRole::Admin);
+        let algorithm = known.metadata.algorithm.ok_or(Error::NoSuchObject)?;
         let label = String::from_utf8_lossy(&known.label).into_owned();
         entry.details.insert("wrappingKeyId".to_owned(), json!(ask.wrapping_key));
         for _ in 0..IMPORTS_TRIED {
-            let material = self.unwrapped(visit, &place, &known, ask)?;
+            let material = self.unwrapped(context, &place, &known, ask)?;
             let arrived = self.arrived(&by, &label, algorithm, material)?;
             let number = self.key(&place, path.key)?.next_number();
             let version = KeyVersion { key: known.id.into_bytes(), number };
@@ -128,30 +130,30 @@ impl Dispatch {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Refusal::conflict("other callers make versions of the key as well; try again").into())
+        Err(Problem::conflict("other callers make versions of the key as well; try again").into())
     }
 
     /// Opens what a wrapping key wrapped.
     fn unwrapped(
         &self,
-        visit: &Visit,
+        context: &RequestContext,
         place: &Place,
-        known: &KnownKey,
+        known: &KeyRecord,
         ask: &ImportKey,
     ) -> Result<kms_core::object::KeyBytes, Failure> {
         let wrapping = self.wrapping_key(place, ask.wrapping_key)?;
-        let (by, purpose) = wrapping.facts.wrapping.ok_or(Error::NoSuchObject)?;
-        let algorithm = known.facts.algorithm.ok_or(Error::NoSuchObject)?;
+        let (by, purpose) = wrapping.metadata.wrapping.ok_or(Error::NoSuchObject)?;
+        let algorithm = known.metadata.algorithm.ok_or(Error::NoSuchObject)?;
         if !purpose.suits(algorithm.purpose()) {
             let said = format!("the wrapping key's purpose does not fit a key of {}", algorithm.name());
-            return Err(Refusal::malformed(said).into());
+            return Err(Problem::malformed(said).into());
         }
-        if wrapping.facts.expires_at.is_some_and(|at| at <= self.clock.seconds()) {
-            return Err(Refusal::conflict("the wrapping key has expired; make a new one").into());
+        if wrapping.metadata.expires_at.is_some_and(|at| at <= self.clock.seconds()) {
+            return Err(Problem::conflict("the wrapping key has expired; make a new one").into());
         }
         let (_, hidden) = self.ready_version(&wrapping, 1)?;
         let mechanism = unwrapping(by);
-        let caller = caller(visit, &place.ring, Standing::Admin);
+        let caller = caller(context, &place.ring, RingRole::Admin);
         let object = ObjectRef::Token(hidden);
         let Opened { permit, key, .. } =
             self.open_object(&place.ring, &caller, Usage::Unwrap, &object, &mechanism)?;
@@ -167,7 +169,7 @@ impl Dispatch {
                         _ => "the key's bytes",
                     }
                 );
-                Failure::from(Refusal::malformed(said))
+                Failure::from(Problem::malformed(said))
             }
             other => Failure::from(other),
         })

@@ -25,7 +25,7 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         mechanism.check()?;
         let (spec, mut draft) = policy::generate(caller, mechanism, template)?;
-        let made = kms_crypto::make(&spec, &self.random)?;
+        let made = kms_crypto::generate(&spec, &self.random)?;
         let key = Uuid::new_v4().into_bytes();
         complete(&mut draft, key, made.attributes);
         if !draft.token {
@@ -48,7 +48,7 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         mechanism.check()?;
         let (spec, mut public, mut private) = policy::generate_pair(caller, mechanism, public, private)?;
-        let made = kms_crypto::make(&spec, &self.random)?;
+        let made = kms_crypto::generate(&spec, &self.random)?;
         let key = Uuid::new_v4().into_bytes();
         complete(&mut private, key, made.attributes);
         complete(&mut public, key, made.public);

@@ -36,7 +36,7 @@ impl Cargo {
         material: KeyBytes,
     ) -> Result<Self, Error> {
         let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
-        let attributes = kms_crypto::describe(decision.class, kind, &material)?;
+        let attributes = kms_crypto::public_attributes(decision.class, kind, &material)?;
         as_said(template, &attributes)?;
         Ok(Self { material: Some(material), attributes })
     }

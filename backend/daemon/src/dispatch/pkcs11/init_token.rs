@@ -1,8 +1,8 @@
 //! The token as a whole: `C_InitToken`, which empties a ring or makes one of the free slot.
 
-use kms_core::object::{Caller, Peer, Standing};
+use kms_core::object::{Caller, Peer, RingRole};
 use kms_protocol::{Response, RingId, RingPolicy, Rv, Slot, SlotId};
-use kms_store::{NewRing, Ring, RingFacts, StoreError};
+use kms_store::{NewRing, Ring, RingMetadata, StoreError};
 use uuid::Uuid;
 
 use crate::dispatch::audit_events::{About, Act};
@@ -66,11 +66,11 @@ impl Dispatch {
         pins::acceptable(pin)?;
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
         let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
-        let (at, facts) = (Some(slot), RingFacts::default());
-        let future = Ring { slot, id, label: label.clone(), policy, created, facts: facts.clone() };
+        let (at, metadata) = (Some(slot), RingMetadata::default());
+        let future = Ring { slot, id, label: label.clone(), policy, created, metadata: metadata.clone() };
         let caller = Caller { peer, login: None, policy };
         let entry = Some(self.entry_of(&future, &caller, Act::MAKE_RING, &About::Ring));
-        let new = NewRing { id, label, policy, created, slot: at, facts, entry };
+        let new = NewRing { id, label, policy, created, slot: at, metadata, entry };
         let ring = match self.store.insert_ring(&new) {
             Err(StoreError::Taken(_) | StoreError::TooManyRings(_)) => {
                 return Err(Rv::FUNCTION_REJECTED.into());
@@ -78,7 +78,7 @@ impl Dispatch {
             Err(StoreError::NotFound) => return Err(Error::NoSuchSlot),
             ring => ring?,
         };
-        self.put(&ring, OFFICER, Standing::Officer, pin, 1, None)?;
+        self.put(&ring, OFFICER, RingRole::Officer, pin, 1, None)?;
         let uid = peer.map(|peer| peer.uid);
         tracing::info!(ring = ring.label, slot = slot.0, uid, "a ring was made of the free slot");
         Ok(Response::Done)

@@ -1,7 +1,7 @@
 //! Login and PINs: who a caller is, proven once, then shown by a ticket.
 
 use kms_core::audit::Entry;
-use kms_core::object::{Caller, Peer, Standing};
+use kms_core::object::{Caller, Peer, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv, Ticket};
 use kms_store::{Principal, Ring};
@@ -52,13 +52,13 @@ impl Dispatch {
         caller: &Caller,
         pin: &[u8],
     ) -> Result<Response, Error> {
-        if caller.standing() != Some(Standing::Officer) {
+        if caller.ring_role() != Some(RingRole::Officer) {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         pins::acceptable(pin)?;
         let generation = self.store.principal(ring.id, USER)?.map_or(1, |user| user.generation + 1);
         let entry = self.entry_of(ring, caller, Act::INIT_PIN, &About::Principal(USER));
-        self.put(ring, USER, Standing::Admin, pin, generation, Some(entry))?;
+        self.put(ring, USER, RingRole::Admin, pin, generation, Some(entry))?;
         tracing::info!(ring = ring.label, "the officer set the user's PIN");
         Ok(Response::Done)
     }
@@ -92,7 +92,7 @@ impl Dispatch {
         self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
         // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
         let entry = self.entry_of(ring, caller, Act::SET_PIN, &About::Principal(&principal.name));
-        self.put(ring, &principal.name, principal.standing, new, principal.generation, Some(entry))?;
+        self.put(ring, &principal.name, principal.ring_role, new, principal.generation, Some(entry))?;
         tracing::info!(ring = ring.label, principal = principal.name, "PIN changed");
         Ok(Response::Done)
     }
@@ -102,14 +102,14 @@ impl Dispatch {
         &self,
         ring: &Ring,
         name: &str,
-        standing: Standing,
+        ring_role: RingRole,
         pin: &[u8],
         generation: u64,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
         let pin_hash = pins::hash(pin)?;
         let name = name.to_owned();
-        self.store.put_principal(ring.id, &Principal { name, standing, pin_hash, generation }, entry)?;
+        self.store.put_principal(ring.id, &Principal { name, ring_role, pin_hash, generation }, entry)?;
         Ok(())
     }
 
@@ -124,7 +124,7 @@ impl Dispatch {
         self.issue(&Claims {
             ring: ring.id,
             name: principal.name.clone(),
-            standing: principal.standing,
+            ring_role: principal.ring_role,
             generation: principal.generation,
             uid: peer.map(|peer| peer.uid),
             issued: now,

@@ -13,7 +13,10 @@ pub(in crate::dispatch) mod wrap_derive;
 use kms_core::error_chain;
 use kms_core::object::{Caller, Login, Peer};
 use kms_core::policy;
-use kms_protocol::{Answer, Ask, ObjectRef, Request, Response, Role, Rv, SLOTS_MAX, Slot, SlotId, Ticket};
+use kms_protocol::{
+    ObjectRef, Request, RequestEnvelope, Response, ResponseEnvelope, Role, Rv, SLOTS_MAX, Slot, SlotId,
+    Ticket,
+};
 use kms_store::{Ring, StoreError};
 
 use super::accounts::login::{self as account_login, AccountLogin};
@@ -24,10 +27,10 @@ pub(crate) use login::USER;
 
 impl Dispatch {
     /// Answers one request. Whatever goes wrong is logged here, once, and becomes a code.
-    pub fn answer(&self, peer: Option<Peer>, ask: Ask, memory: &mut Memory) -> Answer {
+    pub fn answer(&self, peer: Option<Peer>, ask: RequestEnvelope, memory: &mut Memory) -> ResponseEnvelope {
         let (slot, name, object) = (ask.slot, ask.request.name(), subject(&ask.request));
         match self.try_answer(peer, ask, memory) {
-            Ok((response, ticket)) => Answer { ticket, result: Ok(response) },
+            Ok((response, ticket)) => ResponseEnvelope { ticket, result: Ok(response) },
             Err(error) => {
                 let rv = error.rv();
                 let (uid, pid) = peer.map_or((None, None), |peer| (Some(peer.uid), Some(peer.pid)));
@@ -37,7 +40,7 @@ impl Dispatch {
                 } else {
                     tracing::info!(slot = slot.0, request = name, object, uid, pid, %rv, "refused");
                 }
-                Answer { ticket: None, result: Err(rv) }
+                ResponseEnvelope { ticket: None, result: Err(rv) }
             }
         }
     }
@@ -45,7 +48,7 @@ impl Dispatch {
     fn try_answer(
         &self,
         peer: Option<Peer>,
-        ask: Ask,
+        ask: RequestEnvelope,
         memory: &mut Memory,
     ) -> Result<(Response, Option<Ticket>), Error> {
         if let Request::Slots = ask.request {
@@ -70,7 +73,7 @@ impl Dispatch {
         Ok((response, renewed))
     }
 
-    fn respond(&self, ring: &Ring, caller: &Caller, ask: Ask) -> Result<Response, Error> {
+    fn respond(&self, ring: &Ring, caller: &Caller, ask: RequestEnvelope) -> Result<Response, Error> {
         let id = ask.id;
         match ask.request {
             Request::Slots => self.slots(),
@@ -163,7 +166,7 @@ impl Dispatch {
         }
         // A changed PIN or a removed principal ends the logins made before, at the next use.
         let principal = self.store.principal(ring.id, &claims.name)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
-        if principal.generation != claims.generation || principal.standing != claims.standing {
+        if principal.generation != claims.generation || principal.ring_role != claims.ring_role {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         let renewed = if claims.expires.saturating_sub(now) < TICKET_SECONDS / 2 {
@@ -171,7 +174,7 @@ impl Dispatch {
         } else {
             None
         };
-        let login = Login { ring: ring.id, name: claims.name, standing: claims.standing };
+        let login = Login { ring: ring.id, name: claims.name, ring_role: claims.ring_role };
         Ok((Some(login), renewed))
     }
 }

@@ -85,7 +85,7 @@ impl Dispatch {
             // A key that leaves in the clear is told one by one.
             self.store.record(self.entry_of(ring, caller, Act::REVEAL, &About::object(&object)))?;
         }
-        Ok(Response::Revealed(kms_crypto::reveal(&permit, kind, class, &material)?))
+        Ok(Response::Revealed(kms_crypto::export_value(&permit, kind, class, &material)?))
     }
 
     pub(in crate::dispatch) fn set_attributes(

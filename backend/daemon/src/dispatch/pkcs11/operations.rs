@@ -74,15 +74,16 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         let Opened { object, permit, key } =
             self.open_counted(ring, caller, Usage::Encrypt, key, mechanism)?;
-        self.take_vector(&object, &key)?;
+        self.take_iv(&object, &key)?;
         let (nonce, ciphertext) = kms_crypto::encrypt_message(&permit, &key, mechanism, data, &self.random)?;
         Ok(Response::Message { nonce, ciphertext })
     }
 
     /// Counts an initialisation vector that is about to be made for a key.
-    pub(in crate::dispatch) fn take_vector(&self, object: &Object, key: &OpenedKey) -> Result<(), Error> {
-        let print = || key.print(|value| self.seals.print(value)).ok_or(Rv::KEY_TYPE_INCONSISTENT);
-        self.vectors.take(&self.store, print, object.version, draw(&self.random)?)
+    pub(in crate::dispatch) fn take_iv(&self, object: &Object, key: &OpenedKey) -> Result<(), Error> {
+        let fingerprint =
+            || key.fingerprint(|value| self.seals.fingerprint(value)).ok_or(Rv::KEY_TYPE_INCONSISTENT);
+        self.iv_budget.take(&self.store, fingerprint, object.version, draw(&self.random)?)
     }
 
     fn open(

@@ -1,12 +1,12 @@
 //! What we have beyond the public API, on paths of its own: clients that do not know of it never meet it.
 
-use kms_core::api::{Operation, Refusal};
+use kms_core::api::{Operation, Problem};
 
-use super::super::asked::Asked;
+use super::super::audit_and_export;
+use super::super::extract::Asked;
 use super::super::payloads::{
     DecryptPayload, EditKeyPayload, EditKeyRingPayload, EncryptPayload, MakeDataKeyPayload,
 };
-use super::super::records;
 use super::{Handler, Parameter, Route, Value, Verb, at, key};
 
 /// Of which time usage is told.
@@ -106,7 +106,7 @@ pub(super) static ROUTES: [Route; 9] = [
         "Usage",
         (Verb::Get, at!("/usage")),
         "Tells how many key versions were available, hour by hour",
-        Handler::Report(records::usage_of),
+        Handler::Report(audit_and_export::usage_of),
     )
     .gives(200, "usage")
     .query(SPAN)
@@ -122,7 +122,7 @@ pub(super) static ROUTES: [Route; 9] = [
     .ours(),
 ];
 
-fn re_encrypt(asked: &Asked<'_>) -> Result<Operation, Refusal> {
+fn re_encrypt(asked: &Asked<'_>) -> Result<Operation, Problem> {
     let (data, aad) = asked.payload::<DecryptPayload<'_>>()?.opened()?;
     Ok(Operation::ReEncrypt { key: asked.place.key()?, data, aad })
 }

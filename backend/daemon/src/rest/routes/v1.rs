@@ -1,8 +1,8 @@
 //! The 25 operations of the public API, with its own success codes: clients take any other for a failure.
 
-use kms_core::api::{Operation, Refusal};
+use kms_core::api::{Operation, Problem};
 
-use super::super::asked::Asked;
+use super::super::extract::Asked;
 use super::super::payloads::{
     CreateKeyPayload, CreateKeyRingPayload, CreateWrappingKeyPayload, DecryptPayload, EncryptPayload,
     ImportKeyPayload, SignPayload, VerifyPayload,
@@ -189,22 +189,22 @@ pub(super) static ROUTES: [Route; 25] = [
     .refuses(CHANGES),
 ];
 
-fn import(asked: &Asked<'_>) -> Result<Operation, Refusal> {
+fn import(asked: &Asked<'_>) -> Result<Operation, Problem> {
     let ask = asked.payload::<ImportKeyPayload<'_>>()?.try_into()?;
     Ok(Operation::ImportKey { key: asked.place.key()?, ask })
 }
 
-fn encrypt(asked: &Asked<'_>) -> Result<Operation, Refusal> {
+fn encrypt(asked: &Asked<'_>) -> Result<Operation, Problem> {
     let (data, aad) = asked.payload::<EncryptPayload<'_>>()?.opened()?;
     Ok(Operation::Encrypt { version: asked.place.version()?, data, aad })
 }
 
-fn decrypt(asked: &Asked<'_>) -> Result<Operation, Refusal> {
+fn decrypt(asked: &Asked<'_>) -> Result<Operation, Problem> {
     let (data, aad) = asked.payload::<DecryptPayload<'_>>()?.opened()?;
     Ok(Operation::Decrypt { version: asked.place.version()?, data, aad })
 }
 
-fn verify(asked: &Asked<'_>) -> Result<Operation, Refusal> {
+fn verify(asked: &Asked<'_>) -> Result<Operation, Problem> {
     let (data, signature) = asked.payload::<VerifyPayload<'_>>()?.opened()?;
     Ok(Operation::Verify { version: asked.place.version()?, data, signature })
 }

@@ -1,9 +1,9 @@
-//! What calls become: operations, or refusals in plain words.
+//! What calls become: operations, or problems in plain words.
 
 use axum::body::Body;
 use axum::http::{Request, header};
 use kms_core::api::{
-    AccessScope, Algorithm, EncryptedData, Operation, Outcome, Page, Refusal, Status, WrappingPurpose,
+    AccessScope, Algorithm, EncryptedData, Operation, Outcome, Page, Problem, Status, WrappingPurpose,
 };
 use uuid::Uuid;
 
@@ -247,7 +247,7 @@ fn refusals_of_the_rooms_go_out_as_they_are_and_panics_as_500() {
     for quick in [true, false] {
         let world = World::with(super::settings(), quick);
         for status in [Status::Forbidden, Status::NotFound, Status::Conflict, Status::Unavailable] {
-            *world.notes.answer.lock().unwrap() = Err(Refusal::new(status, "because"));
+            *world.notes.answer.lock().unwrap() = Err(Problem::new(status, "because"));
             let heard = world.call("GET", "/keyrings", Body::empty());
             assert_eq!(heard.refused(status.code()), "because");
             assert_eq!(heard.header("retry-after").is_some(), status == Status::Unavailable);
@@ -284,10 +284,10 @@ fn who_asks_is_asked_first() {
     }
     let call = Request::builder().uri(below("/keyrings")).header(header::AUTHORIZATION, "bearer  owner ");
     assert_eq!(world.send(call.body(Body::empty()).unwrap()).status, 200);
-    let (visit, _) = world.notes.asked.lock().unwrap().remove(0);
-    assert_eq!(visit.endpoint, format!("GET {}", below("/keyrings")));
+    let (context, _) = world.notes.asked.lock().unwrap().remove(0);
+    assert_eq!(context.endpoint, format!("GET {}", below("/keyrings")));
     assert_eq!(
-        (visit.account.email.as_str(), visit.source.to_string().as_str()),
+        (context.account.email.as_str(), context.source.to_string().as_str()),
         ("owner@test", "127.0.0.1")
     );
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::document;
 use super::super::routes::{self, Origin};
 
-const FACTS: &str = include_str!("../facts.tsv");
+const FACTS: &str = include_str!("../vendor_operations.tsv");
 
 fn facts(kind: &str) -> Vec<Vec<&'static str>> {
     let lines = FACTS.lines().map(|line| line.split('\t').collect::<Vec<_>>());

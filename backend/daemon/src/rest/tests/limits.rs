@@ -34,7 +34,7 @@ fn a_projects_calls_are_counted_whoever_makes_them() {
     world.notes.now.fetch_add(wait, Ordering::Relaxed);
     assert_eq!(call("owner").status, 200);
     // What was read again counts at once.
-    world.door.adopt(RestConfig { calls_per_hour: 100, ..settings() });
+    world.state.adopt(RestConfig { calls_per_hour: 100, ..settings() });
     assert_eq!(call("owner").header("ratelimit-limit"), Some("100"));
 }
 
@@ -106,11 +106,11 @@ fn metrics_are_for_this_machine_unless_opened() {
     world.peer = "192.0.2.7:4711".parse().unwrap();
     let look = |world: &World| world.send(Request::builder().uri("/metrics").body(Body::empty()).unwrap());
     assert!(look(&world).refused(403).contains("metrics_public"));
-    world.door.adopt(RestConfig { metrics_public: true, ..settings() });
+    world.state.adopt(RestConfig { metrics_public: true, ..settings() });
     assert_eq!(look(&world).status, 200);
     // Behind a proxy on this machine, the address that counts is the client's.
     world.peer = "127.0.0.1:4711".parse().unwrap();
-    world.door.adopt(RestConfig { trust_forwarded_for: true, ..settings() });
+    world.state.adopt(RestConfig { trust_forwarded_for: true, ..settings() });
     let call = Request::builder().uri("/metrics").header("x-forwarded-for", "127.0.0.1, 192.0.2.7");
     world.send(call.body(Body::empty()).unwrap()).refused(403);
 }

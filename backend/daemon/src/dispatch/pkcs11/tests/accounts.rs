@@ -13,7 +13,7 @@ use crate::service::{AccountKeyInfo, Scope};
 
 const CI: &str = "ci@test.sa.kms.local";
 
-impl Door {
+impl Fixture {
     fn account(&self, role: Given, ring: Option<&str>) {
         let scope = Scope { project: None, ring: ring.map(str::to_owned) };
         self.backend.add_service_account(CI, Some((role, scope))).unwrap();
@@ -30,16 +30,16 @@ impl Door {
         if let Some(recognised) = dispatch.recognise(bearer, now) {
             assert_eq!(recognised, known, "from memory and from the database the same");
         }
-        known.map(|account| account.email.clone()).map_err(|refusal| (refusal.status, refusal.message))
+        known.map(|account| account.email.clone()).map_err(|problem| (problem.status, problem.message))
     }
 
-    fn exchange(&self, ask: TokenAsk<'_>) -> Result<TokenPair, String> {
-        let visit = TokenVisit { source: None, agent: "test", trace: None };
-        let refused = |refusal: kms_core::api::Refusal| {
-            assert_eq!(refusal.status, Status::Forbidden);
-            refusal.message
+    fn exchange(&self, ask: TokenRequest<'_>) -> Result<TokenPair, String> {
+        let context = TokenRequestContext { source: None, agent: "test", trace: None };
+        let refused = |problem: kms_core::api::Problem| {
+            assert_eq!(problem.status, Status::Forbidden);
+            problem.message
         };
-        self.backend.dispatch().exchange(&visit, ask).map_err(refused)
+        self.backend.dispatch().exchange(&context, ask).map_err(refused)
     }
 
     fn later(&self, seconds: u64) {
@@ -53,13 +53,13 @@ struct Signer {
 }
 
 impl Signer {
-    fn new(door: &Door, life: Option<Duration>) -> Self {
-        let (key, private) = door.backend.create_account_key(CI, KeyAlgorithm::Rsa2048, life).unwrap();
+    fn new(fixture: &Fixture, life: Option<Duration>) -> Self {
+        let (key, private) = fixture.backend.create_account_key(CI, KeyAlgorithm::Rsa2048, life).unwrap();
         Self { key, private: private.to_string() }
     }
 
-    fn assertion(&self, door: &Door, change: (&str, Value)) -> String {
-        let now = door.backend.dispatch().clock.seconds();
+    fn assertion(&self, fixture: &Fixture, change: (&str, Value)) -> String {
+        let now = fixture.backend.dispatch().clock.seconds();
         let mut claims = json!({
             "iss": CI, "sub": self.key.account, "aud": self.key.audience,
             "jti": Uuid::new_v4(), "iat": now, "exp": now + 600,
@@ -70,52 +70,53 @@ impl Signer {
         encode(&header, &claims, &EncodingKey::from_rsa_pem(self.private.as_bytes()).unwrap()).unwrap()
     }
 
-    fn pair(&self, door: &Door) -> TokenPair {
-        door.exchange(TokenAsk::Assertion(&self.assertion(door, ("x", json!(1))))).unwrap()
+    fn pair(&self, fixture: &Fixture) -> TokenPair {
+        fixture.exchange(TokenRequest::Assertion(&self.assertion(fixture, ("x", json!(1))))).unwrap()
     }
 }
 
 #[test]
 fn a_token_counts_until_it_is_revoked_or_ends_and_not_while_its_account_is_shut_out() {
     let name = "accounts::a_token_counts_until_it_is_revoked_or_ends_and_not_while_its_account_is_shut_out";
-    let Some(door) = Door::new(name) else { return };
-    door.account(Given::User, None);
-    let (lasting, short) = (door.token("lasting", None), door.token("short", Some(Duration::from_secs(60))));
-    assert_eq!(door.authenticate(&lasting), Ok(CI.to_owned()));
-    assert_eq!(door.authenticate(&short), Ok(CI.to_owned()));
-    assert!(door.backend.dispatch().recognise(&lasting, 0).is_some(), "it is remembered");
-    door.later(61);
-    let (status, expired) = door.authenticate(&short).unwrap_err();
+    let Some(fixture) = Fixture::new(name) else { return };
+    fixture.account(Given::User, None);
+    let (lasting, short) =
+        (fixture.token("lasting", None), fixture.token("short", Some(Duration::from_secs(60))));
+    assert_eq!(fixture.authenticate(&lasting), Ok(CI.to_owned()));
+    assert_eq!(fixture.authenticate(&short), Ok(CI.to_owned()));
+    assert!(fixture.backend.dispatch().recognise(&lasting, 0).is_some(), "it is remembered");
+    fixture.later(61);
+    let (status, expired) = fixture.authenticate(&short).unwrap_err();
     assert!(status == Status::Unauthenticated && expired.contains("expired"), "{expired}");
 
-    let unknown = door.authenticate("nonsense").unwrap_err();
+    let unknown = fixture.authenticate("nonsense").unwrap_err();
     assert_eq!(unknown.0, Status::Unauthenticated);
     let forged = policy::token_of(&[9; 32]);
     let long = "x".repeat(100_000);
     for wrong in ["", "kms_", "kms_short", &lasting[1..], &forged, &long] {
-        assert_eq!(door.authenticate(wrong), Err(unknown.clone()), "the same words for {wrong:.20?}");
+        assert_eq!(fixture.authenticate(wrong), Err(unknown.clone()), "the same words for {wrong:.20?}");
     }
-    door.backend.set_service_account_disabled(CI, true).unwrap();
-    assert_eq!(door.authenticate(&lasting), Err(unknown.clone()));
-    door.backend.set_service_account_disabled(CI, false).unwrap();
-    assert_eq!(door.authenticate(&lasting), Ok(CI.to_owned()));
-    door.backend.revoke_token(CI, "lasting").unwrap();
-    assert_eq!(door.authenticate(&lasting), Err(unknown));
-    let used = door.backend.tokens(Some(CI)).unwrap();
+    fixture.backend.set_service_account_disabled(CI, true).unwrap();
+    assert_eq!(fixture.authenticate(&lasting), Err(unknown.clone()));
+    fixture.backend.set_service_account_disabled(CI, false).unwrap();
+    assert_eq!(fixture.authenticate(&lasting), Ok(CI.to_owned()));
+    fixture.backend.revoke_token(CI, "lasting").unwrap();
+    assert_eq!(fixture.authenticate(&lasting), Err(unknown));
+    let used = fixture.backend.tokens(Some(CI)).unwrap();
     assert!(used.len() == 1 && used[0].used.is_some_and(|hour| hour % 3600 == 0), "{used:?}");
 }
 
 #[test]
 fn an_assertion_becomes_an_access_token_once() {
-    let Some(door) = Door::new("accounts::an_assertion_becomes_an_access_token_once") else { return };
-    door.account(Given::User, None);
-    let signer = Signer::new(&door, None);
-    let assertion = signer.assertion(&door, ("x", json!(1)));
-    let pair = door.exchange(TokenAsk::Assertion(&assertion)).unwrap();
+    let Some(fixture) = Fixture::new("accounts::an_assertion_becomes_an_access_token_once") else { return };
+    fixture.account(Given::User, None);
+    let signer = Signer::new(&fixture, None);
+    let assertion = signer.assertion(&fixture, ("x", json!(1)));
+    let pair = fixture.exchange(TokenRequest::Assertion(&assertion)).unwrap();
     assert_eq!(pair.seconds, 3600);
-    assert_eq!(door.authenticate(&pair.access), Ok(CI.to_owned()));
-    assert!(door.authenticate(&pair.refresh).is_err(), "a refresh token opens nothing");
-    let again = door.exchange(TokenAsk::Assertion(&assertion)).map(drop).unwrap_err();
+    assert_eq!(fixture.authenticate(&pair.access), Ok(CI.to_owned()));
+    assert!(fixture.authenticate(&pair.refresh).is_err(), "a refresh token opens nothing");
+    let again = fixture.exchange(TokenRequest::Assertion(&assertion)).map(drop).unwrap_err();
     assert!(again.contains("exchanged before"), "{again}");
     for (change, words) in [
         (("aud", json!("urn:kms:other")), "audience"),
@@ -124,150 +125,156 @@ fn an_assertion_becomes_an_access_token_once() {
         (("exp", json!(u32::MAX)), "longer than an hour"),
         (("jti", Value::Null), "jti"),
     ] {
-        let refused =
-            door.exchange(TokenAsk::Assertion(&signer.assertion(&door, change))).map(drop).unwrap_err();
+        let refused = fixture
+            .exchange(TokenRequest::Assertion(&signer.assertion(&fixture, change)))
+            .map(drop)
+            .unwrap_err();
         assert!(refused.contains(words), "{refused}");
     }
-    let other = Signer { key: Signer::new(&door, None).key, private: signer.private.clone() };
-    let forged = other.assertion(&door, ("x", json!(1)));
-    assert!(door.exchange(TokenAsk::Assertion(&forged)).is_err());
-    assert!(door.exchange(TokenAsk::Assertion("a.b.c")).is_err());
-    door.later(3600);
-    assert!(door.authenticate(&pair.access).unwrap_err().1.contains("expired"));
+    let other = Signer { key: Signer::new(&fixture, None).key, private: signer.private.clone() };
+    let forged = other.assertion(&fixture, ("x", json!(1)));
+    assert!(fixture.exchange(TokenRequest::Assertion(&forged)).is_err());
+    assert!(fixture.exchange(TokenRequest::Assertion("a.b.c")).is_err());
+    fixture.later(3600);
+    assert!(fixture.authenticate(&pair.access).unwrap_err().1.contains("expired"));
 }
 
 #[test]
 fn refreshed_tokens_end_with_the_key_the_account_or_their_time() {
-    let Some(door) = Door::new("accounts::refreshed_tokens_end_with_the_key_the_account_or_their_time")
+    let Some(fixture) = Fixture::new("accounts::refreshed_tokens_end_with_the_key_the_account_or_their_time")
     else {
         return;
     };
-    door.account(Given::User, None);
-    let signer = Signer::new(&door, Some(Duration::from_secs(30 * 3600)));
-    let pair = signer.pair(&door);
-    door.later(1800);
-    let next = door.exchange(TokenAsk::Refresh(&pair.refresh)).unwrap();
-    assert_eq!(door.authenticate(&next.access), Ok(CI.to_owned()));
+    fixture.account(Given::User, None);
+    let signer = Signer::new(&fixture, Some(Duration::from_secs(30 * 3600)));
+    let pair = signer.pair(&fixture);
+    fixture.later(1800);
+    let next = fixture.exchange(TokenRequest::Refresh(&pair.refresh)).unwrap();
+    assert_eq!(fixture.authenticate(&next.access), Ok(CI.to_owned()));
     // The vendor's Python client uses its first refresh token again and again.
-    door.exchange(TokenAsk::Refresh(&pair.refresh)).unwrap();
-    assert!(door.exchange(TokenAsk::Refresh(&pair.access)).is_err(), "an access token refreshes nothing");
-    door.backend.revoke_account_key(&signer.key.id.to_string()).unwrap();
-    assert!(door.authenticate(&next.access).is_err());
-    assert!(door.exchange(TokenAsk::Refresh(&pair.refresh)).is_err());
-    assert!(door.exchange(TokenAsk::Assertion(&signer.assertion(&door, ("x", json!(1))))).is_err());
+    fixture.exchange(TokenRequest::Refresh(&pair.refresh)).unwrap();
+    assert!(
+        fixture.exchange(TokenRequest::Refresh(&pair.access)).is_err(),
+        "an access token refreshes nothing"
+    );
+    fixture.backend.revoke_account_key(&signer.key.id.to_string()).unwrap();
+    assert!(fixture.authenticate(&next.access).is_err());
+    assert!(fixture.exchange(TokenRequest::Refresh(&pair.refresh)).is_err());
+    assert!(fixture.exchange(TokenRequest::Assertion(&signer.assertion(&fixture, ("x", json!(1))))).is_err());
 
-    let signer = Signer::new(&door, Some(Duration::from_secs(30 * 3600)));
-    let pair = signer.pair(&door);
-    door.backend.set_service_account_disabled(CI, true).unwrap();
-    assert!(door.exchange(TokenAsk::Refresh(&pair.refresh)).is_err());
-    door.backend.set_service_account_disabled(CI, false).unwrap();
-    assert!(door.authenticate(&pair.access).is_err(), "what was got before does not come back");
-    let pair = signer.pair(&door);
-    door.later(24 * 3600);
-    let late = door.exchange(TokenAsk::Refresh(&pair.refresh)).map(drop).unwrap_err();
+    let signer = Signer::new(&fixture, Some(Duration::from_secs(30 * 3600)));
+    let pair = signer.pair(&fixture);
+    fixture.backend.set_service_account_disabled(CI, true).unwrap();
+    assert!(fixture.exchange(TokenRequest::Refresh(&pair.refresh)).is_err());
+    fixture.backend.set_service_account_disabled(CI, false).unwrap();
+    assert!(fixture.authenticate(&pair.access).is_err(), "what was got before does not come back");
+    let pair = signer.pair(&fixture);
+    fixture.later(24 * 3600);
+    let late = fixture.exchange(TokenRequest::Refresh(&pair.refresh)).map(drop).unwrap_err();
     assert!(late.contains("expired"), "{late}");
-    let last = signer.pair(&door);
-    door.later(6 * 3600 - 600);
-    let short = door.exchange(TokenAsk::Refresh(&last.refresh)).unwrap();
+    let last = signer.pair(&fixture);
+    fixture.later(6 * 3600 - 600);
+    let short = fixture.exchange(TokenRequest::Refresh(&last.refresh)).unwrap();
     // Fewer, if the seconds of this test went by in between.
     assert!((1..=600).contains(&short.seconds), "no token outlives the key: {}", short.seconds);
-    door.later(601);
-    assert!(door.exchange(TokenAsk::Refresh(&last.refresh)).is_err());
+    fixture.later(601);
+    assert!(fixture.exchange(TokenRequest::Refresh(&last.refresh)).is_err());
 }
 
 #[test]
 fn a_key_of_the_owners_own_signs_too() {
-    let Some(door) = Door::new("accounts::a_key_of_the_owners_own_signs_too") else { return };
-    door.account(Given::User, None);
-    let other = door.backend.create_account_key(CI, KeyAlgorithm::Rsa4096, None).unwrap();
-    door.backend.revoke_account_key(&other.0.id.to_string()).unwrap();
-    let twice = door.backend.add_account_key(CI, &other.0.public, None);
+    let Some(fixture) = Fixture::new("accounts::a_key_of_the_owners_own_signs_too") else { return };
+    fixture.account(Given::User, None);
+    let other = fixture.backend.create_account_key(CI, KeyAlgorithm::Rsa4096, None).unwrap();
+    fixture.backend.revoke_account_key(&other.0.id.to_string()).unwrap();
+    let twice = fixture.backend.add_account_key(CI, &other.0.public, None);
     assert!(twice.is_err(), "a key that was revoked does not come back");
-    let pair = kms_crypto::make_account_pair(4096, &door.backend.dispatch().random).unwrap();
+    let pair = kms_crypto::generate_account_key_pair(4096, &fixture.backend.dispatch().random).unwrap();
     let pem = kms_crypto::public_key_pem(&pair.public).unwrap();
-    let key = door.backend.add_account_key(CI, &pem, None).unwrap();
+    let key = fixture.backend.add_account_key(CI, &pem, None).unwrap();
     let signer = Signer { key, private: pair.private.to_string() };
-    assert_eq!(door.authenticate(&signer.pair(&door).access), Ok(CI.to_owned()));
+    assert_eq!(fixture.authenticate(&signer.pair(&fixture).access), Ok(CI.to_owned()));
 }
 
 #[test]
 fn a_token_is_a_pin_where_its_accounts_roles_count() {
-    let Some(mut door) = Door::new("accounts::a_token_is_a_pin_where_its_accounts_roles_count") else {
+    let Some(mut fixture) = Fixture::new("accounts::a_token_is_a_pin_where_its_accounts_roles_count") else {
         return;
     };
-    door.account(Given::Admin, Some("strict"));
-    let token = door.token("pkcs11", None);
-    assert_eq!(door.log_in(Role::Officer, &token), Err(Rv::PIN_INCORRECT));
-    door.log_in(Role::User, &token).unwrap();
-    let key = door.aes("account's", true).object;
-    let session = door.aes("private", false).object;
-    door.encrypt(&key, b"data").unwrap();
-    door.encrypt(&session, b"data").unwrap();
+    fixture.account(Given::Admin, Some("strict"));
+    let token = fixture.token("pkcs11", None);
+    assert_eq!(fixture.log_in(Role::Officer, &token), Err(Rv::PIN_INCORRECT));
+    fixture.log_in(Role::User, &token).unwrap();
+    let key = fixture.aes("account's", true).object;
+    let session = fixture.aes("private", false).object;
+    fixture.encrypt(&key, b"data").unwrap();
+    fixture.encrypt(&session, b"data").unwrap();
     let change = Request::SetPin {
         role: Role::User,
         old: Secret::from(token.as_bytes()),
         new: Secret::from(b"98765".as_slice()),
     };
-    assert_eq!(door.ask(change).map(drop), Err(Rv::ACTION_PROHIBITED));
-    let account_ticket = door.ticket.clone();
-    door.slot = SlotId(1);
-    assert_eq!(door.encrypt(&key, b"data").map(drop), Err(Rv::USER_NOT_LOGGED_IN), "another ring");
-    assert_eq!(door.log_in(Role::User, &token), Err(Rv::PIN_INCORRECT), "no role counts there");
-    door.slot = SlotId(0);
+    assert_eq!(fixture.ask(change).map(drop), Err(Rv::ACTION_PROHIBITED));
+    let account_ticket = fixture.ticket.clone();
+    fixture.slot = SlotId(1);
+    assert_eq!(fixture.encrypt(&key, b"data").map(drop), Err(Rv::USER_NOT_LOGGED_IN), "another ring");
+    assert_eq!(fixture.log_in(Role::User, &token), Err(Rv::PIN_INCORRECT), "no role counts there");
+    fixture.slot = SlotId(0);
 
-    door.log_in(Role::User, "1234").unwrap();
+    fixture.log_in(Role::User, "1234").unwrap();
     assert!(
-        door.encrypt(&session, b"data").is_err(),
+        fixture.encrypt(&session, b"data").is_err(),
         "the ring's user has not the account's session objects"
     );
-    door.ticket = account_ticket;
+    fixture.ticket = account_ticket;
     // The role decides, and what it becomes counts at the next call.
     let ring = Scope { project: None, ring: Some("strict".to_owned()) };
-    door.backend.grant_role(CI, Given::Reader, &ring).unwrap();
-    door.encrypt(&key, b"data").unwrap();
-    door.backend.revoke_role(CI, Given::Admin, &ring).unwrap();
-    assert_eq!(door.encrypt(&key, b"data").map(drop), Err(Rv::USER_NOT_LOGGED_IN));
-    door.log_in(Role::User, &token).unwrap();
-    assert_eq!(door.encrypt(&key, b"data").map(drop), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
-    assert_eq!(door.find(vec![Attribute::bytes(AttributeType::LABEL, "account's")]).len(), 1);
-    door.backend.revoke_token(CI, "pkcs11").unwrap();
+    fixture.backend.grant_role(CI, Given::Reader, &ring).unwrap();
+    fixture.encrypt(&key, b"data").unwrap();
+    fixture.backend.revoke_role(CI, Given::Admin, &ring).unwrap();
+    assert_eq!(fixture.encrypt(&key, b"data").map(drop), Err(Rv::USER_NOT_LOGGED_IN));
+    fixture.log_in(Role::User, &token).unwrap();
+    assert_eq!(fixture.encrypt(&key, b"data").map(drop), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(fixture.find(vec![Attribute::bytes(AttributeType::LABEL, "account's")]).len(), 1);
+    fixture.backend.revoke_token(CI, "pkcs11").unwrap();
     let find = Request::Find { template: Template(Vec::new()), after: None };
-    assert_eq!(door.ask(find).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
-    assert_eq!(door.log_in(Role::User, &token), Err(Rv::PIN_INCORRECT));
+    assert_eq!(fixture.ask(find).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
+    assert_eq!(fixture.log_in(Role::User, &token), Err(Rv::PIN_INCORRECT));
 }
 
 #[test]
 fn a_login_ends_with_its_token() {
-    let Some(mut door) = Door::new("accounts::a_login_ends_with_its_token") else { return };
-    door.account(Given::User, None);
-    let token = door.token("short", Some(Duration::from_secs(3600)));
-    door.log_in(Role::User, &token).unwrap();
-    door.later(3599);
-    assert!(door.find(Vec::new()).is_empty());
-    door.later(2);
+    let Some(mut fixture) = Fixture::new("accounts::a_login_ends_with_its_token") else { return };
+    fixture.account(Given::User, None);
+    let token = fixture.token("short", Some(Duration::from_secs(3600)));
+    fixture.log_in(Role::User, &token).unwrap();
+    fixture.later(3599);
+    assert!(fixture.find(Vec::new()).is_empty());
+    fixture.later(2);
     let find = Request::Find { template: Template(Vec::new()), after: None };
-    assert_eq!(door.ask(find).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
+    assert_eq!(fixture.ask(find).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
 }
 
 #[test]
 fn a_principal_that_comes_back_does_not_revive_its_logins() {
-    let Some(mut door) = Door::new("accounts::a_principal_that_comes_back_does_not_revive_its_logins") else {
+    let Some(mut fixture) = Fixture::new("accounts::a_principal_that_comes_back_does_not_revive_its_logins")
+    else {
         return;
     };
     let secret = Secret::from(b"swordfish".as_slice());
-    let standing = kms_core::object::Standing::User;
-    door.backend.add_account("strict", "alice", standing, &secret).unwrap();
-    door.log_in(Role::User, "alice:swordfish").unwrap();
-    assert!(door.find(Vec::new()).is_empty());
-    door.backend.remove_principal("strict", "alice").unwrap();
+    let ring_role = kms_core::object::RingRole::User;
+    fixture.backend.add_account("strict", "alice", ring_role, &secret).unwrap();
+    fixture.log_in(Role::User, "alice:swordfish").unwrap();
+    assert!(fixture.find(Vec::new()).is_empty());
+    fixture.backend.remove_principal("strict", "alice").unwrap();
     let find = || Request::Find { template: Template(Vec::new()), after: None };
-    assert_eq!(door.ask(find()).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
+    assert_eq!(fixture.ask(find()).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
     std::thread::sleep(Duration::from_millis(2));
-    door.backend.add_account("strict", "alice", standing, &secret).unwrap();
-    assert_eq!(door.ask(find()).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
-    assert!(door.backend.remove_principal("strict", "user").is_err());
-    assert!(door.backend.remove_principal("strict", "bob").is_err());
-    let listed = door.backend.principals(Some("strict")).unwrap();
+    fixture.backend.add_account("strict", "alice", ring_role, &secret).unwrap();
+    assert_eq!(fixture.ask(find()).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
+    assert!(fixture.backend.remove_principal("strict", "user").is_err());
+    assert!(fixture.backend.remove_principal("strict", "bob").is_err());
+    let listed = fixture.backend.principals(Some("strict")).unwrap();
     assert_eq!(listed.iter().map(|known| known.name.as_str()).collect::<Vec<_>>(), ["alice", "so", "user"]);
 }
 
@@ -276,12 +283,12 @@ fn a_principal_that_comes_back_does_not_revive_its_logins() {
 #[ignore = "a measurement, not a test"]
 #[expect(clippy::disallowed_methods, reason = "a measurement")]
 fn cost() {
-    let Some(door) = Door::new("accounts::cost") else { return };
-    door.account(Given::User, None);
-    let (token, pair) = (door.token("t", None), Signer::new(&door, None).pair(&door));
+    let Some(fixture) = Fixture::new("accounts::cost") else { return };
+    fixture.account(Given::User, None);
+    let (token, pair) = (fixture.token("t", None), Signer::new(&fixture, None).pair(&fixture));
     for (what, bearer) in [("static token", token.as_str()), ("access token", &pair.access)] {
-        door.authenticate(bearer).unwrap();
-        let dispatch = door.backend.dispatch();
+        fixture.authenticate(bearer).unwrap();
+        let dispatch = fixture.backend.dispatch();
         let start = std::time::Instant::now();
         for _ in 0..100_000 {
             let now = dispatch.clock.seconds();

@@ -8,7 +8,7 @@ use kms_protocol::{Kdf, Nested, Salt, Value};
 use super::*;
 
 /// What the tests of this folder ask besides.
-impl Door {
+impl Fixture {
     pub(super) fn object(&mut self, request: Request) -> Result<ObjectView, Rv> {
         let answer = self.ask(request)?;
         let Response::Object(view) = answer else { panic!("{answer:?}") };
@@ -122,107 +122,107 @@ pub(super) fn secret(kind: KeyType) -> [Attribute; 2] {
     [Attribute::ulong(A::CLASS, class), Attribute::ulong(A::KEY_TYPE, u64::from(kind.0))]
 }
 
-/// A strict ring's door with the user logged in, and an extractable key worth stealing.
-fn strict(test: &str) -> Option<(Door, ObjectRef)> {
-    let mut door = Door::new(&format!("attacks::{test}"))?;
-    door.log_in(Role::User, "1234").unwrap();
+/// A strict ring's fixture with the user logged in, and an extractable key worth stealing.
+fn strict(test: &str) -> Option<(Fixture, ObjectRef)> {
+    let mut fixture = Fixture::new(&format!("attacks::{test}"))?;
+    fixture.log_in(Role::User, "1234").unwrap();
     let target =
-        door.generate(&[yes(A::TOKEN), yes(A::EXTRACTABLE), yes(A::ENCRYPT), yes(A::DECRYPT)]).object;
-    Some((door, target))
+        fixture.generate(&[yes(A::TOKEN), yes(A::EXTRACTABLE), yes(A::ENCRYPT), yes(A::DECRYPT)]).object;
+    Some((fixture, target))
 }
 
-fn wrapping_key(door: &mut Door) -> ObjectView {
-    door.generate(&[yes(A::TOKEN), yes(A::WRAP), yes(A::UNWRAP)])
+fn wrapping_key(fixture: &mut Fixture) -> ObjectView {
+    fixture.generate(&[yes(A::TOKEN), yes(A::WRAP), yes(A::UNWRAP)])
 }
 
 #[test]
 fn wrap_then_decrypt() {
-    let Some((mut door, target)) = strict("wrap_then_decrypt") else { return };
+    let Some((mut fixture, target)) = strict("wrap_then_decrypt") else { return };
     // A key that does both has a half for each; `halves` tries them.
-    let greedy = door.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
-    assert_eq!(greedy.attributes.bool(A::KMS_WRAPS_APART), Some(true));
-    let deriving = door.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
-    assert_eq!(deriving.attributes.bool(A::KMS_WRAPS_APART), None);
-    assert_eq!(door.wrap(kwp(), &deriving.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    let key = wrapping_key(&mut door);
-    let wrapped = door.wrap(kwp(), &key.object, &target).unwrap();
+    let greedy = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
+    assert_eq!(greedy.attributes.bool(A::KMS_WRAP_SUBKEY), Some(true));
+    let deriving = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
+    assert_eq!(deriving.attributes.bool(A::KMS_WRAP_SUBKEY), None);
+    assert_eq!(fixture.wrap(kwp(), &deriving.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+    let key = wrapping_key(&mut fixture);
+    let wrapped = fixture.wrap(kwp(), &key.object, &target).unwrap();
     let ecb = Mechanism::plain(MechanismType::AES_ECB);
     let decrypt = Request::Decrypt { key: key.object.clone(), mechanism: ecb, data: wrapped };
-    assert_eq!(door.ask(decrypt), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(fixture.ask(decrypt), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     for kind in [A::DECRYPT, A::ENCRYPT, A::SIGN, A::DERIVE] {
-        assert_eq!(door.set(&key.object, &[yes(kind)]), Err(Rv::ATTRIBUTE_READ_ONLY));
-        let copyable = door.generate(&[yes(A::WRAP), yes(A::COPYABLE)]);
-        assert_eq!(door.copy(&copyable.object, &[yes(kind)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
+        assert_eq!(fixture.set(&key.object, &[yes(kind)]), Err(Rv::ATTRIBUTE_READ_ONLY));
+        let copyable = fixture.generate(&[yes(A::WRAP), yes(A::COPYABLE)]);
+        assert_eq!(fixture.copy(&copyable.object, &[yes(kind)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     }
 }
 
 #[test]
 fn the_same_vector_twice() {
-    let Some((mut door, target)) = strict("the_same_vector_twice") else { return };
-    let key = wrapping_key(&mut door).object;
+    let Some((mut fixture, target)) = strict("the_same_vector_twice") else { return };
+    let key = wrapping_key(&mut fixture).object;
     // One known key and the target, wrapped under one IV, differ by what their values differ.
-    assert_eq!(door.wrap(gcm(), &key, &target), Err(Rv::MECHANISM_INVALID));
+    assert_eq!(fixture.wrap(gcm(), &key, &target), Err(Rv::MECHANISM_INVALID));
     let cbc = Mechanism { kind: MechanismType::AES_CBC, parameters: Parameters::Iv([0; 16]) };
-    assert_eq!(door.wrap(cbc, &key, &target), Err(Rv::MECHANISM_INVALID));
+    assert_eq!(fixture.wrap(cbc, &key, &target), Err(Rv::MECHANISM_INVALID));
 }
 
 #[test]
 fn a_weaker_template_when_unwrapping() {
-    let Some((mut door, target)) = strict("a_weaker_template_when_unwrapping") else { return };
-    let key = wrapping_key(&mut door).object;
-    let wrapped = door.wrap(kwp(), &key, &target).unwrap();
+    let Some((mut fixture, target)) = strict("a_weaker_template_when_unwrapping") else { return };
+    let key = wrapping_key(&mut fixture).object;
+    let wrapped = fixture.wrap(kwp(), &key, &target).unwrap();
     for token in [true, false] {
         let weak = [no(A::SENSITIVE), yes(A::EXTRACTABLE), yes(A::WRAP), Attribute::bool(A::TOKEN, token)];
         let unwrapped =
-            door.unwrap(kwp(), &key, &wrapped, &[&secret(KeyType::AES)[..], &weak].concat()).unwrap();
+            fixture.unwrap(kwp(), &key, &wrapped, &[&secret(KeyType::AES)[..], &weak].concat()).unwrap();
         let is = |kind| unwrapped.attributes.bool(kind);
         assert_eq!((is(A::SENSITIVE), is(A::EXTRACTABLE)), (Some(true), Some(false)));
-        assert_eq!(door.wrap(kwp(), &unwrapped.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+        assert_eq!(fixture.wrap(kwp(), &unwrapped.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
         assert_eq!((is(A::ALWAYS_SENSITIVE), is(A::NEVER_EXTRACTABLE)), (Some(false), Some(false)));
         assert_eq!(is(A::LOCAL), Some(false));
         assert_eq!(unwrapped.attributes.ulong(A::KEY_GEN_MECHANISM), Some(u64::MAX));
-        assert_eq!(door.reveal(&unwrapped.object), Err(Rv::ATTRIBUTE_SENSITIVE));
-        assert_eq!(door.wrap(kwp(), &key, &unwrapped.object), Err(Rv::KEY_UNEXTRACTABLE));
-        let weaker = door.copy(&unwrapped.object, &[yes(A::EXTRACTABLE)]).map(drop);
+        assert_eq!(fixture.reveal(&unwrapped.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+        assert_eq!(fixture.wrap(kwp(), &key, &unwrapped.object), Err(Rv::KEY_UNEXTRACTABLE));
+        let weaker = fixture.copy(&unwrapped.object, &[yes(A::EXTRACTABLE)]).map(drop);
         assert!(matches!(weaker, Err(Rv::TEMPLATE_INCONSISTENT | Rv::ACTION_PROHIBITED)));
     }
 }
 
 #[test]
 fn a_key_taken_for_one_of_another_type() {
-    let Some((mut door, target)) = strict("a_key_taken_for_one_of_another_type") else { return };
-    let key = wrapping_key(&mut door).object;
-    let wrapped = door.wrap(kwp(), &key, &target).unwrap();
+    let Some((mut fixture, target)) = strict("a_key_taken_for_one_of_another_type") else { return };
+    let key = wrapping_key(&mut fixture).object;
+    let wrapped = fixture.wrap(kwp(), &key, &target).unwrap();
     let as_secret = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE), yes(A::DERIVE)]].concat();
-    let confused = door.unwrap(kwp(), &key, &wrapped, &as_secret).unwrap();
-    assert_eq!(door.reveal(&confused.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    let confused = fixture.unwrap(kwp(), &key, &wrapped, &as_secret).unwrap();
+    assert_eq!(fixture.reveal(&confused.object), Err(Rv::ATTRIBUTE_SENSITIVE));
     // Half of the key could be guessed by half the work.
     let half = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 16)]].concat();
-    assert!(door.unwrap(kwp(), &key, &wrapped, &half).is_err());
+    assert!(fixture.unwrap(kwp(), &key, &wrapped, &half).is_err());
     let mechanism = Mechanism {
         kind: MechanismType::CONCATENATE_BASE_AND_DATA,
         parameters: Parameters::Data { iv: Secret::default(), data: Secret::from(vec![0; 1]) },
     };
     let cut = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 1)]].concat();
-    assert_eq!(door.derive(mechanism, &confused.object, &cut).map(drop), Err(Rv::MECHANISM_INVALID));
-    let short = door.derive(hkdf(b"x"), &confused.object, &cut).map(drop);
+    assert_eq!(fixture.derive(mechanism, &confused.object, &cut).map(drop), Err(Rv::MECHANISM_INVALID));
+    let short = fixture.derive(hkdf(b"x"), &confused.object, &cut).map(drop);
     assert_eq!(short, Err(Rv::ATTRIBUTE_VALUE_INVALID));
 }
 
 #[test]
 fn wrapping_keys_brought_from_outside() {
-    let Some((mut door, target)) = strict("wrapping_keys_brought_from_outside") else { return };
+    let Some((mut fixture, target)) = strict("wrapping_keys_brought_from_outside") else { return };
     let known =
         [&secret(KeyType::AES)[..], &[Attribute::bytes(A::VALUE, vec![7; 32]), yes(A::WRAP), yes(A::UNWRAP)]];
     let token = [known.concat(), vec![yes(A::TOKEN)]].concat();
-    assert_eq!(door.create(&token).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
-    let trojan = door.create(&known.concat()).unwrap().object;
-    assert_eq!(door.wrap(kwp(), &trojan, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    assert_eq!(door.copy(&trojan, &[yes(A::TOKEN)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
-    let open = door.generate(&[yes(A::WRAP), no(A::SENSITIVE)]).object;
-    assert_eq!(door.wrap(kwp(), &open, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+    assert_eq!(fixture.create(&token).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
+    let trojan = fixture.create(&known.concat()).unwrap().object;
+    assert_eq!(fixture.wrap(kwp(), &trojan, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+    assert_eq!(fixture.copy(&trojan, &[yes(A::TOKEN)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
+    let open = fixture.generate(&[yes(A::WRAP), no(A::SENSITIVE)]).object;
+    assert_eq!(fixture.wrap(kwp(), &open, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     // The private half is the attacker's, and never seen here.
-    let stranger = kms_crypto::make(
+    let stranger = kms_crypto::generate(
         &kms_core::object::KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] },
         &SystemRandom::new(),
     );
@@ -237,123 +237,128 @@ fn wrapping_keys_brought_from_outside() {
         yes(A::TOKEN),
     ];
     let trusted = [&public[..], &[yes(A::TRUSTED)]].concat();
-    assert_eq!(door.create(&trusted).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
-    let stranger = door.create(&public).unwrap().object;
-    assert_eq!(door.wrap(oaep(), &stranger, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
-    assert_eq!(door.set(&stranger, &[yes(A::TRUSTED)]), Err(Rv::ATTRIBUTE_READ_ONLY));
+    assert_eq!(fixture.create(&trusted).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
+    let stranger = fixture.create(&public).unwrap().object;
+    assert_eq!(fixture.wrap(oaep(), &stranger, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(fixture.set(&stranger, &[yes(A::TRUSTED)]), Err(Rv::ATTRIBUTE_READ_ONLY));
     // The officer may vouch for it, and a key may ask for nothing less.
-    let user = door.ticket.take();
-    door.log_in(Role::Officer, "12345678").unwrap();
-    door.set(&stranger, &[yes(A::TRUSTED)]).unwrap();
-    door.ticket = user;
-    door.wrap(oaep(), &stranger, &target).unwrap();
-    door.set(&target, &[yes(A::WRAP_WITH_TRUSTED)]).unwrap();
-    assert_eq!(door.set(&target, &[no(A::WRAP_WITH_TRUSTED)]), Err(Rv::ATTRIBUTE_READ_ONLY));
-    let key = wrapping_key(&mut door).object;
-    assert_eq!(door.wrap(kwp(), &key, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    door.wrap(oaep(), &stranger, &target).unwrap();
+    let user = fixture.ticket.take();
+    fixture.log_in(Role::Officer, "12345678").unwrap();
+    fixture.set(&stranger, &[yes(A::TRUSTED)]).unwrap();
+    fixture.ticket = user;
+    fixture.wrap(oaep(), &stranger, &target).unwrap();
+    fixture.set(&target, &[yes(A::WRAP_WITH_TRUSTED)]).unwrap();
+    assert_eq!(fixture.set(&target, &[no(A::WRAP_WITH_TRUSTED)]), Err(Rv::ATTRIBUTE_READ_ONLY));
+    let key = wrapping_key(&mut fixture).object;
+    assert_eq!(fixture.wrap(kwp(), &key, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+    fixture.wrap(oaep(), &stranger, &target).unwrap();
 }
 
 #[test]
 fn a_pair_whose_private_half_is_open() {
-    let Some((mut door, target)) = strict("a_pair_whose_private_half_is_open") else { return };
+    let Some((mut fixture, target)) = strict("a_pair_whose_private_half_is_open") else { return };
     let unwrapping = [yes(A::UNWRAP), yes(A::TOKEN)];
-    let (public, private) = door.rsa(&[yes(A::WRAP), yes(A::TOKEN)], &unwrapping);
-    let wrapped = door.wrap(oaep(), &public.object, &target).unwrap();
-    door.unwrap(oaep(), &private.object, &wrapped, &secret(KeyType::AES)).unwrap();
+    let (public, private) = fixture.rsa(&[yes(A::WRAP), yes(A::TOKEN)], &unwrapping);
+    let wrapped = fixture.wrap(oaep(), &public.object, &target).unwrap();
+    fixture.unwrap(oaep(), &private.object, &wrapped, &secret(KeyType::AES)).unwrap();
     for private in [
         vec![yes(A::UNWRAP), no(A::SENSITIVE)],
         vec![yes(A::UNWRAP), yes(A::EXTRACTABLE)],
         vec![yes(A::UNWRAP), yes(A::DECRYPT)],
         vec![yes(A::UNWRAP), yes(A::SIGN)],
     ] {
-        let (public, _) = door.rsa(&[yes(A::WRAP)], &private);
-        assert_eq!(door.wrap(oaep(), &public.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+        let (public, _) = fixture.rsa(&[yes(A::WRAP)], &private);
+        assert_eq!(fixture.wrap(oaep(), &public.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     }
 }
 
 #[test]
 fn a_key_in_another_role() {
-    let Some((mut door, target)) = strict("a_key_in_another_role") else { return };
-    let key = wrapping_key(&mut door).object;
+    let Some((mut fixture, target)) = strict("a_key_in_another_role") else { return };
+    let key = wrapping_key(&mut fixture).object;
     // Wrapped itself, it would come back to decrypt what it wrapped.
-    let leaving = door.generate(&[yes(A::WRAP), yes(A::EXTRACTABLE)]);
+    let leaving = fixture.generate(&[yes(A::WRAP), yes(A::EXTRACTABLE)]);
     assert_eq!(leaving.attributes.bool(A::EXTRACTABLE), Some(false));
-    assert_eq!(door.wrap(kwp(), &key, &leaving.object), Err(Rv::KEY_UNEXTRACTABLE));
-    assert_eq!(door.wrap(kwp(), &key, &key), Err(Rv::KEY_UNEXTRACTABLE));
+    assert_eq!(fixture.wrap(kwp(), &key, &leaving.object), Err(Rv::KEY_UNEXTRACTABLE));
+    assert_eq!(fixture.wrap(kwp(), &key, &key), Err(Rv::KEY_UNEXTRACTABLE));
     // Derived twice, once to wrap and once to decrypt.
-    let base = door.base(&[]).object;
+    let base = fixture.base(&[]).object;
     let asked = |kind| [&secret(KeyType::AES)[..], &[Attribute::ulong(A::VALUE_LEN, 32), yes(kind)]].concat();
-    let wraps = door.derive(hkdf(b"one"), &base, &asked(A::WRAP)).unwrap();
-    let decrypts = door.derive(hkdf(b"one"), &base, &asked(A::DECRYPT)).unwrap();
+    let wraps = fixture.derive(hkdf(b"one"), &base, &asked(A::WRAP)).unwrap();
+    let decrypts = fixture.derive(hkdf(b"one"), &base, &asked(A::DECRYPT)).unwrap();
     let check = |view: &ObjectView| view.attributes.bytes(A::CHECK_VALUE).map(<[u8]>::to_vec);
     assert_eq!(check(&wraps), check(&decrypts));
-    assert_eq!(door.wrap(kwp(), &wraps.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+    assert_eq!(fixture.wrap(kwp(), &wraps.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
     // Nobody else gets further: neither the officer, nor who is nobody.
-    let user = door.ticket.take();
+    let user = fixture.ticket.take();
     let open = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE)]].concat();
-    assert!(door.wrap(kwp(), &key, &target).is_err() && door.derive(hkdf(b"one"), &target, &open).is_err());
-    door.log_in(Role::Officer, "12345678").unwrap();
-    assert!(door.wrap(kwp(), &key, &target).is_err() && door.reveal(&target).is_err());
-    assert!(door.set(&target, &[no(A::SENSITIVE)]).is_err());
-    door.ticket = user;
+    assert!(
+        fixture.wrap(kwp(), &key, &target).is_err() && fixture.derive(hkdf(b"one"), &target, &open).is_err()
+    );
+    fixture.log_in(Role::Officer, "12345678").unwrap();
+    assert!(fixture.wrap(kwp(), &key, &target).is_err() && fixture.reveal(&target).is_err());
+    assert!(fixture.set(&target, &[no(A::SENSITIVE)]).is_err());
+    fixture.ticket = user;
 }
 
 #[test]
 fn what_is_derived_tells_no_more_than_its_base() {
-    let Some((mut door, _)) = strict("what_is_derived_tells_no_more_than_its_base") else { return };
+    let Some((mut fixture, _)) = strict("what_is_derived_tells_no_more_than_its_base") else { return };
     let asked = |token| {
         let open = [no(A::SENSITIVE), yes(A::EXTRACTABLE), Attribute::bool(A::TOKEN, token)];
         [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 32)], &open].concat()
     };
-    let closed = door.base(&[]).object;
-    let derived = door.derive(hkdf(b"one"), &closed, &asked(false)).unwrap();
-    assert_eq!(door.reveal(&derived.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    let closed = fixture.base(&[]).object;
+    let derived = fixture.derive(hkdf(b"one"), &closed, &asked(false)).unwrap();
+    assert_eq!(fixture.reveal(&derived.object), Err(Rv::ATTRIBUTE_SENSITIVE));
     assert_eq!(derived.attributes.bool(A::EXTRACTABLE), Some(false));
     assert_eq!(derived.attributes.bool(A::ALWAYS_SENSITIVE), Some(true));
-    let open = door.base(&[no(A::SENSITIVE), yes(A::EXTRACTABLE)]).object;
-    let derived = door.derive(hkdf(b"one"), &open, &asked(false)).unwrap();
-    assert_eq!(door.reveal(&derived.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
+    let open = fixture.base(&[no(A::SENSITIVE), yes(A::EXTRACTABLE)]).object;
+    let derived = fixture.derive(hkdf(b"one"), &open, &asked(false)).unwrap();
+    assert_eq!(fixture.reveal(&derived.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
     assert_eq!(derived.attributes.bool(A::ALWAYS_SENSITIVE), Some(false));
-    assert_eq!(door.derive(hkdf(b"one"), &open, &asked(true)).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
+    assert_eq!(fixture.derive(hkdf(b"one"), &open, &asked(true)).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     // What both sides of an agreement know is read in the session, as systemd and OpenSSL do.
     let request = Request::GeneratePair {
         mechanism: Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN),
         public: Template(vec![Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der())]),
         private: Template(vec![yes(A::DERIVE)]),
     };
-    let Response::Pair { public, private } = door.ask(request).unwrap() else { panic!("a pair") };
+    let Response::Pair { public, private } = fixture.ask(request).unwrap() else { panic!("a pair") };
     let mechanism = ecdh(public.attributes.bytes(A::EC_POINT).unwrap());
-    let agreed = door.derive(mechanism.clone(), &private.object, &asked(false)).unwrap();
-    assert_eq!(door.reveal(&agreed.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
-    let kept = door.derive(mechanism, &private.object, &asked(true)).unwrap();
-    assert_eq!(door.reveal(&kept.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    let agreed = fixture.derive(mechanism.clone(), &private.object, &asked(false)).unwrap();
+    assert_eq!(fixture.reveal(&agreed.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
+    let kept = fixture.derive(mechanism, &private.object, &asked(true)).unwrap();
+    assert_eq!(fixture.reveal(&kept.object), Err(Rv::ATTRIBUTE_SENSITIVE));
 }
 
 #[test]
 fn templates_that_keys_prescribe() {
-    let Some((mut door, target)) = strict("templates_that_keys_prescribe") else { return };
+    let Some((mut fixture, target)) = strict("templates_that_keys_prescribe") else { return };
     let template =
         |kind, inside: &[Attribute]| Attribute { kind, value: Value::Template(Nested(inside.to_vec())) };
-    let key = door.generate(&[
+    let key = fixture.generate(&[
         yes(A::WRAP),
         yes(A::UNWRAP),
         template(A::WRAP_TEMPLATE, &[yes(A::ENCRYPT)]),
         template(A::UNWRAP_TEMPLATE, &[no(A::DECRYPT), Attribute::bytes(A::LABEL, "unwrapped")]),
     ]);
-    let wrapped = door.wrap(kwp(), &key.object, &target).unwrap();
-    let other = door.generate(&[yes(A::EXTRACTABLE), yes(A::SIGN)]).object;
-    assert_eq!(door.wrap(kwp(), &key.object, &other), Err(Rv::KEY_NOT_WRAPPABLE));
-    let unwrapped = door.unwrap(kwp(), &key.object, &wrapped, &secret(KeyType::AES)).unwrap();
+    let wrapped = fixture.wrap(kwp(), &key.object, &target).unwrap();
+    let other = fixture.generate(&[yes(A::EXTRACTABLE), yes(A::SIGN)]).object;
+    assert_eq!(fixture.wrap(kwp(), &key.object, &other), Err(Rv::KEY_NOT_WRAPPABLE));
+    let unwrapped = fixture.unwrap(kwp(), &key.object, &wrapped, &secret(KeyType::AES)).unwrap();
     assert_eq!(unwrapped.attributes.bytes(A::LABEL), Some(&b"unwrapped"[..]));
     assert_eq!(unwrapped.attributes.bool(A::DECRYPT), Some(false));
     let against = [&secret(KeyType::AES)[..], &[yes(A::DECRYPT)]].concat();
-    assert_eq!(door.unwrap(kwp(), &key.object, &wrapped, &against).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
-    let base = door.base(&[template(A::DERIVE_TEMPLATE, &[yes(A::SIGN), no(A::DERIVE)])]);
+    assert_eq!(
+        fixture.unwrap(kwp(), &key.object, &wrapped, &against).map(drop),
+        Err(Rv::TEMPLATE_INCONSISTENT)
+    );
+    let base = fixture.base(&[template(A::DERIVE_TEMPLATE, &[yes(A::SIGN), no(A::DERIVE)])]);
     let length = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 32)]].concat();
-    let derived = door.derive(hkdf(b"one"), &base.object, &length).unwrap();
+    let derived = fixture.derive(hkdf(b"one"), &base.object, &length).unwrap();
     assert_eq!(derived.attributes.bool(A::SIGN), Some(true));
     let against = [&length[..], &[yes(A::DERIVE)]].concat();
-    let refused = door.derive(hkdf(b"one"), &base.object, &against).map(drop);
+    let refused = fixture.derive(hkdf(b"one"), &base.object, &against).map(drop);
     assert_eq!(refused, Err(Rv::TEMPLATE_INCONSISTENT));
 }

@@ -13,7 +13,7 @@ use proptest::test_runner::{Config as Cases, TestCaseError, TestRunner};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::Door;
+use super::Fixture;
 
 /// A day in seconds.
 const DAY: u64 = 24 * 60 * 60;
@@ -151,14 +151,14 @@ fn change(version: &mut ModelVersion, step: Step, until: u64) -> Result<(), u16>
 
 /// One key of a real backend, and its model.
 struct Life<'a> {
-    door: &'a Door,
+    fixture: &'a Fixture,
     ring: RingPath,
     key: KeyPath,
     model: Model,
 }
 
 impl<'a> Life<'a> {
-    fn begin(door: &'a Door, ring: RingPath, import_only: bool) -> Self {
+    fn begin(fixture: &'a Fixture, ring: RingPath, import_only: bool) -> Self {
         let ask = api::CreateKey {
             display_name: DisplayName::new("life").unwrap(),
             description: Description::default(),
@@ -169,12 +169,12 @@ impl<'a> Life<'a> {
             tags: Tags::default(),
             rotation_days: None,
         };
-        let made = serve(door, Operation::CreateKey { ring, ask, repeat: None });
+        let made = serve(fixture, Operation::CreateKey { ring, ask, repeat: None });
         let Ok(Outcome::Key(made)) = made else { panic!("no key") };
         let versions = if import_only { vec![] } else { vec![ModelVersion::default()] };
-        let now = door.backend.dispatch().clock.seconds();
+        let now = fixture.backend.dispatch().clock.seconds();
         let model = Model { import_only, now, deletion_at: None, gone: false, versions };
-        Self { door, ring, key: KeyPath { ring, key: made.id }, model }
+        Self { fixture, ring, key: KeyPath { ring, key: made.id }, model }
     }
 
     fn version(&self, number: u32) -> VersionPath {
@@ -185,14 +185,14 @@ impl<'a> Life<'a> {
     fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
         let operation = match step {
             Step::Wait(days) => {
-                let dispatch = self.door.backend.dispatch();
+                let dispatch = self.fixture.backend.dispatch();
                 dispatch.clock.advance(days * DAY);
-                dispatch.duties();
+                dispatch.run_due_jobs();
                 self.model.wait(days);
                 return self.compare();
             }
             Step::Rotate => Operation::RotateKey(self.key),
-            Step::Import => Operation::ImportKey { key: self.key, ask: upload(self.door, self.ring) },
+            Step::Import => Operation::ImportKey { key: self.key, ask: upload(self.fixture, self.ring) },
             Step::Disable(number) => Operation::DisableVersion(self.version(number)),
             Step::Enable(number) => Operation::EnableVersion(self.version(number)),
             Step::Destroy(number) => Operation::DestroyVersion(self.version(number)),
@@ -201,9 +201,9 @@ impl<'a> Life<'a> {
             Step::Restore => Operation::RestoreKey(self.key),
         };
         let expected = self.model.take(step);
-        let answered = serve(self.door, operation).map(drop);
+        let answered = serve(self.fixture, operation).map(drop);
         prop_assert_eq!(
-            answered.as_ref().map_err(|refusal| refusal.status.code()),
+            answered.as_ref().map_err(|problem| problem.status.code()),
             expected.as_ref().map_err(|code| *code),
             "{:?} {:?}",
             step,
@@ -214,15 +214,15 @@ impl<'a> Life<'a> {
 
     /// That key, versions, dates and use are what the model says.
     fn compare(&self) -> Result<(), TestCaseError> {
-        let seen = serve(self.door, Operation::GetKey(self.key));
+        let seen = serve(self.fixture, Operation::GetKey(self.key));
         if self.model.gone {
-            prop_assert_eq!(seen.map(drop).map_err(|refusal| refusal.status), Err(Status::NotFound));
+            prop_assert_eq!(seen.map(drop).map_err(|problem| problem.status), Err(Status::NotFound));
             return Ok(());
         }
         let Ok(Outcome::Key(key)) = seen else { return Err(TestCaseError::fail("the key is not there")) };
         prop_assert_eq!(key.state, self.model.state());
         near(key.deletion_date, self.model.deletion_at)?;
-        let listed = serve(self.door, Operation::ListVersions { key: self.key, page: Page::default() });
+        let listed = serve(self.fixture, Operation::ListVersions { key: self.key, page: Page::default() });
         let Ok(Outcome::Versions(listed)) = listed else { return Err(TestCaseError::fail("no versions")) };
         prop_assert_eq!(listed.versions.len(), self.model.versions.len());
         for (number, (version, model)) in (1..).zip(listed.versions.iter().zip(&self.model.versions)) {
@@ -233,7 +233,7 @@ impl<'a> Life<'a> {
             let encrypt = Operation::Encrypt { version: self.version(number), data, aad: vec![] };
             let usable = self.model.deletion_at.is_none() && model.state() == VersionState::Active;
             let expected = if usable { Ok(()) } else { Err(409) };
-            let used = serve(self.door, encrypt).map(drop).map_err(|refusal| refusal.status.code());
+            let used = serve(self.fixture, encrypt).map(drop).map_err(|problem| problem.status.code());
             prop_assert_eq!(used, expected, "version {}", number);
         }
         Ok(())
@@ -248,21 +248,21 @@ fn near(date: Option<api::Time>, model: Option<u64>) -> Result<(), TestCaseError
 }
 
 /// An answer, as the owner.
-fn serve(door: &Door, operation: Operation) -> Result<Outcome, api::Refusal> {
+fn serve(fixture: &Fixture, operation: Operation) -> Result<Outcome, api::Problem> {
     let grants = vec![api::Grant { role: api::Role::Owner, project: None, ring: None }];
     let account = api::Account { id: Uuid::from_u128(1), email: "owner@test".to_owned(), grants };
-    let visit = api::Visit {
+    let context = api::RequestContext {
         account: std::sync::Arc::new(account),
         source: std::net::Ipv4Addr::LOCALHOST.into(),
         agent: "life".into(),
         endpoint: "TEST /".to_owned(),
         trace: Uuid::from_u128(2),
     };
-    door.backend.dispatch().serve(&visit, operation)
+    fixture.backend.dispatch().serve(&context, operation)
 }
 
 /// Material under a wrapping key of its own: the one of before may have expired.
-fn upload(door: &Door, ring: RingPath) -> api::ImportKey {
+fn upload(fixture: &Fixture, ring: RingPath) -> api::ImportKey {
     let ask = api::CreateWrappingKey {
         display_name: DisplayName::new("way-in").unwrap(),
         description: Description::default(),
@@ -271,7 +271,7 @@ fn upload(door: &Door, ring: RingPath) -> api::ImportKey {
         protection: Protection::Software,
         access_scope: AccessScope::Public,
     };
-    let made = serve(door, Operation::CreateWrappingKey { ring, ask, repeat: None });
+    let made = serve(fixture, Operation::CreateWrappingKey { ring, ask, repeat: None });
     let Ok(Outcome::WrappingKey(made)) = made else { panic!("no wrapping key") };
     let pem = made.public_key.unwrap();
     let inside: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
@@ -284,19 +284,19 @@ fn upload(door: &Door, ring: RingPath) -> api::ImportKey {
 
 #[test]
 fn every_life_is_as_the_model_says() {
-    let Some(door) = Door::new("lifecycle::every_life_is_as_the_model_says") else { return };
+    let Some(fixture) = Fixture::new("lifecycle::every_life_is_as_the_model_says") else { return };
     let ask = api::CreateKeyRing {
         display_name: DisplayName::new("lives").unwrap(),
         description: Description::default(),
     };
     let project = Uuid::nil();
-    let made = serve(&door, Operation::CreateKeyRing { project, ask, repeat: None });
+    let made = serve(&fixture, Operation::CreateKeyRing { project, ask, repeat: None });
     let Ok(Outcome::KeyRing(made)) = made else { panic!("no ring") };
     let ring = RingPath { project, ring: made.id };
     let mut runner = TestRunner::new(Cases { cases: LIVES, ..Cases::default() });
     let lives = (any::<bool>(), prop::collection::vec(step(), 1..STEPS));
     let lived = runner.run(&lives, |(import_only, steps)| {
-        let mut life = Life::begin(&door, ring, import_only);
+        let mut life = Life::begin(&fixture, ring, import_only);
         life.compare()?;
         steps.into_iter().try_for_each(|step| life.take(step))
     });

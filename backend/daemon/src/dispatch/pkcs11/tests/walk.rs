@@ -79,7 +79,7 @@ struct Books {
 }
 
 struct Walk<'a> {
-    door: &'a mut Door,
+    fixture: &'a mut Fixture,
     objects: Vec<Held>,
     blobs: Vec<Secret>,
     books: Books,
@@ -105,8 +105,8 @@ impl Walk<'_> {
 
     /// The truth, which no caller has: what the object's value is.
     fn value(&self, object: &ObjectRef) -> Vec<u8> {
-        let dispatch = self.door.backend.dispatch();
-        let ring = dispatch.store.ring(self.door.slot).unwrap().unwrap();
+        let dispatch = self.fixture.backend.dispatch();
+        let ring = dispatch.store.ring(self.fixture.slot).unwrap().unwrap();
         match object {
             ObjectRef::Session(seal) => {
                 match dispatch.seals.open(ring.id, Some("user"), seal).unwrap().material {
@@ -141,15 +141,16 @@ impl Walk<'_> {
         let value = match origin {
             // Halves of pairs are told apart by their public key alone.
             Origin::From(base) if view.attributes.class() != Some(ObjectClass::SECRET_KEY) => base.clone(),
-            Origin::Made | Origin::Brought | Origin::From(_) => self.value(&view.object),
+            Origin::GeneratedKey | Origin::Brought | Origin::From(_) => self.value(&view.object),
         };
         let sensitive = view.attributes.bool(A::SENSITIVE) == Some(true);
         let protected = match origin {
-            Origin::Made => sensitive,
+            Origin::GeneratedKey => sensitive,
             Origin::Brought => false,
             Origin::From(base) => self.books.protected.contains(base),
         };
-        let agreed = matches!(origin, Origin::Brought) || (matches!(origin, Origin::Made) && !sensitive);
+        let agreed =
+            matches!(origin, Origin::Brought) || (matches!(origin, Origin::GeneratedKey) && !sensitive);
         if agreed {
             self.books.known.insert(value.clone());
         }
@@ -178,18 +179,18 @@ impl Walk<'_> {
             0 | 1 => self.generate(step, flags, kind)?,
             2 => {
                 let value = Attribute::bytes(A::VALUE, vec![u8::try_from(step.other).unwrap(); 32]);
-                let made = self.door.create(&[&flags[..], &secret(kind), &[value]].concat())?;
+                let made = self.fixture.create(&[&flags[..], &secret(kind), &[value]].concat())?;
                 self.enter(made, Origin::Brought);
             }
             3 => {
                 let few = Self::template(step.flags | 0x5555_5555 << 20, &FLAGS);
-                let copied = self.door.copy(&object, &few)?;
+                let copied = self.fixture.copy(&object, &few)?;
                 let value = one.value.clone();
                 self.enter(copied, Origin::From(&value));
             }
             4 => {
                 let flag = Attribute::bool(FLAGS[step.other % FLAGS.len()], step.flags & 1 == 0);
-                let changed = self.door.set(&object, &[flag])?;
+                let changed = self.fixture.set(&object, &[flag])?;
                 self.books.see(&changed, &one.value);
                 let same = |held: &&mut Held| held.view.object == object;
                 if let Some(held) = self.objects.iter_mut().find(same) {
@@ -200,7 +201,7 @@ impl Walk<'_> {
             7 => self.unwrap(step, &one, &flags, kind)?,
             8 => self.derive(step, &one, &flags, kind)?,
             9 => {
-                let secrets = self.door.reveal(&object)?;
+                let secrets = self.fixture.reveal(&object)?;
                 let shown = secrets.bytes(A::VALUE).unwrap_or_default();
                 assert!(!self.books.protected.contains(shown), "a protected value was shown");
                 self.books.known.insert(shown.to_vec());
@@ -209,7 +210,7 @@ impl Walk<'_> {
             _ => {
                 let data = Secret::from([7; 32].as_slice());
                 let mechanism = self.cipher(step, &one);
-                let answer = self.door.ask(Request::Encrypt { key: object, mechanism, data })?;
+                let answer = self.fixture.ask(Request::Encrypt { key: object, mechanism, data })?;
                 self.blobs.push(bytes(answer));
             }
         }
@@ -236,8 +237,8 @@ impl Walk<'_> {
         };
         let template = Template([&flags[..], &[Attribute::ulong(A::VALUE_LEN, 32)]].concat());
         let mechanism = Mechanism::plain(mechanism);
-        let made = self.door.object(Request::Generate { mechanism, template })?;
-        self.enter(made, Origin::Made);
+        let made = self.fixture.object(Request::Generate { mechanism, template })?;
+        self.enter(made, Origin::GeneratedKey);
         Ok(())
     }
 
@@ -247,7 +248,7 @@ impl Walk<'_> {
         };
         let template = [flags, &secret(kind)].concat();
         let mechanism = self.wrapping(step, by);
-        let unwrapped = self.door.unwrap(mechanism, &by.view.object, &blob, &template)?;
+        let unwrapped = self.fixture.unwrap(mechanism, &by.view.object, &blob, &template)?;
         let value = self.value(&unwrapped.object);
         self.enter(unwrapped, Origin::From(&value));
         Ok(())
@@ -259,7 +260,7 @@ impl Walk<'_> {
             return Ok(());
         };
         let mechanism = self.cipher(step, by);
-        let answer = self.door.ask(Request::Decrypt { key, mechanism, data: blob })?;
+        let answer = self.fixture.ask(Request::Decrypt { key, mechanism, data: blob })?;
         self.look_for_values_in(&bytes(answer));
         Ok(())
     }
@@ -288,12 +289,12 @@ impl Walk<'_> {
 
     fn wrap(&mut self, step: Step, by: &Held, key: &Held) -> Result<(), Rv> {
         let mechanism = self.wrapping(step, by);
-        let blob = self.door.wrap(mechanism, &by.view.object, &key.view.object)?;
+        let blob = self.fixture.wrap(mechanism, &by.view.object, &key.view.object)?;
         self.look_for_values_in(&blob);
         self.blobs.push(blob);
         if self.books.protected.contains(&key.value) {
             assert!(!by.value.is_empty(), "a key that somebody brought has wrapped a protected one");
-            let apart = by.view.attributes.bool(A::KMS_WRAPS_APART) == Some(true);
+            let apart = by.view.attributes.bool(A::KMS_WRAP_SUBKEY) == Some(true);
             self.books.wrapped.insert((by.value.clone(), apart));
             self.wraps += 1;
         }
@@ -315,7 +316,7 @@ impl Walk<'_> {
             1 => Mechanism { kind: MechanismType::AES_ECB_ENCRYPT_DATA, parameters: data(32) },
             _ => hkdf(&[u8::try_from(step.other % 4).unwrap()]),
         };
-        let derived = self.door.derive(mechanism, &base.view.object, &template)?;
+        let derived = self.fixture.derive(mechanism, &base.view.object, &template)?;
         if agreement {
             self.enter(derived, Origin::Brought);
             return Ok(());
@@ -339,7 +340,7 @@ impl Walk<'_> {
 /// Where a new object's value comes from.
 enum Origin<'a> {
     /// The KMS made it.
-    Made,
+    GeneratedKey,
     /// The caller brought it, or knows it together with another.
     Brought,
     /// From an object with this value.
@@ -377,17 +378,17 @@ impl Books {
 }
 
 /// Pairs that all walks share: making them takes longer than a walk.
-fn pairs(door: &mut Door) -> Vec<Held> {
+fn pairs(fixture: &mut Fixture) -> Vec<Held> {
     let yes = |kind| Attribute::bool(kind, true);
-    let wraps = door.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP)]);
-    let open = door.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP), Attribute::bool(A::SENSITIVE, false)]);
-    let decrypts = door.rsa(&[yes(A::WRAP), yes(A::ENCRYPT)], &[yes(A::UNWRAP), yes(A::DECRYPT)]);
+    let wraps = fixture.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP)]);
+    let open = fixture.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP), Attribute::bool(A::SENSITIVE, false)]);
+    let decrypts = fixture.rsa(&[yes(A::WRAP), yes(A::ENCRYPT)], &[yes(A::UNWRAP), yes(A::DECRYPT)]);
     let request = Request::GeneratePair {
         mechanism: Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN),
         public: Template(vec![Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der())]),
         private: Template(vec![yes(A::DERIVE)]),
     };
-    let Response::Pair { public, private } = door.ask(request).unwrap() else { panic!("a pair") };
+    let Response::Pair { public, private } = fixture.ask(request).unwrap() else { panic!("a pair") };
     [wraps, open, decrypts, (public, private)]
         .into_iter()
         .flat_map(|(public, private)| {
@@ -399,20 +400,21 @@ fn pairs(door: &mut Door) -> Vec<Held> {
 
 /// Walks in a ring, and says what was found there.
 fn walk(test: &str, slot: SlotId, max_shrink_iters: u32) -> Option<Result<(usize, usize, usize), String>> {
-    let mut door = Door::new(&format!("walk::{test}"))?;
-    door.slot = slot;
-    door.log_in(Role::User, "1234").unwrap();
-    let fixed = pairs(&mut door);
-    let (door, counts) = (RefCell::new(door), RefCell::new((0, 0, 0)));
+    let mut fixture = Fixture::new(&format!("walk::{test}"))?;
+    fixture.slot = slot;
+    fixture.log_in(Role::User, "1234").unwrap();
+    let fixed = pairs(&mut fixture);
+    let (fixture, counts) = (RefCell::new(fixture), RefCell::new((0, 0, 0)));
     let runs = Runs { cases: WALKS, max_shrink_iters, failure_persistence: None, ..Runs::default() };
     let mut runner = TestRunner::new_with_rng(
         runs,
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
     let outcome = runner.run(&prop::collection::vec(step(), STEPS), |steps| {
-        let (mut door, blobs) = (door.borrow_mut(), Vec::new());
+        let (mut fixture, blobs) = (fixture.borrow_mut(), Vec::new());
         let (objects, books) = (Vec::new(), Books::default());
-        let mut walk = Walk { door: &mut door, objects, blobs, books, fixed: &fixed, refused: 0, wraps: 0 };
+        let mut walk =
+            Walk { fixture: &mut fixture, objects, blobs, books, fixed: &fixed, refused: 0, wraps: 0 };
         for held in &fixed {
             walk.books.see(&held.view, &held.value);
             if held.view.attributes.bool(A::SENSITIVE) == Some(false) {

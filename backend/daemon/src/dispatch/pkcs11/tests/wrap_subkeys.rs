@@ -17,7 +17,7 @@ fn kw() -> Mechanism {
     Mechanism::plain(MechanismType::AES_KEY_WRAP)
 }
 
-impl Door {
+impl Fixture {
     fn block(&mut self, key: &ObjectRef, decrypt: bool, block: [u8; BLOCK]) -> [u8; BLOCK] {
         let (key, data) = (key.clone(), Secret::from(block.as_slice()));
         let mechanism = Mechanism::plain(MechanismType::AES_ECB);
@@ -66,97 +66,102 @@ fn split(block: [u8; BLOCK]) -> ([u8; HALF], [u8; HALF]) {
 
 const BOTH: [A; 4] = [A::ENCRYPT, A::DECRYPT, A::WRAP, A::UNWRAP];
 
-/// A door of the user's to a strict or to a compat ring.
-fn door(test: &str, slot: SlotId) -> Option<Door> {
-    let mut door = Door::new(&format!("wrap_subkeys::{test}"))?;
-    door.slot = slot;
-    door.log_in(Role::User, "1234").unwrap();
-    Some(door)
+/// A fixture of the user's to a strict or to a compat ring.
+fn fixture(test: &str, slot: SlotId) -> Option<Fixture> {
+    let mut fixture = Fixture::new(&format!("wrap_subkeys::{test}"))?;
+    fixture.slot = slot;
+    fixture.log_in(Role::User, "1234").unwrap();
+    Some(fixture)
 }
 
 #[test]
 fn what_one_half_wraps_the_other_does_not_decrypt() {
-    let Some(mut door) = door("what_one_half_wraps_the_other_does_not_decrypt", SlotId(0)) else { return };
-    let target = door.generate(&[yes(A::EXTRACTABLE)]).object;
-    let both = door.generate(&[&BOTH.map(yes)[..], &[yes(A::EXTRACTABLE)]].concat());
+    let Some(mut fixture) = fixture("what_one_half_wraps_the_other_does_not_decrypt", SlotId(0)) else {
+        return;
+    };
+    let target = fixture.generate(&[yes(A::EXTRACTABLE)]).object;
+    let both = fixture.generate(&[&BOTH.map(yes)[..], &[yes(A::EXTRACTABLE)]].concat());
     let is = |kind| both.attributes.bool(kind);
-    assert_eq!((is(A::KMS_WRAPS_APART), is(A::EXTRACTABLE)), (Some(true), Some(false)));
+    assert_eq!((is(A::KMS_WRAP_SUBKEY), is(A::EXTRACTABLE)), (Some(true), Some(false)));
     let key = both.object;
-    let wrapped = door.wrap(kw(), &key, &target).unwrap();
+    let wrapped = fixture.wrap(kw(), &key, &target).unwrap();
     // Its copies and what is left when uses are given up have the same halves.
-    let decrypts = door.copy(&key, &[no(A::WRAP), no(A::UNWRAP)]).unwrap().object;
-    let unwraps = door.copy(&key, &[no(A::ENCRYPT), no(A::DECRYPT)]).unwrap().object;
+    let decrypts = fixture.copy(&key, &[no(A::WRAP), no(A::UNWRAP)]).unwrap().object;
+    let unwraps = fixture.copy(&key, &[no(A::ENCRYPT), no(A::DECRYPT)]).unwrap().object;
     for key in [&key, &decrypts] {
-        assert_eq!(door.unwrap_by_decrypting(key, &wrapped), None);
-        let forged = Secret::from(door.wrap_by_encrypting(key, &[7; 32]));
-        let forged = door.unwrap(kw(), &unwraps, &forged, &secret(KeyType::AES)).map(drop);
+        assert_eq!(fixture.unwrap_by_decrypting(key, &wrapped), None);
+        let forged = Secret::from(fixture.wrap_by_encrypting(key, &[7; 32]));
+        let forged = fixture.unwrap(kw(), &unwraps, &forged, &secret(KeyType::AES)).map(drop);
         assert_eq!(forged, Err(Rv::WRAPPED_KEY_INVALID));
     }
     for key in [&key, &unwraps] {
         let back =
-            door.unwrap(kw(), key, &wrapped, &[&secret(KeyType::AES)[..], &[no(A::SENSITIVE)]].concat());
+            fixture.unwrap(kw(), key, &wrapped, &[&secret(KeyType::AES)[..], &[no(A::SENSITIVE)]].concat());
         assert_eq!(back.unwrap().attributes.bool(A::SENSITIVE), Some(true));
     }
     for copied in [A::ENCRYPT, A::DECRYPT, A::DERIVE] {
-        assert_eq!(door.copy(&unwraps, &[yes(copied)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
+        assert_eq!(fixture.copy(&unwraps, &[yes(copied)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     }
-    assert_eq!(door.copy(&key, &[no(A::KMS_WRAPS_APART)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
-    assert_eq!(door.set(&key, &[no(A::KMS_WRAPS_APART)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
+    assert_eq!(fixture.copy(&key, &[no(A::KMS_WRAP_SUBKEY)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
+    assert_eq!(fixture.set(&key, &[no(A::KMS_WRAP_SUBKEY)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
 }
 
 /// The same calls where keys have one half: they find the key, so they would find it above.
 #[test]
 fn the_attack_works_in_a_compat_ring() {
-    let Some(mut door) = door("the_attack_works_in_a_compat_ring", SlotId(1)) else { return };
-    let target = door.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
-    let value = door.reveal(&target).unwrap().bytes(A::VALUE).unwrap().to_vec();
-    let both = door.generate(&BOTH.map(yes));
-    assert_eq!(both.attributes.bool(A::KMS_WRAPS_APART), None);
-    let wrapped = door.wrap(kw(), &both.object, &target).unwrap();
-    assert_eq!(door.unwrap_by_decrypting(&both.object, &wrapped), Some(value.clone()));
-    assert_eq!(door.wrap_by_encrypting(&both.object, &value), wrapped.as_ref());
+    let Some(mut fixture) = fixture("the_attack_works_in_a_compat_ring", SlotId(1)) else { return };
+    let target = fixture.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
+    let value = fixture.reveal(&target).unwrap().bytes(A::VALUE).unwrap().to_vec();
+    let both = fixture.generate(&BOTH.map(yes));
+    assert_eq!(both.attributes.bool(A::KMS_WRAP_SUBKEY), None);
+    let wrapped = fixture.wrap(kw(), &both.object, &target).unwrap();
+    assert_eq!(fixture.unwrap_by_decrypting(&both.object, &wrapped), Some(value.clone()));
+    assert_eq!(fixture.wrap_by_encrypting(&both.object, &value), wrapped.as_ref());
 }
 
 #[test]
 fn what_cannot_be_split_wraps_what_is_open() {
-    let Some(mut door) = door("what_cannot_be_split_wraps_what_is_open", SlotId(0)) else { return };
-    let hidden = door.generate(&[yes(A::EXTRACTABLE)]).object;
-    let open = door.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
-    let value = door.reveal(&open).unwrap().bytes(A::VALUE).unwrap().to_vec();
+    let Some(mut fixture) = fixture("what_cannot_be_split_wraps_what_is_open", SlotId(0)) else { return };
+    let hidden = fixture.generate(&[yes(A::EXTRACTABLE)]).object;
+    let open = fixture.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
+    let value = fixture.reveal(&open).unwrap().bytes(A::VALUE).unwrap().to_vec();
     let brought = [Attribute::bytes(A::VALUE, vec![7; 32])];
     let keys = [
-        door.generate(&[&BOTH.map(yes)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat()),
-        door.generate(&[&BOTH.map(yes)[..], &[yes(A::DERIVE)]].concat()),
-        door.create(&[&secret(KeyType::AES)[..], &BOTH.map(yes), &brought].concat()).unwrap(),
+        fixture.generate(&[&BOTH.map(yes)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat()),
+        fixture.generate(&[&BOTH.map(yes)[..], &[yes(A::DERIVE)]].concat()),
+        fixture.create(&[&secret(KeyType::AES)[..], &BOTH.map(yes), &brought].concat()).unwrap(),
     ];
     for key in keys {
-        assert_eq!(door.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
-        let wrapped = door.wrap(kw(), &key.object, &open).unwrap();
+        assert_eq!(fixture.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+        let wrapped = fixture.wrap(kw(), &key.object, &open).unwrap();
         let asked = [&secret(KeyType::AES)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat();
-        let back = door.unwrap(kw(), &key.object, &wrapped, &asked).unwrap();
-        assert_eq!(door.reveal(&back.object).unwrap().bytes(A::VALUE), Some(&*value));
-        let kept = door.unwrap(kw(), &key.object, &wrapped, &[&asked[..], &[yes(A::TOKEN)]].concat());
+        let back = fixture.unwrap(kw(), &key.object, &wrapped, &asked).unwrap();
+        assert_eq!(fixture.reveal(&back.object).unwrap().bytes(A::VALUE), Some(&*value));
+        let kept = fixture.unwrap(kw(), &key.object, &wrapped, &[&asked[..], &[yes(A::TOKEN)]].concat());
         assert_eq!(kept.map(drop), Err(Rv::TEMPLATE_INCONSISTENT), "a token key in plaintext");
         // Whatever it gives up, it wraps no more than before.
-        let copy = door.copy(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap().object;
-        assert_eq!(door.wrap(kw(), &copy, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
-        door.set(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap();
-        assert_eq!(door.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+        let copy =
+            fixture.copy(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap().object;
+        assert_eq!(fixture.wrap(kw(), &copy, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+        fixture.set(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap();
+        assert_eq!(fixture.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
     }
-    let (public, private) = door.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP), yes(A::DECRYPT)]);
-    assert_eq!(door.wrap(oaep(), &public.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
-    let wrapped = door.wrap(oaep(), &public.object, &open).unwrap();
-    door.unwrap(oaep(), &private.object, &wrapped, &secret(KeyType::AES)).unwrap();
+    let (public, private) = fixture.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP), yes(A::DECRYPT)]);
+    assert_eq!(fixture.wrap(oaep(), &public.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
+    let wrapped = fixture.wrap(oaep(), &public.object, &open).unwrap();
+    fixture.unwrap(oaep(), &private.object, &wrapped, &secret(KeyType::AES)).unwrap();
 }
 
 #[test]
 fn who_wants_to_wrap_other_keys_only_wraps_none() {
-    let Some(mut door) = door("who_wants_to_wrap_other_keys_only_wraps_none", SlotId(0)) else { return };
+    let Some(mut fixture) = fixture("who_wants_to_wrap_other_keys_only_wraps_none", SlotId(0)) else {
+        return;
+    };
     let hidden = Nested(vec![yes(A::SENSITIVE)]);
     let asked = [
         yes(A::WRAP),
         no(A::SENSITIVE),
         Attribute { kind: A::WRAP_TEMPLATE, value: Value::Template(hidden) },
     ];
-    assert_eq!(door.generate(&asked).attributes.bool(A::WRAP), Some(false));
+    assert_eq!(fixture.generate(&asked).attributes.bool(A::WRAP), Some(false));
 }

@@ -1,0 +1,207 @@
+//! What is due: material to be erased for good, keys to be rotated.
+
+use kms_core::api::Life;
+use kms_core::audit::Entry;
+use kms_core::object::KeyVersion;
+use kms_protocol::{ObjectId, RingId};
+use rusqlite::{Rows, params};
+use uuid::Uuid;
+
+use crate::cache::Stale;
+use crate::key_rows::WRAPPING;
+use crate::rotation::objects_of;
+use crate::rows::signed;
+use crate::version_rows::{State, VERSION_COLUMNS, VersionRow};
+use crate::writer::WriteTx;
+use crate::{Store, StoreError};
+
+/// What is done in one transaction: it ends before anybody notices.
+const GROUP: u32 = 64;
+
+/// Something that was erased.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Purged {
+    /// A key with everything of it.
+    Key {
+        /// Its ring.
+        ring: RingId,
+        /// Its id.
+        key: Uuid,
+    },
+    /// The material of a version.
+    Version {
+        /// Its ring.
+        ring: RingId,
+        /// Its key.
+        key: Uuid,
+        /// Its number.
+        number: u32,
+    },
+    /// The material of a wrapping key that has expired.
+    WrappingKey {
+        /// Its ring.
+        ring: RingId,
+        /// Its id.
+        key: Uuid,
+    },
+}
+
+/// A key whose rotation is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DueRotation {
+    /// Its ring.
+    pub ring: RingId,
+    /// Its id.
+    pub key: Uuid,
+}
+
+impl Store {
+    /// Erases what is due, up to a bounded number of things; `entry` says what is recorded of each. Nothing is left to
+    /// do when it returns none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn purge(
+        &self,
+        now: u64,
+        entry: impl Fn(&Purged) -> Entry + Send + 'static,
+    ) -> Result<Vec<Purged>, StoreError> {
+        self.writer.write(move |tx| {
+            let mut purged = keys(tx, now)?;
+            purged.extend(versions(tx, now)?);
+            purged.extend(expired(tx, now)?);
+            halves(tx, now)?;
+            for one in &purged {
+                tx.record(&entry(one))?;
+            }
+            Ok(purged)
+        })
+    }
+
+    /// Keys whose rotation is due, up to a bounded number.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn due(&self, now: u64) -> Result<Vec<DueRotation>, StoreError> {
+        self.readers.read(|connection| {
+            let sql = "SELECT ring, id FROM keys INDEXED BY keys_to_rotate \
+                       WHERE rotate_at <= ?1 AND deletion_at IS NULL ORDER BY rotate_at LIMIT ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok(DueRotation { ring: RingId(row.get(0)?), key: Uuid::from_bytes(row.get(1)?) })
+            };
+            let due =
+                statement.query_map(params![signed(now), GROUP], read)?.collect::<Result<Vec<_>, _>>()?;
+            Ok(due)
+        })
+    }
+}
+
+/// Deletes a key with everything of it.
+pub(super) fn erase_key(tx: &WriteTx<'_>, key: [u8; 16]) -> Result<(), StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT id FROM objects WHERE key = ?1")?;
+    let objects = statement.query_map([key], |row| row.get::<_, u64>(0))?.collect::<Result<Vec<_>, _>>()?;
+    for id in objects {
+        tx.forget(Stale::Object(ObjectId(id)));
+    }
+    for sql in [
+        "DELETE FROM objects WHERE key = ?1",
+        "DELETE FROM vectors WHERE key = ?1",
+        "DELETE FROM versions WHERE key = ?1",
+        "DELETE FROM keys WHERE id = ?1",
+    ] {
+        tx.connection.prepare_cached(sql)?.execute([key])?;
+    }
+    tx.forget(Stale::Key(Uuid::from_bytes(key)));
+    Ok(())
+}
+
+/// Erases the material of a version; the version itself stays listed.
+fn erase_version(tx: &WriteTx<'_>, row: VersionRow) -> Result<(), StoreError> {
+    let name = row.version;
+    for id in objects_of(tx.connection, name)? {
+        tx.forget(Stale::Object(id));
+    }
+    let sql = "DELETE FROM objects WHERE key = ?1 AND version = ?2";
+    tx.connection.prepare_cached(sql)?.execute(params![name.key, name.number])?;
+    let (disabled, at) = (row.disabled, row.life().and_then(Life::destroy_date).unwrap_or(0));
+    VersionRow { wrapped: None, ..row.living(Life::Erased { disabled, at }) }.put(tx)?;
+    tx.forget(Stale::Key(Uuid::from_bytes(name.key)));
+    Ok(())
+}
+
+fn keys(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+    let sql = "SELECT id, ring FROM keys INDEXED BY keys_to_delete WHERE deletion_at <= ?1 LIMIT ?2";
+    let mut statement = tx.connection.prepare_cached(sql)?;
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, [u8; 16]>(0)?, RingId(row.get(1)?)));
+    let found = statement.query_map(params![signed(now), GROUP], read)?.collect::<Result<Vec<_>, _>>()?;
+    let mut purged = Vec::new();
+    for (id, ring) in found {
+        // A row that was edited decides about nothing, least of all that a key goes for good.
+        match crate::change::key(tx, id) {
+            Ok(row) if row.metadata.deletion_at.is_some_and(|at| at <= now) => {}
+            Ok(_) | Err(StoreError::RowInvalid { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+        erase_key(tx, id)?;
+        purged.push(Purged::Key { ring, key: Uuid::from_bytes(id) });
+    }
+    Ok(purged)
+}
+
+/// Versions with their rings, out of rows of number, [`VERSION_COLUMNS`], key and ring. One whose row was edited is left
+/// alone: it decides about nothing.
+fn due(tx: &WriteTx<'_>, mut rows: Rows<'_>) -> Result<Vec<(VersionRow, RingId)>, StoreError> {
+    let mut due = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name = KeyVersion { key: row.get(10)?, number: row.get(0)? };
+        match VersionRow::read(row, 1, name, tx.key) {
+            Ok(version) => due.push((version, RingId(row.get(11)?))),
+            Err(StoreError::RowInvalid { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(due)
+}
+
+fn versions(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+    let sql = format!(
+        "SELECT v.number, {VERSION_COLUMNS}, v.key, k.ring FROM versions v INDEXED BY versions_to_destroy \
+         JOIN keys k ON k.id = v.key WHERE v.destroy_at IS NOT NULL AND v.state = 3 AND v.destroy_at <= ?1 LIMIT ?2"
+    );
+    let mut statement = tx.connection.prepare_cached(&sql)?;
+    let rows = statement.query(params![signed(now), GROUP])?;
+    let mut purged = Vec::new();
+    for (version, ring) in due(tx, rows)? {
+        let KeyVersion { key, number } = version.version;
+        erase_version(tx, version)?;
+        purged.push(Purged::Version { ring, key: Uuid::from_bytes(key), number });
+    }
+    Ok(purged)
+}
+
+/// Wrapping keys whose time is over: what they could open, nobody shall open any more.
+fn expired(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+    let sql = format!(
+        "SELECT v.number, {VERSION_COLUMNS}, v.key, k.ring FROM keys k INDEXED BY keys_to_expire \
+         JOIN versions v ON v.key = k.id \
+         WHERE k.expires_at IS NOT NULL AND k.expires_at <= ?1 AND k.kind = ?3 AND v.state != ?4 LIMIT ?2"
+    );
+    let mut statement = tx.connection.prepare_cached(&sql)?;
+    let rows = statement.query(params![signed(now), GROUP, WRAPPING, State::Destroyed.number()])?;
+    let mut purged = Vec::new();
+    for (version, ring) in due(tx, rows)? {
+        let key = Uuid::from_bytes(version.version.key);
+        erase_version(tx, version)?;
+        purged.push(Purged::WrappingKey { ring, key });
+    }
+    Ok(purged)
+}
+
+/// Public halves that were destroyed by themselves.
+fn halves(tx: &WriteTx<'_>, now: u64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM objects WHERE id IN \
+               (SELECT id FROM objects WHERE destroy_at IS NOT NULL AND destroy_at <= ?1 LIMIT ?2)";
+    tx.connection.prepare_cached(sql)?.execute(params![signed(now), GROUP])?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Rings as the API makes, edits and deletes them, and how much there is in a project.
+
+use kms_core::api::{Amounts, Problem};
+use kms_core::audit::Entry;
+use kms_protocol::RingId;
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::{Decided, IdempotencyKey, RingMetadata};
+use crate::cache::Stale;
+use crate::key_rows::WRAPPING;
+use crate::rows::signed;
+use crate::version_rows::State;
+use crate::writer::WriteTx;
+use crate::{NewRing, Ring, Store, StoreError, change, find};
+
+/// The longest label of a token, in bytes (PKCS #11, `CK_TOKEN_INFO`).
+const LABEL_BYTES_MAX: usize = 32;
+
+/// The label that a ring's token gets: its display name, as far as that fits and no other ring has it; else with a
+/// piece of the ring's id.
+fn label_of(tx: &WriteTx<'_>, name: &str, id: RingId) -> Result<String, StoreError> {
+    let taken = |label: &str| -> Result<bool, StoreError> {
+        let sql = "SELECT count(*) FROM rings WHERE label = ?1";
+        let count: u64 = tx.connection.prepare_cached(sql)?.query_row([label], |row| row.get(0))?;
+        Ok(count > 0)
+    };
+    if name.len() <= LABEL_BYTES_MAX && !taken(name)? {
+        return Ok(name.to_owned());
+    }
+    let tag: String = id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let room = LABEL_BYTES_MAX - tag.len() - 1;
+    let front: String = name.chars().take(room).collect();
+    let label = format!("{front}-{tag}");
+    if taken(&label)? { Err(StoreError::Taken(label)) } else { Ok(label) }
+}
+
+/// A ring as the transaction sees it.
+fn ring_of(tx: &WriteTx<'_>, id: RingId) -> Result<Ring, StoreError> {
+    let (rings, _) = find::rings(tx.connection, tx.key)?;
+    rings.list().into_iter().find(|ring| ring.id == id).ok_or(StoreError::NotFound)
+}
+
+fn count(tx: &WriteTx<'_>, sql: &str, ring: RingId) -> Result<u64, StoreError> {
+    Ok(tx.connection.prepare_cached(sql)?.query_row([ring.0], |row| row.get(0))?)
+}
+
+impl Store {
+    /// Makes a ring that was asked for over the API. Its token's label is chosen here; `new.label` is the display name.
+    ///
+    /// # Errors
+    /// When there are too many. It refuses a repetition that asks for something else.
+    pub fn create_ring(&self, new: NewRing, repeat: Option<IdempotencyKey>) -> Decided<Uuid> {
+        self.writer.write(move |tx| {
+            let id = Uuid::from_bytes(new.id.0);
+            match repeat.as_ref().map(|repeat| repeat.before(tx)).transpose() {
+                Err(refused) => return refused.map(Err),
+                Ok(Some(Some(made))) => return Ok(Ok(made)),
+                Ok(Some(None) | None) => {}
+            }
+            let label = label_of(tx, &new.label, new.id)?;
+            let at = new.created;
+            change::insert_ring(tx, &NewRing { label, ..new })?;
+            repeat.map_or(Ok(()), |repeat| repeat.remember(tx, id, at))?;
+            Ok(Ok(id))
+        })
+    }
+
+    /// Gives a ring other metadata; its token keeps its label.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such ring.
+    pub fn edit_ring(
+        &self,
+        id: RingId,
+        edit: impl FnOnce(RingMetadata) -> RingMetadata + Send + 'static,
+        entry: Entry,
+    ) -> Result<(), StoreError> {
+        self.writer.write(move |tx| {
+            let ring = ring_of(tx, id)?;
+            let metadata = edit(ring.metadata.clone());
+            Ring { metadata, ..ring }.put(tx)?;
+            tx.forget(Stale::Rings);
+            tx.record(&entry)
+        })
+    }
+
+    /// Deletes a ring that is empty: no key, not even one whose deletion is scheduled, no other object, and no wrapping
+    /// key that has not expired.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such ring. It refuses one that is not empty.
+    pub fn delete_ring(&self, id: RingId, now: u64, entry: Entry) -> Decided<()> {
+        self.writer.write(move |tx| {
+            let ring = ring_of(tx, id)?;
+            let keys = count(tx, "SELECT count(*) FROM keys WHERE ring = ?1 AND kind IS NULL", id)?;
+            let others = count(tx, "SELECT count(*) FROM objects WHERE ring = ?1 AND key IS NULL", id)?;
+            let sql = "SELECT id, expires_at FROM keys WHERE ring = ?1 AND kind IS NOT NULL";
+            let mut statement = tx.connection.prepare_cached(sql)?;
+            let wrapping =
+                statement.query_map([id.0], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))?;
+            let wrapping = wrapping.collect::<Result<Vec<_>, _>>()?;
+            let valid = wrapping.iter().filter(|(_, expires)| *expires > signed(now)).count();
+            if keys > 0 || others > 0 || valid > 0 {
+                let said = format!(
+                    "the key ring is not empty: it has {keys} keys (those whose deletion is scheduled among them), \
+                     {valid} wrapping keys and {others} other objects"
+                );
+                return Ok(Err(Problem::malformed(said)));
+            }
+            for (key, _) in wrapping {
+                super::purge::erase_key(tx, key)?;
+            }
+            for sql in [
+                "DELETE FROM principals WHERE ring = ?1",
+                "DELETE FROM requests WHERE ring = ?1",
+                "DELETE FROM rings WHERE id = ?1",
+            ] {
+                tx.connection.prepare_cached(sql)?.execute([ring.id.0])?;
+            }
+            tx.forget(Stale::All);
+            tx.record(&entry)?;
+            Ok(Ok(()))
+        })
+    }
+
+    /// How much there is in these rings.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn amounts(&self, rings: &[RingId], now: u64) -> Result<Amounts, StoreError> {
+        self.readers.read(|connection| {
+            let mut sum =
+                Amounts { key_rings: u64::try_from(rings.len()).unwrap_or(u64::MAX), ..Amounts::default() };
+            for ring in rings {
+                let of_ring = amounts(connection, *ring, now)?;
+                sum.keys += of_ring.keys;
+                sum.versions += of_ring.versions;
+                sum.available_versions += of_ring.available_versions;
+                sum.wrapping_keys += of_ring.wrapping_keys;
+            }
+            Ok(sum)
+        })
+    }
+}
+
+fn amounts(connection: &Connection, ring: RingId, now: u64) -> Result<Amounts, StoreError> {
+    let sql = "SELECT count(*) FILTER (WHERE kind IS NULL), \
+               count(*) FILTER (WHERE kind = ?2 AND expires_at > ?3) FROM keys WHERE ring = ?1";
+    let values = params![ring.0, WRAPPING, signed(now)];
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (keys, wrapping_keys) = connection.prepare_cached(sql)?.query_row(values, read)?;
+    let sql = "SELECT count(*) FILTER (WHERE v.state != ?2), \
+               count(*) FILTER (WHERE v.state = ?3 AND v.withheld IS NULL) \
+               FROM keys k JOIN versions v ON v.key = k.id WHERE k.ring = ?1 AND k.kind IS NULL";
+    let values = params![ring.0, State::Destroyed.number(), State::Active.number()];
+    let (versions, available_versions) = connection.prepare_cached(sql)?.query_row(values, read)?;
+    Ok(Amounts { key_rings: 1, keys, versions, available_versions, wrapping_keys })
+}
