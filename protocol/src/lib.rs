@@ -30,6 +30,7 @@ mod request;
 mod response;
 mod rv;
 mod secret;
+mod usage;
 
 pub use attribute::{
     ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, KeyType, Mechanisms, NESTED_ATTRIBUTES_MAX, Nested,
@@ -48,3 +49,4 @@ pub use request::{DATA_BYTES_MAX, ObjectRef, PIN_BYTES_MAX, Request, RequestEnve
 pub use response::{FOUND_MAX, ObjectView, Response, ResponseEnvelope, RingPolicy, SLOTS_MAX, Slot, Ticket};
 pub use rv::Rv;
 pub use secret::Secret;
+pub use usage::Usage;

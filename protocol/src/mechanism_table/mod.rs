@@ -7,6 +7,7 @@ mod rows;
 
 use crate::attribute::KeyType;
 use crate::mechanism_names::MechanismType as M;
+use crate::response::RingPolicy;
 
 pub use rows::TABLE;
 
@@ -155,6 +156,14 @@ pub struct Row {
 }
 
 impl Row {
+    /// The functions that the mechanism serves in a ring of this policy.
+    pub const fn uses_in(&self, policy: RingPolicy) -> Uses {
+        match policy {
+            RingPolicy::Strict => self.uses.without(self.not_strict),
+            RingPolicy::Compat => self.uses,
+        }
+    }
+
     /// Whether a key of this type serves the mechanism.
     pub fn suits(&self, kind: KeyType) -> bool {
         if self.key == Some(kind) {

@@ -219,7 +219,7 @@ fn may_make(
         let policy = sessions.session(session)?.policy;
         Ok((sessions.context(session)?, policy))
     })?;
-    if !usage::uses(row, policy).has(wanted) {
+    if !row.uses_in(policy).has(wanted) {
         return Err(Rv::MECHANISM_INVALID);
     }
     templates.iter().try_for_each(|template| may_keep(module, session, template))?;

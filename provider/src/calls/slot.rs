@@ -7,7 +7,6 @@ use kms_protocol::{KeyType, MechanismType, RingPolicy, Rv, Slot, SlotId};
 
 use crate::module::{Freshness, Module, SlotView};
 use crate::session::reply::Room;
-use crate::session::usage;
 
 /// SlotFilter slots are asked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +47,7 @@ pub(crate) fn token(module: &Module, id: SlotId) -> Result<Token, Rv> {
 /// `C_GetMechanismList`.
 pub(crate) fn mechanisms(module: &Module, id: SlotId) -> Result<Vec<MechanismType>, Rv> {
     let policy = module.terms(id)?.policy;
-    Ok(TABLE.iter().filter(|row| usage::uses(row, policy) != Uses::NONE).map(|row| row.kind).collect())
+    Ok(TABLE.iter().filter(|row| row.uses_in(policy) != Uses::NONE).map(|row| row.kind).collect())
 }
 
 /// What `C_GetMechanismInfo` tells.
@@ -108,7 +107,7 @@ pub(crate) fn mechanism(module: &Module, id: SlotId, kind: MechanismType) -> Res
 }
 
 fn info(row: &Row, policy: RingPolicy) -> Result<MechanismInfo, Rv> {
-    match usage::uses(row, policy) {
+    match row.uses_in(policy) {
         Uses::NONE => Err(Rv::MECHANISM_INVALID),
         uses => {
             let curves = match row.key {

@@ -9,7 +9,6 @@ use kms_protocol::RingPolicy;
 use kms_protocol::mechanism_table::{TABLE, Uses};
 
 use super::table::{C_Sign, SUPPORT};
-use crate::session::usage;
 
 /// The page says what the tables say. `UPDATE_EXPECT=1 cargo test -p kms-provider` writes it anew.
 #[test]
@@ -24,7 +23,7 @@ fn the_support_page_is_up_to_date() {
     page.push_str("\n## Mechanisms\n\n| mechanism | strict ring | compat ring |\n|---|---|---|\n");
     for row in TABLE {
         let [strict, compat] =
-            [RingPolicy::Strict, RingPolicy::Compat].map(|policy| words(usage::uses(row, policy)));
+            [RingPolicy::Strict, RingPolicy::Compat].map(|policy| words(row.uses_in(policy)));
         writeln!(page, "| `{}` | {strict} | {compat} |", row.kind).unwrap();
     }
     expect_file!["../../SUPPORT.md"].assert_eq(&page);

@@ -2,78 +2,14 @@
 //! backend decides all of it again, and what only it knows: this room is a courtesy, not a guard, except for public
 //! keys, whose operations never leave the application.
 
-use kms_protocol::mechanism_table::{self, RSA_PUBLIC_BITS_MAX, Row, SizeUnit, Uses};
+use kms_protocol::mechanism_table::{self, RSA_PUBLIC_BITS_MAX, Row, SizeUnit};
 use kms_protocol::{
     AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, Parameters, RingPolicy, Rv, Value,
 };
 
 use super::objects::Known;
 
-/// What a key is to be used for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Usage {
-    Encrypt,
-    Decrypt,
-    Sign,
-    Verify,
-    Wrap,
-    Unwrap,
-    Derive,
-    Encapsulate,
-    Decapsulate,
-    MessageEncrypt,
-    MessageDecrypt,
-}
-
-impl Usage {
-    fn mechanism_use(self) -> Uses {
-        match self {
-            Self::Encrypt => Uses::ENCRYPT,
-            Self::Decrypt => Uses::DECRYPT,
-            Self::Sign => Uses::SIGN,
-            Self::Verify => Uses::VERIFY,
-            Self::Wrap => Uses::WRAP,
-            Self::Unwrap => Uses::UNWRAP,
-            Self::Derive => Uses::DERIVE,
-            Self::Encapsulate => Uses::ENCAPSULATE,
-            Self::Decapsulate => Uses::DECAPSULATE,
-            Self::MessageEncrypt => Uses::MESSAGE_ENCRYPT,
-            Self::MessageDecrypt => Uses::MESSAGE_DECRYPT,
-        }
-    }
-
-    fn attribute(self) -> AttributeType {
-        match self {
-            Self::Encrypt | Self::MessageEncrypt => AttributeType::ENCRYPT,
-            Self::Decrypt | Self::MessageDecrypt => AttributeType::DECRYPT,
-            Self::Sign => AttributeType::SIGN,
-            Self::Verify => AttributeType::VERIFY,
-            Self::Wrap => AttributeType::WRAP,
-            Self::Unwrap => AttributeType::UNWRAP,
-            Self::Derive => AttributeType::DERIVE,
-            Self::Encapsulate => AttributeType::ENCAPSULATE,
-            Self::Decapsulate => AttributeType::DECAPSULATE,
-        }
-    }
-
-    /// SlotFilter half of a key pair does this; a secret key does all of it.
-    fn half(self) -> ObjectClass {
-        match self {
-            Self::Encrypt | Self::Verify | Self::Wrap => ObjectClass::PUBLIC_KEY,
-            Self::Encapsulate | Self::MessageEncrypt => ObjectClass::PUBLIC_KEY,
-            Self::Decrypt | Self::Sign | Self::Unwrap | Self::Derive => ObjectClass::PRIVATE_KEY,
-            Self::Decapsulate | Self::MessageDecrypt => ObjectClass::PRIVATE_KEY,
-        }
-    }
-}
-
-/// What a ring offers a mechanism for.
-pub(crate) fn uses(row: &Row, policy: RingPolicy) -> Uses {
-    match policy {
-        RingPolicy::Strict => row.uses.without(row.not_strict),
-        RingPolicy::Compat => row.uses,
-    }
-}
+pub(crate) use kms_protocol::Usage;
 
 /// Whether this key may do this with this mechanism, as far as can be told here.
 ///
@@ -96,7 +32,7 @@ pub(crate) fn check(
 /// # Errors
 /// As for [`check`].
 pub(crate) fn admit(usage: Usage, row: &Row, key: &Known, policy: RingPolicy) -> Result<(), Rv> {
-    if !uses(row, policy).has(usage.mechanism_use()) {
+    if !row.uses_in(policy).has(usage.flag()) {
         return Err(Rv::MECHANISM_INVALID);
     }
     let class = key.class().filter(|class| is_key(*class)).ok_or(Rv::KEY_HANDLE_INVALID)?;
@@ -104,7 +40,7 @@ pub(crate) fn admit(usage: Usage, row: &Row, key: &Known, policy: RingPolicy) ->
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
     }
     let kind = key.attributes.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
-    let wanted = if comes_in_pairs(kind) { usage.half() } else { ObjectClass::SECRET_KEY };
+    let wanted = if comes_in_pairs(kind) { usage.class_of_pair() } else { ObjectClass::SECRET_KEY };
     if !row.suits(kind) || class != wanted {
         return Err(Rv::KEY_TYPE_INCONSISTENT);
     }

@@ -1,108 +1,12 @@
 //! Attributes, caller and mechanism → a [`Permit`], or the code that says why not.
 
 use kms_protocol::{
-    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, RingPolicy, Rv, Template, Value,
-    mechanism_table::{Row, SizeUnit, Uses, row_of},
+    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, Rv, Template, Usage, Value,
+    mechanism_table::{Row, SizeUnit, row_of},
 };
 
 use super::{is_private, is_user, wrapping};
 use crate::object::{Caller, Curve, Object, RingRole};
-
-/// What a key is used for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Usage {
-    /// `C_Encrypt`.
-    Encrypt,
-    /// `C_Decrypt`.
-    Decrypt,
-    /// `C_Sign`.
-    Sign,
-    /// `C_Verify`.
-    Verify,
-    /// `C_WrapKey`.
-    Wrap,
-    /// `C_UnwrapKey`.
-    Unwrap,
-    /// `C_DeriveKey`.
-    Derive,
-    /// `C_EncapsulateKey`.
-    Encapsulate,
-    /// `C_DecapsulateKey`.
-    Decapsulate,
-}
-
-impl Usage {
-    /// The attribute with which a key allows this use.
-    fn attribute(self) -> AttributeType {
-        match self {
-            Self::Encrypt => AttributeType::ENCRYPT,
-            Self::Decrypt => AttributeType::DECRYPT,
-            Self::Sign => AttributeType::SIGN,
-            Self::Verify => AttributeType::VERIFY,
-            Self::Wrap => AttributeType::WRAP,
-            Self::Unwrap => AttributeType::UNWRAP,
-            Self::Derive => AttributeType::DERIVE,
-            Self::Encapsulate => AttributeType::ENCAPSULATE,
-            Self::Decapsulate => AttributeType::DECAPSULATE,
-        }
-    }
-
-    /// The flag with which a mechanism serves this use.
-    fn flag(self) -> Uses {
-        match self {
-            Self::Encrypt => Uses::ENCRYPT,
-            Self::Decrypt => Uses::DECRYPT,
-            Self::Sign => Uses::SIGN,
-            Self::Verify => Uses::VERIFY,
-            Self::Wrap => Uses::WRAP,
-            Self::Unwrap => Uses::UNWRAP,
-            Self::Derive => Uses::DERIVE,
-            Self::Encapsulate => Uses::ENCAPSULATE,
-            Self::Decapsulate => Uses::DECAPSULATE,
-        }
-    }
-
-    /// Whether the backend does it with a public key. What else a public key does, the provider does.
-    fn is_public(self) -> bool {
-        match self {
-            // The value wrapped or agreed on is the backend's; some signatures only it can verify. The service's API has no
-            // provider in front of it.
-            Self::Wrap | Self::Encapsulate | Self::Encrypt | Self::Verify => true,
-            Self::Decrypt | Self::Sign => false,
-            Self::Unwrap | Self::Derive | Self::Decapsulate => false,
-        }
-    }
-
-    /// The code for a key that is not there.
-    pub fn unknown(self) -> Rv {
-        match self {
-            Self::Wrap => Rv::WRAPPING_KEY_HANDLE_INVALID,
-            Self::Unwrap => Rv::UNWRAPPING_KEY_HANDLE_INVALID,
-            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_HANDLE_INVALID,
-            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_HANDLE_INVALID,
-        }
-    }
-
-    /// The code for a key of another type than the mechanism's.
-    fn mistaken(self) -> Rv {
-        match self {
-            Self::Wrap => Rv::WRAPPING_KEY_TYPE_INCONSISTENT,
-            Self::Unwrap => Rv::UNWRAPPING_KEY_TYPE_INCONSISTENT,
-            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_TYPE_INCONSISTENT,
-            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_TYPE_INCONSISTENT,
-        }
-    }
-
-    /// The code for a key of a size the mechanism does not take.
-    fn missized(self) -> Rv {
-        match self {
-            Self::Wrap => Rv::WRAPPING_KEY_SIZE_RANGE,
-            Self::Unwrap => Rv::UNWRAPPING_KEY_SIZE_RANGE,
-            Self::Encrypt | Self::Decrypt | Self::Sign | Self::Verify => Rv::KEY_SIZE_RANGE,
-            Self::Derive | Self::Encapsulate | Self::Decapsulate => Rv::KEY_SIZE_RANGE,
-        }
-    }
-}
 
 /// Proof that policy let a caller do one thing with one key. Only this room makes one.
 #[derive(Debug)]
@@ -153,11 +57,7 @@ impl Permit {
 pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
     let row = row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
-    let uses = match caller.policy {
-        RingPolicy::Strict => row.uses.without(row.not_strict),
-        RingPolicy::Compat => row.uses,
-    };
-    if !uses.has(usage.flag()) {
+    if !row.uses_in(caller.policy).has(usage.flag()) {
         return Err(Rv::MECHANISM_INVALID);
     }
     if !key.is(usage.attribute()) {
@@ -165,15 +65,14 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
     }
     match key.class() {
         Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
-        Some(ObjectClass::PUBLIC_KEY) if usage.is_public() => {}
-        // What a public key does needs no secret: the provider does it.
+        Some(ObjectClass::PUBLIC_KEY) if usage.class_of_pair() == ObjectClass::PUBLIC_KEY => {}
         Some(ObjectClass::PUBLIC_KEY) => return Err(Rv::FUNCTION_NOT_SUPPORTED),
         _ => return Err(Rv::KEY_HANDLE_INVALID),
     }
     if !key.key_type().is_some_and(|kind| row.suits(kind)) {
-        return Err(usage.mistaken());
+        return Err(usage.type_inconsistent());
     }
-    fits(row, &key.attributes).map_err(|_| usage.missized())?;
+    fits(row, &key.attributes).map_err(|_| usage.size_range())?;
     allows(&key.attributes, mechanism.kind)?;
     wrapping::permit_by(caller.policy, usage, key)?;
     Ok(Permit { object: key.id, grant: Grant::Use { usage, mechanism: mechanism.kind } })
@@ -204,7 +103,7 @@ pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
     }
 }
 
-/// Who may use keys at all: a private one needs a login of a ring_role that uses keys.
+/// Who may use keys at all: a private one needs a login whose role may use keys.
 pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
     if !is_private(attributes) {
         return Ok(());
@@ -257,7 +156,7 @@ mod tests {
     use std::fmt::Write;
 
     use expect_test::expect_file;
-    use kms_protocol::{Attribute, Mechanisms, Parameters, RingId, Secret};
+    use kms_protocol::{Attribute, Mechanisms, Parameters, RingId, RingPolicy, Secret};
 
     use super::super::callers::{LOGINS, caller};
     use super::super::{generate, generate_pair};

@@ -39,7 +39,7 @@ impl Dispatch {
         mechanism: &Mechanism,
     ) -> Result<Opened, Error> {
         mechanism.check()?;
-        let object = self.load_key(ring, caller, key, usage.unknown())?;
+        let object = self.load_key(ring, caller, key, usage.handle_invalid())?;
         let permit = policy::permit(caller, usage, mechanism, &object)?;
         let key = match (object.class(), object.key_type()) {
             (Some(ObjectClass::PUBLIC_KEY), Some(kind)) => {
@@ -68,8 +68,8 @@ impl Dispatch {
 /// A use's name in the audit log.
 fn event_of(usage: Usage) -> &'static str {
     match usage {
-        Usage::Encrypt => "kms.key.version.encrypt",
-        Usage::Decrypt => "kms.key.version.decrypt",
+        Usage::Encrypt | Usage::MessageEncrypt => "kms.key.version.encrypt",
+        Usage::Decrypt | Usage::MessageDecrypt => "kms.key.version.decrypt",
         Usage::Sign => "kms.key.version.sign",
         Usage::Verify => "kms.key.version.verify",
         Usage::Wrap => "kms.key.version.wrap",
