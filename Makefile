@@ -1,51 +1,77 @@
-# Few targets, each what it says. `make demo` and `make test` need a Debian 12 machine, a Rust toolchain and this folder.
+# `make demo` and `make test` need a Debian 12 machine, a Rust toolchain and this folder.
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO ?= cargo
-# The two artefacts: target/release/libkms_pkcs11.so and target/release/kms.
-BUILD := $(CARGO) build --release --locked --package kms-provider --package kms-daemon
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ARTEFACTS := --locked --package kms-provider --package kms-daemon
+# The database of known vulnerabilities. `require` makes a missing database an error; `warn` only reports it.
+ADVISORY_DB ?= https://github.com/RustSec/advisory-db
+ADVISORIES ?= warn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench suites lint build
+.PHONY: help demo build test quick test-release suites bench lint advisories release
 
-help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-demo: ## The main job in front of you: make keys, sign, encrypt, kill the backend, go on
+demo: ## Show the main functions: create keys, sign, encrypt, kill the backend, continue
 	@softhsm-config/install-packages demo
-	@$(BUILD)
+	@$(MAKE) --no-print-directory build
 	@tests/demo.sh
 
-test: ## Install what the tests need, build, and run all of them
+build: ## Build the release artefacts: TARGET/release/kms and libkms_pkcs11.so, with their debug information beside them
+	$(CARGO) build --release $(ARTEFACTS)
+	@.cargo/split-debug $(TARGET)/release/kms $(TARGET)/release/libkms_pkcs11.so
+
+test: ## Install what the tests need, build everything once (profile dev) and run all tests; CI runs the same
 	@softhsm-config/install-packages test
-	$(BUILD)
+	$(CARGO) build --locked --workspace
 	KMS_TESTS_BUILT=1 $(CARGO) test --locked --workspace --no-fail-fast
 
-bench: ## Ours against SoftHSM in one process each, and the REST door; rewrites docs/benchmarks.md
+quick: ## Run the unit tests and the rules of the tree: minutes less, nothing to install but SoftHSM
+	$(CARGO) test --locked --workspace --lib --no-fail-fast
+	$(CARGO) test --locked --package kms-tests --test tidy
+
+test-release: ## Run all tests of `make test` on release artefacts
+	@softhsm-config/install-packages test
+	$(CARGO) build --release $(ARTEFACTS)
+	KMS_TESTS_BUILT=1 KMS_TESTS_ARTEFACTS=$(abspath $(TARGET))/release $(CARGO) test --locked --workspace --no-fail-fast
+
+suites: ## Run the third-party test suites whole (half an hour); writes docs/suites.md
+	@softhsm-config/install-packages test
+	$(CARGO) build --release $(ARTEFACTS)
+	@tests/suites/run
+	KMS_TESTS_BUILT=1 KMS_TESTS_ARTEFACTS=$(abspath $(TARGET))/release KMS_TESTS_SCHEMATHESIS_SECONDS=600 \
+		$(CARGO) test --locked --package kms-tests --test rest document
+
+bench: ## Measure against SoftHSM, and the REST API; writes docs/benchmarks.md
 	@softhsm-config/install-packages demo
-	$(BUILD)
+	$(CARGO) build --release $(ARTEFACTS)
 	KMS_TESTS_BUILT=1 $(CARGO) run --release --locked --package kms-tests --bin kms-bench
 
-suites: ## The suites of others, on tokens of ours (half an hour); rewrites docs/suites.md
-	@softhsm-config/install-packages test
-	$(BUILD)
-	@tests/suites/run
-	KMS_TESTS_BUILT=1 KMS_TESTS_SCHEMATHESIS_SECONDS=600 $(CARGO) test --locked --workspace --test rest document
-
-lint: ## Format, clippy, documentation, shell scripts, licences and advisories
+lint: ## Check format, clippy, documentation, shell scripts, licences, sources and advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@softhsm-config/install-packages lint
-	shellcheck .ci/run softhsm-config/build-image softhsm-config/entrypoint softhsm-config/install-packages tests/demo.sh tests/suites/run
+	shellcheck .ci/run softhsm-config/build-image softhsm-config/entrypoint softhsm-config/install-packages \
+		.cargo/split-debug tests/demo.sh tests/suites/run
 	@command -v cargo-deny > /dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked --config .deny.toml check licenses bans sources
-	@if timeout 30 git ls-remote --quiet --exit-code https://github.com/RustSec/advisory-db HEAD > /dev/null 2>&1; then \
+	@$(MAKE) --no-print-directory advisories
+
+# The database is looked for first, because cargo-deny reports a database that it cannot fetch like a vulnerability.
+advisories: ## Check the dependencies against known vulnerabilities; ADVISORIES=require fails where the database is missing
+	@if timeout 30 git ls-remote --quiet --exit-code $(ADVISORY_DB) HEAD > /dev/null 2>&1; then \
 		$(CARGO) deny --locked --config .deny.toml check advisories; \
+	elif [ "$(ADVISORIES)" = require ]; then \
+		echo "advisories: FAILED: cannot fetch $(ADVISORY_DB); a release needs it" >&2; exit 1; \
 	else \
-		echo "lint: advisories were NOT checked: the RustSec database cannot be fetched from here"; \
+		echo "advisories: WARNING: not checked, cannot fetch $(ADVISORY_DB)" >&2; \
 	fi
 
-build: ## The provider and the backend, optimised
-	$(BUILD)
+release: ## Everything that a release needs: lint with advisories required, release artefacts, all tests on them
+	@$(MAKE) --no-print-directory lint ADVISORIES=require
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory test-release

@@ -7,6 +7,7 @@ mod java;
 mod openssh;
 mod openssl;
 mod pkcs11_tool;
+mod web_servers;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -9,11 +9,11 @@ use kms_tests::program::{self, installed};
 use crate::{command, file, pkcs11_tool, words};
 
 /// Where Debian puts the engine and the provider.
-const ENGINE: &str = "/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so";
+pub(crate) const ENGINE: &str = "/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so";
 const PROVIDER: &str = "/usr/lib/x86_64-linux-gnu/ossl-modules/pkcs11.so";
 
 /// openssl with the engine loading a stack's module.
-fn with_engine(stack: &Stack, line: &[&str]) -> Command {
+pub(crate) fn with_engine(stack: &Stack, line: &[&str]) -> Command {
     let text = format!(
         "openssl_conf = init\n[init]\nengines = engines\n[engines]\npkcs11 = engine\n[engine]\nengine_id = pkcs11\n\
          dynamic_path = {ENGINE}\nMODULE_PATH = {}\ninit = 0\n\

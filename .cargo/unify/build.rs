@@ -1,0 +1,3 @@
+//! Empty: with a build script cargo resolves the build dependencies.
+
+fn main() {}
