@@ -1,6 +1,6 @@
-//! What mechanism and key alone say at `C_*Init`, so that a wrong call is told early and without a round trip. The
-//! backend decides all of it again, and what only it knows: this room is a courtesy, not a guard, except for public
-//! keys, whose operations never leave the application.
+//! Checks of mechanism and key at `C_*Init`, so that a wrong call fails early and without a round trip. The backend repeats
+//! all of them and adds what only it knows. These checks protect nothing, except for public keys, whose operations never
+//! leave the application.
 
 use kms_protocol::mechanism_table::{self, RSA_PUBLIC_BITS_MAX, Row, SizeUnit};
 use kms_protocol::{
@@ -11,10 +11,10 @@ use super::objects::Known;
 
 pub(crate) use kms_protocol::Usage;
 
-/// Whether this key may do this with this mechanism, as far as can be told here.
+/// Checks whether this key may be used with this mechanism, as far as the provider knows.
 ///
 /// # Errors
-/// The code the specification has for the first thing that is wrong.
+/// The return code that the specification has for the first check that fails.
 pub(crate) fn check(
     usage: Usage,
     mechanism: &Mechanism,
@@ -27,7 +27,7 @@ pub(crate) fn check(
     Ok(row)
 }
 
-/// Likewise, for a mechanism whose parameters come later.
+/// The same for a mechanism whose parameters follow with each message.
 ///
 /// # Errors
 /// As for [`check`].
@@ -66,7 +66,7 @@ fn is_key(class: ObjectClass) -> bool {
     matches!(class, ObjectClass::PUBLIC_KEY | ObjectClass::PRIVATE_KEY | ObjectClass::SECRET_KEY)
 }
 
-/// An empty list, or none, allows everything (spec, "CKA_ALLOWED_MECHANISMS").
+/// Checks `CKA_ALLOWED_MECHANISMS`: an empty or missing list allows everything (spec, "CKA_ALLOWED_MECHANISMS").
 fn allows(key: &Known, kind: MechanismType) -> bool {
     match key.attributes.value(AttributeType::ALLOWED_MECHANISMS) {
         Some(Value::Mechanisms(allowed)) => allowed.0.is_empty() || allowed.0.contains(&kind),
@@ -85,7 +85,7 @@ fn check_size(row: &Row, key: &Known) -> Result<(), Rv> {
     if sized { Ok(()) } else { Err(Rv::KEY_SIZE_RANGE) }
 }
 
-/// Whether the padding's parameters fit the modulus, and are a combination that both sides compute.
+/// Checks that the padding's parameters fit the modulus and are a combination that provider and backend both compute.
 fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
     let fits = match &mechanism.parameters {
         Parameters::Pss { hash, mgf, salt_bytes } => {
@@ -96,12 +96,12 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
         Parameters::Oaep { hash, .. } | Parameters::RsaAes { hash, .. } => {
             2 * digest_length(*hash)? + 2 <= modulus_bytes(key)?
         }
-        // Spec, "EdDSA": Ed448 is named by its parameter, always.
+        // Spec, "EdDSA": Ed448 always has a parameter.
         Parameters::None => mechanism.kind != MechanismType::EDDSA || !is_448(key),
         Parameters::Iv(_) | Parameters::Ctr { .. } => true,
         Parameters::Gcm { .. } | Parameters::MacBytes(_) | Parameters::GcmGenerate { .. } => true,
-        // Neither hashed before nor under a context it would not be Ed25519 (RFC 8032, "dom2"), though some mean it; it
-        // is Ed448.
+        // A parameter without prehashing and without a context is Ed448. It is not Ed25519 (RFC 8032, "dom2"), although
+        // some callers mean that.
         Parameters::Eddsa { prehashed, context } => *prehashed || !context.is_empty() || is_448(key),
         Parameters::Ccm { .. } | Parameters::Poly1305 { .. } => true,
         Parameters::MlDsa { .. }
@@ -121,17 +121,17 @@ pub(crate) fn modulus_bytes(key: &Known) -> Result<usize, Rv> {
     Ok(modulus.iter().skip_while(|byte| **byte == 0).count())
 }
 
-/// What a signature of an Edwards curve takes in bytes, whatever the scheme (RFC 8032, sections 5.1.6 and 5.2.6).
+/// The length of a signature on an Edwards curve in bytes, for every scheme (RFC 8032, sections 5.1.6 and 5.2.6).
 pub(crate) fn eddsa_bytes(key: &Known) -> usize {
     if is_448(key) { 114 } else { 64 }
 }
 
-/// Whether a key is on Edwards's curve 448 (RFC 8410).
+/// Whether a key is on Edwards curve 448 (RFC 8410).
 fn is_448(key: &Known) -> bool {
     key.attributes.bytes(AttributeType::EC_PARAMS) == Some(&[0x06, 0x03, 0x2b, 0x65, 0x71])
 }
 
-/// What an ML-DSA signature takes in bytes (FIPS 204, "Parameter Sets").
+/// The length of an ML-DSA signature in bytes (FIPS 204, "Parameter Sets").
 pub(crate) fn ml_dsa_bytes(key: &Known) -> Result<usize, Rv> {
     match key.attributes.ulong(AttributeType::PARAMETER_SET) {
         Some(1) => Ok(2420),
@@ -141,10 +141,10 @@ pub(crate) fn ml_dsa_bytes(key: &Known) -> Result<usize, Rv> {
     }
 }
 
-/// What an encapsulation to a key takes in bytes (FIPS 203, "Parameter Sets").
+/// The length of an encapsulation to a key in bytes (FIPS 203, "Parameter Sets").
 ///
 /// # Errors
-/// `CKR_KEY_TYPE_INCONSISTENT` for a key that does no such thing.
+/// `CKR_KEY_TYPE_INCONSISTENT` for a key that cannot encapsulate.
 pub(crate) fn encapsulated_bytes(key: &Known) -> Result<usize, Rv> {
     match (key.attributes.key_type(), key.attributes.ulong(AttributeType::PARAMETER_SET)) {
         (Some(KeyType::ML_KEM), Some(1)) => Ok(768),

@@ -1,4 +1,4 @@
-//! Attributes, caller and mechanism → a [`Permit`], or the code that says why not.
+//! Decides whether a caller may use a key: attributes, caller and mechanism → a [`Permit`] or a return code.
 
 use kms_protocol::{
     AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, Rv, Template, Usage, Value,
@@ -8,7 +8,7 @@ use kms_protocol::{
 use super::{is_private, is_user, wrapping};
 use crate::object::{Caller, Curve, Object, RingRole};
 
-/// Proof that policy let a caller do one thing with one key. Only this room makes one.
+/// Proof that policy allows a caller one operation with one key. Only this module creates it.
 #[derive(Debug)]
 pub struct Permit {
     object: Option<ObjectId>,
@@ -23,12 +23,12 @@ enum Grant {
 }
 
 impl Permit {
-    /// The token object it is for; none if it is for a session object.
+    /// The token object it is for, or `None` for a session object.
     pub fn object(&self) -> Option<ObjectId> {
         self.object
     }
 
-    /// Whether it is for this use by this mechanism.
+    /// Whether it allows this use with this mechanism.
     pub fn covers(&self, wanted: Usage, by: MechanismType) -> bool {
         match self.grant {
             Grant::Use { usage, mechanism } => usage == wanted && mechanism == by,
@@ -36,7 +36,7 @@ impl Permit {
         }
     }
 
-    /// Whether it is for showing the key's secret.
+    /// Whether it allows reading the key's secret attributes.
     pub fn reveals(&self) -> bool {
         match self.grant {
             Grant::Reveal => true,
@@ -44,16 +44,16 @@ impl Permit {
         }
     }
 
-    /// For a key whose secret goes into another object, or under another key, and is shown to nobody.
+    /// A permit for moving a key's secret into another object or under another key, without returning it to the caller.
     pub(super) fn carry(key: &Object) -> Self {
         Self { object: key.id, grant: Grant::Carry }
     }
 }
 
-/// Decides whether a caller may use a key so. The mechanism's parameters were checked by `Mechanism::check`.
+/// Decides whether a caller may use a key in this way. `Mechanism::check` has checked the mechanism's parameters.
 ///
 /// # Errors
-/// The code that `C_EncryptInit` and its like return for the reason.
+/// The return code that `C_EncryptInit` and the like have for the reason.
 pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
     let row = row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
@@ -78,21 +78,21 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
     Ok(Permit { object: key.id, grant: Grant::Use { usage, mechanism: mechanism.kind } })
 }
 
-/// Decides whether a caller may see a key's secret attributes, or a data object's value.
+/// Decides whether a caller may read a key's secret attributes, or a data object's value.
 ///
 /// # Errors
 /// `CKR_USER_NOT_LOGGED_IN`, `CKR_ATTRIBUTE_SENSITIVE`, or `CKR_ATTRIBUTE_TYPE_INVALID` for an object without secrets.
 pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
     match key.class() {
         Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
-        // Who may know that it is there may read it.
+        // A data object that a caller can find is a data object that it can read.
         Some(ObjectClass::DATA) if super::visible(caller, &key.attributes) => {
             return Ok(Permit { object: key.id, grant: Grant::Reveal });
         }
         Some(ObjectClass::DATA) => return Err(Rv::USER_NOT_LOGGED_IN),
         _ => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
     }
-    // An attribute that is missing hides the secret, as one that says so does.
+    // A missing attribute protects the secret, like one that is set to protect it.
     let hidden = key.attributes.bool(AttributeType::SENSITIVE) != Some(false)
         || key.attributes.bool(AttributeType::EXTRACTABLE) != Some(true);
     match may_use(caller, &key.attributes) {
@@ -103,7 +103,7 @@ pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
     }
 }
 
-/// Who may use keys at all: a private one needs a login whose role may use keys.
+/// Checks whether a caller may use keys at all: a private key needs a login whose role may use keys.
 pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> {
     if !is_private(attributes) {
         return Ok(());
@@ -114,7 +114,7 @@ pub(super) fn may_use(caller: &Caller, attributes: &Template) -> Result<(), Rv> 
     if caller.ring_role() == Some(RingRole::Reader) { Err(Rv::KEY_FUNCTION_NOT_PERMITTED) } else { Ok(()) }
 }
 
-/// Whether the key is of a size the mechanism works with.
+/// Checks the key's size against the mechanism's range.
 fn fits(row: &Row, attributes: &Template) -> Result<(), Rv> {
     let bytes = |kind| attributes.bytes(kind).and_then(|bytes| u64::try_from(bytes.len()).ok());
     let size = match (row.unit, attributes.key_type()) {
@@ -124,7 +124,7 @@ fn fits(row: &Row, attributes: &Template) -> Result<(), Rv> {
             attributes.bytes(AttributeType::EC_PARAMS).and_then(curve_bits)
         }
         (SizeUnit::Bits, Some(KeyType::RSA)) => bytes(AttributeType::MODULUS).map(|bytes| bytes * 8),
-        // One size each, or sets instead of sizes: what is no such key does not open.
+        // These keys have one size each, or parameter sets instead of sizes: other material cannot be opened.
         (SizeUnit::Bits, _) => return Ok(()),
     };
     let (least, most) = (u64::from(row.sizes.0), u64::from(row.sizes.1));
@@ -140,13 +140,13 @@ fn curve_bits(params: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whether the key's owner left it this mechanism. An empty list leaves all.
+/// Checks `CKA_ALLOWED_MECHANISMS`. An empty list allows all mechanisms.
 pub(super) fn allows(attributes: &Template, mechanism: MechanismType) -> Result<(), Rv> {
     let Some(Value::Mechanisms(allowed)) = attributes.value(AttributeType::ALLOWED_MECHANISMS) else {
         return Ok(());
     };
     let listed = |wanted: MechanismType| allowed.0.contains(&wanted);
-    // The provider does the pieces of a padded message but the last with plain CBC (docs/decisions/0007).
+    // The provider encrypts all parts of a padded message but the last with plain CBC (docs/decisions/0007).
     let as_pieces = mechanism == MechanismType::AES_CBC && listed(MechanismType::AES_CBC_PAD);
     if allowed.0.is_empty() || listed(mechanism) || as_pieces { Ok(()) } else { Err(Rv::MECHANISM_INVALID) }
 }
