@@ -8,6 +8,7 @@ mod modules;
 mod readme;
 mod sources;
 mod unsafe_code;
+mod vocabulary;
 
 use std::fs;
 use std::path::Path;
