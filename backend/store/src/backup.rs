@@ -35,8 +35,8 @@ impl Drop for PartialCopy {
 }
 
 impl Store {
-    /// Copies one snapshot of the database to a new file that only its owner can read, while writes continue. `progress`
-    /// gets the number of copied pages and the total.
+    /// Copies one snapshot of the database to a new file that only its owner can read, while writes continue.
+    /// `progress` gets the number of copied pages and the total.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the file exists; when it cannot be written; when the copy fails verification.

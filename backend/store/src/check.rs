@@ -19,15 +19,15 @@ use super::{Principal, Store, StoreError, accounts, audit, find};
 pub struct Checked {
     /// The number of rings whose MACs are valid.
     pub rings: u64,
-    /// Of principals.
+    /// The number of principals, likewise.
     pub principals: u64,
-    /// Of keys.
+    /// The number of keys, likewise.
     pub keys: u64,
-    /// Of key versions.
+    /// The number of key versions, likewise.
     pub versions: u64,
-    /// Of objects.
+    /// The number of objects, likewise.
     pub objects: u64,
-    /// Of service accounts; their grants, tokens and keys are verified too.
+    /// The number of service accounts, likewise; their grants, tokens and keys are verified too.
     pub accounts: u64,
     /// The result of verifying the audit log.
     pub audit: Result<Verified, Broken>,

@@ -27,7 +27,7 @@ pub(super) struct Page {
     pub(super) next: Option<ObjectId>,
 }
 
-/// The condition of a search that an index answers; the rest of the template is compared afterwards.
+/// The condition of a search that an index serves; the rest of the template is compared afterwards.
 #[derive(Debug)]
 pub(super) struct IndexFilter {
     index: &'static str,

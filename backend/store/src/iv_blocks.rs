@@ -10,8 +10,8 @@ use super::{Store, StoreError};
 const IV_BLOCK: u64 = 1 << 20;
 
 impl Store {
-    /// Counts one more block of IVs for a key, and moves what an older schema counted for its version; returns the number
-    /// of blocks.
+    /// Counts one more block of IVs for a key, and moves what an older schema counted for its version; returns the
+    /// number of blocks.
     ///
     /// # Errors
     /// When the database fails.

@@ -91,8 +91,8 @@ impl Writer {
         }
     }
 
-    /// Queues a job without waiting for it; its errors are only logged. Returns false, and drops the job, when the queue
-    /// is full.
+    /// Queues a job without waiting for it; its errors are only logged. Returns false, and drops the job, when the
+    /// queue is full.
     pub(super) fn write_later(
         &self,
         work: impl FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send + 'static,

@@ -1,7 +1,7 @@
 //! Service accounts with their grants, tokens and public keys.
 //!
-//! Accounts that authenticate are cached (`cache`), so a call costs no read of the disk. Missing accounts and tokens are
-//! not cached: a caller that guesses would fill the cache.
+//! Accounts that authenticate are cached (`cache`), so a call costs no read of the disk. Missing accounts and tokens
+//! are not cached: a caller that guesses would fill the cache.
 
 mod change;
 mod rows;

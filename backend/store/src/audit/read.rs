@@ -72,8 +72,8 @@ fn page(
 }
 
 impl Store {
-    /// Returns a page of the audit log, the oldest entries first: those of one project by their time, those of all in the
-    /// order in which they were written.
+    /// Returns a page of the audit log, the oldest entries first: those of one project by their time, those of all in
+    /// the order in which they were written.
     ///
     /// # Errors
     /// When the database fails, or one of the entries was changed.

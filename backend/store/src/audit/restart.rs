@@ -1,4 +1,5 @@
-//! Restarting the log: the existing entries are set aside, byte for byte, and a new chain begins that is linked to them.
+//! Restarting the log: the existing entries are set aside, byte for byte, and a new chain begins that is linked to
+//! them.
 
 use kms_core::audit::{Broken, Chain, Entry, Fault, Head, Heap, Link, Restart};
 use kms_core::integrity::{Cell, MAC_BYTES};
@@ -33,8 +34,8 @@ fn read(row: &Row<'_>) -> Result<(Restart, Vec<u8>), StoreError> {
     Ok((restart, bytes(row, TABLE, 8)?.unwrap_or_default().to_vec()))
 }
 
-/// Returns the digest over all entries set aside by a restart and by those before it, and over the earlier restarts; and
-/// the number of entries that this restart has set aside. Rows are taken as they are, readable or not.
+/// Returns the digest over all entries set aside by a restart and by those before it, and over the earlier restarts;
+/// and the number of entries that this restart has set aside. Rows are taken as they are, readable or not.
 fn set_aside_digest(connection: &Connection, number: u64) -> Result<([u8; MAC_BYTES], u64), StoreError> {
     let (mut digest, mut count) = (Heap::default(), 0);
     let queries = [
@@ -152,7 +153,8 @@ impl Store {
     /// When the database fails.
     pub fn restart_audit(&self, entry: Entry) -> Result<Option<Restart>, StoreError> {
         self.writer.write(move |tx| {
-            // Verified inside the write transaction, so that of two concurrent restarts the second finds the log intact.
+            // Verified inside the write transaction, so that of two concurrent restarts the second finds the log
+            // intact.
             match verify(tx.connection, &Chain::of(tx.key), None, |_, _| {})? {
                 Ok(_) => Ok(None),
                 Err(broken) => restart(tx, broken.to_string(), entry).map(Some),
