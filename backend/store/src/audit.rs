@@ -1,7 +1,7 @@
-//! The audit log's rows: appended inside the transaction of what they tell of, verified, pruned.
+//! The rows of the audit log: appended in the transaction of the recorded change, verified, pruned.
 //!
-//! The head is read from the database for each entry, never remembered: so a savepoint that is undone takes its entries
-//! with it without a gap, and two processes write one chain.
+//! The head is read from the database for each entry, never cached: so a savepoint that is rolled back removes its
+//! entries without a gap, and two processes write one chain.
 
 mod read;
 mod restart;
@@ -22,14 +22,14 @@ pub use read::{AuditFilter, AuditPlace};
 const TABLE: &str = "audit";
 const HEAD_TABLE: &str = "audit_head";
 
-/// What is read of an entry.
+/// The columns that are read of an entry.
 pub(super) const COLUMNS: &str = "sequence, at, project, body, mac";
 
 /// Entries between two reports of progress.
 const PROGRESS_EVERY: u64 = 1024;
 
-/// Entries pruned in one transaction: some milliseconds.
-const PRUNED_AT_ONCE: u64 = 1000;
+/// The maximum number of entries pruned in one transaction, which takes some milliseconds.
+const PRUNE_BATCH: u64 = 1000;
 
 /// Appends an entry.
 pub(super) fn append(tx: &WriteTx<'_>, entry: &Entry) -> Result<(), StoreError> {
@@ -45,10 +45,10 @@ pub(super) fn append(tx: &WriteTx<'_>, entry: &Entry) -> Result<(), StoreError> 
     put_head(tx.connection, &chain, &Head { last: Link { sequence, mac }, ..head })
 }
 
-/// Begins the log of a home that has none.
-pub(super) fn begin(connection: &Connection, key: &RowKey) -> Result<(), StoreError> {
-    // A head that is gone while entries are there is nothing to begin: `verify` tells of it, and nothing is appended.
-    // Another process may begin the same log; who comes second must not write over what the first has appended.
+/// Creates the head of a log that was never begun.
+pub(super) fn init_head(connection: &Connection, key: &RowKey) -> Result<(), StoreError> {
+    // A head that is missing while entries exist is not created: `verify` reports it, and nothing can be appended.
+    // Another process may create the head first; the second must not overwrite what the first has appended.
     let sql = "INSERT INTO audit_head (one, sequence, link, anchor, anchor_link, mac) SELECT 1, 0, ?1, 0, ?1, ?2 \
                WHERE NOT EXISTS (SELECT 1 FROM audit) AND NOT EXISTS (SELECT 1 FROM audit_restarts) ON CONFLICT (one) DO NOTHING";
     let head = Head::START;
@@ -65,7 +65,7 @@ fn put_head(connection: &Connection, chain: &Chain, head: &Head) -> Result<(), S
     Ok(())
 }
 
-/// The head with its MAC, unchecked; nothing where there is none that can be read.
+/// Returns the head with its MAC, unverified; `None` if there is none that can be read.
 fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
     let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted FROM audit_head";
     let found = connection.prepare_cached(sql)?.query_row([], |row| {
@@ -76,14 +76,14 @@ fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreEr
         };
         let mac: Vec<u8> = row.get(4)?;
         let restarted: Option<Vec<u8>> = row.get(5)?;
-        // One of another length is none of ours, and the head's MAC does not hold without it.
+        // A value of another length was not written by this program; without it, the head's MAC is invalid.
         let restarted = restarted.and_then(|restarted| restarted.try_into().ok());
         Ok(link(0, 1)?.zip(link(2, 3)?).map(|(last, anchor)| (Head { last, anchor, restarted }, mac)))
     });
     Ok(found.optional()?.flatten())
 }
 
-/// The head.
+/// Returns the head; fails if its MAC is invalid.
 fn head(connection: &Connection, chain: &Chain) -> Result<Head, StoreError> {
     let invalid = || StoreError::RowInvalid { table: HEAD_TABLE, id: "1".to_owned() };
     let (head, mac) = read_head(connection)?.ok_or_else(invalid)?;
@@ -91,7 +91,7 @@ fn head(connection: &Connection, chain: &Chain) -> Result<Head, StoreError> {
     Ok(head)
 }
 
-/// One row, as it is handed to the chain.
+/// Reads one entry and its MAC, as the chain takes them.
 fn read<'a>(row: &'a Sql<'_>) -> Result<(Row<'a>, &'a [u8]), StoreError> {
     let project = bytes(row, TABLE, 2)?.map(Uuid::from_slice).transpose().map_err(|_| invalid(TABLE, row))?;
     let body = row.get_ref(3)?.as_str().map_err(|_| invalid(TABLE, row))?;
@@ -99,7 +99,7 @@ fn read<'a>(row: &'a Sql<'_>) -> Result<(Row<'a>, &'a [u8]), StoreError> {
     Ok((entry, bytes(row, TABLE, 4)?.unwrap_or_default()))
 }
 
-/// Goes along the whole log of one state of the database.
+/// Verifies the whole log in one snapshot of the database.
 pub(super) fn verify(
     connection: &Connection,
     chain: &Chain,
@@ -107,22 +107,22 @@ pub(super) fn verify(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Result<Verified, Broken>, StoreError> {
     let Some((head, mac)) = read_head(connection)? else { return Ok(Err(Broken::HEAD)) };
-    let begun = match Walk::begin(chain, head, &mac) {
+    let started = match Walk::begin(chain, head, &mac) {
         Ok(walk) => restart::check(connection, chain, &head)?
             .map(|(after, restarts)| (walk.begun(after, restarts), after)),
         Err(broken) => Err(broken),
     };
-    let begun = match (begun, expected) {
+    let started = match (started, expected) {
         (Ok((walk, after)), Some(expected)) if expected.sequence > after => walk.expecting(expected),
-        // It was set aside, if it is there still.
-        (Ok((walk, _)), Some(expected)) if restart::held(connection, &expected)? => Ok(walk),
+        // The expected entry was set aside, or is no longer there.
+        (Ok((walk, _)), Some(expected)) if restart::matches_set_aside(connection, &expected)? => Ok(walk),
         (Ok(_), Some(expected)) => {
             Err(Broken { sequence: signed(expected.sequence), fault: audit::Fault::Replaced })
         }
         (Ok((walk, _)), None) => Ok(walk),
         (Err(broken), _) => Err(broken),
     };
-    let mut walk = match begun {
+    let mut walk = match started {
         Ok(walk) => walk,
         Err(broken) => return Ok(Err(broken)),
     };
@@ -148,31 +148,31 @@ pub(super) fn verify(
     Ok(walk.end())
 }
 
-/// Removes the oldest entries before `before`, at most so many; tells how many.
+/// Removes the oldest entries before `before`, at most [`PRUNE_BATCH`]; returns their number.
 fn prune(tx: &WriteTx<'_>, before: i64) -> Result<u64, StoreError> {
     let chain = Chain::of(tx.key);
     let head = head(tx.connection, &chain)?;
-    let mut here = head.anchor;
+    let mut link = head.anchor;
     let sql = format!("SELECT {COLUMNS} FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2");
     let mut statement = tx.connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![signed(here.sequence), signed(PRUNED_AT_ONCE)])?;
+    let mut rows = statement.query(params![signed(link.sequence), signed(PRUNE_BATCH)])?;
     while let Some(row) = rows.next()? {
         let (entry, mac) = read(row)?;
-        // What was tampered with is kept for who looks into it.
-        let right = chain.mac(&here, &entry);
-        if entry.sequence != signed(here.sequence + 1) || right != *mac {
+        // An entry that was tampered with is retained for investigation.
+        let expected = chain.mac(&link, &entry);
+        if entry.sequence != signed(link.sequence + 1) || expected != *mac {
             return Err(invalid(TABLE, row));
         }
-        if entry.at >= before || here.sequence + 1 == head.last.sequence {
+        if entry.at >= before || link.sequence + 1 == head.last.sequence {
             break;
         }
-        here = Link { sequence: here.sequence + 1, mac: right };
+        link = Link { sequence: link.sequence + 1, mac: expected };
     }
-    let pruned = here.sequence - head.anchor.sequence;
+    let pruned = link.sequence - head.anchor.sequence;
     if pruned > 0 {
         let sql = "DELETE FROM audit WHERE sequence <= ?1";
-        tx.connection.prepare_cached(sql)?.execute([signed(here.sequence)])?;
-        put_head(tx.connection, &chain, &Head { anchor: here, ..head })?;
+        tx.connection.prepare_cached(sql)?.execute([signed(link.sequence)])?;
+        put_head(tx.connection, &chain, &Head { anchor: link, ..head })?;
     }
     Ok(pruned)
 }
@@ -194,7 +194,7 @@ impl Store {
         self.writer.write(move |tx| entries.iter().try_for_each(|entry| tx.record(entry)))
     }
 
-    /// The time of the last entry, in milliseconds since 1970.
+    /// Returns the time of the last entry, in milliseconds since 1970.
     ///
     /// # Errors
     /// When the database fails.
@@ -205,7 +205,7 @@ impl Store {
         })
     }
 
-    /// Where the audit log begins and ends at this moment.
+    /// Returns where the audit log begins and ends at this moment.
     ///
     /// # Errors
     /// When the database fails, or the head was changed.
@@ -213,7 +213,7 @@ impl Store {
         self.readers.read(|connection| head(connection, &Chain::of(&self.key)))
     }
 
-    /// Whether the log holds an entry still, or it was pruned.
+    /// Whether the log contains an entry, or the entry was pruned.
     ///
     /// # Errors
     /// When the database fails, or the head was changed.
@@ -231,34 +231,34 @@ impl Store {
         })
     }
 
-    /// Goes along the whole audit log, while others may go on writing. `expected` is a head that was kept elsewhere.
-    /// `progress` is told how many entries are done, and of how many.
+    /// Verifies the whole audit log while writes continue. `expected` is a head that was stored elsewhere. `progress`
+    /// gets the number of verified entries and the total.
     ///
     /// # Errors
-    /// When the database fails. What is wrong with the log is no error but the answer.
+    /// When the database fails. A defect of the log is not an error but the result.
     pub fn verify_audit(
         &self,
         expected: Option<Link>,
         progress: impl FnMut(u64, u64),
     ) -> Result<Result<Verified, Broken>, StoreError> {
         self.readers.read(|connection| {
-            // One state of the database for head and entries.
+            // One snapshot of the database for head and entries.
             let snapshot = connection.unchecked_transaction()?;
             verify(&snapshot, &Chain::of(&self.key), expected, progress)
         })
     }
 
-    /// Removes the oldest entries, those before `before` (milliseconds since 1970), but always leaves the last one.
-    /// Records how many were removed, with `entry`'s details completed. Tells how many.
+    /// Removes the oldest entries, those before `before` (milliseconds since 1970), but never the last one. Records the
+    /// number in `entry`'s details, and returns it.
     ///
     /// # Errors
-    /// When the database fails, or an entry was changed: then nothing more is removed.
+    /// When the database fails, or an entry was changed; then no more entries are removed.
     pub fn prune_audit(&self, before: u64, entry: &Entry) -> Result<u64, StoreError> {
         let mut pruned = 0;
         loop {
-            let now = self.writer.write(move |tx| prune(tx, signed(before)))?;
-            pruned += now;
-            if now < PRUNED_AT_ONCE {
+            let batch = self.writer.write(move |tx| prune(tx, signed(before)))?;
+            pruned += batch;
+            if batch < PRUNE_BATCH {
                 break;
             }
         }

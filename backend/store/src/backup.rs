@@ -1,4 +1,4 @@
-//! A copy of the database while it is in use; `check` tells whether it is whole.
+//! Copies of the database while it is in use; `check` verifies them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -13,18 +13,18 @@ use super::check::Checked;
 use super::{Store, StoreError, open};
 
 /// Pages copied between two reports of progress: 4 MiB.
-const PAGES_AT_ONCE: i32 = 1024;
+const STEP_PAGES: i32 = 1024;
 
-/// How long to wait for somebody who keeps the database locked, before it is tried again.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The wait before another attempt while another process has locked the database.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often it is tried again: some seconds in all.
+/// The maximum number of attempts: some seconds in total.
 const ATTEMPTS_MAX: u32 = 100;
 
-/// A file that is being written: gone when dropped, unless it is kept.
-struct Unfinished(PathBuf);
+/// A copy that is being written; its file is removed on drop.
+struct PartialCopy(PathBuf);
 
-impl Drop for Unfinished {
+impl Drop for PartialCopy {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0)
             && error.kind() != ErrorKind::NotFound
@@ -35,46 +35,46 @@ impl Drop for Unfinished {
 }
 
 impl Store {
-    /// Copies the database as it is at one moment to a new file that its owner alone can read, while others go on
-    /// writing. `progress` is told how many pages are done, and of how many.
+    /// Copies one snapshot of the database to a new file that only its owner can read, while writes continue.
+    /// `progress` gets the number of copied pages and the total.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] when the name is taken; when it cannot be written; when the copy does not verify.
+    /// [`StoreError::Exists`] when the file exists; when it cannot be written; when the copy fails verification.
     pub fn backup(&self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Checked, StoreError> {
         let io = |source| StoreError::Io { path: to.to_owned(), source };
         if fs::symlink_metadata(to).is_ok() {
             return Err(StoreError::Exists(to.to_owned()));
         }
-        let unfinished = Unfinished(beside(to, "unfinished"));
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished.0);
+        let partial = PartialCopy(beside(to, "unfinished"));
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial.0);
         created.map_err(io)?;
         self.readers.read(|connection| {
-            // One state of the database from the first page to the last: writers go on in the log meanwhile.
+            // One snapshot from the first page to the last: writers continue in the write-ahead log.
             let snapshot = connection.unchecked_transaction()?;
             snapshot.query_row("SELECT count(*) FROM home", [], |_| Ok(()))?;
-            copy(&snapshot, &unfinished.0, &mut progress)
+            copy(&snapshot, &partial.0, &mut progress)
         })?;
-        let checked = self.check_copy(&unfinished.0)?;
-        File::open(&unfinished.0).and_then(|file| file.sync_all()).map_err(io)?;
-        // A link, unlike a rename, never replaces what somebody has put there meanwhile.
-        fs::hard_link(&unfinished.0, to).map_err(|source| {
-            let taken = source.kind() == ErrorKind::AlreadyExists;
-            if taken { StoreError::Exists(to.to_owned()) } else { io(source) }
+        let checked = self.check_copy(&partial.0)?;
+        File::open(&partial.0).and_then(|file| file.sync_all()).map_err(io)?;
+        // A link, unlike a rename, never replaces a file that was created meanwhile.
+        fs::hard_link(&partial.0, to).map_err(|source| {
+            let exists = source.kind() == ErrorKind::AlreadyExists;
+            if exists { StoreError::Exists(to.to_owned()) } else { io(source) }
         })?;
-        drop(unfinished);
+        drop(partial);
         sync_folder(to)?;
         Ok(checked)
     }
 }
 
-/// Copies page by page; the copy is one file, without a log beside it.
+/// Copies page by page; the copy is a single file without a write-ahead log.
 fn copy(from: &Connection, to: &Path, progress: &mut impl FnMut(u64, u64)) -> Result<(), StoreError> {
     let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     {
         let backup = Backup::new(from, &mut target)?;
         let mut attempts = 0;
         loop {
-            let step = backup.step(PAGES_AT_ONCE)?;
+            let step = backup.step(STEP_PAGES)?;
             if step == StepResult::Done {
                 break;
             }
@@ -84,7 +84,7 @@ fn copy(from: &Connection, to: &Path, progress: &mut impl FnMut(u64, u64)) -> Re
                 progress(pages(at.pagecount - at.remaining), pages(at.pagecount));
             } else if attempts < ATTEMPTS_MAX {
                 attempts += 1;
-                std::thread::sleep(PATIENCE);
+                std::thread::sleep(RETRY_INTERVAL);
             } else {
                 return Err(StoreError::TimedOut);
             }
@@ -92,12 +92,12 @@ fn copy(from: &Connection, to: &Path, progress: &mut impl FnMut(u64, u64)) -> Re
     }
     let journal: String = target.pragma_update_and_check(None, "journal_mode", "delete", |row| row.get(0))?;
     if journal != "delete" {
-        tracing::warn!(journal, "the copy keeps a log of its own beside it");
+        tracing::warn!(journal, "the copy has a write-ahead log beside it");
     }
     Ok(())
 }
 
-/// A name in the same folder that says what the file is.
+/// Returns the path with `.what` appended to the file name.
 pub fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
@@ -105,20 +105,20 @@ pub fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A file's name is on the disk when this returns.
+/// Syncs the folder of a file, so that the file's name is on the disk.
 ///
 /// # Errors
-/// When the folder cannot be written to the disk.
+/// When the folder cannot be synced.
 pub fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|source| StoreError::Io { path: path.to_owned(), source })
 }
 
-/// A database of ours at this path, brought to today's schema, without any log beside it.
+/// Merges the write-ahead log of the database at this path into its file, and removes the log.
 ///
 /// # Errors
-/// When it is missing, damaged, somebody else's, or of a newer version.
+/// When it is missing, damaged or in use.
 pub fn settle(path: &Path) -> Result<(), StoreError> {
     let connection = open::connect(path)?;
     let journal: String =

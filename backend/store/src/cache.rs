@@ -1,8 +1,8 @@
-//! What is remembered of the database, so that no signature waits for SQLite. Each memory is bounded.
+//! Cached rows, so that no signature waits for SQLite. Each cache is bounded.
 //!
-//! A row that changes is forgotten at once where this process writes it, and within a moment where another does
-//! (`writer` watches). The one danger is a reader who read the row before the change and remembers it after: each
-//! change moves the epoch, and who remembers looks whether it moved meanwhile.
+//! A changed row is invalidated at once when this process writes it, and within a moment when another does (`writer`
+//! polls for that). One race remains: a reader may load a row before a change and cache it after. So each change
+//! increments the epoch, and a reader that caches checks whether the epoch changed since it loaded.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,30 +16,30 @@ use uuid::Uuid;
 
 use super::{KeyRecord, Member, Principal, Project, Ring, StoreError, Token};
 
-/// Objects remembered: about 2 KiB each, so 20 MiB. More objects in use than this are read again, at the cost of
-/// some microseconds each.
+/// The maximum number of cached objects: about 2 KiB each, so 20 MiB. When more are in use, some are read again, at
+/// the cost of some microseconds each.
 const OBJECTS_MAX: u64 = 10_000;
 
-/// Principals remembered, those among them that do not exist: some 200 bytes each.
+/// The maximum number of cached principals, including names that do not exist: some 200 bytes each.
 const PRINCIPALS_MAX: usize = 10_000;
 
-/// Versions of keys remembered, each some 64 bytes: a few MiB.
+/// The maximum number of cached key versions, some 64 bytes each: a few MiB.
 const KEY_VERSIONS_MAX: u64 = 40_000;
 
-/// What a key weighs against that.
+/// The weight of a key against [`KEY_VERSIONS_MAX`].
 fn weight(_: &Uuid, key: &Arc<KeyRecord>) -> u32 {
     u32::try_from(key.versions.len()).unwrap_or(u32::MAX).saturating_add(3)
 }
 
-/// Service accounts remembered: with some grants each, 500 bytes.
+/// The maximum number of cached service accounts: with some grants each, 500 bytes.
 const MEMBERS_MAX: u64 = 10_000;
 
-/// Tokens remembered: 200 bytes each.
+/// The maximum number of cached tokens: 200 bytes each.
 const TOKENS_MAX: u64 = 10_000;
 
-/// What has changed.
+/// The cached rows that a change makes stale.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Stale {
+pub(super) enum Invalidation {
     /// The list of rings.
     Rings,
     /// A principal of a ring.
@@ -48,7 +48,7 @@ pub(super) enum Stale {
     Object(ObjectId),
     /// A key or one of its versions.
     Key(Uuid),
-    /// A service account, or what it was given.
+    /// A service account, or its grants.
     Account(Uuid),
     /// The token with this digest.
     Token([u8; 32]),
@@ -56,7 +56,7 @@ pub(super) enum Stale {
     All,
 }
 
-/// All rings, and the projects they belong to. They are at most `SLOTS_MAX` and small.
+/// All rings and the projects they belong to: at most `SLOTS_MAX` rings, each small.
 #[derive(Debug, Default)]
 pub(super) struct Rings {
     slots: HashMap<SlotId, Arc<Ring>>,
@@ -65,7 +65,7 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    /// These rings in these projects, the oldest project first.
+    /// Indexes these rings; `projects` are ordered, the oldest first.
     pub(super) fn new(rings: Vec<Ring>, projects: Vec<Project>) -> Self {
         let rings: Vec<_> = rings.into_iter().map(Arc::new).collect();
         let slots = rings.iter().map(|ring| (ring.slot, Arc::clone(ring))).collect();
@@ -73,38 +73,38 @@ impl Rings {
         Self { slots, ids, projects }
     }
 
-    /// The ring that is this slot's token.
+    /// Returns the ring that is the token of this slot.
     pub(super) fn of(&self, slot: SlotId) -> Option<Arc<Ring>> {
         self.slots.get(&slot).cloned()
     }
 
-    /// The ring with this id.
+    /// Returns the ring with this id.
     pub(super) fn with_id(&self, id: RingId) -> Option<Arc<Ring>> {
         self.ids.get(&id).cloned()
     }
 
-    /// All of them, by slot.
+    /// Returns all rings, by slot.
     pub(super) fn list(&self) -> Vec<Ring> {
         let mut rings: Vec<Ring> = self.slots.values().map(|ring| Ring::clone(ring)).collect();
         rings.sort_by_key(|ring| ring.slot);
         rings
     }
 
-    /// All projects, the oldest first.
+    /// Returns all projects, the oldest first.
     pub(super) fn projects(&self) -> &[Project] {
         &self.projects
     }
 }
 
-/// Principals by ring and name; one that does not exist is remembered as such.
+/// Principals by ring and name; a name that does not exist is cached as `None`.
 #[derive(Default)]
 struct Principals {
     rings: HashMap<RingId, HashMap<String, Option<Arc<Principal>>>>,
     count: usize,
 }
 
-/// What is remembered.
-pub(super) struct Memory {
+/// All caches of the store.
+pub(super) struct StoreCache {
     epoch: AtomicU64,
     rings: RwLock<Option<Arc<Rings>>>,
     principals: RwLock<Principals>,
@@ -114,7 +114,7 @@ pub(super) struct Memory {
     tokens: Cache<[u8; 32], Arc<Token>>,
 }
 
-impl Default for Memory {
+impl Default for StoreCache {
     fn default() -> Self {
         Self {
             epoch: AtomicU64::new(0),
@@ -128,8 +128,8 @@ impl Default for Memory {
     }
 }
 
-impl Memory {
-    /// All rings, loaded if they are not remembered.
+impl StoreCache {
+    /// Returns all rings; loads them if they are not cached.
     pub(super) fn rings(
         &self,
         load: impl FnOnce() -> Result<Rings, StoreError>,
@@ -139,42 +139,43 @@ impl Memory {
         }
         let epoch = self.epoch();
         let rings = Arc::new(load()?);
-        let mut remembered = self.rings.write().unwrap_or_else(PoisonError::into_inner);
-        // Who forgets moves the epoch first and then takes this lock: seen here, or cleared there.
+        let mut cached = self.rings.write().unwrap_or_else(PoisonError::into_inner);
+        // `invalidate` increments the epoch first and then takes this lock: either the new epoch is seen here, or the
+        // list is cleared there.
         if self.epoch() == epoch {
-            *remembered = Some(Arc::clone(&rings));
+            *cached = Some(Arc::clone(&rings));
         }
         Ok(rings)
     }
 
-    /// A principal, if there is one of that name; loaded if nothing is remembered.
+    /// Returns a principal, if one has that name; loads it if the name is not cached.
     pub(super) fn principal(
         &self,
         ring: RingId,
         name: &str,
         load: impl FnOnce() -> Result<Option<Principal>, StoreError>,
     ) -> Result<Option<Arc<Principal>>, StoreError> {
-        let remembered = self.principals.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(principal) = remembered.rings.get(&ring).and_then(|names| names.get(name)) {
+        let cached = self.principals.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(principal) = cached.rings.get(&ring).and_then(|names| names.get(name)) {
             return Ok(principal.clone());
         }
-        drop(remembered);
+        drop(cached);
         let epoch = self.epoch();
         let principal = load()?.map(Arc::new);
-        let mut remembered = self.principals.write().unwrap_or_else(PoisonError::into_inner);
-        if remembered.count >= PRINCIPALS_MAX {
-            *remembered = Principals::default();
+        let mut cached = self.principals.write().unwrap_or_else(PoisonError::into_inner);
+        if cached.count >= PRINCIPALS_MAX {
+            *cached = Principals::default();
         }
         if self.epoch() == epoch {
-            let names = remembered.rings.entry(ring).or_default();
+            let names = cached.rings.entry(ring).or_default();
             if names.insert(name.to_owned(), principal.clone()).is_none() {
-                remembered.count += 1;
+                cached.count += 1;
             }
         }
         Ok(principal)
     }
 
-    /// An object, loaded if it is not remembered.
+    /// Returns an object; loads it if it is not cached.
     pub(super) fn object(
         &self,
         id: ObjectId,
@@ -186,15 +187,15 @@ impl Memory {
         let epoch = self.epoch();
         let object = load()?;
         self.objects.insert(id, Arc::clone(&object));
-        // Looked at after the insertion: who forgets moves the epoch first, so that either the epoch moved here or
-        // the object is forgotten there.
+        // Checked after the insertion: `invalidate` increments the epoch first, so either the new epoch is seen here or
+        // the object is removed there.
         if self.epoch() != epoch {
             self.objects.invalidate(&id);
         }
         Ok(object)
     }
 
-    /// A key with its versions, loaded if it is not remembered.
+    /// Returns a key with its versions; loads it if it is not cached.
     pub(super) fn key(
         &self,
         id: Uuid,
@@ -213,43 +214,47 @@ impl Memory {
         Ok(key)
     }
 
-    /// Whether a key and an object of it are both remembered: then no disk is needed to use it.
-    pub(super) fn knows(&self, id: Uuid, object: impl FnOnce(&KeyRecord) -> Option<ObjectId>) -> bool {
+    /// Whether a key and one of its objects are both cached: then using it needs no read of the disk.
+    pub(super) fn has_key_and_object(
+        &self,
+        id: Uuid,
+        object: impl FnOnce(&KeyRecord) -> Option<ObjectId>,
+    ) -> bool {
         let object = self.keys.get(&id).and_then(|key| object(&key));
         object.is_some_and(|object| self.objects.contains_key(&object))
     }
 
-    /// A service account, if there is one; loaded if it is not remembered. One that does not exist is not remembered.
+    /// Returns a service account, if it exists; loads it if it is not cached. A missing one is not cached.
     pub(super) fn member(
         &self,
         id: Uuid,
         load: impl FnOnce() -> Result<Option<Member>, StoreError>,
     ) -> Result<Option<Arc<Member>>, StoreError> {
-        self.existing(&self.members, id, load)
+        self.load_existing(&self.members, id, load)
     }
 
-    /// A service account, if it is remembered.
-    pub(super) fn remembered_member(&self, id: Uuid) -> Option<Arc<Member>> {
+    /// Returns a service account, if it is cached.
+    pub(super) fn cached_member(&self, id: Uuid) -> Option<Arc<Member>> {
         self.members.get(&id)
     }
 
-    /// A token, if there is one with this digest; loaded if it is not remembered.
+    /// Returns the token with this digest, if it exists; loads it if it is not cached. A missing one is not cached.
     pub(super) fn token(
         &self,
         digest: [u8; 32],
         load: impl FnOnce() -> Result<Option<Token>, StoreError>,
     ) -> Result<Option<Arc<Token>>, StoreError> {
-        self.existing(&self.tokens, digest, load)
+        self.load_existing(&self.tokens, digest, load)
     }
 
-    /// A token, if it is remembered.
-    pub(super) fn remembered_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
+    /// Returns the token with this digest, if it is cached.
+    pub(super) fn cached_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
         self.tokens.get(&digest)
     }
 
-    fn existing<K, V>(
+    fn load_existing<K, V>(
         &self,
-        remembered: &Cache<K, Arc<V>>,
+        cache: &Cache<K, Arc<V>>,
         key: K,
         load: impl FnOnce() -> Result<Option<V>, StoreError>,
     ) -> Result<Option<Arc<V>>, StoreError>
@@ -257,37 +262,37 @@ impl Memory {
         K: Copy + Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
-        if let Some(known) = remembered.get(&key) {
-            return Ok(Some(known));
+        if let Some(cached) = cache.get(&key) {
+            return Ok(Some(cached));
         }
         let epoch = self.epoch();
         let Some(found) = load()?.map(Arc::new) else { return Ok(None) };
-        remembered.insert(key, Arc::clone(&found));
-        // As for objects: either the epoch moved here, or it is forgotten there.
+        cache.insert(key, Arc::clone(&found));
+        // As for objects: either the new epoch is seen here, or the entry is removed there.
         if self.epoch() != epoch {
-            remembered.invalidate(&key);
+            cache.invalidate(&key);
         }
         Ok(Some(found))
     }
 
-    /// Forgets what has changed.
-    pub(super) fn forget(&self, stale: &Stale) {
+    /// Removes the cached rows that a change makes stale.
+    pub(super) fn invalidate(&self, changed: &Invalidation) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         let rings = || *self.rings.write().unwrap_or_else(PoisonError::into_inner) = None;
         let principals = || self.principals.write().unwrap_or_else(PoisonError::into_inner);
-        match stale {
-            Stale::Rings => rings(),
-            Stale::Principal(ring, name) => {
+        match changed {
+            Invalidation::Rings => rings(),
+            Invalidation::Principal(ring, name) => {
                 let mut principals = principals();
                 if principals.rings.get_mut(ring).and_then(|names| names.remove(name)).is_some() {
                     principals.count -= 1;
                 }
             }
-            Stale::Object(id) => self.objects.invalidate(id),
-            Stale::Key(id) => self.keys.invalidate(id),
-            Stale::Account(id) => self.members.invalidate(id),
-            Stale::Token(digest) => self.tokens.invalidate(digest),
-            Stale::All => {
+            Invalidation::Object(id) => self.objects.invalidate(id),
+            Invalidation::Key(id) => self.keys.invalidate(id),
+            Invalidation::Account(id) => self.members.invalidate(id),
+            Invalidation::Token(digest) => self.tokens.invalidate(digest),
+            Invalidation::All => {
                 self.members.invalidate_all();
                 self.tokens.invalidate_all();
                 rings();
@@ -322,56 +327,56 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_not_loaded_and_what_is_forgotten_is() {
-        let memory = Memory::default();
-        let first = memory.object(ObjectId(1), || Ok(object())).unwrap();
-        let again = memory.object(ObjectId(1), || panic!("it is remembered")).unwrap();
+    fn a_cached_row_is_not_loaded_and_an_invalidated_one_is() {
+        let cache = StoreCache::default();
+        let first = cache.object(ObjectId(1), || Ok(object())).unwrap();
+        let again = cache.object(ObjectId(1), || panic!("it is cached")).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
-        for stale in [Stale::Object(ObjectId(1)), Stale::All] {
-            memory.forget(&stale);
-            let fresh = memory.object(ObjectId(1), || Ok(object())).unwrap();
+        for invalidation in [Invalidation::Object(ObjectId(1)), Invalidation::All] {
+            cache.invalidate(&invalidation);
+            let fresh = cache.object(ObjectId(1), || Ok(object())).unwrap();
             assert!(!Arc::ptr_eq(&first, &fresh));
         }
     }
 
     #[test]
-    fn a_reader_overtaken_by_a_change_remembers_nothing() {
-        let memory = Memory::default();
-        let overtaken = || {
-            memory.forget(&Stale::Object(ObjectId(1)));
+    fn a_row_that_changes_while_it_is_loaded_is_not_cached() {
+        let cache = StoreCache::default();
+        let load_during_change = || {
+            cache.invalidate(&Invalidation::Object(ObjectId(1)));
             Ok(object())
         };
-        let old = memory.object(ObjectId(1), overtaken).unwrap();
-        let new = memory.object(ObjectId(1), || Ok(object())).unwrap();
+        let old = cache.object(ObjectId(1), load_during_change).unwrap();
+        let new = cache.object(ObjectId(1), || Ok(object())).unwrap();
         assert!(!Arc::ptr_eq(&old, &new));
 
-        let overtaken = || {
-            memory.forget(&Stale::Principal(RING, "user".to_owned()));
+        let load_during_change = || {
+            cache.invalidate(&Invalidation::Principal(RING, "user".to_owned()));
             Ok(Some(principal(1)))
         };
-        memory.principal(RING, "user", overtaken).unwrap();
-        let new = memory.principal(RING, "user", || Ok(Some(principal(2)))).unwrap().unwrap();
+        cache.principal(RING, "user", load_during_change).unwrap();
+        let new = cache.principal(RING, "user", || Ok(Some(principal(2)))).unwrap().unwrap();
         assert_eq!(new.generation, 2);
     }
 
     #[test]
-    fn somebody_who_does_not_exist_is_remembered_until_they_do() {
-        let memory = Memory::default();
-        assert!(memory.principal(RING, "user", || Ok(None)).unwrap().is_none());
-        assert!(memory.principal(RING, "user", || panic!("it is remembered")).unwrap().is_none());
-        memory.forget(&Stale::Principal(RING, "user".to_owned()));
-        assert!(memory.principal(RING, "user", || Ok(Some(principal(1)))).unwrap().is_some());
+    fn a_principal_that_does_not_exist_is_cached_until_it_is_created() {
+        let cache = StoreCache::default();
+        assert!(cache.principal(RING, "user", || Ok(None)).unwrap().is_none());
+        assert!(cache.principal(RING, "user", || panic!("it is cached")).unwrap().is_none());
+        cache.invalidate(&Invalidation::Principal(RING, "user".to_owned()));
+        assert!(cache.principal(RING, "user", || Ok(Some(principal(1)))).unwrap().is_some());
     }
 
     #[test]
     fn principals_are_bounded() {
-        let memory = Memory::default();
+        let cache = StoreCache::default();
         for number in 0..=PRINCIPALS_MAX * 2 {
-            memory.principal(RING, &number.to_string(), || Ok(None)).unwrap();
+            cache.principal(RING, &number.to_string(), || Ok(None)).unwrap();
         }
-        let remembered = memory.principals.read().unwrap();
-        let held: usize = remembered.rings.values().map(HashMap::len).sum();
-        assert_eq!(held, remembered.count);
-        assert!(held <= PRINCIPALS_MAX);
+        let cached = cache.principals.read().unwrap();
+        let entries: usize = cached.rings.values().map(HashMap::len).sum();
+        assert_eq!(entries, cached.count);
+        assert!(entries <= PRINCIPALS_MAX);
     }
 }

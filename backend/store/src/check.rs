@@ -1,5 +1,5 @@
-//! Whether a copy of the database is whole: the file, what its rows say of each other, the MAC of every row that bears
-//! one, the audit log.
+//! Verification of a copy of the database: the file, its foreign keys, the MAC of every row that has one, the audit
+//! log.
 
 use std::path::Path;
 
@@ -9,56 +9,57 @@ use kms_core::object::KeyVersion;
 use rusqlite::{Connection, Error as Sql, OpenFlags, Row, ffi};
 
 use super::key_rows::{KEY_COLUMNS, KeyRow};
-use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, Stored};
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, StoredObject};
 use super::rows::{PRINCIPAL_COLUMNS, column};
 use super::version_rows::{VERSION_COLUMNS, VersionRow};
 use super::{Principal, Store, StoreError, accounts, audit, find};
 
-/// What was found of a copy.
+/// The result of verifying a copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checked {
-    /// Rings whose rows bear their MACs.
+    /// The number of rings whose MACs are valid.
     pub rings: u64,
-    /// Who may log in to them, likewise.
+    /// The number of principals, likewise.
     pub principals: u64,
-    /// Keys, likewise.
+    /// The number of keys, likewise.
     pub keys: u64,
-    /// Their versions, likewise.
+    /// The number of key versions, likewise.
     pub versions: u64,
-    /// Objects, likewise.
+    /// The number of objects, likewise.
     pub objects: u64,
-    /// Service accounts, likewise; and what each was given, its tokens and its keys.
+    /// The number of service accounts, likewise; their grants, tokens and keys are verified too.
     pub accounts: u64,
-    /// The audit log.
+    /// The result of verifying the audit log.
     pub audit: Result<Verified, Broken>,
 }
 
 impl Store {
-    /// Whether a copy of this database is whole.
+    /// Verifies a copy of this database.
     ///
     /// # Errors
-    /// When the file is damaged, or a row does not bear its MAC. What is wrong with the audit log is told.
+    /// When the file is damaged, or the MAC of a row is invalid. A defect of the audit log is part of the result.
     pub fn check_copy(&self, path: &Path) -> Result<Checked, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
-        file(&connection)?;
+        check_file(&connection)?;
         let key = &self.key;
-        // Projects come with them.
-        let (rings, refused) = find::rings(&connection, key)?;
-        refused.into_iter().next().map_or(Ok(()), Err)?;
-        let each =
-            |sql: String, read: &dyn Fn(&Row<'_>) -> Result<(), StoreError>| each(&connection, &sql, read);
+        // This verifies the projects, too.
+        let (rings, unreadable) = find::rings(&connection, key)?;
+        unreadable.into_iter().next().map_or(Ok(()), Err)?;
+        let count = |sql: String, read: &dyn Fn(&Row<'_>) -> Result<(), StoreError>| {
+            count_readable(&connection, &sql, read)
+        };
         Ok(Checked {
             rings: u64::try_from(rings.list().len()).unwrap_or(u64::MAX),
-            principals: each(format!("SELECT {PRINCIPAL_COLUMNS} FROM principals"), &|row| {
+            principals: count(format!("SELECT {PRINCIPAL_COLUMNS} FROM principals"), &|row| {
                 Principal::read(row, key).map(drop)
             })?,
-            keys: each(format!("SELECT {KEY_COLUMNS} FROM keys"), &|row| KeyRow::read(row, key).map(drop))?,
-            versions: each(format!("SELECT v.key, v.number, {VERSION_COLUMNS} FROM versions v"), &|row| {
-                version(row, key)
+            keys: count(format!("SELECT {KEY_COLUMNS} FROM keys"), &|row| KeyRow::read(row, key).map(drop))?,
+            versions: count(format!("SELECT v.key, v.number, {VERSION_COLUMNS} FROM versions v"), &|row| {
+                read_version(row, key)
             })?,
-            objects: each(format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN}"), &|row| {
-                Stored::read(row, key).map(drop)
+            objects: count(format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN}"), &|row| {
+                StoredObject::read(row, key).map(drop)
             })?,
             accounts: accounts::check(&connection, key)?,
             audit: audit::verify(&connection, &Chain::of(key), None, |_, _| {})?,
@@ -66,8 +67,8 @@ impl Store {
     }
 }
 
-/// Whether the file is whole, and no row names another that is not there.
-fn file(connection: &Connection) -> Result<(), StoreError> {
+/// Checks that the file is intact, and that no row references a missing one.
+fn check_file(connection: &Connection) -> Result<(), StoreError> {
     let damaged =
         |what| StoreError::Damaged(Sql::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(what)));
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
@@ -78,16 +79,16 @@ fn file(connection: &Connection) -> Result<(), StoreError> {
     let mut rows = statement.query([])?;
     let Some(row) = rows.next()? else { return Ok(()) };
     let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
-    Err(damaged(format!("a row of {table} belongs to one of {parent} that is not there")))
+    Err(damaged(format!("a row of {table} references a missing row of {parent}")))
 }
 
-fn version(row: &Row<'_>, key: &RowKey) -> Result<(), StoreError> {
+fn read_version(row: &Row<'_>, key: &RowKey) -> Result<(), StoreError> {
     let version = KeyVersion { key: column(row, "versions", 0)?, number: column(row, "versions", 1)? };
     VersionRow::read(row, 2, version, key).map(drop)
 }
 
-/// Reads every row of a query; counts them.
-pub(super) fn each(
+/// Reads every row of a query; returns their number.
+pub(super) fn count_readable(
     connection: &Connection,
     sql: &str,
     read: &dyn Fn(&Row<'_>) -> Result<(), StoreError>,

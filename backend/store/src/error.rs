@@ -1,4 +1,4 @@
-//! Why the database did not do its part, told so that an operator knows what to do next.
+//! Errors of the database, with messages that tell an operator what to do next.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use rusqlite::ffi;
 use rusqlite::{Error as Sql, ErrorCode};
 
-/// Why the database did not do its part.
+/// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// What is asked for is not there.
+    /// The requested row does not exist.
     #[error("it is not in the database")]
     NotFound,
-    /// A row does not bear the MAC of this home, or cannot be read.
+    /// A row whose MAC is not one of this home, or which cannot be read.
     #[error(
         "key_material_invalid: row {id} of table {table} was not written by this KMS, or was changed since"
     )]
@@ -22,70 +22,70 @@ pub enum StoreError {
         /// The row.
         id: String,
     },
-    /// No room on the disk.
-    #[error("the disk is full; make room, nothing has been lost")]
+    /// No space on the disk.
+    #[error("the disk is full; free some space, nothing has been lost")]
     Full(#[source] Sql),
-    /// The database's file is broken.
+    /// The database's file is corrupt.
     #[error("the database is damaged; stop the daemon and restore it from a backup")]
     Damaged(#[source] Sql),
-    /// Another process keeps the database to itself.
+    /// Another process has locked the database.
     #[error("another process keeps the database locked")]
     Busy(#[source] Sql),
     /// SQLite failed otherwise.
     #[error("the database failed")]
     Sql(#[source] Sql),
-    /// There is no database.
+    /// The database does not exist.
     #[error("the database {} does not exist; check [store] path in kms.toml", .0.display())]
     Missing(PathBuf),
-    /// There is one already.
-    #[error("the database {} exists already and is left as it is", .0.display())]
+    /// The file exists already.
+    #[error("the database {} exists already and is left unchanged", .0.display())]
     Exists(PathBuf),
-    /// The file is none of SQLite's.
+    /// The file is not an SQLite database.
     #[error("{} is not a database; check [store] path in kms.toml, or restore it from a backup", .0.display())]
     NotADatabase(PathBuf),
-    /// The file is another program's.
+    /// The file is another program's database.
     #[error("{} is another program's database; check [store] path in kms.toml", .0.display())]
     Foreign(PathBuf),
-    /// The database is of a later version.
+    /// The database was written by a newer version of `kms`.
     #[error("{} was written by a newer version of kms (schema {found}, this one knows {known}); update kms", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// Its schema version.
         found: u32,
-        /// The newest schema this program knows.
+        /// The newest schema version that this program supports.
         known: u32,
     },
-    /// The operating system says no.
+    /// The operating system failed.
     #[error("cannot open the database {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The name is taken.
     #[error("{0} exists already")]
     Taken(String),
-    /// As many rings as there may be.
-    #[error("there are {0} rings, and no more may be made")]
+    /// The maximum number of rings is reached.
+    #[error("there are {0} rings already, which is the maximum")]
     TooManyRings(usize),
-    /// As many of something as there may be.
-    #[error("there are {most} {what}, and no more may be made")]
+    /// The maximum number of something is reached.
+    #[error("there are {most} {what} already, which is the maximum")]
     TooMany {
-        /// Of what.
+        /// The name of what is counted.
         what: &'static str,
-        /// How many.
+        /// The maximum.
         most: u64,
     },
-    /// An object is larger than may be stored.
-    #[error("an object has {0} bytes of attributes, more than may be stored")]
+    /// An object exceeds the maximum size.
+    #[error("an object has {0} bytes of attributes, more than can be stored")]
     TooLarge(usize),
-    /// Too many wait for the database, or it did not answer in time.
-    #[error("the database did not answer in time")]
+    /// Too many callers wait for the database, or it did not respond in time.
+    #[error("the database did not respond in time")]
     TimedOut,
-    /// The store's thread has ended.
+    /// The store's write thread has ended.
     #[error("the store has stopped")]
     Stopped,
 }
@@ -96,10 +96,10 @@ impl From<Sql> for StoreError {
             return Self::NotFound;
         }
         let code = error.sqlite_error_code();
-        // The log's index could not grow: the same full disk, met in another file.
-        let no_room =
+        // The index of the write-ahead log could not grow: the disk is full here, too.
+        let no_space =
             error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
-        if no_room || matches!(code, Some(ErrorCode::DiskFull)) {
+        if no_space || matches!(code, Some(ErrorCode::DiskFull)) {
             Self::Full(error)
         } else if matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) {
             Self::Damaged(error)
@@ -112,7 +112,7 @@ impl From<Sql> for StoreError {
 }
 
 impl StoreError {
-    /// SQLite's own error, where it is one.
+    /// Returns SQLite's own error, if it is one.
     pub(super) fn sqlite(&self) -> Option<&ffi::Error> {
         if let Self::Full(error) | Self::Damaged(error) | Self::Busy(error) | Self::Sql(error) = self {
             error.sqlite_error()
@@ -121,8 +121,8 @@ impl StoreError {
         }
     }
 
-    /// The same failure for another caller of the same transaction.
-    pub(super) fn again(error: &Sql) -> Self {
+    /// Copies an error of the transaction for one of the callers that shared it.
+    pub(super) fn of_transaction(error: &Sql) -> Self {
         let copy = match error.sqlite_error() {
             Some(failure) => Sql::SqliteFailure(*failure, Some(error.to_string())),
             None => Sql::SqliteFailure(ffi::Error::new(ffi::SQLITE_ERROR), Some(error.to_string())),

@@ -1,4 +1,4 @@
-//! What is read: rings, principals, objects, listings, and the search by attributes.
+//! Queries: rings, principals, objects, listings, and the search by attributes.
 
 use std::sync::Arc;
 
@@ -11,32 +11,32 @@ use rusqlite::{Connection, params};
 use super::api::projects;
 use super::cache::Rings;
 use super::key_rows::{KEY_COLUMNS, KEY_COLUMNS_COUNT, KeyRow};
-use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, Stored};
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, StoredObject};
 use super::rows::{PRINCIPAL_COLUMNS, RING_COLUMNS, signed};
 use super::version_rows::State;
 use super::{KeySummary, Principal, Ring, StoreError};
 
-/// One page of a search as the database gives it.
+/// One page of a search as the database returns it.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// The rows that can be read, seen or not.
-    pub(super) stored: Vec<Stored>,
-    /// Why others cannot.
-    pub(super) refused: Vec<StoreError>,
-    /// Where the next page begins, if this one is full.
+    /// The rows that can be read, visible or not.
+    pub(super) stored: Vec<StoredObject>,
+    /// The errors of the rows that cannot.
+    pub(super) unreadable: Vec<StoreError>,
+    /// The last object of this page, if it is full: the next page begins after it.
     pub(super) next: Option<ObjectId>,
 }
 
-/// What narrows a search in the database; the rest of the template is compared afterwards.
+/// The condition of a search that an index serves; the rest of the template is compared afterwards.
 #[derive(Debug)]
-pub(super) struct Narrowing {
+pub(super) struct IndexFilter {
     index: &'static str,
     condition: &'static str,
     value: Value,
 }
 
-impl Narrowing {
-    /// The index that leaves the fewest rows: a label or an id is nearly a key's own, a class is not.
+impl IndexFilter {
+    /// Chooses the most selective index: a label or an id is nearly unique to a key, a class is not.
     pub(super) fn by(template: &Template) -> Self {
         if let Some(label) = template.bytes(AttributeType::LABEL) {
             return Self {
@@ -62,7 +62,8 @@ impl Narrowing {
         Self { index: "objects_by_ring", condition: "?2 IS NULL", value: Value::Null }
     }
 
-    /// The query: ring, value, the object before the page, the page's size. The index also gives the order.
+    /// Returns the query; its parameters are ring, value, the object before the page, and the page's size. The index
+    /// also gives the order.
     pub(super) fn sql(&self) -> String {
         let Self { index, condition, .. } = self;
         format!(
@@ -72,25 +73,25 @@ impl Narrowing {
     }
 }
 
-/// One page of the objects that a template may mean.
+/// Returns one page of the objects that a template may match.
 pub(super) fn page(
     connection: &Connection,
     key: &RowKey,
     ring: RingId,
-    narrowing: &Narrowing,
+    filter: &IndexFilter,
     (after, limit): (Option<ObjectId>, usize),
 ) -> Result<Page, StoreError> {
-    let mut statement = connection.prepare_cached(&narrowing.sql())?;
+    let mut statement = connection.prepare_cached(&filter.sql())?;
     let after = after.map_or(-1, |after| signed(after.0));
-    let mut rows = statement.query(params![ring.0, narrowing.value, after, limit])?;
+    let mut rows = statement.query(params![ring.0, filter.value, after, limit])?;
     let mut page = Page::default();
     let (mut last, mut count) = (None, 0);
     while let Some(row) = rows.next()? {
         last = Some(ObjectId(row.get(0)?));
         count += 1;
-        match Stored::read(row, key) {
+        match StoredObject::read(row, key) {
             Ok(stored) => page.stored.push(stored),
-            Err(error @ StoreError::RowInvalid { .. }) => page.refused.push(error),
+            Err(error @ StoreError::RowInvalid { .. }) => page.unreadable.push(error),
             Err(error) => return Err(error),
         }
     }
@@ -98,35 +99,39 @@ pub(super) fn page(
     Ok(page)
 }
 
-/// One object, seen or not.
-pub(super) fn object(connection: &Connection, key: &RowKey, id: ObjectId) -> Result<Stored, StoreError> {
+/// Returns one object, visible or not.
+pub(super) fn object(
+    connection: &Connection,
+    key: &RowKey,
+    id: ObjectId,
+) -> Result<StoredObject, StoreError> {
     let sql = format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN} WHERE o.id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([signed(id.0)])?;
-    Stored::read(rows.next()?.ok_or(StoreError::NotFound)?, key)
+    StoredObject::read(rows.next()?.ok_or(StoreError::NotFound)?, key)
 }
 
-/// The object, if applications see it.
-pub(super) fn visible(stored: Stored) -> Result<Arc<Object>, StoreError> {
+/// Returns the object if it is visible to applications.
+pub(super) fn visible(stored: StoredObject) -> Result<Arc<Object>, StoreError> {
     if stored.is_visible() { Ok(Arc::new(stored.object)) } else { Err(StoreError::NotFound) }
 }
 
-/// All rings that can be read, and why others cannot.
+/// Returns all rings that can be read, and the errors of those that cannot.
 pub(super) fn rings(connection: &Connection, key: &RowKey) -> Result<(Rings, Vec<StoreError>), StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {RING_COLUMNS} FROM rings"))?;
-    let (mut rings, mut refused) = (Vec::new(), Vec::new());
+    let (mut rings, mut unreadable) = (Vec::new(), Vec::new());
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match Ring::read(row, key) {
             Ok(ring) => rings.push(ring),
-            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Err(error @ StoreError::RowInvalid { .. }) => unreadable.push(error),
             Err(error) => return Err(error),
         }
     }
-    Ok((Rings::new(rings, projects(connection, key)?), refused))
+    Ok((Rings::new(rings, projects(connection, key)?), unreadable))
 }
 
-/// A principal of a ring, if there is one of that name.
+/// Returns a principal of a ring, if one has that name.
 pub(super) fn principal(
     connection: &Connection,
     key: &RowKey,
@@ -139,7 +144,7 @@ pub(super) fn principal(
     rows.next()?.map(|row| Principal::read(row, key)).transpose()
 }
 
-/// How many keys of a ring are not destroyed, nor to be.
+/// Counts the keys of a ring that are neither destroyed nor scheduled for destruction.
 pub(super) fn count_keys(connection: &Connection, ring: RingId) -> Result<u64, StoreError> {
     let sql = "SELECT count(*) FROM keys k WHERE k.ring = ?1 \
                AND EXISTS (SELECT 1 FROM versions v WHERE v.key = k.id AND v.state <= ?2)";
@@ -147,7 +152,7 @@ pub(super) fn count_keys(connection: &Connection, ring: RingId) -> Result<u64, S
     Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
 }
 
-/// The keys of a ring, the oldest first.
+/// Returns the keys of a ring, the oldest first, and the errors of those that cannot be read.
 pub(super) fn keys(
     connection: &Connection,
     key: &RowKey,
@@ -159,28 +164,28 @@ pub(super) fn keys(
          FROM keys WHERE ring = ?1 ORDER BY created, id"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+    let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
     let mut rows = statement.query([ring.0])?;
     while let Some(row) = rows.next()? {
         match KeyRow::read(row, key) {
             Ok(KeyRow { id, label, algorithm, created, .. }) => {
                 let versions = row.get(KEY_COLUMNS_COUNT)?;
-                let state = state_word(row.get(KEY_COLUMNS_COUNT + 1)?).to_owned();
+                let state = state_name(row.get(KEY_COLUMNS_COUNT + 1)?).to_owned();
                 let created = u64::try_from(created).unwrap_or(0);
                 keys.push(KeySummary { id, label, algorithm, versions, state, created });
             }
-            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Err(error @ StoreError::RowInvalid { .. }) => unreadable.push(error),
             Err(error) => return Err(error),
         }
     }
-    Ok((keys, refused))
+    Ok((keys, unreadable))
 }
 
-/// The state of a key in a word: that of its most usable version.
-fn state_word(state: Option<i64>) -> &'static str {
+/// The name of a key's state: that of its most usable version.
+fn state_name(state: Option<i64>) -> &'static str {
     match state.and_then(State::of) {
         Some(State::Active) => "active",
         Some(State::Disabled) => "disabled",
-        Some(State::Leaving | State::Destroyed) | None => "destroyed",
+        Some(State::DestructionScheduled | State::Destroyed) | None => "destroyed",
     }
 }

@@ -1,4 +1,4 @@
-//! Initialisation vectors, counted in blocks for each key value.
+//! The IV budget: blocks of initialisation vectors, counted for each key value.
 
 use kms_core::object::KeyVersion;
 use kms_core::seal::Fingerprint;
@@ -6,12 +6,12 @@ use rusqlite::params;
 
 use super::{Store, StoreError};
 
-/// IvBudget in one block, as they are counted for a key.
+/// The number of IVs in one block.
 const IV_BLOCK: u64 = 1 << 20;
 
 impl Store {
-    /// Counts a block of initialisation vectors for a key, and whatever was counted for its version before fingerprints
-    /// were; gives how many there are.
+    /// Counts one more block of IVs for a key, and moves what an older schema counted for its version; returns the
+    /// number of blocks.
     ///
     /// # Errors
     /// When the database fails.
@@ -39,7 +39,7 @@ impl Store {
         })
     }
 
-    /// The keys that have used so many blocks of vectors, or more.
+    /// Returns the keys that have used at least this many blocks of IVs.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,4 @@
-//! Rows ⇄ keys: what PKCS #11 and the service's API know of each.
+//! Rows of keys: the columns of PKCS#11 and those of the REST API.
 
 use kms_core::api::{AccessScope, Algorithm, WrappingAlgorithm, WrappingPurpose};
 use kms_core::integrity::{Cell, RowKey};
@@ -6,15 +6,15 @@ use kms_protocol::RingId;
 use rusqlite::{Row, params};
 
 use super::api::KeyMetadata;
-use super::rows::{bytes, check, column, signed, unsigned};
+use super::rows::{bytes, check_mac, column, signed, unsigned};
 use super::writer::WriteTx;
 use super::{StoreError, rows};
 
-/// What is read of a key.
+/// The columns that are read of a key.
 pub(super) const KEY_COLUMNS: &str = "id, ring, label, algorithm, created, mac, kind, rest, display_name, description, \
      import_only, access, purpose, expires_at, deletion_at, rotation_days, rotate_at, tags";
 
-/// How many those are.
+/// The number of [`KEY_COLUMNS`].
 pub(super) const KEY_COLUMNS_COUNT: usize = 18;
 
 /// `kind` of a wrapping key.
@@ -31,8 +31,8 @@ pub(super) struct KeyRow {
     pub(super) metadata: KeyMetadata,
 }
 
-/// The metadata as numbers, as the columns have them.
-struct Written {
+/// The metadata as the values of its columns.
+struct MetadataColumns {
     kind: Option<i64>,
     rest: Option<&'static str>,
     import_only: Option<i64>,
@@ -44,7 +44,7 @@ struct Written {
     rotate_at: Option<i64>,
 }
 
-impl Written {
+impl MetadataColumns {
     fn of(metadata: &KeyMetadata) -> Self {
         let wrapping = metadata.wrapping.map(|(algorithm, purpose)| (algorithm.name(), purpose));
         Self {
@@ -82,11 +82,11 @@ impl KeyRow {
             })?,
         };
         let mac = bytes(row, TABLE, 5)?.unwrap_or_default();
-        check(key, TABLE, &found.columns(&Written::of(&found.metadata)), mac, row)?;
+        check_mac(key, TABLE, &found.columns(&MetadataColumns::of(&found.metadata)), mac, row)?;
         Ok(found)
     }
 
-    fn columns<'a>(&'a self, written: &Written) -> [(&'static str, Cell<'a>); 17] {
+    fn columns<'a>(&'a self, metadata: &MetadataColumns) -> [(&'static str, Cell<'a>); 17] {
         let KeyMetadata { display_name, description, tags, .. } = &self.metadata;
         [
             ("id", Cell::Bytes(&self.id)),
@@ -94,30 +94,30 @@ impl KeyRow {
             ("label", Cell::Bytes(&self.label)),
             ("algorithm", Cell::Text(&self.algorithm)),
             ("created", Cell::Integer(self.created)),
-            ("kind", Cell::from(written.kind)),
-            ("rest", Cell::from(written.rest)),
+            ("kind", Cell::from(metadata.kind)),
+            ("rest", Cell::from(metadata.rest)),
             ("display_name", Cell::from(display_name.as_deref())),
             ("description", Cell::from(description.as_deref())),
-            ("import_only", Cell::from(written.import_only)),
-            ("access", Cell::from(written.access)),
-            ("purpose", Cell::from(written.purpose)),
-            ("expires_at", Cell::from(written.expires_at)),
-            ("deletion_at", Cell::from(written.deletion_at)),
-            ("rotation_days", Cell::from(written.rotation_days)),
-            ("rotate_at", Cell::from(written.rotate_at)),
+            ("import_only", Cell::from(metadata.import_only)),
+            ("access", Cell::from(metadata.access)),
+            ("purpose", Cell::from(metadata.purpose)),
+            ("expires_at", Cell::from(metadata.expires_at)),
+            ("deletion_at", Cell::from(metadata.deletion_at)),
+            ("rotation_days", Cell::from(metadata.rotation_days)),
+            ("rotate_at", Cell::from(metadata.rotate_at)),
             ("tags", Cell::from(tags.as_deref())),
         ]
     }
 
-    /// Writes the row, new or in place of the one with its id.
+    /// Inserts the row, or updates the one with its id.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO keys (id, ring, label, algorithm, created, mac, kind, rest, display_name, description, \
                    import_only, access, purpose, expires_at, deletion_at, rotation_days, rotate_at, tags) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
                    ON CONFLICT (id) DO UPDATE SET label = ?3, mac = ?6, display_name = ?9, description = ?10, \
                    deletion_at = ?15, rotation_days = ?16, rotate_at = ?17, tags = ?18";
-        let written = Written::of(&self.metadata);
-        let mac = tx.key.mac(Self::TABLE, &self.columns(&written));
+        let metadata = MetadataColumns::of(&self.metadata);
+        let mac = tx.key.mac(Self::TABLE, &self.columns(&metadata));
         let KeyMetadata { display_name, description, tags, .. } = &self.metadata;
         tx.connection.prepare_cached(sql)?.execute(params![
             self.id,
@@ -126,24 +126,24 @@ impl KeyRow {
             self.algorithm,
             self.created,
             mac,
-            written.kind,
-            written.rest,
+            metadata.kind,
+            metadata.rest,
             display_name,
             description,
-            written.import_only,
-            written.access,
-            written.purpose,
-            written.expires_at,
-            written.deletion_at,
-            written.rotation_days,
-            written.rotate_at,
+            metadata.import_only,
+            metadata.access,
+            metadata.purpose,
+            metadata.expires_at,
+            metadata.deletion_at,
+            metadata.rotation_days,
+            metadata.rotate_at,
             tags
         ])?;
         Ok(())
     }
 }
 
-/// The metadata in a row; [`StoreError::NotFound`] where they say what we never write.
+/// Reads the metadata of a row; [`StoreError::NotFound`] for values that this program never writes.
 fn read_metadata(row: &Row<'_>) -> Result<KeyMetadata, StoreError> {
     const TABLE: &str = KeyRow::TABLE;
     let rest: Option<String> = column(row, TABLE, 7)?;

@@ -1,4 +1,4 @@
-//! Keys and their versions: stored, counted, listed.
+//! Keys and their versions: insert, rotate, count, list.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{KeySummary, NewKey, NewObject, NextVersion, Store, StoreError, change, find, rotation};
 
 impl Store {
-    /// Stores a key with its objects, in the order of the drafts. A request that has made something before gets that
-    /// again, whatever it brings.
+    /// Stores a key with its objects, in the order of the drafts. A repeated request returns what it created first,
+    /// whatever its arguments are now.
     ///
     /// # Errors
     /// When the database fails.
@@ -23,30 +23,31 @@ impl Store {
         self.writer.write(move |tx| change::insert(tx, request, key, drafts))
     }
 
-    /// The objects of the newest version of a key whose material is held, seen or not; and the number of its newest
-    /// version of all. Both for the next version, which is made after them.
+    /// Returns the number of a key's newest version, and the objects, visible or not, of the newest version whose
+    /// material still exists. The next version is created from both.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such key in the ring.
     pub fn newest(&self, ring: RingId, key: [u8; 16]) -> Result<(u32, Vec<Object>), StoreError> {
-        let known = self.known(ring, Uuid::from_bytes(key))?;
-        let held = known.versions.iter().rev().find(|version| version.hidden.is_some());
-        let ids = held.map(|version| [version.hidden, version.public]).into_iter().flatten().flatten();
+        let record = self.known(ring, Uuid::from_bytes(key))?;
+        let with_material = record.versions.iter().rev().find(|version| version.hidden.is_some());
+        let ids =
+            with_material.map(|version| [version.hidden, version.public]).into_iter().flatten().flatten();
         let read = |id| self.readers.read(|connection| find::object(connection, &self.key, id));
         let objects = ids.map(|id| Ok(read(id)?.object)).collect::<Result<_, StoreError>>()?;
-        Ok((known.next_number() - 1, objects))
+        Ok((record.next_number() - 1, objects))
     }
 
-    /// Makes a key's next version current, with its objects in the order of the drafts. The objects of the version
-    /// before go on under `label#<number>`.
+    /// Stores a key's next version, which becomes current, with its objects in the order of the drafts. The objects of
+    /// the version before are relabelled `label#<number>`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when another version came first.
+    /// [`StoreError::NotFound`] when another version took this number first.
     pub fn rotate(&self, next: NextVersion, drafts: Vec<Draft>) -> Result<Vec<Arc<Object>>, StoreError> {
         self.writer.write(move |tx| rotation::rotate(tx, next, drafts))
     }
 
-    /// Stores an object that belongs to no key. A request that has made something before gets that again.
+    /// Stores an object that belongs to no key. A repeated request returns what it created first.
     ///
     /// # Errors
     /// When the database fails.
@@ -59,7 +60,7 @@ impl Store {
         self.writer.write(move |tx| change::insert_object(tx, request, object, draft))
     }
 
-    /// How many keys of a ring are neither destroyed nor to be.
+    /// Counts the keys of a ring that are neither destroyed nor scheduled for destruction.
     ///
     /// # Errors
     /// When the database fails.
@@ -67,13 +68,13 @@ impl Store {
         self.readers.read(|connection| find::count_keys(connection, ring))
     }
 
-    /// The keys of a ring, the oldest first. One whose row was changed is left out.
+    /// Returns the keys of a ring, the oldest first. A key whose row was changed is omitted.
     ///
     /// # Errors
     /// When the database fails.
     pub fn keys(&self, ring: RingId) -> Result<Vec<KeySummary>, StoreError> {
-        let (keys, refused) = self.readers.read(|connection| find::keys(connection, &self.key, ring))?;
-        self.report(&refused);
+        let (keys, unreadable) = self.readers.read(|connection| find::keys(connection, &self.key, ring))?;
+        self.log_unreadable(&unreadable);
         Ok(keys)
     }
 }

@@ -1,10 +1,20 @@
-//! The database: SQLite, durable before it answers, its rows bound to their identity by MACs.
+//! The database: SQLite, durable before a write returns, each row bound to its identity by a MAC.
 //!
-//! One thread writes (`writer`), a few connections read (`readers`), and what is in use is remembered (`cache`): a
-//! signature asks for ring, principal and object, and none of them costs a read of the disk. Nothing is loaded whole
-//! but the list of rings.
+//! One thread writes, a few connections read, and rows in use are cached: a signature needs its ring, principal and
+//! object, and none of them costs a read of the disk. Only the list of rings is loaded as a whole. The crate stores
+//! wrapped key material and cannot unwrap it.
 //!
-//! The room knows of keys what a row says; it cannot open them.
+//! | modules | content |
+//! |---|---|
+//! | `store`, `open`, `error` | [`Store`]; creating, opening and migrating the file (`schema/`); the errors |
+//! | `writer`, `readers`, `cache` | the write thread with group commit, the pool of read connections, the row cache |
+//! | `records`, `rows`, `object_rows`, `key_rows`, `version_rows` | the values callers exchange; their rows and MACs |
+//! | `rings`, `principals`, `keys`, `objects`, `iv_blocks` | operations of the PKCS#11 API and of the commands |
+//! | `find`, `change`, `rotation` | the queries behind them, and the writes inside the writer's transaction |
+//! | `api` | operations of the REST API: projects, rings, the lifecycle of keys, purging, idempotency keys |
+//! | `accounts` | service accounts with their grants, tokens and public keys |
+//! | `audit`, `usage` | the audit log; the hours that are billed |
+//! | `backup`, `check`, `snapshot`, `log_once` | copies and their verification, exports, the log of unreadable rows |
 
 mod accounts;
 mod api;
@@ -29,22 +39,14 @@ mod rings;
 mod rotation;
 mod rows;
 mod snapshot;
+mod store;
 #[cfg(test)]
 mod tests;
 mod usage;
 mod version_rows;
 mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use kms_core::integrity::RowKey;
-use rusqlite::{Connection, Error as Sql, ffi};
-
-use cache::Memory;
-use log_once::Reported;
-use readers::Readers;
-use writer::Writer;
+// The public interface is:
 
 pub use accounts::{
     AccountKey, Assertion, AssertionUse, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Token,
@@ -60,67 +62,5 @@ pub use error::StoreError;
 pub use open::LockedStore;
 pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
 pub use snapshot::Snapshot;
+pub use store::Store;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageOf};
-
-/// The database, with the key of its rows.
-pub struct Store {
-    key: Arc<RowKey>,
-    memory: Arc<Memory>,
-    readers: Readers,
-    writer: Writer,
-    reported: Arc<Reported>,
-}
-
-impl Store {
-    /// Makes a new database. Nothing may have its name.
-    ///
-    /// # Errors
-    /// When something has, or the file cannot be made.
-    pub fn create(path: &Path) -> Result<LockedStore, StoreError> {
-        LockedStore::create(path)
-    }
-
-    /// Opens the database of a home, and brings one of an older version up to date.
-    ///
-    /// # Errors
-    /// When it is missing, damaged, somebody else's, or of a newer version.
-    pub fn open_existing(path: &Path) -> Result<LockedStore, StoreError> {
-        LockedStore::existing(path)
-    }
-
-    fn start(connection: Connection, path: PathBuf, key: RowKey) -> Result<Self, StoreError> {
-        let (key, memory) = (Arc::new(key), Arc::new(Memory::default()));
-        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&memory));
-        let writer = writer.map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok(Self { key, memory, readers: Readers::new(path), writer, reported: Arc::default() })
-    }
-
-    /// Whether the database answers, a reader and the writer.
-    ///
-    /// # Errors
-    /// When one of them does not.
-    pub fn alive(&self) -> Result<(), StoreError> {
-        let read = |connection: &Connection| {
-            Ok(connection.query_row("SELECT count(*) FROM home", [], |row| row.get::<_, u64>(0))?)
-        };
-        self.readers.read(read)?;
-        self.writer.write(|_| Ok(()))
-    }
-
-    /// Whether the database's file is whole. Reads all of it.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] with what SQLite found first.
-    pub fn check(&self) -> Result<(), StoreError> {
-        self.readers.read(|connection| {
-            let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            let damaged = || Sql::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(found.clone()));
-            if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(damaged())) }
-        })
-    }
-
-    /// Logs rows that cannot be read, once each.
-    fn report(&self, refused: &[StoreError]) {
-        self.reported.tell(refused);
-    }
-}

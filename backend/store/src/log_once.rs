@@ -1,24 +1,24 @@
-//! Rows that cannot be read, logged once each: each call that meets them would say it again.
+//! The log of rows that cannot be read, once each: otherwise every call that reads such a row would log it again.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::StoreError;
 
-/// So many are remembered.
-const REPORTED_MAX: usize = 1000;
+/// The maximum number of rows that are logged.
+const LOGGED_MAX: usize = 1000;
 
-/// Which were logged.
+/// The rows that were logged, by table and id.
 #[derive(Default)]
-pub(super) struct Reported(Mutex<HashSet<(&'static str, String)>>);
+pub(super) struct LogOnce(Mutex<HashSet<(&'static str, String)>>);
 
-impl Reported {
-    /// Logs those that were not before.
-    pub(super) fn tell(&self, refused: &[StoreError]) {
-        for error in refused {
+impl LogOnce {
+    /// Logs the rows that were not logged before.
+    pub(super) fn log(&self, errors: &[StoreError]) {
+        for error in errors {
             let StoreError::RowInvalid { table, id } = error else { continue };
-            let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if reported.len() < REPORTED_MAX && reported.insert((table, id.clone())) {
+            let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if logged.len() < LOGGED_MAX && logged.insert((table, id.clone())) {
                 tracing::error!(
                     table,
                     row = id,
@@ -28,7 +28,7 @@ impl Reported {
         }
     }
 
-    /// How many were logged.
+    /// Returns the number of logged rows.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -1,4 +1,4 @@
-//! Rows ⇄ objects.
+//! Rows of objects: read, verified and written.
 
 use kms_core::integrity::{Cell, RowKey};
 use kms_core::object::{KeyVersion, Material, Object, Wrapped};
@@ -6,23 +6,23 @@ use kms_protocol::{AttributeType, ObjectClass, ObjectId, RingId, Template};
 use rusqlite::{Row, params};
 
 use super::StoreError;
-use super::rows::{bytes, check, column, invalid, signed, unsigned};
+use super::rows::{bytes, check_mac, column, invalid, signed, unsigned};
 use super::version_rows::{VersionRow, wrapped};
 use super::writer::WriteTx;
 
-/// The attributes of one object, in bytes: a certificate with a long chain of names fits. A page of a search stays
-/// within a frame.
+/// The maximum size of one object's attributes, in bytes: a certificate with long names fits, and a page of a search
+/// fits into a frame.
 pub(super) const OBJECT_BYTES_MAX: usize = 64 << 10;
 
-/// What a search and a load read of an object and of the version it belongs to.
+/// The columns that are read of an object and of the version it belongs to.
 pub(super) const OBJECT_COLUMNS: &str = "o.id, o.ring, o.key, o.version, o.class, o.key_type, o.label, o.ckid, \
      o.attributes, o.created, o.destroy_at, o.mac, o.master, o.wrapped, \
      v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac, v.disabled, v.withheld";
 
-/// How an object comes with its version.
+/// Joins an object with its version.
 pub(super) const OBJECT_JOIN: &str = "LEFT JOIN versions v ON v.key = o.key AND v.number = o.version";
 
-/// Where in [`OBJECT_COLUMNS`] those of the version begin.
+/// The index in [`OBJECT_COLUMNS`] of the version's first column.
 const VERSION_AT: usize = 14;
 
 /// A row of `objects`, whose attributes are still encoded.
@@ -38,14 +38,14 @@ pub(super) struct ObjectRow<'a> {
     pub(super) attributes: &'a [u8],
     pub(super) created: i64,
     pub(super) destroy_at: Option<i64>,
-    /// The object's own value; that of a key is its version's.
+    /// The object's own value; a key's value is stored in its version.
     pub(super) wrapped: Option<Wrapped>,
 }
 
 impl<'a> ObjectRow<'a> {
     const TABLE: &'static str = "objects";
 
-    /// The row of an object, its attributes encoded in `encoded`.
+    /// Returns the row of an object whose encoded attributes are `encoded`.
     pub(super) fn of(
         (id, ring, version): (ObjectId, RingId, Option<KeyVersion>),
         attributes: &'a Template,
@@ -69,12 +69,12 @@ impl<'a> ObjectRow<'a> {
 
     fn read(row: &'a Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
         const TABLE: &str = ObjectRow::TABLE;
-        let of: Option<[u8; 16]> = column(row, TABLE, 2)?;
+        let of_key: Option<[u8; 16]> = column(row, TABLE, 2)?;
         let number: Option<u32> = column(row, TABLE, 3)?;
         let found = Self {
             id: column(row, TABLE, 0)?,
             ring: RingId(column(row, TABLE, 1)?),
-            version: of.zip(number).map(|(key, number)| KeyVersion { key, number }),
+            version: of_key.zip(number).map(|(key, number)| KeyVersion { key, number }),
             class: column(row, TABLE, 4)?,
             key_type: column(row, TABLE, 5)?,
             label: bytes(row, TABLE, 6)?,
@@ -85,7 +85,7 @@ impl<'a> ObjectRow<'a> {
             wrapped: wrapped(row, TABLE, 12)?,
         };
         let mac = bytes(row, TABLE, 11)?.unwrap_or_default();
-        check(key, TABLE, &found.columns(), mac, row)?;
+        check_mac(key, TABLE, &found.columns(), mac, row)?;
         Ok(found)
     }
 
@@ -107,7 +107,7 @@ impl<'a> ObjectRow<'a> {
         ]
     }
 
-    /// Writes the row, new or in place of the one with its id.
+    /// Inserts the row, or updates the one with its id.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO objects (id, ring, key, version, class, key_type, label, ckid, attributes, created, \
                    destroy_at, mac, master, wrapped) \
@@ -135,22 +135,22 @@ impl<'a> ObjectRow<'a> {
     }
 }
 
-/// An object with what the database knows of it besides.
+/// An object with its stored state.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredObject {
     /// The object.
     pub(super) object: Object,
-    /// When it was made.
+    /// When it was created.
     pub(super) created: i64,
-    /// When it will be destroyed by itself.
+    /// When it will be erased, if it was destroyed separately from its version.
     pub(super) destroy_at: Option<i64>,
     /// The version it belongs to.
     pub(super) version: Option<VersionRow>,
-    /// Its own value, if it belongs to none.
+    /// Its own value, if it belongs to no version.
     pub(super) value: Option<Wrapped>,
 }
 
-impl Stored {
+impl StoredObject {
     /// Reads a row of [`OBJECT_COLUMNS`].
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
         let found = ObjectRow::read(row, key)?;
@@ -171,19 +171,19 @@ impl Stored {
         Ok(Self { object, created, destroy_at, version, value: found.wrapped })
     }
 
-    /// Whether applications see it: neither it nor its version is to be destroyed, or disabled.
+    /// Whether applications see it: its destruction is not scheduled, and its version is visible.
     pub(super) fn is_visible(&self) -> bool {
         let active = self.version.as_ref().is_none_or(VersionRow::is_visible);
         self.destroy_at.is_none() && active
     }
 
-    /// Whether it has been destroyed and can be restored.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.destroy_at.is_some() || self.version.as_ref().is_some_and(VersionRow::is_leaving)
+    /// Whether it was destroyed and can still be restored.
+    pub(super) fn is_destruction_scheduled(&self) -> bool {
+        self.destroy_at.is_some() || self.version.as_ref().is_some_and(VersionRow::is_destruction_scheduled)
     }
 }
 
-/// A template as it is stored.
+/// Encodes a template for storage.
 pub(super) fn encode(attributes: &Template) -> Result<Vec<u8>, StoreError> {
     let encoded = postcard::to_stdvec(attributes).map_err(|_| StoreError::TooLarge(usize::MAX))?;
     if encoded.len() > OBJECT_BYTES_MAX { Err(StoreError::TooLarge(encoded.len())) } else { Ok(encoded) }

@@ -1,4 +1,4 @@
-//! Objects: loaded, searched, changed, destroyed.
+//! Objects: load, search, update, destroy.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use kms_protocol::{ObjectId, RequestId, RingId, Template};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::find::Narrowing;
-use super::object_rows::Stored;
+use super::find::IndexFilter;
+use super::object_rows::StoredObject;
 use super::{KeyRecord, Store, StoreError, change, find};
 
 impl Store {
-    /// An object of a ring that applications may see.
+    /// Returns an object of a ring that is visible to applications.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when its row was changed.
     pub fn object(&self, ring: RingId, id: ObjectId) -> Result<Arc<Object>, StoreError> {
         let read = |connection: &Connection| find::object(connection, &self.key, id).and_then(find::visible);
-        let found = self.memory.object(id, || self.readers.read(read));
-        let object = found.inspect_err(|error| self.report(std::slice::from_ref(error)))?;
+        let found = self.cache.object(id, || self.readers.read(read));
+        let object = found.inspect_err(|error| self.log_unreadable(std::slice::from_ref(error)))?;
         if object.ring == ring { Ok(object) } else { Err(StoreError::NotFound) }
     }
 
-    /// An object of a ring, whether applications see it or not: to tell of it, not to use it.
+    /// Returns an object of a ring, visible to applications or not: to describe it, not to use it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when its row was changed.
@@ -33,24 +33,26 @@ impl Store {
         if found.ring == ring { Ok(found) } else { Err(StoreError::NotFound) }
     }
 
-    /// Whether a key and an object of it are remembered, so that no disk is needed to use it.
+    /// Whether a key and one of its objects are cached, so that using it needs no read of the disk.
     pub fn remembers(&self, key: Uuid, object: impl FnOnce(&KeyRecord) -> Option<ObjectId>) -> bool {
-        self.memory.knows(key, object)
+        self.cache.has_key_and_object(key, object)
     }
 
-    /// An object of a ring that has been destroyed and could still be restored.
+    /// Returns an object of a ring that was destroyed and can still be restored.
     ///
     /// # Errors
     /// When the database fails.
     pub fn leaving(&self, ring: RingId, id: ObjectId) -> Result<Option<Object>, StoreError> {
         match self.readers.read(|connection| find::object(connection, &self.key, id)) {
-            Ok(stored) => Ok((stored.is_leaving() && stored.object.ring == ring).then_some(stored.object)),
+            Ok(stored) => {
+                Ok((stored.is_destruction_scheduled() && stored.object.ring == ring).then_some(stored.object))
+            }
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether a request has deleted something; its answer was lost if it comes again.
+    /// Whether a request has deleted something: if it is repeated, its response was lost.
     ///
     /// # Errors
     /// When the database fails.
@@ -62,8 +64,8 @@ impl Store {
         })
     }
 
-    /// The objects of a ring that have all these attributes: at most `limit`, in ascending order, those after
-    /// `after`. One whose row was changed is left out and the rest goes on.
+    /// Returns the objects of a ring that have all these attributes: at most `limit`, in ascending order, those after
+    /// `after`. An object whose row was changed is omitted.
     ///
     /// # Errors
     /// When the database fails.
@@ -74,15 +76,16 @@ impl Store {
         after: Option<ObjectId>,
         limit: usize,
     ) -> Result<Vec<Arc<Object>>, StoreError> {
-        let narrowing = Narrowing::by(template);
+        let filter = IndexFilter::by(template);
         let (mut found, mut after) = (Vec::new(), after);
         loop {
             let read =
-                |connection: &Connection| find::page(connection, &self.key, ring, &narrowing, (after, limit));
+                |connection: &Connection| find::page(connection, &self.key, ring, &filter, (after, limit));
             let page = self.readers.read(read)?;
-            self.report(&page.refused);
-            let seen = page.stored.into_iter().filter(Stored::is_visible).map(|stored| stored.object);
-            found.extend(seen.filter(|object| object.attributes.matches(template)).map(Arc::new));
+            self.log_unreadable(&page.unreadable);
+            let visible =
+                page.stored.into_iter().filter(StoredObject::is_visible).map(|stored| stored.object);
+            found.extend(visible.filter(|object| object.attributes.matches(template)).map(Arc::new));
             if found.len() >= limit || page.next.is_none() {
                 found.truncate(limit);
                 return Ok(found);
@@ -91,8 +94,8 @@ impl Store {
         }
     }
 
-    /// Gives an object the attributes that `judge` finds for it, or leaves it as it is where that refuses. It judges
-    /// the object as it is at that moment; no other change comes between.
+    /// Sets an object's attributes to those that `decide` returns, or leaves it unchanged when `decide` fails. `decide`
+    /// runs inside the write transaction, so no other change comes between.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the ring has no such object.
@@ -100,21 +103,21 @@ impl Store {
         &self,
         ring: RingId,
         id: ObjectId,
-        judge: impl FnOnce(&Object) -> Result<Template, E> + Send + 'static,
+        decide: impl FnOnce(&Object) -> Result<Template, E> + Send + 'static,
         entry: Option<Entry>,
     ) -> Result<Result<Arc<Object>, E>, StoreError> {
         self.writer.write(move |tx| {
-            let judged = change::update(tx, ring, id, judge)?;
-            if judged.is_ok() {
+            let updated = change::update(tx, ring, id, decide)?;
+            if updated.is_ok() {
                 change::record(tx, entry.as_ref())?;
             }
-            Ok(judged)
+            Ok(updated)
         })
     }
 
-    /// Takes an object out of the applications' view; a key can be restored until `at`. Returns the objects that left:
-    /// a secret or private key takes its version's other half with it, a public half goes alone, what belongs to no
-    /// key is deleted. Done already, it returns none.
+    /// Hides an object from applications; a key can be restored until `at`. Returns the objects that were hidden: a
+    /// secret or private key hides all objects of its version, a public key is hidden alone, an object that belongs to
+    /// no key is deleted. Returns none if it was done before.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the ring has no such object.
@@ -126,11 +129,11 @@ impl Store {
         entry: Option<Entry>,
     ) -> Result<Vec<ObjectId>, StoreError> {
         self.writer.write(move |tx| {
-            let left = change::schedule_destruction(tx, (ring, request), id, (now, at))?;
-            if !left.is_empty() {
+            let hidden = change::schedule_destruction(tx, (ring, request), id, (now, at))?;
+            if !hidden.is_empty() {
                 change::record(tx, entry.as_ref())?;
             }
-            Ok(left)
+            Ok(hidden)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Making and opening the database: it must be ours, whole, and of a version we know.
+//! Creating and opening the database: it must be one of this program, intact, and of a known version.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 
 use super::{Store, StoreError};
 
-/// Every change to the database, in order; `PRAGMA user_version` counts them. A file that has shipped is never
-/// edited: the next one is added.
+/// All migrations in order; `PRAGMA user_version` counts them. A file that was released is never edited: a new one is
+/// added.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_objects.sql"),
     include_str!("schema/0002_values.sql"),
@@ -26,16 +26,16 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0008_restarts.sql"),
 ];
 
-/// Says in the file's header that it is ours: `kms1`.
+/// Marks the file as ours in its header: `kms1`.
 const APPLICATION_ID: i32 = 0x6b6d_7331;
 
-/// How long a statement waits for another process's transaction. Those of `kms` take milliseconds.
+/// The maximum wait of a statement for another process's transaction. Those of `kms` take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a database of SQLite's begins with.
+/// The first bytes of every SQLite database.
 const SQLITE_HEADER: &[u8; 16] = b"SQLite format 3\0";
 
-/// The database, opened, while the keys that its rows need are still wrapped.
+/// The open database before its row key is unwrapped.
 pub struct LockedStore {
     connection: Connection,
     path: PathBuf,
@@ -43,7 +43,7 @@ pub struct LockedStore {
 }
 
 impl LockedStore {
-    /// Makes a new database, readable by its owner alone. Nothing may have its name.
+    /// Creates a new database that only its owner can read. The file must not exist.
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
         let io = |source| StoreError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
@@ -54,7 +54,7 @@ impl LockedStore {
         file.sync_all().map_err(io)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        // Before the log exists, so that the file itself says whose it is from the start.
+        // Before the write-ahead log exists, so that the id is in the file itself from the start.
         open(path)?.pragma_update(None, "application_id", APPLICATION_ID)?;
         let mut connection = connect(path)?;
         migrate(&mut connection, path)?;
@@ -64,7 +64,7 @@ impl LockedStore {
         Ok(Self { connection, path: path.to_owned(), home })
     }
 
-    /// Opens a database, and brings one of an older version up to date.
+    /// Opens a database, and migrates one of an older version.
     pub(super) fn existing(path: &Path) -> Result<Self, StoreError> {
         check_file(path)?;
         let mut connection = connect(path)?;
@@ -74,22 +74,22 @@ impl LockedStore {
         Ok(Self { connection, path: path.to_owned(), home })
     }
 
-    /// The home's id: random, and never changed.
+    /// Returns the home's id: random, and never changed.
     pub fn home(&self) -> [u8; 16] {
         self.home
     }
 
-    /// Keeps one of the backend's own keys.
+    /// Stores one of the backend's service keys.
     ///
     /// # Errors
-    /// When the database fails, or has one for this purpose.
+    /// When the database fails, or already has one for this purpose.
     pub fn put_service_key(&self, purpose: &str, key: &Wrapped) -> Result<(), StoreError> {
         let sql = "INSERT INTO service_keys (purpose, master, wrapped) VALUES (?1, ?2, ?3)";
         self.connection.execute(sql, params![purpose, key.master.0, key.bytes])?;
         Ok(())
     }
 
-    /// One of the backend's own keys, if it is there.
+    /// Returns one of the backend's service keys, if it exists.
     ///
     /// # Errors
     /// When the database fails.
@@ -101,34 +101,37 @@ impl LockedStore {
         Ok(found.optional()?)
     }
 
-    /// The store, now that the rows' key is known.
+    /// Starts the store with the unwrapped row key.
     ///
     /// # Errors
-    /// When there is no thread for it, or the database fails.
+    /// When its thread cannot be started, or the database fails.
     pub fn unlock(self, key: RowKey) -> Result<Store, StoreError> {
-        super::audit::begin(&self.connection, &key)?;
+        super::audit::init_head(&self.connection, &key)?;
         Store::start(self.connection, self.path, key)
     }
 }
 
-/// A connection as all of them are: durable before it answers, and patient.
+/// Opens a connection with the settings that all have: durable at each commit, and waiting when the database is busy.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path)?;
     let journal: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if journal != "wal" {
-        tracing::warn!(journal, "the database's file system has no write-ahead log; it will be slower");
+        tracing::warn!(
+            journal,
+            "the file system of the database does not support the write-ahead log; writes will be slower"
+        );
     }
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // A damaged file must be an error, not a crash or a wrong answer.
+    // A damaged file must be an error, not a crash or a wrong result.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    // What a savepoint would undo is kept in memory, not in a file of its own: each job has a savepoint.
+    // The undo data of savepoints stays in memory, not in a temporary file: each job has a savepoint.
     connection.pragma_update(None, "temp_store", "memory")?;
-    // What is erased is overwritten, not left in a free page.
+    // Deleted content is overwritten, not left in a free page.
     connection.pragma_update(None, "secure_delete", true)?;
-    // The plans do not depend on the values bound. Without this, SQLite prepares most statements anew for each value,
+    // Query plans do not depend on bound values. Without this, SQLite prepares most statements again for each value,
     // which takes four times as long as running them.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -142,7 +145,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// What can be said of the file before SQLite, and its write-ahead log, touch it.
+/// Checks the file's header before SQLite, and its write-ahead log, touch the file.
 fn check_file(path: &Path) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { path: path.to_owned(), source };
     let mut header = [0; 100];
@@ -152,8 +155,8 @@ fn check_file(path: &Path) -> Result<(), StoreError> {
     })?;
     let mut read = 0;
     let mut file = file.take(100);
-    while let Some(room) = header.get_mut(read..).filter(|room| !room.is_empty()) {
-        match file.read(room).map_err(io)? {
+    while let Some(rest) = header.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest).map_err(io)? {
             0 => break,
             more => read += more,
         }
@@ -161,7 +164,7 @@ fn check_file(path: &Path) -> Result<(), StoreError> {
     if read < header.len() || !header.starts_with(SQLITE_HEADER) {
         return Err(StoreError::NotADatabase(path.to_owned()));
     }
-    // "Database File Format", "The Database Header": the application id stands at offset 68, big endian.
+    // "Database File Format", "The Database Header": the application id is at offset 68, big endian.
     let id = i32::from_be_bytes(header[68..72].try_into().expect("four bytes"));
     if id == APPLICATION_ID { Ok(()) } else { Err(StoreError::Foreign(path.to_owned())) }
 }
@@ -173,7 +176,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if version(connection)? == known {
         return Ok(());
     }
-    // Another process may be about to do the same: who comes second finds it done.
+    // Another process may migrate at the same time: the second one finds the work done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: u32 = version(&transaction)?;
     if found > known {
@@ -191,7 +194,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
-    fn at(name: &str) -> (tempfile::TempDir, PathBuf) {
+    fn path_in_new_folder(name: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         (folder, path)
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_new_database_opens_again_with_the_same_home_and_keys() {
-        let (_folder, path) = at("kms.db");
+        let (_folder, path) = path_in_new_folder("kms.db");
         let key = Wrapped { master: MasterVersion(3), bytes: vec![1, 2, 3] };
         let home = {
             let store = LockedStore::create(&path).unwrap();
@@ -214,17 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_is_not_overwritten_and_only_the_owner_may_read() {
+    fn an_existing_file_is_not_overwritten_and_only_the_owner_can_read_a_new_one() {
         use std::os::unix::fs::PermissionsExt;
-        let (_folder, path) = at("kms.db");
+        let (_folder, path) = path_in_new_folder("kms.db");
         drop(LockedStore::create(&path).unwrap());
         assert!(matches!(LockedStore::create(&path), Err(StoreError::Exists(_))));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn what_is_not_ours_is_named_and_left_alone() {
-        let (_folder, path) = at("other.db");
+    fn a_file_of_another_program_is_reported_and_left_unchanged() {
+        let (_folder, path) = path_in_new_folder("other.db");
         assert!(matches!(LockedStore::existing(&path), Err(StoreError::Missing(_))));
         for bytes in
             [b"".as_slice(), b"SQLite", b"a text, and long enough to be a header".repeat(4).as_slice()]
@@ -244,16 +247,16 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_database_is_refused() {
-        let (_folder, path) = at("kms.db");
+    fn a_database_of_a_newer_version_is_rejected() {
+        let (_folder, path) = path_in_new_folder("kms.db");
         drop(LockedStore::create(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         assert!(matches!(LockedStore::existing(&path), Err(StoreError::Newer { found: 99, .. })));
     }
 
     #[test]
-    fn a_damaged_database_is_said_to_be() {
-        let (_folder, path) = at("kms.db");
+    fn a_damaged_database_is_reported_as_damaged() {
+        let (_folder, path) = path_in_new_folder("kms.db");
         drop(LockedStore::create(&path).unwrap());
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[100..].fill(0x5a);

@@ -1,16 +1,16 @@
-//! The principals of a ring as its owner handles them: listed and removed.
+//! The principals of a ring: list and remove.
 
 use kms_core::audit::Entry;
 use kms_core::integrity::RowKey;
 use kms_protocol::RingId;
 use rusqlite::{Connection, params};
 
-use super::cache::Stale;
+use super::cache::Invalidation;
 use super::rows::PRINCIPAL_COLUMNS;
 use super::{Principal, Store, StoreError};
 
-/// The principals of a ring, by name, and why others cannot be read.
-pub(super) fn of(
+/// Returns the principals of a ring, by name, and the errors of those that cannot be read.
+pub(super) fn ring_principals(
     connection: &Connection,
     key: &RowKey,
     ring: RingId,
@@ -18,32 +18,33 @@ pub(super) fn of(
     let sql = format!("SELECT {PRINCIPAL_COLUMNS} FROM principals WHERE ring = ?1 ORDER BY name");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([ring.0])?;
-    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    let (mut found, mut unreadable) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         match Principal::read(row, key) {
             Ok(principal) => found.push(principal),
-            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Err(error @ StoreError::RowInvalid { .. }) => unreadable.push(error),
             Err(error) => return Err(error),
         }
     }
-    Ok((found, refused))
+    Ok((found, unreadable))
 }
 
 impl Store {
-    /// The principals of a ring, by name. One whose row was changed is left out.
+    /// Returns the principals of a ring, by name. A principal whose row was changed is omitted.
     ///
     /// # Errors
     /// When the database fails.
     pub fn principals(&self, ring: RingId) -> Result<Vec<Principal>, StoreError> {
-        let (found, refused) = self.readers.read(|connection| of(connection, &self.key, ring))?;
-        self.report(&refused);
+        let (found, unreadable) =
+            self.readers.read(|connection| ring_principals(connection, &self.key, ring))?;
+        self.log_unreadable(&unreadable);
         Ok(found)
     }
 
-    /// Removes a principal of a ring; the logins it made end.
+    /// Removes a principal of a ring; its logins end.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is none of that name.
+    /// [`StoreError::NotFound`] when no principal has that name.
     pub fn remove_principal(&self, ring: RingId, name: &str, entry: Entry) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.writer.write(move |tx| {
@@ -51,7 +52,7 @@ impl Store {
             if tx.connection.execute(sql, params![ring.0, name])? == 0 {
                 return Err(StoreError::NotFound);
             }
-            tx.forget(Stale::Principal(ring, name));
+            tx.invalidate(Invalidation::Principal(ring, name));
             tx.record(&entry)
         })
     }

@@ -1,4 +1,5 @@
-//! Connections for reading. A reader never waits for the writer: SQLite's log shows each a state of its own.
+//! The pool of read connections. A reader never waits for the writer: SQLite's write-ahead log gives each its own
+//! snapshot.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,11 +9,11 @@ use rusqlite::Connection;
 
 use super::{StoreError, open};
 
-/// Connections at once. What is in use is remembered (`cache`), so few callers read at any time.
+/// The maximum number of connections. Rows in use are cached (`cache`), so few callers read at the same time.
 const CONNECTIONS_MAX: usize = 8;
 
-/// How long a caller waits for a connection: less than the provider waits for the answer.
-const TURN_WITHIN: Duration = Duration::from_secs(8);
+/// The maximum wait of a caller for a connection: less than the provider waits for a response.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(Default)]
 struct Pool {
@@ -20,7 +21,7 @@ struct Pool {
     open: usize,
 }
 
-/// A few connections, opened when they are first needed.
+/// A pool of connections, each opened when it is first needed.
 pub(super) struct Readers {
     path: PathBuf,
     pool: Mutex<Pool>,
@@ -28,44 +29,45 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// None is open yet.
+    /// Creates the pool without open connections.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, pool: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// The file.
+    /// Returns the path of the database.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads with a connection that is free, or waits for one.
+    /// Runs `work` with a free connection; waits for one if there is none.
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let lease = self.lease()?;
-        let connection = lease.connection.as_ref().expect("a lease holds its connection until it drops");
+        let pooled = self.acquire()?;
+        let connection = pooled.connection.as_ref().expect("it has a connection until it is dropped");
         work(connection)
     }
 
-    fn lease(&self) -> Result<Lease<'_>, StoreError> {
+    fn acquire(&self) -> Result<PooledConnection<'_>, StoreError> {
         let none_free = |pool: &mut Pool| pool.free.is_empty() && pool.open >= CONNECTIONS_MAX;
-        let waited = self.returned.wait_timeout_while(self.pool(), TURN_WITHIN, none_free);
+        let waited = self.returned.wait_timeout_while(self.pool(), ACQUIRE_TIMEOUT, none_free);
         let (mut pool, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = pool.free.pop() {
-            return Ok(Lease { readers: self, connection: Some(connection) });
+            return Ok(PooledConnection { readers: self, connection: Some(connection) });
         }
         if pool.open >= CONNECTIONS_MAX {
             return Err(StoreError::TimedOut);
         }
         pool.open += 1;
         drop(pool);
-        // The place is taken already, so that the lock is not held meanwhile; the lease gives it back if this fails.
-        let mut lease = Lease { readers: self, connection: None };
+        // The connection is counted already, so the lock is not held while it opens; dropping `pooled` uncounts it if
+        // that fails.
+        let mut pooled = PooledConnection { readers: self, connection: None };
         let connection = open::connect(&self.path)?;
         connection.pragma_update(None, "query_only", true)?;
-        lease.connection = Some(connection);
-        Ok(lease)
+        pooled.connection = Some(connection);
+        Ok(pooled)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -73,13 +75,13 @@ impl Readers {
     }
 }
 
-/// A connection that goes back however the reading ends.
-struct Lease<'a> {
+/// A connection that returns to the pool when it is dropped.
+struct PooledConnection<'a> {
     readers: &'a Readers,
     connection: Option<Connection>,
 }
 
-impl Drop for Lease<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         let mut pool = self.readers.pool();
         match self.connection.take() {

@@ -1,4 +1,4 @@
-//! What callers store and load: rings, principals, keys and objects as values.
+//! The values that callers store and load: rings, principals, keys and objects.
 
 use kms_core::audit::Entry;
 use kms_core::object::{KeyVersion, RingRole, Wrapped};
@@ -9,17 +9,17 @@ use super::{KeyMetadata, RingMetadata};
 /// A ring, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ring {
-    /// Its slot: its number for applications, never given to another ring.
+    /// Its slot: its number for applications, never assigned to another ring.
     pub slot: SlotId,
     /// Its id.
     pub id: RingId,
-    /// Its name: the token's label.
+    /// Its label: that of the token.
     pub label: String,
-    /// What it allows.
+    /// Its policy.
     pub policy: RingPolicy,
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
-    /// What the service's API knows of it.
+    /// Its metadata of the REST API.
     pub metadata: RingMetadata,
 }
 
@@ -28,38 +28,38 @@ pub struct Ring {
 pub struct NewRing {
     /// Its id.
     pub id: RingId,
-    /// Its name.
+    /// Its label.
     pub label: String,
-    /// What it allows.
+    /// Its policy.
     pub policy: RingPolicy,
-    /// The time, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     pub created: u64,
-    /// The slot it must come into; any free one where none is named.
+    /// The slot it must get; `None` for the next free one.
     pub slot: Option<SlotId>,
-    /// What the service's API knows of it.
+    /// Its metadata of the REST API.
     pub metadata: RingMetadata,
-    /// What is recorded of it.
+    /// Its entry in the audit log.
     pub entry: Option<Entry>,
 }
 
-/// Who may log in to a ring.
+/// A principal of a ring.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Principal {
-    /// The name; `user` and `so` are the ring's own.
+    /// The name; `user` and `so` are those of PKCS#11 (`CKU_USER`, `CKU_SO`).
     pub name: String,
-    /// What they may do.
+    /// The role of its logins.
     pub ring_role: RingRole,
-    /// The PIN, as argon2 writes it; empty where there is none yet.
+    /// The PIN's hash, as argon2 formats it; empty before a PIN is set.
     pub pin_hash: String,
-    /// Counts the times that all logins before were ended.
+    /// Incremented to end all earlier logins.
     pub generation: u64,
 }
 
 impl Principal {
-    /// The ring's own user (`CKU_USER`).
+    /// The name of the ring's user (`CKU_USER`).
     pub const USER: &str = "user";
 
-    /// Whether there is a PIN to log in with.
+    /// Whether a PIN is set.
     pub fn has_pin(&self) -> bool {
         !self.pin_hash.is_empty()
     }
@@ -68,15 +68,15 @@ impl Principal {
 /// The next version of a key.
 #[derive(Clone, Debug)]
 pub struct NextVersion {
-    /// Which: the number after the newest one's.
+    /// The key, and the number after that of the newest version.
     pub version: KeyVersion,
-    /// Its material.
+    /// Its material, wrapped.
     pub wrapped: Wrapped,
-    /// The time, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     pub created: u64,
-    /// The day, as `CK_DATE` writes it.
+    /// The current day, formatted as `CK_DATE`.
     pub today: [u8; 8],
-    /// What is recorded of it.
+    /// Its entry in the audit log.
     pub entry: Option<Entry>,
 }
 
@@ -85,11 +85,11 @@ pub struct NextVersion {
 pub struct NewObject {
     /// Its ring.
     pub ring: RingId,
-    /// Its value, where that is encrypted.
+    /// Its wrapped value, if it has one.
     pub value: Option<Wrapped>,
-    /// The time, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     pub created: u64,
-    /// What is recorded of it.
+    /// Its entry in the audit log.
     pub entry: Option<Entry>,
 }
 
@@ -102,31 +102,31 @@ pub struct NewKey {
     pub key: [u8; 16],
     /// Its label.
     pub label: Vec<u8>,
-    /// What it is, in a word.
+    /// The algorithm's name.
     pub algorithm: String,
-    /// Its material; a lone public key has none.
+    /// Its wrapped material; a public key without a private key has none.
     pub wrapped: Option<Wrapped>,
-    /// The time, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     pub created: u64,
-    /// What the service's API knows of it.
+    /// Its metadata of the REST API.
     pub metadata: KeyMetadata,
-    /// What is recorded of it.
+    /// Its entry in the audit log.
     pub entry: Option<Entry>,
 }
 
-/// A key, as listed.
+/// A key in a list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KeySummary {
     /// Its UUID.
     pub id: [u8; 16],
     /// Its label.
     pub label: Vec<u8>,
-    /// What it is, in a word.
+    /// The algorithm's name.
     pub algorithm: String,
     /// How many versions it has.
     pub versions: u64,
     /// `active`, `disabled` or `destroyed`.
     pub state: String,
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
 }

@@ -1,4 +1,4 @@
-//! Rings and their principals: stored, loaded, emptied.
+//! Rings and their principals: reading, creating, clearing.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use kms_core::audit::Entry;
 use kms_protocol::{ObjectId, RingId, SlotId};
 use rusqlite::Connection;
 
-use super::cache::{self, Stale};
+use super::cache::{self, Invalidation};
 use super::{NewRing, Principal, Ring, Store, StoreError, change, find};
 
 impl Store {
-    /// The ring that is a slot's token.
+    /// Returns the ring that is the token of a slot.
     ///
     /// # Errors
     /// When the database fails.
@@ -18,7 +18,7 @@ impl Store {
         Ok(self.all_rings()?.of(slot))
     }
 
-    /// All rings, by slot. One whose row was changed is left out.
+    /// Returns all rings, by slot. A ring whose row was changed is omitted.
     ///
     /// # Errors
     /// When the database fails.
@@ -26,7 +26,7 @@ impl Store {
         Ok(self.all_rings()?.list())
     }
 
-    /// The ring with this id.
+    /// Returns the ring with this id.
     ///
     /// # Errors
     /// When the database fails.
@@ -35,23 +35,23 @@ impl Store {
     }
 
     pub(super) fn all_rings(&self) -> Result<Arc<cache::Rings>, StoreError> {
-        self.memory.rings(|| {
-            let (rings, refused) = self.readers.read(|connection| find::rings(connection, &self.key))?;
-            self.report(&refused);
+        self.cache.rings(|| {
+            let (rings, unreadable) = self.readers.read(|connection| find::rings(connection, &self.key))?;
+            self.log_unreadable(&unreadable);
             Ok(rings)
         })
     }
 
-    /// Makes a ring, in a slot that no ring ever had.
+    /// Creates a ring, in a slot that no ring ever had.
     ///
     /// # Errors
-    /// When its name is taken, or there are too many.
+    /// When its name is taken, or there are too many rings.
     pub fn insert_ring(&self, ring: &NewRing) -> Result<Ring, StoreError> {
         let ring = ring.clone();
         self.writer.write(move |tx| change::insert_ring(tx, &ring))
     }
 
-    /// The slot that the next ring will have.
+    /// Returns the slot that the next ring will get.
     ///
     /// # Errors
     /// When the database fails.
@@ -62,8 +62,8 @@ impl Store {
         })
     }
 
-    /// Empties a ring and gives it another label: what it holds leaves as by [`Store::schedule_destruction`], and its
-    /// user has no PIN any more. Returns the objects that left.
+    /// Empties a ring and changes its label: hides its objects as [`Store::schedule_destruction`] does, and removes its
+    /// user's PIN. Returns the objects that were hidden.
     ///
     /// # Errors
     /// [`StoreError::Taken`] when another ring has the label.
@@ -76,23 +76,23 @@ impl Store {
     ) -> Result<Vec<ObjectId>, StoreError> {
         let label = label.to_owned();
         self.writer.write(move |tx| {
-            let left = change::clear_ring(tx, ring, &label, at)?;
+            let hidden = change::clear_ring(tx, ring, &label, at)?;
             change::record(tx, entry.as_ref())?;
-            Ok(left)
+            Ok(hidden)
         })
     }
 
-    /// A principal of a ring, if there is one of that name.
+    /// Returns a principal of a ring, if one has that name.
     ///
     /// # Errors
     /// When the database fails, or the principal's row was changed.
     pub fn principal(&self, ring: RingId, name: &str) -> Result<Option<Arc<Principal>>, StoreError> {
         let read = |connection: &Connection| find::principal(connection, &self.key, ring, name);
-        let found = self.memory.principal(ring, name, || self.readers.read(read));
-        found.inspect_err(|error| self.report(std::slice::from_ref(error)))
+        let found = self.cache.principal(ring, name, || self.readers.read(read));
+        found.inspect_err(|error| self.log_unreadable(std::slice::from_ref(error)))
     }
 
-    /// Writes a principal, new or in place of the one of that name.
+    /// Inserts a principal, or updates the one with its name.
     ///
     /// # Errors
     /// When the database fails.
@@ -105,7 +105,7 @@ impl Store {
         let principal = principal.clone();
         self.writer.write(move |tx| {
             principal.put(ring, tx)?;
-            tx.forget(Stale::Principal(ring, principal.name));
+            tx.invalidate(Invalidation::Principal(ring, principal.name));
             change::record(tx, entry.as_ref())
         })
     }

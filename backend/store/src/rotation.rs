@@ -1,7 +1,7 @@
 //! The next version of a key, written as one job inside the writer's transaction.
 //!
-//! The label follows the current version (architecture, "Objects"): a search by label finds the new one alone, and the
-//! older ones go on under `label#<number>` and their own `CKA_ID`.
+//! The current version has the key's label (architecture, "Objects"): a search by label finds it alone, and older
+//! versions are found by `label#<number>` and their own `CKA_ID`.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use kms_protocol::{Attribute, AttributeType, ObjectId};
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::cache::Stale;
-use super::change::{has_material, key, load, numbers, record};
+use super::cache::Invalidation;
+use super::change::{allocate_numbers, has_material, key, load, record};
 use super::key_rows::KeyRow;
 use super::object_rows::{ObjectRow, encode};
 use super::rows::signed;
@@ -22,14 +22,14 @@ use super::{NextVersion, StoreError};
 /// A day, in seconds.
 const DAY_SECONDS: u64 = 24 * 3600;
 
-/// The number of a key's newest version, whatever its state; 0 where it has none.
+/// Returns the number of a key's newest version, in any state; 0 if it has none.
 pub(super) fn newest(connection: &rusqlite::Connection, key: [u8; 16]) -> Result<u32, StoreError> {
     let sql = "SELECT max(number) FROM versions WHERE key = ?1";
     let number: Option<u32> = connection.prepare_cached(sql)?.query_row([key], |row| row.get(0))?;
     Ok(number.unwrap_or(0))
 }
 
-/// The numbers of the objects of one version.
+/// Returns the ids of the objects of one version.
 pub(super) fn objects_of(
     connection: &rusqlite::Connection,
     version: KeyVersion,
@@ -40,13 +40,13 @@ pub(super) fn objects_of(
     Ok(ids.map(|id| id.map(ObjectId)).collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Makes the next version current; a key's first one, too, where it began with none.
+/// Stores the next version and makes it current; also the first version of a key that was created without one.
 pub(super) fn rotate(
     tx: &WriteTx<'_>,
     next: NextVersion,
     drafts: Vec<Draft>,
 ) -> Result<Vec<Arc<Object>>, StoreError> {
-    // Somebody else was faster: what was wrapped is bound to a number that is taken.
+    // A concurrent rotation took the number that this wrapped material is bound to.
     if newest(tx.connection, next.version.key)? != next.version.number.saturating_sub(1) {
         return Err(StoreError::NotFound);
     }
@@ -57,8 +57,8 @@ pub(super) fn rotate(
     let (version, created, wrapped) = (next.version, signed(next.created), Some(next.wrapped.clone()));
     VersionRow::new(version, wrapped, created).put(tx)?;
     let count = u64::try_from(drafts.len()).expect("a key has few objects");
-    let first = numbers(tx, "object", count)?;
-    let mut made = Vec::with_capacity(drafts.len());
+    let first = allocate_numbers(tx, "object", count)?;
+    let mut objects = Vec::with_capacity(drafts.len());
     for (id, Draft { mut attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
         attributes.set(Attribute::bytes(AttributeType::LABEL, row.label.as_slice()));
         let encoded = encode(&attributes)?;
@@ -68,7 +68,7 @@ pub(super) fn rotate(
             false => Material::None,
         };
         let (id, version) = (Some(id), Some(version));
-        made.push(Arc::new(Object { id, ring: row.ring, version, attributes, material }));
+        objects.push(Arc::new(Object { id, ring: row.ring, version, attributes, material }));
     }
     relabel(tx, &row, &next.today)?;
     if let Some(days) = row.metadata.rotation_days {
@@ -76,12 +76,12 @@ pub(super) fn rotate(
         row.put(tx)?;
     }
     record(tx, next.entry.as_ref())?;
-    Ok(made)
+    Ok(objects)
 }
 
-/// Gives the key's label to the objects of its current version, the highest that applications see, and to no others.
+/// Sets the key's label on the objects of its current version, the highest visible one, and on no others.
 pub(super) fn relabel(tx: &WriteTx<'_>, row: &KeyRow, today: &[u8; 8]) -> Result<(), StoreError> {
-    tx.forget(Stale::Key(Uuid::from_bytes(row.id)));
+    tx.invalidate(Invalidation::Key(Uuid::from_bytes(row.id)));
     let sql = "SELECT max(number) FROM versions WHERE key = ?1 AND state = ?2 AND withheld IS NULL";
     let mut statement = tx.connection.prepare_cached(sql)?;
     let values = params![row.id, State::Active.number()];
@@ -93,50 +93,56 @@ pub(super) fn relabel(tx: &WriteTx<'_>, row: &KeyRow, today: &[u8; 8]) -> Result
     let values = params![row.ring.0, row.label, row.id, current];
     let found = statement.query_map(values, |found| Ok((found.get::<_, u64>(0)?, found.get(1)?)))?;
     for (id, number) in found.collect::<Result<Vec<_>, _>>()? {
-        rename(tx, ObjectId(id), &numbered(&row.label, number), Ends::On(today))?;
+        rename(tx, ObjectId(id), &versioned_label(&row.label, number), EndDate::Set(today))?;
     }
     for id in objects_of(tx.connection, KeyVersion { key: row.id, number: current })? {
-        if load(tx, id)?.object.attributes.bytes(AttributeType::LABEL) == Some(&numbered(&row.label, current))
+        if load(tx, id)?.object.attributes.bytes(AttributeType::LABEL)
+            == Some(&versioned_label(&row.label, current))
         {
-            rename(tx, id, &row.label, Ends::Never)?;
+            rename(tx, id, &row.label, EndDate::Clear)?;
         }
     }
     Ok(())
 }
 
-/// What an older version is called.
-pub(super) fn numbered(label: &[u8], number: u32) -> Vec<u8> {
+/// Returns the label of an older version.
+pub(super) fn versioned_label(label: &[u8], number: u32) -> Vec<u8> {
     [label, format!("#{number}").as_bytes()].concat()
 }
 
-/// When a version ceases to be current.
+/// The change of an object's `CKA_END_DATE`, the day on which its version ceased to be current.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ends<'a> {
-    /// On this day, unless it did before.
-    On(&'a [u8; 8]),
-    /// It is current.
-    Never,
-    /// As it is known.
-    AsBefore,
+pub(super) enum EndDate<'a> {
+    /// Set to this day, unless a date is set.
+    Set(&'a [u8; 8]),
+    /// Removed: the version is current.
+    Clear,
+    /// Unchanged.
+    Keep,
 }
 
-/// Renames an object.
-pub(super) fn rename(tx: &WriteTx<'_>, id: ObjectId, label: &[u8], ends: Ends<'_>) -> Result<(), StoreError> {
+/// Changes an object's label and end date.
+pub(super) fn rename(
+    tx: &WriteTx<'_>,
+    id: ObjectId,
+    label: &[u8],
+    end_date: EndDate<'_>,
+) -> Result<(), StoreError> {
     let stored = load(tx, id)?;
     let mut attributes = stored.object.attributes.clone();
     attributes.set(Attribute::bytes(AttributeType::LABEL, label));
-    let ended = !attributes.bytes(AttributeType::END_DATE).unwrap_or_default().is_empty();
-    match ends {
-        Ends::On(day) if !ended => {
+    let has_end_date = !attributes.bytes(AttributeType::END_DATE).unwrap_or_default().is_empty();
+    match end_date {
+        EndDate::Set(day) if !has_end_date => {
             attributes.set(Attribute::bytes(AttributeType::END_DATE, day.as_slice()));
         }
-        Ends::On(_) | Ends::AsBefore => {}
-        Ends::Never => attributes.set(Attribute::bytes(AttributeType::END_DATE, Vec::new())),
+        EndDate::Set(_) | EndDate::Keep => {}
+        EndDate::Clear => attributes.set(Attribute::bytes(AttributeType::END_DATE, Vec::new())),
     }
     let encoded = encode(&attributes)?;
-    let name = (id, stored.object.ring, stored.object.version);
-    let row = ObjectRow::of(name, &attributes, &encoded, stored.created);
+    let identity = (id, stored.object.ring, stored.object.version);
+    let row = ObjectRow::of(identity, &attributes, &encoded, stored.created);
     ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.put(tx)?;
-    tx.forget(Stale::Object(id));
+    tx.invalidate(Invalidation::Object(id));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Rows ⇄ rings and principals; those of keys and objects are next door. Every row read bears its MAC, or is an error.
+//! Rows of rings and principals, and what all rows need. Reading a row verifies its MAC, or fails.
 
 use kms_core::integrity::{Cell, RowKey};
 use kms_core::object::RingRole;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::writer::WriteTx;
 use super::{Principal, Ring, RingMetadata, StoreError};
 
-/// One column of a row, or why the row cannot be read.
+/// Reads one column of a row, or returns why the row cannot be read.
 pub(super) fn column<T: FromSql>(row: &Row<'_>, table: &'static str, index: usize) -> Result<T, StoreError> {
     row.get(index).map_err(|error| match error.sqlite_error() {
         Some(_) => StoreError::from(error),
@@ -17,7 +17,7 @@ pub(super) fn column<T: FromSql>(row: &Row<'_>, table: &'static str, index: usiz
     })
 }
 
-/// The bytes in a column, without copying them.
+/// Returns the bytes in a column without copying them.
 pub(super) fn bytes<'a>(
     row: &'a Row<'_>,
     table: &'static str,
@@ -26,7 +26,7 @@ pub(super) fn bytes<'a>(
     row.get_ref(index)?.as_blob_or_null().map_err(|_| invalid(table, row))
 }
 
-/// Says which row is wrong. Every query here has the row's name in its first column.
+/// Returns the error that names an invalid row. Every query here has the row's id in its first column.
 pub(super) fn invalid(table: &'static str, row: &Row<'_>) -> StoreError {
     let id = match row.get_ref(0) {
         Ok(rusqlite::types::ValueRef::Integer(number)) => number.to_string(),
@@ -39,7 +39,8 @@ pub(super) fn invalid(table: &'static str, row: &Row<'_>) -> StoreError {
     StoreError::RowInvalid { table, id }
 }
 
-pub(super) fn check(
+/// Verifies the MAC of a row.
+pub(super) fn check_mac(
     key: &RowKey,
     table: &'static str,
     columns: &[(&str, Cell<'_>)],
@@ -49,16 +50,17 @@ pub(super) fn check(
     if key.holds(table, columns, mac) { Ok(()) } else { Err(invalid(table, row)) }
 }
 
-/// Numbers of ours as SQLite keeps them. None of them comes near the sign.
+/// Converts a number for SQLite, whose integers are signed. No number of ours comes near the maximum.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// Converts a number from SQLite.
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// What is read of a ring.
+/// The columns that are read of a ring.
 pub(super) const RING_COLUMNS: &str =
     "slot, id, label, policy, created, mac, project, display_name, description";
 
@@ -85,7 +87,7 @@ impl Ring {
                 description: column(row, TABLE, 8)?,
             },
         };
-        check(key, TABLE, &ring.columns(), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
+        check_mac(key, TABLE, &ring.columns(), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
         Ok(ring)
     }
 
@@ -110,7 +112,7 @@ impl Ring {
         }
     }
 
-    /// Writes a ring, new or in place of the one in its slot.
+    /// Inserts a ring, or updates the one in its slot.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (slot) DO UPDATE SET \
@@ -133,7 +135,7 @@ impl Ring {
     }
 }
 
-/// What is read of a principal.
+/// The columns that are read of a principal.
 pub(super) const PRINCIPAL_COLUMNS: &str = "name, ring, standing, pin_hash, generation, mac";
 
 impl Principal {
@@ -143,8 +145,8 @@ impl Principal {
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
         const TABLE: &str = Principal::TABLE;
         let number: i64 = column(row, TABLE, 2)?;
-        let all = [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader];
-        let ring_role = all.into_iter().find(|ring_role| ring_role_number(*ring_role) == number);
+        let roles = [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader];
+        let ring_role = roles.into_iter().find(|role| ring_role_number(*role) == number);
         let principal = Self {
             name: column(row, TABLE, 0)?,
             ring_role: ring_role.ok_or_else(|| invalid(TABLE, row))?,
@@ -152,7 +154,7 @@ impl Principal {
             generation: unsigned(column(row, TABLE, 4)?),
         };
         let ring = RingId(column(row, TABLE, 1)?);
-        check(key, TABLE, &principal.columns(&ring), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
+        check_mac(key, TABLE, &principal.columns(&ring), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
         Ok(principal)
     }
 
@@ -166,7 +168,7 @@ impl Principal {
         ]
     }
 
-    /// Writes a principal of a ring, new or in place of the one with its name.
+    /// Inserts a principal of a ring, or updates the one with its name.
     pub(super) fn put(&self, ring: RingId, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (ring, name) DO UPDATE SET \

@@ -1,4 +1,4 @@
-//! One state of the database, read piece by piece for as long as that takes, while others go on writing.
+//! A snapshot of the database, read in parts while writes continue.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,41 +11,42 @@ use uuid::Uuid;
 
 use super::accounts::{self, AccountKey, GivenGrant, ServiceAccount, Token};
 use super::api::{KeyRecord, Project, all_keys, projects};
-use super::log_once::Reported;
+use super::log_once::LogOnce;
 use super::{Principal, Ring, Store, StoreError, find, open, principals};
 
-/// One state of the database. It has a connection of its own: a reader that is slow takes none from the others.
+/// A snapshot of the database. It has its own connection, so a slow reader takes none from the pool.
 pub struct Snapshot {
     connection: Connection,
     key: Arc<RowKey>,
-    reported: Arc<Reported>,
+    logged: Arc<LogOnce>,
 }
 
 impl Store {
-    /// The database as it is now.
+    /// Returns a snapshot of the current state.
     ///
     /// # Errors
-    /// When it cannot be opened once more.
+    /// When the database cannot be opened again.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::open(self.readers.path(), Arc::clone(&self.key), Arc::clone(&self.reported))
+        Snapshot::open(self.readers.path(), Arc::clone(&self.key), Arc::clone(&self.logged))
     }
 }
 
 impl Snapshot {
-    fn open(path: &Path, key: Arc<RowKey>, reported: Arc<Reported>) -> Result<Self, StoreError> {
+    fn open(path: &Path, key: Arc<RowKey>, logged: Arc<LogOnce>) -> Result<Self, StoreError> {
         let connection = open::connect(path)?;
         connection.pragma_update(None, "query_only", true)?;
-        // The first read settles which state it is.
+        // The first read determines the snapshot.
         connection.execute_batch("BEGIN; SELECT count(*) FROM home")?;
-        Ok(Self { connection, key, reported })
+        Ok(Self { connection, key, logged })
     }
 
-    fn told<T>(&self, (found, refused): (Vec<T>, Vec<StoreError>)) -> Vec<T> {
-        self.reported.tell(&refused);
+    /// Logs the rows that cannot be read, and returns the others.
+    fn readable<T>(&self, (found, unreadable): (Vec<T>, Vec<StoreError>)) -> Vec<T> {
+        self.logged.log(&unreadable);
         found
     }
 
-    /// All projects, the oldest first.
+    /// Returns all projects, the oldest first.
     ///
     /// # Errors
     /// When the database fails, or a project's row was changed.
@@ -53,25 +54,25 @@ impl Snapshot {
         projects(&self.connection, &self.key)
     }
 
-    /// All rings, by slot. One whose row was changed is left out, as everything below.
+    /// Returns all rings, by slot. Here and below, a row that was changed is omitted.
     ///
     /// # Errors
     /// When the database fails.
     pub fn rings(&self) -> Result<Vec<Ring>, StoreError> {
-        let (rings, refused) = find::rings(&self.connection, &self.key)?;
-        self.reported.tell(&refused);
+        let (rings, unreadable) = find::rings(&self.connection, &self.key)?;
+        self.logged.log(&unreadable);
         Ok(rings.list())
     }
 
-    /// Who may log in to a ring, by name.
+    /// Returns the principals of a ring, by name.
     ///
     /// # Errors
     /// When the database fails.
     pub fn principals(&self, ring: RingId) -> Result<Vec<Principal>, StoreError> {
-        Ok(self.told(principals::of(&self.connection, &self.key, ring)?))
+        Ok(self.readable(principals::ring_principals(&self.connection, &self.key, ring)?))
     }
 
-    /// A page of all keys of a ring, whatever they are, the oldest first.
+    /// Returns a page of all keys of a ring, of every kind, the oldest first.
     ///
     /// # Errors
     /// When the database fails.
@@ -81,10 +82,10 @@ impl Snapshot {
         after: Option<(u64, Uuid)>,
         limit: usize,
     ) -> Result<Vec<KeyRecord>, StoreError> {
-        Ok(self.told(all_keys(&self.connection, &self.key, ring, (after, limit))?))
+        Ok(self.readable(all_keys(&self.connection, &self.key, ring, (after, limit))?))
     }
 
-    /// An object of a ring, whether applications see it or not.
+    /// Returns an object of a ring, visible to applications or not.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when its row was changed.
@@ -93,35 +94,35 @@ impl Snapshot {
         if found.ring == ring { Ok(found) } else { Err(StoreError::NotFound) }
     }
 
-    /// All service accounts, by address.
+    /// Returns all service accounts, by address.
     ///
     /// # Errors
     /// When the database fails.
     pub fn accounts(&self) -> Result<Vec<ServiceAccount>, StoreError> {
-        Ok(self.told(accounts::every(&self.connection, &self.key)?))
+        Ok(self.readable(accounts::all_accounts(&self.connection, &self.key)?))
     }
 
-    /// What an account was given.
+    /// Returns the grants of an account.
     ///
     /// # Errors
     /// When the database fails.
     pub fn grants(&self, account: Uuid) -> Result<Vec<GivenGrant>, StoreError> {
-        Ok(self.told(accounts::of_account(&self.connection, &self.key, account)?))
+        Ok(self.readable(accounts::of_account(&self.connection, &self.key, account)?))
     }
 
-    /// An account's tokens.
+    /// Returns the tokens of an account.
     ///
     /// # Errors
     /// When the database fails.
     pub fn tokens(&self, account: Uuid) -> Result<Vec<Token>, StoreError> {
-        Ok(self.told(accounts::of_account(&self.connection, &self.key, account)?))
+        Ok(self.readable(accounts::of_account(&self.connection, &self.key, account)?))
     }
 
-    /// An account's public keys.
+    /// Returns the public keys of an account.
     ///
     /// # Errors
     /// When the database fails.
     pub fn account_keys(&self, account: Uuid) -> Result<Vec<AccountKey>, StoreError> {
-        Ok(self.told(accounts::of_account(&self.connection, &self.key, account)?))
+        Ok(self.readable(accounts::of_account(&self.connection, &self.key, account)?))
     }
 }

@@ -1,5 +1,5 @@
-//! How many key versions were available in each hour: what is billed (docs/decisions/0028). It follows from the spans of
-//! time that the database itself notes at each change, so it survives restarts and counts while no daemon runs.
+//! The number of key versions available in each hour, which is billed (docs/decisions/0028). It is computed from time
+//! spans that database triggers record at each change, so it survives restarts and counts while no daemon runs.
 
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -10,30 +10,30 @@ use super::{Store, StoreError};
 /// An hour, in seconds.
 const HOUR: u64 = 3600;
 
-/// The most hours at once: a leap year.
+/// The maximum number of hours in one query: a leap year.
 pub const USAGE_HOURS_MAX: u64 = 366 * 24;
 
-/// One hour.
+/// The usage of one hour.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HourUsage {
-    /// When it began, in seconds since 1970.
+    /// Its start, in seconds since 1970.
     pub hour: u64,
-    /// How many versions were available at any time in it: what is billed.
+    /// The number of versions that were available at any time in it: this is billed.
     pub versions: u64,
-    /// For how long, all of them together.
+    /// The total time for which they were available, in seconds.
     pub seconds: u64,
 }
 
-/// Whose versions are meant.
+/// The versions to count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UsageOf {
-    /// Everybody's.
+    /// Those of all projects.
     All,
-    /// A project's; the first one also has those that name none.
+    /// Those of one project; the first project includes versions without one.
     Project {
         /// Its id.
         id: Uuid,
-        /// Whether it is the first.
+        /// Whether it is the first project.
         first: bool,
     },
 }
@@ -49,28 +49,32 @@ fn usage(
     let length = usize::try_from(count).unwrap_or(0);
     let mut hours: Vec<HourUsage> =
         (first..first + count).map(|hour| HourUsage { hour: hour * HOUR, ..HourUsage::default() }).collect();
-    let (id, nameless) = match of {
+    let (id, without_project) = match of {
         UsageOf::All => (None, true),
         UsageOf::Project { id, first } => (Some(id), first),
     };
-    // Each version's spans one after the other, so that it counts once in an hour, however often it came and went.
+    // Ordered by version, so that each counts once in an hour, however often it became available.
     let sql = "SELECT key, number, since, until FROM spans WHERE since < ?2 AND (until IS NULL OR until > ?1) \
                AND (?3 IS NULL OR project = ?3 OR (project IS NULL AND ?4)) ORDER BY key, number, since";
     let mut statement = connection.prepare_cached(sql)?;
     let (begin, end) = (first * HOUR, until.min(now));
-    let mut rows =
-        statement.query(params![signed(begin), signed(end), id.as_ref().map(Uuid::as_bytes), nameless])?;
-    let mut last: Option<([u8; 16], u32, usize)> = None;
+    let mut rows = statement.query(params![
+        signed(begin),
+        signed(end),
+        id.as_ref().map(Uuid::as_bytes),
+        without_project
+    ])?;
+    let mut last_counted: Option<([u8; 16], u32, usize)> = None;
     while let Some(row) = rows.next()? {
         let (key, number): ([u8; 16], u32) = (row.get(0)?, row.get(1)?);
         let since = row.get::<_, u64>(2)?.max(begin);
         let until = row.get::<_, Option<u64>>(3)?.unwrap_or(end).min(end);
         let mut at = usize::try_from((since - begin) / HOUR).unwrap_or(length);
         while let Some(hour) = hours.get_mut(at).filter(|hour| hour.hour < until) {
-            let counted = last.is_some_and(|(k, n, hour)| (k, n) == (key, number) && hour >= at);
+            let counted = last_counted.is_some_and(|(k, n, hour)| (k, n) == (key, number) && hour >= at);
             hour.versions += u64::from(!counted);
             hour.seconds += until.min(hour.hour + HOUR).saturating_sub(since.max(hour.hour));
-            last = Some((key, number, at));
+            last_counted = Some((key, number, at));
             at += 1;
         }
     }
@@ -79,7 +83,8 @@ fn usage(
 }
 
 impl Store {
-    /// The hours from `from` to before `until` (seconds since 1970), those alone in which a version was available.
+    /// Returns the hours of `range`, from its start to before its end (seconds since 1970), in which a version was
+    /// available.
     ///
     /// # Errors
     /// When the database fails.
@@ -122,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_comes_and_goes_within_an_hour_counts_once() {
+    fn a_version_available_repeatedly_within_an_hour_counts_once() {
         let rows = [(1, 1, None, 10, Some(20)), (1, 1, None, 30, Some(HOUR + 5)), (1, 2, None, 15, Some(16))];
         assert_eq!(hours(&rows, UsageOf::All), [(0, 2, 10 + 3570 + 1), (1, 1, 5)]);
     }
 
     #[test]
-    fn each_project_has_its_own() {
+    fn versions_count_for_their_own_project() {
         let rows = [(1, 1, None, 0, Some(60)), (2, 1, Some(2), 0, Some(30)), (3, 1, Some(3), 0, Some(10))];
         let of = |byte, first| UsageOf::Project { id: Uuid::from_bytes([byte; 16]), first };
         assert_eq!(hours(&rows, UsageOf::All), [(0, 3, 100)]);

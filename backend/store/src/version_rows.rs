@@ -1,4 +1,4 @@
-//! Rows ⇄ versions of keys: the material, and whether it may be used.
+//! Rows of key versions: the material, and whether it may be used.
 
 use kms_core::api::Life;
 use kms_core::integrity::{Cell, RowKey};
@@ -6,13 +6,13 @@ use kms_core::object::{KeyVersion, MasterVersion, Wrapped};
 use rusqlite::{Row, params};
 
 use super::StoreError;
-use super::rows::{bytes, check, column, signed, unsigned};
+use super::rows::{bytes, check_mac, column, signed, unsigned};
 use super::writer::WriteTx;
 
-/// `software` protection: the material is opened in the backend (architecture D5).
+/// `software` protection: the material is unwrapped in the backend (architecture D5).
 const SOFTWARE: i64 = 1;
 
-/// What is read of a version, for [`VersionRow::read`].
+/// The columns of a version that [`VersionRow::read`] reads.
 pub(super) const VERSION_COLUMNS: &str =
     "v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac, v.disabled, v.withheld";
 
@@ -21,19 +21,19 @@ pub(super) const VERSION_COLUMNS: &str =
 pub(super) enum State {
     /// It may be used.
     Active = 1,
-    /// It may not be used for now.
+    /// It may not be used until it is enabled.
     Disabled = 2,
     /// It will be destroyed, and can be restored until then.
-    Leaving = 3,
-    /// Its material is gone.
+    DestructionScheduled = 3,
+    /// Its material was erased.
     Destroyed = 4,
 }
 
 impl State {
-    /// From most to least usable, as their numbers are.
-    const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Leaving, Self::Destroyed];
+    /// From most to least usable, in the order of their numbers.
+    const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::DestructionScheduled, Self::Destroyed];
 
-    /// The column's value.
+    /// The value of the column.
     pub(super) fn number(self) -> i64 {
         self as i64
     }
@@ -44,7 +44,7 @@ impl State {
     }
 }
 
-/// Wrapped bytes in two columns, the master key's version before them.
+/// Reads wrapped bytes from two columns: the version of the master key, then the bytes.
 pub(super) fn wrapped(row: &Row<'_>, table: &'static str, at: usize) -> Result<Option<Wrapped>, StoreError> {
     let master: Option<u32> = column(row, table, at)?;
     let bytes = bytes(row, table, at + 1)?.map(<[u8]>::to_vec);
@@ -62,14 +62,14 @@ pub(super) struct VersionRow {
     pub(super) created: i64,
     /// Whether it was disabled when its destruction was scheduled.
     pub(super) disabled: bool,
-    /// Whether its key is to be deleted.
+    /// Whether the deletion of its key is scheduled.
     pub(super) withheld: bool,
 }
 
 impl VersionRow {
     const TABLE: &'static str = "versions";
 
-    /// A version that was made just now.
+    /// Returns a version that was just created.
     pub(super) fn new(version: KeyVersion, wrapped: Option<Wrapped>, created: i64) -> Self {
         let (state, protection) = (State::Active.number(), SOFTWARE);
         Self {
@@ -84,7 +84,7 @@ impl VersionRow {
         }
     }
 
-    /// Reads the nine columns of a version, of which the first is at `at`.
+    /// Reads the nine columns of a version, starting at index `at`.
     pub(super) fn read(
         row: &Row<'_>,
         at: usize,
@@ -103,7 +103,7 @@ impl VersionRow {
             withheld: column::<Option<i64>>(row, TABLE, at + 8)?.is_some(),
         };
         let mac = bytes(row, TABLE, at + 6)?.unwrap_or_default();
-        check(key, TABLE, &found.columns(), mac, row)?;
+        check_mac(key, TABLE, &found.columns(), mac, row)?;
         Ok(found)
     }
 
@@ -122,7 +122,7 @@ impl VersionRow {
         ]
     }
 
-    /// Writes the row, new or in place of the one with its name.
+    /// Inserts the row, or updates the one with its key and number.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO versions (key, number, state, destroy_at, protection, master, wrapped, created, mac, \
                    disabled, withheld) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
@@ -145,33 +145,33 @@ impl VersionRow {
         Ok(())
     }
 
-    /// Whether applications see its objects, as far as it is up to the version.
+    /// Whether the state of the version lets applications see its objects.
     pub(super) fn is_visible(&self) -> bool {
         self.state == State::Active.number() && !self.withheld
     }
 
-    /// Whether it will be destroyed and can be restored.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.state == State::Leaving.number()
+    /// Whether its destruction is scheduled, so that it can be restored.
+    pub(super) fn is_destruction_scheduled(&self) -> bool {
+        self.state == State::DestructionScheduled.number()
     }
 
-    /// Where it stands in its life; none for a state that we never write.
+    /// Its lifecycle state; `None` for a number that this program never writes.
     pub(super) fn life(&self) -> Option<Life> {
         let (disabled, at) = (self.disabled, self.destroy_at.map_or(0, unsigned));
         Some(match State::of(self.state)? {
             State::Active => Life::Active,
             State::Disabled => Life::Disabled,
-            State::Leaving => Life::Leaving { disabled, at },
+            State::DestructionScheduled => Life::Leaving { disabled, at },
             State::Destroyed => Life::Erased { disabled, at },
         })
     }
 
-    /// The same version in another place of its life.
-    pub(super) fn living(self, life: Life) -> Self {
+    /// Returns the version in another lifecycle state.
+    pub(super) fn with_life(self, life: Life) -> Self {
         let state = match life {
             Life::Active => State::Active,
             Life::Disabled => State::Disabled,
-            Life::Leaving { .. } => State::Leaving,
+            Life::Leaving { .. } => State::DestructionScheduled,
             Life::Erased { .. } => State::Destroyed,
         };
         let disabled = match life {

@@ -1,8 +1,8 @@
-//! The one thread that writes. Everything that waits goes into one transaction, so that many callers pay for one
-//! `fsync`; each job has a savepoint of its own, so that one that fails undoes nothing of the others'. Nobody is
-//! answered before the commit.
+//! The one thread that writes. All waiting jobs go into one transaction (group commit), so that many callers share one
+//! `fsync`; each job has its own savepoint, so a failing job undoes only its own writes. No caller gets a result before
+//! the commit.
 //!
-//! The thread also watches for other processes' writes: only its own connection can tell them from our own.
+//! The thread also polls for other processes' writes: only its own connection can tell them from those of this process.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,42 +16,42 @@ use kms_core::integrity::RowKey;
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::StoreError;
-use super::cache::{Memory, Stale};
+use super::cache::{Invalidation, StoreCache};
 
-/// Jobs in one transaction: with 100 microseconds each it ends before anybody notices.
+/// The maximum number of jobs in one transaction: at 100 microseconds each, no caller notices the delay.
 const GROUP_MAX: usize = 128;
 
-/// Jobs that wait: one for each connection there may be.
+/// The maximum number of waiting jobs: one for each possible connection.
 const QUEUE_MAX: usize = 1024;
 
-/// How long a caller waits for its job, in the queue and at work: less than the provider waits for the answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// The maximum wait of a caller for its job, queued and running: less than the provider waits for a response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How often other processes' writes are looked for. They are promised to be seen within a second.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// The interval of polling for other processes' writes, which must be seen within a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a job writes with.
+/// The write transaction of a job.
 pub(super) struct WriteTx<'a> {
     /// The connection, inside a transaction.
     pub(super) connection: &'a Connection,
-    /// For the rows' MACs.
+    /// The key of the row MACs.
     pub(super) key: &'a RowKey,
-    stale: RefCell<Vec<Stale>>,
+    invalidations: RefCell<Vec<Invalidation>>,
 }
 
 impl WriteTx<'_> {
-    /// Appends an entry to the audit log, in the same transaction.
+    /// Appends an entry to the audit log in this transaction.
     pub(super) fn record(&self, entry: &Entry) -> Result<(), StoreError> {
         super::audit::append(self, entry)
     }
 
-    /// To be forgotten once it is committed.
-    pub(super) fn forget(&self, stale: Stale) {
-        self.stale.borrow_mut().push(stale);
+    /// Invalidates cached rows when the transaction ends.
+    pub(super) fn invalidate(&self, invalidation: Invalidation) {
+        self.invalidations.borrow_mut().push(invalidation);
     }
 }
 
-/// The handle of the thread that writes. Dropping it lets the thread finish what waits.
+/// The handle of the write thread. Dropping it waits until the thread has finished all queued jobs.
 pub(super) struct Writer {
     jobs: Option<Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
@@ -62,43 +62,42 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         key: Arc<RowKey>,
-        memory: Arc<Memory>,
+        cache: Arc<StoreCache>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE_MAX);
-        let mut work = Work { connection, key, memory, queue, version: None, watched: now() };
-        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || work.run())?;
+        let mut writer = WriterThread { connection, key, cache, queue, data_version: None, polled: now() };
+        let thread =
+            std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Does a job in a transaction, and answers once it is on the disk.
+    /// Runs a job in a transaction, and returns its result once it is on the disk.
     pub(super) fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let until = now() + ANSWER_WITHIN;
-        let (reply, answer) = bounded(1);
-        let job = Box::new(Write { work: Some(work), until, result: None, reply });
+        let deadline = now() + WRITE_TIMEOUT;
+        let (reply, results) = bounded(1);
+        let job = Box::new(AwaitedJob { work: Some(work), deadline, result: None, reply });
         let jobs = self.jobs.as_ref().ok_or(StoreError::Stopped)?;
-        jobs.send_deadline(job, until).map_err(|error| match error.is_timeout() {
+        jobs.send_deadline(job, deadline).map_err(|error| match error.is_timeout() {
             true => StoreError::TimedOut,
             false => StoreError::Stopped,
         })?;
-        match answer.recv_deadline(until) {
+        match results.recv_deadline(deadline) {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => Err(StoreError::TimedOut),
             Err(RecvTimeoutError::Disconnected) => Err(StoreError::Stopped),
         }
     }
-}
 
-impl Writer {
-    /// Does a job in a transaction some time later. Nobody waits for it and nobody is told; where the queue is full it
-    /// is not done, which the answer says.
-    pub(super) fn post(
+    /// Queues a job without waiting for it; its errors are only logged. Returns false, and drops the job, when the
+    /// queue is full.
+    pub(super) fn write_later(
         &self,
         work: impl FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send + 'static,
     ) -> bool {
-        let job = Box::new(Post { work: Some(work) });
+        let job = Box::new(DetachedJob { work: Some(work) });
         self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 }
@@ -109,30 +108,31 @@ impl Drop for Writer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that writes the database had panicked");
+            tracing::error!("the write thread of the database had panicked");
         }
     }
 }
 
-/// A caller's work, its result kept until the commit.
+/// One queued write, which holds its result until the commit.
 trait Job: Send {
-    /// Does it. An error of SQLite's is told, for it may have ended the whole transaction.
+    /// Runs it. An error of SQLite is returned, because it may have ended the whole transaction.
     fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>>;
-    /// Answers the caller; `lost` says why nothing of the transaction was kept.
-    fn answer(self: Box<Self>, lost: Option<&Sql>);
+    /// Sends the result to the caller; `lost` is the error that rolled the transaction back.
+    fn finish(self: Box<Self>, lost: Option<&Sql>);
 }
 
-struct Write<T, F> {
+/// A job whose caller waits for the result.
+struct AwaitedJob<T, F> {
     work: Option<F>,
-    until: Instant,
+    deadline: Instant,
     result: Option<Result<T, StoreError>>,
     reply: Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, F: FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send> Job for Write<T, F> {
+impl<T: Send, F: FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send> Job for AwaitedJob<T, F> {
     fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>> {
         let result = match self.work.take() {
-            Some(work) if now() < self.until => work(tx),
+            Some(work) if now() < self.deadline => work(tx),
             Some(_) | None => Err(StoreError::TimedOut),
         };
         let outcome = match &result {
@@ -143,94 +143,92 @@ impl<T: Send, F: FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send> Job for W
         outcome
     }
 
-    fn answer(self: Box<Self>, lost: Option<&Sql>) {
+    fn finish(self: Box<Self>, lost: Option<&Sql>) {
         let result = match (self.result, lost) {
             (Some(Err(error)), _) => Err(error),
-            (Some(Ok(_)) | None, Some(lost)) => Err(StoreError::again(lost)),
+            (Some(Ok(_)) | None, Some(lost)) => Err(StoreError::of_transaction(lost)),
             (Some(Ok(result)), None) => Ok(result),
             (None, None) => Err(StoreError::Stopped),
         };
         if self.reply.send(result).is_err() {
-            tracing::warn!("a caller had stopped waiting for the database");
+            tracing::warn!("a caller stopped waiting for the database before its result was ready");
         }
     }
 }
 
-/// Work that nobody waits for.
-struct Post<F> {
+/// A job whose result no caller waits for.
+struct DetachedJob<F> {
     work: Option<F>,
 }
 
-impl<F: FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send> Job for Post<F> {
+impl<F: FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send> Job for DetachedJob<F> {
     fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>> {
         let Some(work) = self.work.take() else { return Ok(()) };
         work(tx).map_err(|error| {
-            tracing::warn!(
-                error = kms_core::error_chain(&error),
-                "something that can be lost was not written"
-            );
+            tracing::warn!(error = kms_core::error_chain(&error), "a write whose loss is tolerated failed");
             error.sqlite().copied()
         })
     }
 
-    fn answer(self: Box<Self>, _lost: Option<&Sql>) {}
+    fn finish(self: Box<Self>, _lost: Option<&Sql>) {}
 }
 
-/// The thread's own.
-struct Work {
+/// The state of the write thread.
+struct WriterThread {
     connection: Connection,
     key: Arc<RowKey>,
-    memory: Arc<Memory>,
+    cache: Arc<StoreCache>,
     queue: Receiver<Box<dyn Job>>,
-    version: Option<i64>,
-    watched: Instant,
+    /// `PRAGMA data_version` at the last poll.
+    data_version: Option<i64>,
+    polled: Instant,
 }
 
-impl Work {
+impl WriterThread {
     fn run(&mut self) {
-        self.watch();
+        self.poll_other_writers();
         loop {
-            let first = match self.queue.recv_timeout(WATCH_EVERY) {
+            let first = match self.queue.recv_timeout(POLL_INTERVAL) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if self.watched.elapsed() >= WATCH_EVERY {
-                self.watch();
+            if self.polled.elapsed() >= POLL_INTERVAL {
+                self.poll_other_writers();
             }
             let mut group: Vec<_> = first.into_iter().collect();
             if !group.is_empty() {
                 group.extend(self.queue.try_iter().take(GROUP_MAX - 1));
             }
-            // A disk that is full in the middle ends the transaction; what comes after gets a new one.
+            // A disk that becomes full ends the transaction early; the remaining jobs get a new one.
             while !group.is_empty() {
                 group = self.transaction(group);
             }
         }
     }
 
-    /// Forgets everything if another process has written since the last look.
-    fn watch(&mut self) {
-        self.watched = now();
+    /// Invalidates the whole cache if another process has written since the last poll.
+    fn poll_other_writers(&mut self) {
+        self.polled = now();
         let read = self.connection.prepare_cached("PRAGMA data_version");
         match read.and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0))) {
-            Ok(version) if self.version == Some(version) => {}
+            Ok(version) if self.data_version == Some(version) => {}
             Ok(version) => {
-                if self.version.replace(version).is_some() {
+                if self.data_version.replace(version).is_some() {
                     tracing::debug!("another process changed the database");
                 }
-                self.memory.forget(&Stale::All);
+                self.cache.invalidate(&Invalidation::All);
             }
             Err(error) => {
-                tracing::error!(%error, "the database could not be watched for changes");
-                self.memory.forget(&Stale::All);
+                tracing::error!(%error, "polling the database for changes of other processes failed");
+                self.cache.invalidate(&Invalidation::All);
             }
         }
     }
 
-    /// Does as many jobs as one transaction takes, answers them, and gives back the rest.
+    /// Runs as many jobs as one transaction takes, sends their results, and returns the remaining jobs.
     fn transaction(&self, mut group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let tx = WriteTx { connection: &self.connection, key: &self.key, stale: RefCell::default() };
+        let tx = WriteTx { connection: &self.connection, key: &self.key, invalidations: RefCell::default() };
         let (done, lost) = match self.statement("BEGIN IMMEDIATE") {
             Ok(()) => self.fill(&mut group, &tx),
             Err(error) => (group.len(), Some(error)),
@@ -241,19 +239,19 @@ impl Work {
             && !self.connection.is_autocommit()
             && let Err(error) = self.statement("ROLLBACK")
         {
-            tracing::error!(%error, "a transaction could not be undone");
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
-        // Before anybody is answered: who was told of a change must not see what was before it.
-        for stale in tx.stale.borrow().iter() {
-            self.memory.forget(stale);
+        // Before any result is sent: a caller that knows of a change must not read the state before it.
+        for invalidation in tx.invalidations.borrow().iter() {
+            self.cache.invalidate(invalidation);
         }
         for job in group {
-            job.answer(lost.as_ref());
+            job.finish(lost.as_ref());
         }
         rest
     }
 
-    /// Runs the jobs until all are done or the transaction is lost; tells how many have been tried.
+    /// Runs the jobs until all are done or the transaction is lost; returns how many were tried.
     fn fill(&self, group: &mut [Box<dyn Job>], tx: &WriteTx<'_>) -> (usize, Option<Sql>) {
         let mut done = 0;
         for job in group {
@@ -282,7 +280,7 @@ impl Work {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a shell that waits owns a clock")]
+#[expect(clippy::disallowed_methods, reason = "I/O that waits needs a clock")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -300,7 +298,7 @@ mod tests {
         let connection = Connection::open(folder.path().join("test.db")).unwrap();
         connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (a INTEGER UNIQUE)").unwrap();
         let key = Arc::new(RowKey::from(Zeroizing::new([1; 32])));
-        let writer = Writer::start(connection, key, Arc::new(Memory::default())).unwrap();
+        let writer = Writer::start(connection, key, Arc::new(StoreCache::default())).unwrap();
         (folder, writer)
     }
 
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_fails_undoes_itself_alone() {
+    fn a_job_that_fails_undoes_only_its_own_writes() {
         let (_folder, writer) = writer();
         let start = Barrier::new(16);
         std::thread::scope(|scope| {
@@ -338,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_harms_nobody_else() {
+    fn a_job_that_panics_does_not_affect_other_jobs() {
         let (_folder, writer) = writer();
         let result: Result<(), _> = writer.write(|tx| {
             tx.connection.execute("INSERT INTO t (a) VALUES (1)", [])?;
@@ -350,12 +348,12 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_lost_in_the_middle_is_lost_for_all_in_it_and_the_next_works() {
+    fn a_transaction_that_is_rolled_back_fails_all_its_jobs_and_the_next_one_works() {
         let (_folder, writer) = writer();
         assert_eq!(add(&writer, 1).unwrap(), 1);
         let lost = writer.write(|tx| {
             tx.connection.execute("INSERT INTO t (a) VALUES (2)", [])?;
-            tx.connection.execute_batch("ROLLBACK")?; // as SQLite does by itself when the disk is full
+            tx.connection.execute_batch("ROLLBACK")?; // as SQLite does when the disk is full
             Ok(())
         });
         assert!(lost.is_err());
@@ -364,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_written_before_the_thread_ends() {
+    fn queued_jobs_are_written_before_the_thread_ends() {
         let (folder, writer) = writer();
         add(&writer, 1).unwrap();
         drop(writer);

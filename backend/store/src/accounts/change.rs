@@ -1,36 +1,37 @@
-//! Changes of service accounts, inside the writer's transaction. Each forgets what it makes stale.
+//! Writes of service accounts inside the writer's transaction. Each invalidates the cached rows that it changes.
 
 use kms_core::api::Grant;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::rows::{AccountKey, GivenGrant, ServiceAccount, Stored, Token};
+use super::rows::{AccountKey, AccountRow, GivenGrant, ServiceAccount, Token};
 use super::{Assertion, AssertionUse};
 use crate::StoreError;
-use crate::cache::Stale;
+use crate::cache::Invalidation;
 use crate::rows::signed;
 use crate::writer::WriteTx;
 
-/// Accounts in a home: ten times the largest organisation's that we know.
+/// The maximum number of accounts in a home: ten times that of the largest organisation that we know.
 const ACCOUNTS_MAX: u64 = 100_000;
 
-/// Grants of one account: all of them are looked at in each call.
+/// The maximum number of grants of one account: each call checks all of them.
 const GRANTS_MAX: u64 = 256;
 
-/// Tokens of one account.
+/// The maximum number of tokens of one account.
 const TOKENS_MAX: u64 = 256;
 
-/// Keys of one account, those among them that are revoked.
+/// The maximum number of keys of one account, including revoked ones.
 const KEYS_MAX: u64 = 256;
 
-/// Assertions of one account that have not ended: three each second of the hour that one may last.
+/// The maximum number of assertions of one account that have not expired: about three a second, for the hour that an
+/// assertion may be valid.
 const ASSERTIONS_MAX: u64 = 10_000;
 
-/// Assertions that have ended are forgotten so many at a time.
-const ASSERTIONS_FORGOTTEN: i64 = 100;
+/// The maximum number of expired assertions deleted with each new one.
+const ASSERTIONS_DELETED_MAX: i64 = 100;
 
-/// Refuses one more where there are `most` already.
-fn room(
+/// Fails if `most` rows exist already.
+fn check_limit(
     tx: &WriteTx<'_>,
     what: &'static str,
     most: u64,
@@ -55,12 +56,12 @@ pub(super) fn insert_account(
     if tx.connection.query_row(sql, [&account.email], |row| row.get::<_, u64>(0))? > 0 {
         return Err(StoreError::Taken(account.email.clone()));
     }
-    room(tx, "service accounts", ACCOUNTS_MAX, "SELECT count(*) FROM accounts", [])?;
+    check_limit(tx, "service accounts", ACCOUNTS_MAX, "SELECT count(*) FROM accounts", [])?;
     account.put(tx)?;
     grants.iter().try_for_each(|given| insert_grant(tx, given))
 }
 
-/// Ends all that was derived from an account's tokens and keys, and changes it.
+/// Changes an account, and ends all logins and access tokens derived from its tokens and keys.
 pub(super) fn end_generation(
     tx: &WriteTx<'_>,
     id: Uuid,
@@ -70,7 +71,7 @@ pub(super) fn end_generation(
     account.generation += 1;
     change(&mut account);
     account.put(tx)?;
-    tx.forget(Stale::Account(id));
+    tx.invalidate(Invalidation::Account(id));
     Ok(())
 }
 
@@ -79,7 +80,7 @@ pub(super) fn remove_account(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreErro
     let mut digests = tx.connection.prepare_cached("SELECT digest FROM tokens WHERE account = ?1")?;
     let digests = digests.query_map([id.as_bytes()], |row| row.get::<_, [u8; 32]>(0))?;
     for digest in digests {
-        tx.forget(Stale::Token(digest?));
+        tx.invalidate(Invalidation::Token(digest?));
     }
     for sql in [
         "DELETE FROM token_uses WHERE token IN (SELECT id FROM tokens WHERE account = ?1)",
@@ -90,11 +91,11 @@ pub(super) fn remove_account(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreErro
     ] {
         tx.connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
     }
-    tx.forget(Stale::Account(id));
+    tx.invalidate(Invalidation::Account(id));
     Ok(())
 }
 
-/// The grants of an account that can be read.
+/// Returns the grants of an account that can be read.
 fn grants(tx: &WriteTx<'_>, account: Uuid) -> Result<Vec<GivenGrant>, StoreError> {
     let all = GivenGrant::all(tx.connection, tx.key, "WHERE account = ?1", [account.as_bytes()])?;
     Ok(all.0)
@@ -102,21 +103,21 @@ fn grants(tx: &WriteTx<'_>, account: Uuid) -> Result<Vec<GivenGrant>, StoreError
 
 pub(super) fn insert_grant(tx: &WriteTx<'_>, given: &GivenGrant) -> Result<(), StoreError> {
     account(tx, given.account)?;
-    if grants(tx, given.account)?.iter().any(|known| known.grant == given.grant) {
+    if grants(tx, given.account)?.iter().any(|other| other.grant == given.grant) {
         return Err(StoreError::Taken(given.grant.role.name().to_owned()));
     }
     let count = "SELECT count(*) FROM grants WHERE account = ?1";
-    room(tx, "roles of one account", GRANTS_MAX, count, [given.account.as_bytes()])?;
+    check_limit(tx, "roles of one account", GRANTS_MAX, count, [given.account.as_bytes()])?;
     given.insert(tx)?;
-    tx.forget(Stale::Account(given.account));
+    tx.invalidate(Invalidation::Account(given.account));
     Ok(())
 }
 
 pub(super) fn remove_grant(tx: &WriteTx<'_>, account: Uuid, grant: Grant) -> Result<(), StoreError> {
-    let found = grants(tx, account)?.into_iter().find(|known| known.grant == grant);
+    let found = grants(tx, account)?.into_iter().find(|other| other.grant == grant);
     let found = found.ok_or(StoreError::NotFound)?;
     tx.connection.execute("DELETE FROM grants WHERE id = ?1", [found.id.as_bytes()])?;
-    tx.forget(Stale::Account(account));
+    tx.invalidate(Invalidation::Account(account));
     Ok(())
 }
 
@@ -129,7 +130,7 @@ pub(super) fn insert_token(tx: &WriteTx<'_>, token: &Token) -> Result<(), StoreE
         return Err(StoreError::Taken(token.name.clone()));
     }
     let count = "SELECT count(*) FROM tokens WHERE account = ?1";
-    room(tx, "tokens of one account", TOKENS_MAX, count, [token.account.as_bytes()])?;
+    check_limit(tx, "tokens of one account", TOKENS_MAX, count, [token.account.as_bytes()])?;
     token.insert(tx)
 }
 
@@ -137,7 +138,7 @@ pub(super) fn remove_token(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreError>
     let sql = "DELETE FROM tokens WHERE id = ?1 RETURNING digest";
     let digest = tx.connection.query_row(sql, [id.as_bytes()], |row| row.get::<_, [u8; 32]>(0))?;
     tx.connection.execute("DELETE FROM token_uses WHERE token = ?1", [id.as_bytes()])?;
-    tx.forget(Stale::Token(digest));
+    tx.invalidate(Invalidation::Token(digest));
     Ok(())
 }
 
@@ -150,7 +151,7 @@ pub(super) fn insert_key(tx: &WriteTx<'_>, key: &AccountKey) -> Result<(), Store
         return Err(StoreError::Taken("this public key".to_owned()));
     }
     let count = "SELECT count(*) FROM account_keys WHERE account = ?1";
-    room(tx, "keys of one account", KEYS_MAX, count, [key.account.as_bytes()])?;
+    check_limit(tx, "keys of one account", KEYS_MAX, count, [key.account.as_bytes()])?;
     key.put(tx)
 }
 
@@ -165,10 +166,16 @@ pub(super) fn revoke_key(tx: &WriteTx<'_>, id: Uuid, now: u64) -> Result<(), Sto
 pub(super) fn spend(tx: &WriteTx<'_>, assertion: Assertion, now: u64) -> Result<AssertionUse, StoreError> {
     let sql = "DELETE FROM assertions WHERE digest IN \
                (SELECT digest FROM assertions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
-    tx.connection.prepare_cached(sql)?.execute(params![signed(now), ASSERTIONS_FORGOTTEN])?;
+    tx.connection.prepare_cached(sql)?.execute(params![signed(now), ASSERTIONS_DELETED_MAX])?;
     let count = "SELECT count(*) FROM assertions WHERE account = ?1";
     let most = ASSERTIONS_MAX;
-    room(tx, "assertions of one account that have not ended", most, count, [assertion.account.as_bytes()])?;
+    check_limit(
+        tx,
+        "assertions of one account that have not expired",
+        most,
+        count,
+        [assertion.account.as_bytes()],
+    )?;
     let sql = "INSERT INTO assertions (digest, account, expires) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     let values = params![assertion.digest, assertion.account.as_bytes(), signed(assertion.expires)];
     match tx.connection.prepare_cached(sql)?.execute(values)? {

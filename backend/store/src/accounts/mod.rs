@@ -1,7 +1,7 @@
-//! Service accounts: what they were given, their tokens, and the keys that sign for them.
+//! Service accounts with their grants, tokens and public keys.
 //!
-//! Whoever authenticates is remembered (`cache`), so a call costs no read of the disk. What is not there is not
-//! remembered: whoever guesses would fill the memory.
+//! Accounts that authenticate are cached (`cache`), so a call costs no read of the disk. Missing accounts and tokens
+//! are not cached: a caller that guesses would fill the cache.
 
 mod change;
 mod rows;
@@ -16,47 +16,47 @@ use kms_core::integrity::RowKey;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::check::each;
+use super::check::count_readable;
 use super::{Store, StoreError};
-use rows::Stored;
+use rows::AccountRow;
 pub use rows::{AccountKey, GivenGrant, KeyAlgorithm, ServiceAccount, Token};
 
 /// A service account as authentication needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// Who it is and what it was given.
+    /// The account with its grants.
     pub account: Arc<Account>,
-    /// Counts the times that all that was derived from its tokens and keys was ended at once.
+    /// Incremented to end all logins and access tokens derived from its tokens and keys.
     pub generation: u64,
-    /// Whether it is shut out.
+    /// Whether it is disabled.
     pub disabled: bool,
 }
 
-/// What became of an assertion.
+/// The result of exchanging an assertion.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AssertionUse {
-    /// It was good, and is so no longer.
+    /// It was exchanged now.
     Now,
-    /// It had been exchanged before.
+    /// It was exchanged before, which is a replay.
     Before,
 }
 
 /// An assertion to be exchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Assertion {
-    /// Who asserts.
+    /// The account that signed it.
     pub account: Uuid,
-    /// The digest of its name.
+    /// A digest of the account's id and the assertion's id (`jti`).
     pub digest: [u8; 32],
-    /// When it ends by itself.
+    /// From when it is rejected as expired, so that it need not be stored any longer.
     pub expires: u64,
 }
 
-/// Whether every row here bears its MAC; counts the accounts.
+/// Verifies the MACs of all rows of accounts; returns the number of accounts.
 pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreError> {
-    fn table<T: Stored>(connection: &Connection, key: &RowKey) -> Result<u64, StoreError> {
+    fn table<T: AccountRow>(connection: &Connection, key: &RowKey) -> Result<u64, StoreError> {
         let sql = format!("SELECT {} FROM {}", T::COLUMNS, T::TABLE);
-        each(connection, &sql, &|row| T::read(row, key).map(drop))
+        count_readable(connection, &sql, &|row| T::read(row, key).map(drop))
     }
     table::<GivenGrant>(connection, key)?;
     table::<Token>(connection, key)?;
@@ -64,16 +64,16 @@ pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreE
     table::<ServiceAccount>(connection, key)
 }
 
-/// All accounts, by address, and why others cannot be read.
-pub(super) fn every(
+/// Returns all accounts, by address, and the errors of those that cannot be read.
+pub(super) fn all_accounts(
     connection: &Connection,
     key: &RowKey,
 ) -> Result<(Vec<ServiceAccount>, Vec<StoreError>), StoreError> {
     ServiceAccount::all(connection, key, "ORDER BY email", [])
 }
 
-/// What an account has of this kind, and why other rows cannot be read.
-pub(super) fn of_account<T: Stored>(
+/// Returns an account's rows of this type, and the errors of those that cannot be read.
+pub(super) fn of_account<T: AccountRow>(
     connection: &Connection,
     key: &RowKey,
     account: Uuid,
@@ -82,15 +82,15 @@ pub(super) fn of_account<T: Stored>(
 }
 
 impl Store {
-    /// All service accounts, by address. One whose row was changed is left out.
+    /// Returns all service accounts, by address. An account whose row was changed is omitted.
     ///
     /// # Errors
     /// When the database fails.
     pub fn accounts(&self) -> Result<Vec<ServiceAccount>, StoreError> {
-        self.listed("ORDER BY email", [])
+        self.list("ORDER BY email", [])
     }
 
-    /// The service account with this address.
+    /// Returns the service account with this address.
     ///
     /// # Errors
     /// When the database fails, or the row was changed.
@@ -99,34 +99,34 @@ impl Store {
             .read(|connection| ServiceAccount::one(connection, &self.key, "WHERE email = ?1", [email]))
     }
 
-    /// What accounts were given: this one, or all.
+    /// Returns the grants of an account, or of all.
     ///
     /// # Errors
     /// When the database fails.
     pub fn grants(&self, account: Option<Uuid>) -> Result<Vec<GivenGrant>, StoreError> {
         let account = account.map(Uuid::into_bytes);
-        self.listed("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
+        self.list("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
     }
 
-    /// The tokens of an account, or of all.
+    /// Returns the tokens of an account, or of all.
     ///
     /// # Errors
     /// When the database fails.
     pub fn tokens(&self, account: Option<Uuid>) -> Result<Vec<Token>, StoreError> {
         let account = account.map(Uuid::into_bytes);
-        self.listed("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
+        self.list("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
     }
 
-    /// The public keys of an account, or of all.
+    /// Returns the public keys of an account, or of all.
     ///
     /// # Errors
     /// When the database fails.
     pub fn account_keys(&self, account: Option<Uuid>) -> Result<Vec<AccountKey>, StoreError> {
         let account = account.map(Uuid::into_bytes);
-        self.listed("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
+        self.list("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
     }
 
-    /// The public key with this id.
+    /// Returns the public key with this id.
     ///
     /// # Errors
     /// When the database fails, or the row was changed.
@@ -134,10 +134,10 @@ impl Store {
         let read = |connection: &Connection| {
             AccountKey::one(connection, &self.key, "WHERE id = ?1", [id.as_bytes()])
         };
-        self.readers.read(read).inspect_err(|error| self.report(std::slice::from_ref(error)))
+        self.readers.read(read).inspect_err(|error| self.log_unreadable(std::slice::from_ref(error)))
     }
 
-    /// When a token was last used, to the hour.
+    /// Returns when a token was last used, to the hour.
     ///
     /// # Errors
     /// When the database fails.
@@ -148,34 +148,34 @@ impl Store {
         })
     }
 
-    fn listed<T: Stored>(
+    fn list<T: AccountRow>(
         &self,
         condition: &str,
         values: impl rusqlite::Params,
     ) -> Result<Vec<T>, StoreError> {
-        let (found, refused) =
+        let (found, unreadable) =
             self.readers.read(|connection| T::all(connection, &self.key, condition, values))?;
-        self.report(&refused);
+        self.log_unreadable(&unreadable);
         Ok(found)
     }
 
-    /// The account with this id, as authentication needs it. A grant whose row was changed does not count.
+    /// Returns the account with this id, as authentication needs it. A grant whose row was changed is ignored.
     ///
     /// # Errors
     /// When the database fails, or the account's row was changed.
     pub fn member(&self, id: Uuid) -> Result<Option<Arc<Member>>, StoreError> {
         let load = || {
-            let (found, refused) = self.readers.read(|connection| {
+            let (found, unreadable) = self.readers.read(|connection| {
                 let values = || [id.into_bytes()];
                 let Some(found) = ServiceAccount::one(connection, &self.key, "WHERE id = ?1", values())?
                 else {
                     return Ok((None, Vec::new()));
                 };
-                let (grants, refused) =
+                let (grants, unreadable) =
                     GivenGrant::all(connection, &self.key, "WHERE account = ?1 ORDER BY id", values())?;
-                Ok((Some((found, grants)), refused))
+                Ok((Some((found, grants)), unreadable))
             })?;
-            self.report(&refused);
+            self.log_unreadable(&unreadable);
             Ok(found.map(|(found, grants)| Member {
                 generation: found.generation,
                 disabled: found.disabled.is_some(),
@@ -186,30 +186,30 @@ impl Store {
                 }),
             }))
         };
-        self.memory.member(id, load).inspect_err(|error| self.report(std::slice::from_ref(error)))
+        self.cache.member(id, load).inspect_err(|error| self.log_unreadable(std::slice::from_ref(error)))
     }
 
-    /// The same, if it is remembered.
+    /// Returns the same if it is cached.
     pub fn remembered_member(&self, id: Uuid) -> Option<Arc<Member>> {
-        self.memory.remembered_member(id)
+        self.cache.cached_member(id)
     }
 
-    /// The token with this digest.
+    /// Returns the token with this digest.
     ///
     /// # Errors
     /// When the database fails, or the token's row was changed.
     pub fn token(&self, digest: [u8; 32]) -> Result<Option<Arc<Token>>, StoreError> {
         let read = |connection: &Connection| Token::one(connection, &self.key, "WHERE digest = ?1", [digest]);
-        let found = self.memory.token(digest, || self.readers.read(read));
-        found.inspect_err(|error| self.report(std::slice::from_ref(error)))
+        let found = self.cache.token(digest, || self.readers.read(read));
+        found.inspect_err(|error| self.log_unreadable(std::slice::from_ref(error)))
     }
 
-    /// The same, if it is remembered.
+    /// Returns the same if it is cached.
     pub fn remembered_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
-        self.memory.remembered_token(digest)
+        self.cache.cached_token(digest)
     }
 
-    /// Makes an account with its first grants.
+    /// Creates an account with its first grants.
     ///
     /// # Errors
     /// [`StoreError::Taken`] when another has the address; [`StoreError::TooMany`].
@@ -225,7 +225,8 @@ impl Store {
         })
     }
 
-    /// Shuts an account out from now on, or lets it in again. Either ends all that was derived from its tokens and keys.
+    /// Disables an account, or enables it again. Either ends all logins and access tokens derived from its tokens and
+    /// keys.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such account.
@@ -241,7 +242,7 @@ impl Store {
         })
     }
 
-    /// Removes an account with all that it has.
+    /// Removes an account with its grants, tokens and keys.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such account.
@@ -252,7 +253,7 @@ impl Store {
         })
     }
 
-    /// Gives an account a role.
+    /// Grants a role to an account.
     ///
     /// # Errors
     /// [`StoreError::Taken`] when it has it already; [`StoreError::TooMany`].
@@ -263,7 +264,7 @@ impl Store {
         })
     }
 
-    /// Takes a role from an account.
+    /// Revokes a role of an account.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when it does not have it.
@@ -285,7 +286,7 @@ impl Store {
         })
     }
 
-    /// Ends a token.
+    /// Revokes a token.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such token.
@@ -307,7 +308,7 @@ impl Store {
         })
     }
 
-    /// Revokes a public key, and ends all that was derived from its account's tokens and keys.
+    /// Revokes a public key, and ends all logins and access tokens derived from its account's tokens and keys.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such key, or it is revoked already.
@@ -318,10 +319,10 @@ impl Store {
         })
     }
 
-    /// Exchanges an assertion, once: records `done`, or `replayed` where it had been exchanged before.
+    /// Exchanges an assertion, once: records `done`, or `replayed` if it was exchanged before.
     ///
     /// # Errors
-    /// [`StoreError::TooMany`] when the account has too many that have not ended.
+    /// [`StoreError::TooMany`] when the account has too many assertions that have not expired.
     pub fn spend(
         &self,
         assertion: Assertion,
@@ -336,9 +337,9 @@ impl Store {
         })
     }
 
-    /// Notes that a token was used, some time later; whether it will be.
+    /// Queues a record of a token's use; returns false if the queue is full.
     pub fn note_token_use(&self, token: Uuid, at: u64) -> bool {
-        self.writer.post(move |tx| {
+        self.writer.write_later(move |tx| {
             let sql = "INSERT INTO token_uses (token, at) SELECT id, ?2 FROM tokens WHERE id = ?1 \
                        ON CONFLICT (token) DO UPDATE SET at = max(at, ?2)";
             let values = params![token.as_bytes(), super::rows::signed(at)];

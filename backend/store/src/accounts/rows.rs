@@ -1,4 +1,4 @@
-//! Rows ⇄ service accounts, their grants, tokens and keys. Every row read bears its MAC, or is an error.
+//! Rows of service accounts, their grants, tokens and keys. Reading a row verifies its MAC, or fails.
 
 use kms_core::api::{Grant, Role};
 use kms_core::integrity::{Cell, RowKey};
@@ -6,7 +6,7 @@ use rusqlite::{Connection, Params, Row, params};
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::rows::{bytes, check, column, invalid, signed, unsigned};
+use crate::rows::{bytes, check_mac, column, invalid, signed, unsigned};
 use crate::writer::WriteTx;
 
 /// A service account, as stored.
@@ -14,47 +14,47 @@ use crate::writer::WriteTx;
 pub struct ServiceAccount {
     /// Its id.
     pub id: Uuid,
-    /// Its address, by which people and assertions name it.
+    /// Its address, by which users and assertions name it.
     pub email: String,
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
-    /// Since when it is shut out.
+    /// Since when it is disabled.
     pub disabled: Option<u64>,
-    /// Counts the times that all that was derived from its tokens and keys was ended at once.
+    /// Incremented to end all logins and access tokens derived from its tokens and keys.
     pub generation: u64,
 }
 
-/// What an account was given, as stored.
+/// A grant of an account, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GivenGrant {
     /// Its id.
     pub id: Uuid,
-    /// To whom.
+    /// The account.
     pub account: Uuid,
-    /// What, and where.
+    /// The role and where it applies.
     pub grant: Grant,
-    /// When, in seconds since 1970.
+    /// When it was granted, in seconds since 1970.
     pub created: u64,
 }
 
-/// A static token, as stored: its digest, never itself.
+/// A static token, as stored: its digest, never the token itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Token {
     /// Its id.
     pub id: Uuid,
-    /// Whose it is.
+    /// The account it belongs to.
     pub account: Uuid,
-    /// Its name, for people; one account has each once.
+    /// Its display name, unique in its account.
     pub name: String,
     /// SHA-256 of the token.
     pub digest: [u8; 32],
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
-    /// From when it holds no longer; never without.
+    /// When it expires; `None` for never.
     pub expires: Option<u64>,
 }
 
-/// The kinds of keys that sign assertions.
+/// The types of keys that sign assertions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyAlgorithm {
     /// `RSA_2048`.
@@ -64,10 +64,10 @@ pub enum KeyAlgorithm {
 }
 
 impl KeyAlgorithm {
-    /// Both.
+    /// All types.
     pub const ALL: [Self; 2] = [Self::Rsa2048, Self::Rsa4096];
 
-    /// Its name in key files.
+    /// Returns its name in key files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rsa2048 => "RSA_2048",
@@ -75,7 +75,7 @@ impl KeyAlgorithm {
         }
     }
 
-    /// The length of the modulus, in bits.
+    /// Returns the length of the modulus, in bits.
     pub fn bits(self) -> u32 {
         match self {
             Self::Rsa2048 => 2048,
@@ -91,56 +91,56 @@ impl KeyAlgorithm {
     }
 }
 
-/// A public key with which an account's assertions are checked, as stored.
+/// A public key that verifies an account's assertions, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AccountKey {
     /// Its id: an assertion's `kid`.
     pub id: Uuid,
-    /// Whose it is.
+    /// The account it belongs to.
     pub account: Uuid,
-    /// What it is.
+    /// Its type.
     pub algorithm: KeyAlgorithm,
     /// `SubjectPublicKeyInfo`, DER.
     pub public: Vec<u8>,
-    /// Whether the pair was made here; the private half never is kept.
+    /// Whether the key pair was generated here; the private key is never stored.
     pub generated: bool,
-    /// When it came, in seconds since 1970.
+    /// When it was added, in seconds since 1970.
     pub created: u64,
-    /// From when it holds no longer; never without.
+    /// When it expires; `None` for never.
     pub valid_until: Option<u64>,
     /// Since when it is revoked.
     pub revoked: Option<u64>,
 }
 
 impl AccountKey {
-    /// Whether it checks assertions at this time.
+    /// Whether it verifies assertions at this time.
     pub fn is_active(&self, now: u64) -> bool {
         self.revoked.is_none() && self.valid_until.is_none_or(|end| now < end)
     }
 }
 
-/// A row that is one of these.
-pub(crate) trait Stored: Sized {
+/// A row of a table of accounts, protected by a MAC.
+pub(crate) trait AccountRow: Sized {
     /// The table.
     const TABLE: &'static str;
-    /// What is read of it, the row's name first and the MAC last.
+    /// The columns that are read, the row's id first and the MAC last.
     const COLUMNS: &'static str;
 
-    /// The row, its MAC not yet checked.
+    /// Parses a row without verifying its MAC.
     fn parse(row: &Row<'_>) -> Result<Self, StoreError>;
 
-    /// What its MAC covers: everything else.
+    /// Returns the columns that the MAC covers: all others.
     fn cells(&self) -> Vec<(&'static str, Cell<'_>)>;
 
-    /// The row, if it bears its MAC.
+    /// Parses a row and verifies its MAC.
     fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
         let found = Self::parse(row)?;
         let last = row.as_ref().column_count() - 1;
-        check(key, Self::TABLE, &found.cells(), bytes(row, Self::TABLE, last)?.unwrap_or_default(), row)?;
+        check_mac(key, Self::TABLE, &found.cells(), bytes(row, Self::TABLE, last)?.unwrap_or_default(), row)?;
         Ok(found)
     }
 
-    /// The rows of a condition, and why those are left out that cannot be read.
+    /// Returns the rows that meet a condition, and the errors of those that cannot be read.
     fn all(
         connection: &Connection,
         key: &RowKey,
@@ -150,18 +150,18 @@ pub(crate) trait Stored: Sized {
         let sql = format!("SELECT {} FROM {} {condition}", Self::COLUMNS, Self::TABLE);
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query(values)?;
-        let (mut found, mut refused) = (Vec::new(), Vec::new());
+        let (mut found, mut unreadable) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next()? {
             match Self::read(row, key) {
                 Ok(one) => found.push(one),
-                Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+                Err(error @ StoreError::RowInvalid { .. }) => unreadable.push(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok((found, refused))
+        Ok((found, unreadable))
     }
 
-    /// The row of a condition that no two can fulfil.
+    /// Returns the row that meets a condition on a unique column.
     fn one(
         connection: &Connection,
         key: &RowKey,
@@ -191,7 +191,7 @@ fn bytes_of(id: Option<&Uuid>) -> Option<&[u8]> {
     id.map(|id| id.as_bytes().as_slice())
 }
 
-impl Stored for ServiceAccount {
+impl AccountRow for ServiceAccount {
     const TABLE: &'static str = "accounts";
     const COLUMNS: &'static str = "id, email, created, disabled, generation, mac";
 
@@ -217,7 +217,7 @@ impl Stored for ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Writes it, new or in place of the one with its id.
+    /// Inserts the row, or updates the one with its id.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO accounts (id, email, created, disabled, generation, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
@@ -230,7 +230,7 @@ impl ServiceAccount {
     }
 }
 
-impl Stored for GivenGrant {
+impl AccountRow for GivenGrant {
     const TABLE: &'static str = "grants";
     const COLUMNS: &'static str = "id, account, role, project, ring, created, mac";
 
@@ -259,7 +259,7 @@ impl Stored for GivenGrant {
 }
 
 impl GivenGrant {
-    /// Writes it.
+    /// Inserts the row.
     pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO grants (id, account, role, project, ring, created, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -272,7 +272,7 @@ impl GivenGrant {
     }
 }
 
-impl Stored for Token {
+impl AccountRow for Token {
     const TABLE: &'static str = "tokens";
     const COLUMNS: &'static str = "id, account, name, digest, created, expires, mac";
 
@@ -300,7 +300,7 @@ impl Stored for Token {
 }
 
 impl Token {
-    /// Writes it.
+    /// Inserts the row.
     pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO tokens (id, account, name, digest, created, expires, mac) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -312,7 +312,7 @@ impl Token {
     }
 }
 
-impl Stored for AccountKey {
+impl AccountRow for AccountKey {
     const TABLE: &'static str = "account_keys";
     const COLUMNS: &'static str =
         "id, account, algorithm, public_key, generated, created, valid_until, revoked, mac";
@@ -347,7 +347,7 @@ impl Stored for AccountKey {
 }
 
 impl AccountKey {
-    /// Writes it, new or in place of the one with its id.
+    /// Inserts the row, or updates the one with its id.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO account_keys \
                    (id, account, algorithm, public_key, generated, created, valid_until, revoked, mac) \

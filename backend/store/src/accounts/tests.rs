@@ -1,56 +1,17 @@
-//! Service accounts in a real database: what is remembered, what ends what, and what an edit of a row does.
-
-use std::path::{Path, PathBuf};
+//! Service accounts in a real database: caching, revocation, edited rows.
 
 use kms_core::api::Role;
-use kms_core::audit::Kind;
-use kms_core::integrity::RowKey;
 use rusqlite::Connection;
-use serde_json::Map;
-use zeroize::Zeroizing;
 
 use super::*;
-use crate::LockedStore;
-
-fn entry() -> Entry {
-    Entry {
-        at: 1,
-        event: "kms.account.create",
-        kind: Kind::AdminActivity,
-        project: None,
-        resource: "accounts/test".to_owned(),
-        initiator: None,
-        name: "test".to_owned(),
-        endpoint: "test".to_owned(),
-        source: None,
-        agent: String::new(),
-        trace: None,
-        status: 200,
-        details: Map::new(),
-    }
-}
-
-fn unlocked(locked: LockedStore) -> Store {
-    locked.unlock(RowKey::from(Zeroizing::new([1; 32]))).unwrap()
-}
-
-fn new_store() -> (tempfile::TempDir, PathBuf, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kms.db");
-    let store = unlocked(Store::create(&path).unwrap());
-    (folder, path, store)
-}
-
-fn other_process(path: &Path) -> Store {
-    unlocked(Store::open_existing(path).unwrap())
-}
+use crate::tests::{Fixture, entry};
 
 fn account(number: u128) -> ServiceAccount {
     let email = format!("account-{number}@test.sa.kms.local");
     ServiceAccount { id: Uuid::from_u128(number), email, created: 5, disabled: None, generation: 1 }
 }
 
-fn given(account: u128, role: Role, ring: Option<u128>) -> GivenGrant {
+fn grant_of(account: u128, role: Role, ring: Option<u128>) -> GivenGrant {
     let grant = Grant { role, project: Some(Uuid::from_u128(77)), ring: ring.map(Uuid::from_u128) };
     GivenGrant { id: Uuid::new_v4(), account: Uuid::from_u128(account), grant, created: 6 }
 }
@@ -74,27 +35,27 @@ fn key(account: u128) -> AccountKey {
 }
 
 #[test]
-fn what_is_written_is_read_again_and_names_are_taken_once() {
-    let (_folder, path, store) = new_store();
-    let grants = vec![given(1, Role::Admin, None), given(1, Role::Reader, Some(3))];
-    store.insert_account(account(1), grants.clone(), entry()).unwrap();
-    store.insert_account(account(2), Vec::new(), entry()).unwrap();
+fn stored_rows_are_read_after_a_restart_and_names_are_unique() {
+    let (fixture, store) = Fixture::new();
+    let grants = vec![grant_of(1, Role::Admin, None), grant_of(1, Role::Reader, Some(3))];
+    store.insert_account(account(1), grants.clone(), entry(1)).unwrap();
+    store.insert_account(account(2), Vec::new(), entry(1)).unwrap();
     let same = ServiceAccount { id: Uuid::from_u128(9), ..account(1) };
-    assert!(matches!(store.insert_account(same, Vec::new(), entry()), Err(StoreError::Taken(_))));
-    let taken = store.insert_grant(given(1, Role::Admin, None), entry());
+    assert!(matches!(store.insert_account(same, Vec::new(), entry(1)), Err(StoreError::Taken(_))));
+    let taken = store.insert_grant(grant_of(1, Role::Admin, None), entry(1));
     assert!(matches!(taken, Err(StoreError::Taken(_))));
     let (token, key) = (token(1, "ci", 4), key(1));
-    store.insert_token(token.clone(), entry()).unwrap();
+    store.insert_token(token.clone(), entry(1)).unwrap();
     let again = Token { digest: [5; 32], id: Uuid::new_v4(), ..token.clone() };
-    assert!(matches!(store.insert_token(again, entry()), Err(StoreError::Taken(_))));
-    store.insert_account_key(key.clone(), entry()).unwrap();
-    assert!(matches!(store.insert_account_key(key.clone(), entry()), Err(StoreError::Taken(_))));
+    assert!(matches!(store.insert_token(again, entry(1)), Err(StoreError::Taken(_))));
+    store.insert_account_key(key.clone(), entry(1)).unwrap();
+    assert!(matches!(store.insert_account_key(key.clone(), entry(1)), Err(StoreError::Taken(_))));
     drop(store);
 
-    let store = other_process(&path);
+    let store = fixture.open();
     assert_eq!(store.accounts().unwrap(), [account(1), account(2)]);
     assert_eq!(store.account_named(&account(2).email).unwrap(), Some(account(2)));
-    assert_eq!(store.account_named("nobody@x").unwrap(), None);
+    assert_eq!(store.account_named("unknown@x").unwrap(), None);
     let mut read = store.grants(Some(Uuid::from_u128(1))).unwrap();
     read.sort_by_key(|given| given.grant.ring.is_some());
     assert_eq!(read, grants);
@@ -105,45 +66,45 @@ fn what_is_written_is_read_again_and_names_are_taken_once() {
 }
 
 #[test]
-fn a_change_is_seen_at_once_and_nothing_is_left_of_a_removed_account() {
-    let (_folder, path, store) = new_store();
+fn a_change_is_visible_at_once_and_a_removed_account_leaves_no_rows() {
+    let (fixture, store) = Fixture::new();
     let id = Uuid::from_u128(1);
-    store.insert_account(account(1), vec![given(1, Role::User, None)], entry()).unwrap();
+    store.insert_account(account(1), vec![grant_of(1, Role::User, None)], entry(1)).unwrap();
     let token = token(1, "ci", 4);
-    store.insert_token(token.clone(), entry()).unwrap();
-    store.insert_account_key(key(1), entry()).unwrap();
+    store.insert_token(token.clone(), entry(1)).unwrap();
+    store.insert_account_key(key(1), entry(1)).unwrap();
     assert!(store.note_token_use(token.id, 3600) && store.note_token_use(Uuid::from_u128(99), 1));
     assert!(store.note_token_use(token.id, 7));
-    // The thread writes in order: what waits for this has waited for those.
-    store.insert_account(account(2), Vec::new(), entry()).unwrap();
-    store.remove_account(account(2).id, entry()).unwrap();
+    // The writer keeps the order of jobs: when this one is done, those before are done.
+    store.insert_account(account(2), Vec::new(), entry(1)).unwrap();
+    store.remove_account(account(2).id, entry(1)).unwrap();
     assert_eq!(store.token_used(token.id).unwrap(), Some(3600));
     assert_eq!(store.token_used(Uuid::from_u128(99)).unwrap(), None);
     let before = store.member(id).unwrap().unwrap();
     assert!(Arc::ptr_eq(&before, &store.remembered_member(id).unwrap()));
     assert_eq!(store.token([4; 32]).unwrap().unwrap().id, token.id);
 
-    store.insert_grant(given(1, Role::Reader, Some(3)), entry()).unwrap();
+    store.insert_grant(grant_of(1, Role::Reader, Some(3)), entry(1)).unwrap();
     assert_eq!(store.member(id).unwrap().unwrap().account.grants.len(), 2);
-    store.remove_grant(id, given(1, Role::Reader, Some(3)).grant, entry()).unwrap();
-    let gone = store.remove_grant(id, given(1, Role::Reader, Some(3)).grant, entry());
-    assert!(matches!(gone, Err(StoreError::NotFound)));
+    store.remove_grant(id, grant_of(1, Role::Reader, Some(3)).grant, entry(1)).unwrap();
+    let again = store.remove_grant(id, grant_of(1, Role::Reader, Some(3)).grant, entry(1));
+    assert!(matches!(again, Err(StoreError::NotFound)));
     assert_eq!(store.member(id).unwrap().unwrap(), before);
 
-    store.set_account_disabled(id, Some(10), entry()).unwrap();
+    store.set_account_disabled(id, Some(10), entry(1)).unwrap();
     let member = store.member(id).unwrap().unwrap();
     assert!(member.disabled && member.generation == 2);
     let kid = store.account_keys(None).unwrap()[0].id;
-    store.revoke_account_key(kid, 11, entry()).unwrap();
-    assert!(matches!(store.revoke_account_key(kid, 12, entry()), Err(StoreError::NotFound)));
+    store.revoke_account_key(kid, 11, entry(1)).unwrap();
+    assert!(matches!(store.revoke_account_key(kid, 12, entry(1)), Err(StoreError::NotFound)));
     assert_eq!(store.member(id).unwrap().unwrap().generation, 3);
     assert!(!store.account_key(kid).unwrap().unwrap().is_active(12));
 
-    store.remove_account(id, entry()).unwrap();
+    store.remove_account(id, entry(1)).unwrap();
     assert_eq!(store.member(id).unwrap(), None);
     assert_eq!(store.token([4; 32]).unwrap(), None);
-    assert!(matches!(store.remove_account(id, entry()), Err(StoreError::NotFound)));
-    let edit = Connection::open(&path).unwrap();
+    assert!(matches!(store.remove_account(id, entry(1)), Err(StoreError::NotFound)));
+    let edit = Connection::open(fixture.path()).unwrap();
     for table in ["accounts", "grants", "tokens", "account_keys", "token_uses"] {
         let sql = format!("SELECT count(*) FROM {table}");
         assert_eq!(edit.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{table}");
@@ -151,29 +112,29 @@ fn a_change_is_seen_at_once_and_nothing_is_left_of_a_removed_account() {
 }
 
 #[test]
-fn what_another_process_revokes_ends_here_within_a_second() {
-    let (_folder, path, store) = new_store();
-    store.insert_account(account(1), Vec::new(), entry()).unwrap();
+fn a_token_revoked_by_another_process_is_unknown_within_a_second() {
+    let (fixture, store) = Fixture::new();
+    store.insert_account(account(1), Vec::new(), entry(1)).unwrap();
     let token = token(1, "ci", 4);
-    store.insert_token(token.clone(), entry()).unwrap();
+    store.insert_token(token.clone(), entry(1)).unwrap();
     assert!(store.token([4; 32]).unwrap().is_some());
-    other_process(&path).remove_token(token.id, entry()).unwrap();
+    fixture.open().remove_token(token.id, entry(1)).unwrap();
     let mut waited = 0;
     while store.token([4; 32]).unwrap().is_some() {
         waited += 50;
-        assert!(waited < 1000, "the token still holds");
+        assert!(waited < 1000, "the token is still valid");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 
 #[test]
-fn an_edited_row_counts_as_not_there() {
-    let (_folder, path, store) = new_store();
-    store.insert_account(account(1), vec![given(1, Role::User, Some(3))], entry()).unwrap();
-    store.insert_token(token(1, "ci", 4), entry()).unwrap();
-    store.insert_account_key(key(1), entry()).unwrap();
+fn an_edited_row_is_not_used() {
+    let (fixture, store) = Fixture::new();
+    store.insert_account(account(1), vec![grant_of(1, Role::User, Some(3))], entry(1)).unwrap();
+    store.insert_token(token(1, "ci", 4), entry(1)).unwrap();
+    store.insert_account_key(key(1), entry(1)).unwrap();
     drop(store);
-    let edit = Connection::open(&path).unwrap();
+    let edit = Connection::open(fixture.path()).unwrap();
     let member = |store: &Store| store.member(Uuid::from_u128(1)).map(|found| found.unwrap());
     for (change, undo) in [
         ("role = 'owner'", "role = 'kms.user'"),
@@ -181,33 +142,33 @@ fn an_edited_row_counts_as_not_there() {
         ("project = NULL", "project = unhex('0000000000000000000000000000004d')"),
     ] {
         edit.execute_batch(&format!("UPDATE grants SET {change}")).unwrap();
-        assert!(member(&other_process(&path)).unwrap().account.grants.is_empty(), "{change}");
+        assert!(member(&fixture.open()).unwrap().account.grants.is_empty(), "{change}");
         edit.execute_batch(&format!("UPDATE grants SET {undo}")).unwrap();
-        assert_eq!(member(&other_process(&path)).unwrap().account.grants.len(), 1, "{undo}");
+        assert_eq!(member(&fixture.open()).unwrap().account.grants.len(), 1, "{undo}");
     }
     for (change, undo) in
         [("expires = NULL", "expires = 900"), ("account = account, created = 6", "created = 7")]
     {
         edit.execute_batch(&format!("UPDATE tokens SET {change}")).unwrap();
-        assert!(other_process(&path).token([4; 32]).is_err(), "{change}");
+        assert!(fixture.open().token([4; 32]).is_err(), "{change}");
         edit.execute_batch(&format!("UPDATE tokens SET {undo}")).unwrap();
-        assert!(other_process(&path).token([4; 32]).unwrap().is_some(), "{undo}");
+        assert!(fixture.open().token([4; 32]).unwrap().is_some(), "{undo}");
     }
     edit.execute_batch("UPDATE account_keys SET public_key = unhex('09')").unwrap();
-    assert!(other_process(&path).account_keys(None).unwrap().is_empty());
+    assert!(fixture.open().account_keys(None).unwrap().is_empty());
     edit.execute_batch("UPDATE accounts SET generation = 9").unwrap();
-    assert!(member(&other_process(&path)).is_err());
+    assert!(member(&fixture.open()).is_err());
 }
 
 #[test]
-fn an_assertion_is_good_once_until_it_has_ended() {
-    let (_folder, _path, store) = new_store();
-    store.insert_account(account(1), Vec::new(), entry()).unwrap();
+fn an_assertion_can_be_exchanged_once_until_it_expires() {
+    let (_fixture, store) = Fixture::new();
+    store.insert_account(account(1), Vec::new(), entry(1)).unwrap();
     let assertion = Assertion { account: Uuid::from_u128(1), digest: [1; 32], expires: 100 };
-    let spend = |assertion, now| store.spend(assertion, now, entry(), entry()).unwrap();
+    let spend = |assertion, now| store.spend(assertion, now, entry(1), entry(1)).unwrap();
     assert_eq!(spend(assertion, 10), AssertionUse::Now);
     assert_eq!(spend(assertion, 99), AssertionUse::Before);
     assert_eq!(spend(Assertion { digest: [2; 32], ..assertion }, 99), AssertionUse::Now);
-    // By then it is refused for its age.
+    // By then the caller rejects it as expired.
     assert_eq!(spend(assertion, 101), AssertionUse::Now);
 }

@@ -1,4 +1,4 @@
-//! Idempotency keys: a creation that is asked for again makes nothing twice (an extension of the API).
+//! Idempotency keys: a repeated creation creates nothing again (an extension of the API).
 
 use kms_core::api::Problem;
 use rusqlite::{OptionalExtension, params};
@@ -8,26 +8,29 @@ use crate::StoreError;
 use crate::rows::signed;
 use crate::writer::WriteTx;
 
-/// How long a repetition is recognised: a day, which is longer than anybody retries.
-const REMEMBERED_SECONDS: u64 = 24 * 3600;
+/// How long a repetition is recognised: a day, which is longer than clients retry.
+const RETENTION_SECONDS: u64 = 24 * 3600;
 
-/// Repetitions forgotten with each new one, at most.
-const FORGOTTEN: u32 = 16;
+/// The maximum number of old keys deleted with each new one.
+const DELETED_MAX: u32 = 16;
 
-/// A creation's idempotency key.
+/// The idempotency key of a creation.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
-    /// The project it counts in.
+    /// The project in which it is unique.
     pub project: Uuid,
-    /// The key, as the client chose it.
+    /// The key that the client chose.
     pub id: Uuid,
-    /// A digest of what was asked: the same key for another request is a mistake.
+    /// A digest of the request: the same key with a different request is an error.
     pub asked: [u8; 32],
 }
 
 impl IdempotencyKey {
-    /// What the same request made before, if it did. It refuses a key that came with another request.
-    pub(crate) fn before(&self, tx: &WriteTx<'_>) -> Result<Option<Uuid>, Result<Problem, StoreError>> {
+    /// Returns what the same request created before, if it did. Rejects a key that was used with a different request.
+    pub(crate) fn earlier_result(
+        &self,
+        tx: &WriteTx<'_>,
+    ) -> Result<Option<Uuid>, Result<Problem, StoreError>> {
         let sql = "SELECT made, asked FROM repeats WHERE project = ?1 AND id = ?2";
         let found: Option<([u8; 16], [u8; 32])> = tx
             .connection
@@ -39,24 +42,24 @@ impl IdempotencyKey {
             .map_err(|error| Err(StoreError::from(error)))?;
         match found {
             None => Ok(None),
-            Some((made, asked)) if asked == self.asked => Ok(Some(Uuid::from_bytes(made))),
+            Some((created, asked)) if asked == self.asked => Ok(Some(Uuid::from_bytes(created))),
             Some(_) => {
-                let said = "this Idempotency-Key came with another request before; use a new one";
-                Err(Ok(Problem::conflict(said)))
+                let message = "this Idempotency-Key was used with a different request before; use a new one";
+                Err(Ok(Problem::conflict(message)))
             }
         }
     }
 
-    /// Remembers what was made, and forgets some that are old.
-    pub(crate) fn remember(&self, tx: &WriteTx<'_>, made: Uuid, at: u64) -> Result<(), StoreError> {
+    /// Stores what was created, and deletes some old keys.
+    pub(crate) fn record(&self, tx: &WriteTx<'_>, created: Uuid, at: u64) -> Result<(), StoreError> {
         let sql = "INSERT INTO repeats (project, id, made, asked, at) VALUES (?1, ?2, ?3, ?4, ?5)";
         let (project, id) = (self.project.as_bytes(), self.id.as_bytes());
-        let values = params![project, id, made.as_bytes(), self.asked, signed(at)];
+        let values = params![project, id, created.as_bytes(), self.asked, signed(at)];
         tx.connection.prepare_cached(sql)?.execute(values)?;
         let sql = "DELETE FROM repeats WHERE (project, id) IN \
                    (SELECT project, id FROM repeats WHERE at < ?1 ORDER BY at LIMIT ?2)";
-        let old = signed(at.saturating_sub(REMEMBERED_SECONDS));
-        tx.connection.prepare_cached(sql)?.execute(params![old, FORGOTTEN])?;
+        let oldest = signed(at.saturating_sub(RETENTION_SECONDS));
+        tx.connection.prepare_cached(sql)?.execute(params![oldest, DELETED_MAX])?;
         Ok(())
     }
 }

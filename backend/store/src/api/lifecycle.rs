@@ -1,5 +1,5 @@
-//! Keys and versions through their lives. Each step is judged inside the transaction that makes it, so that none is
-//! judged by what was before another.
+//! The lifecycle of keys and versions. Each step is decided inside the transaction that writes it, so that no decision
+//! uses a state that another step has changed.
 
 use kms_core::api::{Change, Life, Problem};
 use kms_core::audit::Entry;
@@ -9,15 +9,15 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use super::{Decided, IdempotencyKey, KeyMetadata};
-use crate::cache::Stale;
+use crate::cache::Invalidation;
 use crate::change;
 use crate::key_rows::KeyRow;
-use crate::rotation::{Ends, numbered, objects_of, relabel, rename};
+use crate::rotation::{EndDate, objects_of, relabel, rename, versioned_label};
 use crate::version_rows::{VERSION_COLUMNS, VersionRow};
 use crate::writer::WriteTx;
 use crate::{NewKey, Store, StoreError};
 
-/// One version as the transaction sees it.
+/// Returns a version as the transaction sees it.
 fn version(tx: &WriteTx<'_>, version: KeyVersion) -> Result<VersionRow, StoreError> {
     let sql =
         format!("SELECT v.number, {VERSION_COLUMNS} FROM versions v WHERE v.key = ?1 AND v.number = ?2");
@@ -27,20 +27,20 @@ fn version(tx: &WriteTx<'_>, version: KeyVersion) -> Result<VersionRow, StoreErr
     VersionRow::read(row, 1, version, tx.key)
 }
 
-/// A key of a ring as the transaction sees it.
+/// Returns a key of a ring as the transaction sees it.
 fn key_of(tx: &WriteTx<'_>, ring: RingId, id: Uuid) -> Result<KeyRow, StoreError> {
     let row = change::key(tx, id.into_bytes())?;
     if row.ring == ring { Ok(row) } else { Err(StoreError::NotFound) }
 }
 
-/// Lets the objects of all versions of a key be read anew.
-fn forget_all(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreError> {
+/// Invalidates a key and the objects of all its versions in the cache.
+fn invalidate_key(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT id FROM objects WHERE key = ?1")?;
     let ids = statement.query_map([id.as_bytes()], |row| row.get::<_, u64>(0))?;
     for object in ids.collect::<Result<Vec<_>, _>>()? {
-        tx.forget(Stale::Object(kms_protocol::ObjectId(object)));
+        tx.invalidate(Invalidation::Object(kms_protocol::ObjectId(object)));
     }
-    tx.forget(Stale::Key(id));
+    tx.invalidate(Invalidation::Key(id));
     Ok(())
 }
 
@@ -51,70 +51,70 @@ fn withhold(tx: &WriteTx<'_>, id: Uuid, withheld: bool) -> Result<(), StoreError
     for number in numbers.collect::<Result<Vec<_>, _>>()? {
         match version(tx, KeyVersion { key: id.into_bytes(), number }) {
             Ok(row) => VersionRow { withheld, ..row }.put(tx)?,
-            // What was edited stays as it is: it cannot be used anyway.
+            // A row that was edited stays unchanged: it cannot be used anyway.
             Err(StoreError::RowInvalid { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    forget_all(tx, id)
+    invalidate_key(tx, id)
 }
 
 impl Store {
-    /// Stores a key that was asked for over the API, with its objects; without any, it begins without a version.
+    /// Stores a key of the REST API with its objects; without objects, it begins without a version.
     ///
     /// # Errors
-    /// When the database fails. It refuses a repetition that asks for something else.
+    /// When the database fails. Rejects an idempotency key that was used with a different request.
     pub fn create_key(
         &self,
         new: NewKey,
         drafts: Vec<Draft>,
-        repeat: Option<IdempotencyKey>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Decided<Uuid> {
         self.writer.write(move |tx| {
             let id = Uuid::from_bytes(new.key);
             let at = new.created;
-            match repeat.as_ref().map(|repeat| repeat.before(tx)).transpose() {
-                Err(refused) => return refused.map(Err),
-                Ok(Some(Some(made))) => return Ok(Ok(made)),
+            match idempotency.as_ref().map(|key| key.earlier_result(tx)).transpose() {
+                Err(rejection) => return rejection.map(Err),
+                Ok(Some(Some(created))) => return Ok(Ok(created)),
                 Ok(Some(None) | None) => {}
             }
             change::insert(tx, kms_protocol::RequestId::default(), new, drafts)?;
-            repeat.map_or(Ok(()), |repeat| repeat.remember(tx, id, at))?;
+            idempotency.map_or(Ok(()), |key| key.record(tx, id, at))?;
             Ok(Ok(id))
         })
     }
 
-    /// Changes where a version stands; `at` is when it would be erased.
+    /// Changes the lifecycle state of a version; `at` is when it would be erased.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such version. It refuses what does not follow.
+    /// [`StoreError::NotFound`] when there is no such version. Rejects a change that its state does not allow.
     pub fn change_version(
         &self,
         ring: RingId,
-        name: KeyVersion,
+        id: KeyVersion,
         change: Change,
         (now, at): (u64, u64),
         entry: Entry,
     ) -> Decided<()> {
         self.writer.write(move |tx| {
-            let key = key_of(tx, ring, Uuid::from_bytes(name.key))?;
-            let row = version(tx, name)?;
+            let key = key_of(tx, ring, Uuid::from_bytes(id.key))?;
+            let row = version(tx, id)?;
             if key.metadata.deletion_at.is_some() {
                 return Ok(Err(deleted()));
             }
-            // What is due is gone, whether or not the job that erases it has come round.
+            // A version that is due counts as erased, whether or not the background job has erased it.
             let life = match row.life().ok_or(StoreError::NotFound)? {
                 Life::Leaving { disabled, at } if at <= now => Life::Erased { disabled, at },
                 life @ (Life::Active | Life::Disabled | Life::Leaving { .. } | Life::Erased { .. }) => life,
             };
             let next = match life.after(change, at) {
                 Ok(next) => next,
-                Err(refused) => return Ok(Err(refused)),
+                Err(problem) => return Ok(Err(problem)),
             };
             if next != life {
-                row.living(next).put(tx)?;
-                for object in objects_of(tx.connection, name)? {
-                    tx.forget(Stale::Object(object));
+                row.with_life(next).put(tx)?;
+                for object in objects_of(tx.connection, id)? {
+                    tx.invalidate(Invalidation::Object(object));
                 }
                 relabel(tx, &key, &day_of(now))?;
             }
@@ -123,17 +123,17 @@ impl Store {
         })
     }
 
-    /// Schedules a key's deletion: none of its versions can be used any more.
+    /// Schedules a key's deletion: none of its versions can be used.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such key. It refuses one whose deletion is scheduled.
+    /// [`StoreError::NotFound`] when there is no such key. Rejects one whose deletion is scheduled already.
     pub fn schedule_deletion(&self, ring: RingId, id: Uuid, at: u64, entry: Entry) -> Decided<()> {
         self.writer.write(move |tx| {
             let mut row = key_of(tx, ring, id)?;
             if row.metadata.deletion_at.is_some() {
-                let said =
+                let message =
                     "the key's deletion is scheduled already; it can be restored until its deletionDate";
-                return Ok(Err(Problem::malformed(said)));
+                return Ok(Err(Problem::malformed(message)));
             }
             row.metadata.deletion_at = Some(at);
             row.put(tx)?;
@@ -143,20 +143,20 @@ impl Store {
         })
     }
 
-    /// Takes a key's deletion back.
+    /// Cancels a key's scheduled deletion.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such key. It refuses one whose deletion is not scheduled.
+    /// [`StoreError::NotFound`] when there is no such key. Rejects one whose deletion is not scheduled.
     pub fn restore_key(&self, ring: RingId, id: Uuid, now: u64, entry: Entry) -> Decided<()> {
         self.writer.write(move |tx| {
             let mut row = key_of(tx, ring, id)?;
-            // What is due is gone, whether or not the job that erases it has come round.
+            // A key that is due counts as deleted, whether or not the background job has erased it.
             if row.metadata.deletion_at.is_some_and(|at| at <= now) {
                 return Err(StoreError::NotFound);
             }
             if row.metadata.deletion_at.take().is_none() {
-                let said = "the key is not deleted, so there is nothing to restore";
-                return Ok(Err(Problem::conflict(said)));
+                let message = "the key is not deleted, so there is nothing to restore";
+                return Ok(Err(Problem::conflict(message)));
             }
             row.put(tx)?;
             withhold(tx, id, false)?;
@@ -165,15 +165,15 @@ impl Store {
         })
     }
 
-    /// Gives a key the metadata that `judge` finds for it. Where the label over PKCS #11 was the display name, it follows.
+    /// Sets a key's metadata to what `decide` returns. If the PKCS#11 label was the display name, it changes with it.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such key. It refuses what `judge` refuses.
+    /// [`StoreError::NotFound`] when there is no such key. Rejects what `decide` rejects.
     pub fn edit_key(
         &self,
         ring: RingId,
         id: Uuid,
-        judge: impl FnOnce(&KeyMetadata) -> Result<KeyMetadata, Problem> + Send + 'static,
+        decide: impl FnOnce(&KeyMetadata) -> Result<KeyMetadata, Problem> + Send + 'static,
         entry: Entry,
     ) -> Decided<()> {
         self.writer.write(move |tx| {
@@ -181,19 +181,19 @@ impl Store {
             if row.metadata.deletion_at.is_some() {
                 return Ok(Err(deleted()));
             }
-            let metadata = match judge(&row.metadata) {
+            let metadata = match decide(&row.metadata) {
                 Ok(metadata) => metadata,
-                Err(refused) => return Ok(Err(refused)),
+                Err(problem) => return Ok(Err(problem)),
             };
             let (before, after) = (row.metadata.display_name.as_deref(), metadata.display_name.as_deref());
             if before != after && before.map(str::as_bytes) == Some(row.label.as_slice()) {
                 let label = after.unwrap_or_default().as_bytes().to_vec();
-                follow(tx, &row, &label)?;
+                relabel_objects(tx, &row, &label)?;
                 row.label = label;
             }
             row.metadata = metadata;
             row.put(tx)?;
-            forget_all(tx, id)?;
+            invalidate_key(tx, id)?;
             tx.record(&entry)?;
             Ok(Ok(()))
         })
@@ -215,19 +215,19 @@ impl Store {
     }
 }
 
-/// Renames a key's objects with it: those that bear its label, and the older ones that bear it with their number.
-fn follow(tx: &WriteTx<'_>, row: &KeyRow, label: &[u8]) -> Result<(), StoreError> {
+/// Changes the labels of a key's objects with the key's: those with its label, and older versions with their number.
+fn relabel_objects(tx: &WriteTx<'_>, row: &KeyRow, label: &[u8]) -> Result<(), StoreError> {
     let sql = "SELECT id, version, label FROM objects WHERE key = ?1";
     let mut statement = tx.connection.prepare_cached(sql)?;
     let found = statement.query_map([row.id], |found| {
         Ok((found.get::<_, u64>(0)?, found.get::<_, u32>(1)?, found.get::<_, Option<Vec<u8>>>(2)?))
     })?;
-    for (id, number, worn) in found.collect::<Result<Vec<_>, _>>()? {
+    for (id, number, current) in found.collect::<Result<Vec<_>, _>>()? {
         let id = kms_protocol::ObjectId(id);
-        if worn.as_deref() == Some(row.label.as_slice()) {
-            rename(tx, id, label, Ends::AsBefore)?;
-        } else if worn == Some(numbered(&row.label, number)) {
-            rename(tx, id, &numbered(label, number), Ends::AsBefore)?;
+        if current.as_deref() == Some(row.label.as_slice()) {
+            rename(tx, id, label, EndDate::Keep)?;
+        } else if current == Some(versioned_label(&row.label, number)) {
+            rename(tx, id, &versioned_label(label, number), EndDate::Keep)?;
         }
     }
     Ok(())

@@ -1,41 +1,41 @@
-//! What the service's API knows of rings and keys, beyond what PKCS #11 asks.
+//! Metadata of rings and keys that only the REST API has.
 
 use kms_core::api::{AccessScope, Algorithm, WrappingAlgorithm, WrappingPurpose};
 use uuid::Uuid;
 
-/// What the API knows of a ring. One that was made over PKCS #11 or by a command may lack all of it.
+/// Metadata of a ring. A ring that was created over PKCS#11 or by a command may have none of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RingMetadata {
-    /// Its project; the first one without.
+    /// Its project; `None` means the first one.
     pub project: Option<Uuid>,
-    /// Its name in the API; one near its label without.
+    /// Its name in the API; if `None`, one is derived from its label.
     pub display_name: Option<String>,
     /// Its description.
     pub description: Option<String>,
 }
 
-/// What the API knows of a key.
+/// Metadata of a key.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KeyMetadata {
-    /// What it is in the API; none for a shape the API has no name for, and for wrapping keys.
+    /// Its algorithm in the API; `None` if the API has no name for it, and for wrapping keys.
     pub algorithm: Option<Algorithm>,
-    /// How and what it wraps, if it is a wrapping key.
+    /// Its algorithm and purpose, if it is a wrapping key.
     pub wrapping: Option<(WrappingAlgorithm, WrappingPurpose)>,
     /// Its name in the API.
     pub display_name: Option<String>,
     /// Its description.
     pub description: Option<String>,
-    /// Whether its versions come from outside alone.
+    /// Whether all its versions must be imported.
     pub import_only: bool,
-    /// From where it may be used.
+    /// The networks from which it may be used.
     pub access_scope: AccessScope,
-    /// From when a wrapping key can no longer be used, in seconds since 1970.
+    /// When a wrapping key expires, in seconds since 1970.
     pub expires_at: Option<u64>,
-    /// When it will be deleted for good, in seconds since 1970. No version can be used until then.
+    /// When it will be erased, in seconds since 1970. Until then, no version can be used.
     pub deletion_at: Option<u64>,
-    /// How often it is rotated by itself.
+    /// The period of its automatic rotation, in days.
     pub rotation_days: Option<u32>,
-    /// When that is next, in seconds since 1970.
+    /// The time of its next automatic rotation, in seconds since 1970.
     pub rotate_at: Option<u64>,
     /// Its tags, as JSON.
     pub tags: Option<String>,

@@ -1,4 +1,4 @@
-//! What the service's API knows: projects, and rings, keys and versions as it sees them.
+//! Operations of the REST API: projects, rings, keys, versions.
 
 mod idempotency;
 mod lifecycle;
@@ -17,5 +17,5 @@ pub use queries::{KeyRecord, VersionRecord};
 pub(super) use projects::projects;
 pub(super) use queries::all_keys;
 
-/// What a job answers when it has looked and will not: nothing is written, and the caller is told why.
+/// The result of a job that may reject the request: then it writes nothing and returns the problem.
 pub type Decided<T> = Result<Result<T, kms_core::api::Problem>, super::StoreError>;

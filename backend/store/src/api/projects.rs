@@ -5,8 +5,8 @@ use kms_core::integrity::{Cell, RowKey};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use crate::cache::Stale;
-use crate::rows::{bytes, check, column, signed, unsigned};
+use crate::cache::Invalidation;
+use crate::rows::{bytes, check_mac, column, signed, unsigned};
 use crate::writer::WriteTx;
 use crate::{Store, StoreError};
 
@@ -15,9 +15,9 @@ use crate::{Store, StoreError};
 pub struct Project {
     /// Its id.
     pub id: Uuid,
-    /// Its name, for people.
+    /// Its display name.
     pub name: String,
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
 }
 
@@ -32,7 +32,13 @@ impl Project {
             name: column(row, Self::TABLE, 1)?,
             created: unsigned(column(row, Self::TABLE, 2)?),
         };
-        check(key, Self::TABLE, &project.columns(), bytes(row, Self::TABLE, 3)?.unwrap_or_default(), row)?;
+        check_mac(
+            key,
+            Self::TABLE,
+            &project.columns(),
+            bytes(row, Self::TABLE, 3)?.unwrap_or_default(),
+            row,
+        )?;
         Ok(project)
     }
 
@@ -53,7 +59,7 @@ impl Project {
     }
 }
 
-/// All projects, the oldest first.
+/// Returns all projects, the oldest first.
 pub(crate) fn projects(connection: &Connection, key: &RowKey) -> Result<Vec<Project>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM projects ORDER BY created, id");
     let mut statement = connection.prepare_cached(&sql)?;
@@ -66,7 +72,7 @@ pub(crate) fn projects(connection: &Connection, key: &RowKey) -> Result<Vec<Proj
 }
 
 impl Store {
-    /// All projects, the oldest first: the first one is that of the rings that name none.
+    /// Returns all projects, the oldest first: rings without a project belong to the first one.
     ///
     /// # Errors
     /// When the database fails, or a project's row was changed.
@@ -74,7 +80,7 @@ impl Store {
         Ok(self.all_rings()?.projects().to_vec())
     }
 
-    /// Which of the projects, counted from 0, the oldest first, has this id.
+    /// Returns the index of the project with this id, counted from 0 for the oldest.
     ///
     /// # Errors
     /// When the database fails, or a project's row was changed.
@@ -85,7 +91,7 @@ impl Store {
     /// Adds a project.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when there is one with its id.
+    /// [`StoreError::Taken`] when its id exists already.
     pub fn insert_project(&self, project: &Project, entry: Entry) -> Result<(), StoreError> {
         let project = project.clone();
         self.writer.write(move |tx| {
@@ -93,7 +99,7 @@ impl Store {
                 return Err(StoreError::Taken(project.id.to_string()));
             }
             project.insert(tx)?;
-            tx.forget(Stale::Rings);
+            tx.invalidate(Invalidation::Rings);
             tx.record(&entry)
         })
     }

@@ -1,4 +1,4 @@
-//! What is due: material to be erased for good, keys to be rotated.
+//! Work that is due: material to be erased, keys to be rotated.
 
 use kms_core::api::Life;
 use kms_core::audit::Entry;
@@ -7,7 +7,7 @@ use kms_protocol::{ObjectId, RingId};
 use rusqlite::{Rows, params};
 use uuid::Uuid;
 
-use crate::cache::Stale;
+use crate::cache::Invalidation;
 use crate::key_rows::WRAPPING;
 use crate::rotation::objects_of;
 use crate::rows::signed;
@@ -15,13 +15,13 @@ use crate::version_rows::{State, VERSION_COLUMNS, VersionRow};
 use crate::writer::WriteTx;
 use crate::{Store, StoreError};
 
-/// What is done in one transaction: it ends before anybody notices.
-const GROUP: u32 = 64;
+/// The maximum number of rows of each kind in one transaction, so that other writers do not notice the delay.
+const BATCH_MAX: u32 = 64;
 
-/// Something that was erased.
+/// A key or version that was erased.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Purged {
-    /// A key with everything of it.
+    /// A key with all its versions and objects.
     Key {
         /// Its ring.
         ring: RingId,
@@ -37,7 +37,7 @@ pub enum Purged {
         /// Its number.
         number: u32,
     },
-    /// The material of a wrapping key that has expired.
+    /// The material of an expired wrapping key.
     WrappingKey {
         /// Its ring.
         ring: RingId,
@@ -56,8 +56,8 @@ pub struct DueRotation {
 }
 
 impl Store {
-    /// Erases what is due, up to a bounded number of things; `entry` says what is recorded of each. Nothing is left to
-    /// do when it returns none.
+    /// Erases what is due, up to a bounded number; `entry` returns the audit entry for each. When it returns none,
+    /// nothing more is due.
     ///
     /// # Errors
     /// When the database fails.
@@ -67,10 +67,10 @@ impl Store {
         entry: impl Fn(&Purged) -> Entry + Send + 'static,
     ) -> Result<Vec<Purged>, StoreError> {
         self.writer.write(move |tx| {
-            let mut purged = keys(tx, now)?;
-            purged.extend(versions(tx, now)?);
-            purged.extend(expired(tx, now)?);
-            halves(tx, now)?;
+            let mut purged = purge_keys(tx, now)?;
+            purged.extend(purge_versions(tx, now)?);
+            purged.extend(purge_expired_wrapping_keys(tx, now)?);
+            purge_public_keys(tx, now)?;
             for one in &purged {
                 tx.record(&entry(one))?;
             }
@@ -78,7 +78,7 @@ impl Store {
         })
     }
 
-    /// Keys whose rotation is due, up to a bounded number.
+    /// Returns keys whose rotation is due, up to a bounded number.
     ///
     /// # Errors
     /// When the database fails.
@@ -91,18 +91,18 @@ impl Store {
                 Ok(DueRotation { ring: RingId(row.get(0)?), key: Uuid::from_bytes(row.get(1)?) })
             };
             let due =
-                statement.query_map(params![signed(now), GROUP], read)?.collect::<Result<Vec<_>, _>>()?;
+                statement.query_map(params![signed(now), BATCH_MAX], read)?.collect::<Result<Vec<_>, _>>()?;
             Ok(due)
         })
     }
 }
 
-/// Deletes a key with everything of it.
+/// Deletes a key with all its versions and objects.
 pub(super) fn erase_key(tx: &WriteTx<'_>, key: [u8; 16]) -> Result<(), StoreError> {
     let mut statement = tx.connection.prepare_cached("SELECT id FROM objects WHERE key = ?1")?;
     let objects = statement.query_map([key], |row| row.get::<_, u64>(0))?.collect::<Result<Vec<_>, _>>()?;
     for id in objects {
-        tx.forget(Stale::Object(ObjectId(id)));
+        tx.invalidate(Invalidation::Object(ObjectId(id)));
     }
     for sql in [
         "DELETE FROM objects WHERE key = ?1",
@@ -112,32 +112,32 @@ pub(super) fn erase_key(tx: &WriteTx<'_>, key: [u8; 16]) -> Result<(), StoreErro
     ] {
         tx.connection.prepare_cached(sql)?.execute([key])?;
     }
-    tx.forget(Stale::Key(Uuid::from_bytes(key)));
+    tx.invalidate(Invalidation::Key(Uuid::from_bytes(key)));
     Ok(())
 }
 
-/// Erases the material of a version; the version itself stays listed.
+/// Erases the material of a version; the version itself is still listed.
 fn erase_version(tx: &WriteTx<'_>, row: VersionRow) -> Result<(), StoreError> {
-    let name = row.version;
-    for id in objects_of(tx.connection, name)? {
-        tx.forget(Stale::Object(id));
+    let version = row.version;
+    for id in objects_of(tx.connection, version)? {
+        tx.invalidate(Invalidation::Object(id));
     }
     let sql = "DELETE FROM objects WHERE key = ?1 AND version = ?2";
-    tx.connection.prepare_cached(sql)?.execute(params![name.key, name.number])?;
+    tx.connection.prepare_cached(sql)?.execute(params![version.key, version.number])?;
     let (disabled, at) = (row.disabled, row.life().and_then(Life::destroy_date).unwrap_or(0));
-    VersionRow { wrapped: None, ..row.living(Life::Erased { disabled, at }) }.put(tx)?;
-    tx.forget(Stale::Key(Uuid::from_bytes(name.key)));
+    VersionRow { wrapped: None, ..row.with_life(Life::Erased { disabled, at }) }.put(tx)?;
+    tx.invalidate(Invalidation::Key(Uuid::from_bytes(version.key)));
     Ok(())
 }
 
-fn keys(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+fn purge_keys(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     let sql = "SELECT id, ring FROM keys INDEXED BY keys_to_delete WHERE deletion_at <= ?1 LIMIT ?2";
     let mut statement = tx.connection.prepare_cached(sql)?;
     let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, [u8; 16]>(0)?, RingId(row.get(1)?)));
-    let found = statement.query_map(params![signed(now), GROUP], read)?.collect::<Result<Vec<_>, _>>()?;
+    let found = statement.query_map(params![signed(now), BATCH_MAX], read)?.collect::<Result<Vec<_>, _>>()?;
     let mut purged = Vec::new();
     for (id, ring) in found {
-        // A row that was edited decides about nothing, least of all that a key goes for good.
+        // A row that was edited must not cause anything, least of all the erasure of a key.
         match crate::change::key(tx, id) {
             Ok(row) if row.metadata.deletion_at.is_some_and(|at| at <= now) => {}
             Ok(_) | Err(StoreError::RowInvalid { .. }) => continue,
@@ -149,13 +149,13 @@ fn keys(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     Ok(purged)
 }
 
-/// Versions with their rings, out of rows of number, [`VERSION_COLUMNS`], key and ring. One whose row was edited is left
-/// alone: it decides about nothing.
-fn due(tx: &WriteTx<'_>, mut rows: Rows<'_>) -> Result<Vec<(VersionRow, RingId)>, StoreError> {
+/// Reads versions with their rings from rows of number, [`VERSION_COLUMNS`], key and ring. A row that was edited is
+/// skipped: it must not cause anything.
+fn read_due(tx: &WriteTx<'_>, mut rows: Rows<'_>) -> Result<Vec<(VersionRow, RingId)>, StoreError> {
     let mut due = Vec::new();
     while let Some(row) = rows.next()? {
-        let name = KeyVersion { key: row.get(10)?, number: row.get(0)? };
-        match VersionRow::read(row, 1, name, tx.key) {
+        let id = KeyVersion { key: row.get(10)?, number: row.get(0)? };
+        match VersionRow::read(row, 1, id, tx.key) {
             Ok(version) => due.push((version, RingId(row.get(11)?))),
             Err(StoreError::RowInvalid { .. }) => {}
             Err(error) => return Err(error),
@@ -164,15 +164,15 @@ fn due(tx: &WriteTx<'_>, mut rows: Rows<'_>) -> Result<Vec<(VersionRow, RingId)>
     Ok(due)
 }
 
-fn versions(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+fn purge_versions(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     let sql = format!(
         "SELECT v.number, {VERSION_COLUMNS}, v.key, k.ring FROM versions v INDEXED BY versions_to_destroy \
          JOIN keys k ON k.id = v.key WHERE v.destroy_at IS NOT NULL AND v.state = 3 AND v.destroy_at <= ?1 LIMIT ?2"
     );
     let mut statement = tx.connection.prepare_cached(&sql)?;
-    let rows = statement.query(params![signed(now), GROUP])?;
+    let rows = statement.query(params![signed(now), BATCH_MAX])?;
     let mut purged = Vec::new();
-    for (version, ring) in due(tx, rows)? {
+    for (version, ring) in read_due(tx, rows)? {
         let KeyVersion { key, number } = version.version;
         erase_version(tx, version)?;
         purged.push(Purged::Version { ring, key: Uuid::from_bytes(key), number });
@@ -180,17 +180,17 @@ fn versions(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     Ok(purged)
 }
 
-/// Wrapping keys whose time is over: what they could open, nobody shall open any more.
-fn expired(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
+/// Erases expired wrapping keys, so that material wrapped under them can no longer be unwrapped.
+fn purge_expired_wrapping_keys(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     let sql = format!(
         "SELECT v.number, {VERSION_COLUMNS}, v.key, k.ring FROM keys k INDEXED BY keys_to_expire \
          JOIN versions v ON v.key = k.id \
          WHERE k.expires_at IS NOT NULL AND k.expires_at <= ?1 AND k.kind = ?3 AND v.state != ?4 LIMIT ?2"
     );
     let mut statement = tx.connection.prepare_cached(&sql)?;
-    let rows = statement.query(params![signed(now), GROUP, WRAPPING, State::Destroyed.number()])?;
+    let rows = statement.query(params![signed(now), BATCH_MAX, WRAPPING, State::Destroyed.number()])?;
     let mut purged = Vec::new();
-    for (version, ring) in due(tx, rows)? {
+    for (version, ring) in read_due(tx, rows)? {
         let key = Uuid::from_bytes(version.version.key);
         erase_version(tx, version)?;
         purged.push(Purged::WrappingKey { ring, key });
@@ -198,10 +198,10 @@ fn expired(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>, StoreError> {
     Ok(purged)
 }
 
-/// Public halves that were destroyed by themselves.
-fn halves(tx: &WriteTx<'_>, now: u64) -> Result<(), StoreError> {
+/// Deletes public keys that were destroyed separately from their private keys.
+fn purge_public_keys(tx: &WriteTx<'_>, now: u64) -> Result<(), StoreError> {
     let sql = "DELETE FROM objects WHERE id IN \
                (SELECT id FROM objects WHERE destroy_at IS NOT NULL AND destroy_at <= ?1 LIMIT ?2)";
-    tx.connection.prepare_cached(sql)?.execute(params![signed(now), GROUP])?;
+    tx.connection.prepare_cached(sql)?.execute(params![signed(now), BATCH_MAX])?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Keys as the API sees them: what a key is, and where each of its versions stands.
+//! Keys as the API sees them: metadata, and the lifecycle state of each version.
 
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ pub struct KeyRecord {
     pub id: Uuid,
     /// Its ring.
     pub ring: RingId,
-    /// Its label over PKCS #11.
+    /// Its PKCS#11 label.
     pub label: Vec<u8>,
-    /// What it is, in a word, for shapes that the API has no name for.
+    /// The algorithm's name, for algorithms that the API has no name for.
     pub shape: String,
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
-    /// What the API knows of it.
+    /// Its metadata.
     pub metadata: KeyMetadata,
-    /// Its versions, ascending.
+    /// Its versions, ascending by number.
     pub versions: Vec<VersionRecord>,
 }
 
@@ -39,30 +39,30 @@ pub struct KeyRecord {
 pub struct VersionRecord {
     /// Its number, from 1.
     pub number: u32,
-    /// When it was made, in seconds since 1970.
+    /// When it was created, in seconds since 1970.
     pub created: u64,
-    /// Where it stands in its life; none if its row was changed behind our back.
+    /// Its lifecycle state; `None` if its row was changed outside the KMS.
     pub life: Option<Life>,
-    /// The object with its secret.
+    /// The object of its secret or private key.
     pub hidden: Option<ObjectId>,
-    /// The object of its public half.
+    /// The object of its public key.
     pub public: Option<ObjectId>,
 }
 
 impl VersionRecord {
-    /// Its state in the API, as far as the database tells.
+    /// Returns its state in the API, as far as the database shows it.
     pub fn state(&self) -> VersionState {
         self.life.map_or(VersionState::KeyMaterialInvalid, Life::state)
     }
 
-    /// Whether it can be used, as far as it is up to the version.
+    /// Whether its own state allows its use.
     pub fn is_active(&self) -> bool {
         self.life == Some(Life::Active)
     }
 }
 
 impl KeyRecord {
-    /// Its state in the API.
+    /// Returns its state in the API.
     pub fn state(&self) -> KeyState {
         key_state(self.is_deleted(), self.versions.iter().map(VersionRecord::state))
     }
@@ -72,39 +72,39 @@ impl KeyRecord {
         self.metadata.deletion_at.is_some()
     }
 
-    /// The version with this number.
+    /// Returns the version with this number.
     pub fn version(&self, number: u32) -> Option<&VersionRecord> {
-        // Versions are numbered from 1 without a gap, so it is where it is expected.
+        // Versions are numbered from 1 without gaps, so the number gives the index.
         let at = usize::try_from(number.checked_sub(1)?).ok()?;
         self.versions.get(at).filter(|version| version.number == number)
     }
 
-    /// The current version: the highest that is active.
+    /// Returns the current version: the highest active one.
     pub fn current(&self) -> Option<&VersionRecord> {
         self.versions.iter().rev().find(|version| version.is_active())
     }
 
-    /// The number of its next version.
+    /// Returns the number of its next version.
     pub fn next_number(&self) -> u32 {
         self.versions.last().map_or(1, |version| version.number.saturating_add(1))
     }
 }
 
-/// Which keys are meant.
+/// The kinds of keys that a list contains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Sort {
-    /// Keys that the API has a name for.
+pub(crate) enum KeyFilter {
+    /// Keys with an algorithm that the API has a name for.
     Keys,
     /// Wrapping keys.
     Wrapping,
-    /// All, those that only PKCS #11 knows among them.
+    /// All keys, including those that only PKCS#11 shows.
     All,
 }
 
-/// Where a list goes on: after the key that was made then, with this id.
-pub(crate) type After = Option<(u64, Uuid)>;
+/// The position after which a list continues: creation time and id of a key.
+pub(crate) type KeyCursor = Option<(u64, Uuid)>;
 
-/// One key.
+/// Returns one key.
 pub(crate) fn key(connection: &Connection, key: &RowKey, id: Uuid) -> Result<KeyRecord, StoreError> {
     let sql = format!("SELECT {KEY_COLUMNS} FROM keys WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
@@ -120,7 +120,7 @@ fn with_versions(connection: &Connection, key: &RowKey, row: KeyRow) -> Result<K
     Ok(KeyRecord { id: Uuid::from_bytes(id), ring, label, shape, created, metadata, versions })
 }
 
-/// The versions of a key with their objects. One whose row was changed is there without a life.
+/// Returns the versions of a key with their objects. A version whose row was changed has no lifecycle state.
 fn versions(connection: &Connection, key: &RowKey, id: [u8; 16]) -> Result<Vec<VersionRecord>, StoreError> {
     let sql = format!(
         "SELECT v.number, {VERSION_COLUMNS}, o.id, o.class FROM versions v \
@@ -154,18 +154,18 @@ fn versions(connection: &Connection, key: &RowKey, id: [u8; 16]) -> Result<Vec<V
     Ok(versions)
 }
 
-/// A page of a ring's keys, the oldest first. One whose row was changed is left out, and told.
+/// Returns a page of a ring's keys, the oldest first, and the errors of those that cannot be read.
 pub(crate) fn page(
     connection: &Connection,
     key: &RowKey,
     ring: RingId,
-    sort: Sort,
-    (after, limit): (After, usize),
+    filter: KeyFilter,
+    (after, limit): (KeyCursor, usize),
 ) -> Result<(Vec<KeyRecord>, Vec<StoreError>), StoreError> {
-    let condition = match sort {
-        Sort::Keys => "kind IS NULL AND rest IS NOT NULL".to_owned(),
-        Sort::Wrapping => format!("kind = {WRAPPING}"),
-        Sort::All => "1".to_owned(),
+    let condition = match filter {
+        KeyFilter::Keys => "kind IS NULL AND rest IS NOT NULL".to_owned(),
+        KeyFilter::Wrapping => format!("kind = {WRAPPING}"),
+        KeyFilter::All => "1".to_owned(),
     };
     let sql = format!(
         "SELECT {KEY_COLUMNS} FROM keys INDEXED BY keys_by_ring WHERE ring = ?1 AND (created, id) > (?2, ?3) \
@@ -178,70 +178,75 @@ pub(crate) fn page(
     let mut statement = connection.prepare_cached(&sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![ring.0, created, id, limit])?;
-    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+    let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
         match KeyRow::read(row, key).and_then(|row| with_versions(connection, key, row)) {
-            Ok(known) => keys.push(known),
-            Err(error @ StoreError::RowInvalid { .. }) => refused.push(error),
+            Ok(record) => keys.push(record),
+            Err(error @ StoreError::RowInvalid { .. }) => unreadable.push(error),
             Err(error) => return Err(error),
         }
     }
-    Ok((keys, refused))
+    Ok((keys, unreadable))
 }
 
-/// A page of all keys of a ring, whatever they are, the oldest first, and why others cannot be read.
+/// Returns a page of all keys of a ring, of every kind, the oldest first, and the errors of those that cannot be read.
 pub(crate) fn all_keys(
     connection: &Connection,
     key: &RowKey,
     ring: RingId,
-    place: (After, usize),
+    (after, limit): (KeyCursor, usize),
 ) -> Result<(Vec<KeyRecord>, Vec<StoreError>), StoreError> {
-    page(connection, key, ring, Sort::All, place)
+    page(connection, key, ring, KeyFilter::All, (after, limit))
 }
 
 impl Store {
-    /// A key of a ring, wrapping keys among them.
+    /// Returns a key of a ring, including wrapping keys.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when the key's own row was changed.
     pub fn known(&self, ring: RingId, id: Uuid) -> Result<Arc<KeyRecord>, StoreError> {
         let read = |connection: &Connection| key(connection, &self.key, id);
-        let found = self.memory.key(id, || Ok(Arc::new(self.readers.read(read)?)));
-        let known = found.inspect_err(|error| self.report(std::slice::from_ref(error)))?;
-        if known.ring == ring { Ok(known) } else { Err(StoreError::NotFound) }
+        let found = self.cache.key(id, || Ok(Arc::new(self.readers.read(read)?)));
+        let record = found.inspect_err(|error| self.log_unreadable(std::slice::from_ref(error)))?;
+        if record.ring == ring { Ok(record) } else { Err(StoreError::NotFound) }
     }
 
-    /// A page of the keys of a ring that the API has a name for, the oldest first.
+    /// Returns a page of the keys of a ring whose algorithm the API has a name for, the oldest first.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn known_keys(&self, ring: RingId, after: After, limit: usize) -> Result<Vec<KeyRecord>, StoreError> {
-        self.known_page(ring, Sort::Keys, after, limit)
+    pub fn known_keys(
+        &self,
+        ring: RingId,
+        after: KeyCursor,
+        limit: usize,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        self.page_of_keys(ring, KeyFilter::Keys, after, limit)
     }
 
-    /// A page of the wrapping keys of a ring, the oldest first.
+    /// Returns a page of the wrapping keys of a ring, the oldest first.
     ///
     /// # Errors
     /// When the database fails.
     pub fn wrapping_keys(
         &self,
         ring: RingId,
-        after: After,
+        after: KeyCursor,
         limit: usize,
     ) -> Result<Vec<KeyRecord>, StoreError> {
-        self.known_page(ring, Sort::Wrapping, after, limit)
+        self.page_of_keys(ring, KeyFilter::Wrapping, after, limit)
     }
 
-    fn known_page(
+    fn page_of_keys(
         &self,
         ring: RingId,
-        sort: Sort,
-        after: After,
+        filter: KeyFilter,
+        after: KeyCursor,
         limit: usize,
     ) -> Result<Vec<KeyRecord>, StoreError> {
-        let read = |connection: &Connection| page(connection, &self.key, ring, sort, (after, limit));
-        let (keys, refused) = self.readers.read(read)?;
-        self.report(&refused);
+        let read = |connection: &Connection| page(connection, &self.key, ring, filter, (after, limit));
+        let (keys, unreadable) = self.readers.read(read)?;
+        self.log_unreadable(&unreadable);
         Ok(keys)
     }
 }

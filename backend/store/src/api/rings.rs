@@ -1,4 +1,4 @@
-//! Rings as the API makes, edits and deletes them, and how much there is in a project.
+//! Rings of the REST API: create, edit, delete; and the number of keys and versions in them.
 
 use kms_core::api::{Amounts, Problem};
 use kms_core::audit::Entry;
@@ -7,19 +7,19 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::{Decided, IdempotencyKey, RingMetadata};
-use crate::cache::Stale;
+use crate::cache::Invalidation;
 use crate::key_rows::WRAPPING;
 use crate::rows::signed;
 use crate::version_rows::State;
 use crate::writer::WriteTx;
 use crate::{NewRing, Ring, Store, StoreError, change, find};
 
-/// The longest label of a token, in bytes (PKCS #11, `CK_TOKEN_INFO`).
+/// The longest label of a token, in bytes (PKCS#11, `CK_TOKEN_INFO`).
 const LABEL_BYTES_MAX: usize = 32;
 
-/// The label that a ring's token gets: its display name, as far as that fits and no other ring has it; else with a
-/// piece of the ring's id.
-fn label_of(tx: &WriteTx<'_>, name: &str, id: RingId) -> Result<String, StoreError> {
+/// Chooses the label of a ring's token: the display name if it fits and no other ring has it, else its beginning with a
+/// part of the ring's id.
+fn choose_label(tx: &WriteTx<'_>, name: &str, id: RingId) -> Result<String, StoreError> {
     let taken = |label: &str| -> Result<bool, StoreError> {
         let sql = "SELECT count(*) FROM rings WHERE label = ?1";
         let count: u64 = tx.connection.prepare_cached(sql)?.query_row([label], |row| row.get(0))?;
@@ -28,14 +28,14 @@ fn label_of(tx: &WriteTx<'_>, name: &str, id: RingId) -> Result<String, StoreErr
     if name.len() <= LABEL_BYTES_MAX && !taken(name)? {
         return Ok(name.to_owned());
     }
-    let tag: String = id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    let room = LABEL_BYTES_MAX - tag.len() - 1;
-    let front: String = name.chars().take(room).collect();
-    let label = format!("{front}-{tag}");
+    let suffix: String = id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let prefix_chars = LABEL_BYTES_MAX - suffix.len() - 1;
+    let prefix: String = name.chars().take(prefix_chars).collect();
+    let label = format!("{prefix}-{suffix}");
     if taken(&label)? { Err(StoreError::Taken(label)) } else { Ok(label) }
 }
 
-/// A ring as the transaction sees it.
+/// Returns a ring as the transaction sees it.
 fn ring_of(tx: &WriteTx<'_>, id: RingId) -> Result<Ring, StoreError> {
     let (rings, _) = find::rings(tx.connection, tx.key)?;
     rings.list().into_iter().find(|ring| ring.id == id).ok_or(StoreError::NotFound)
@@ -46,27 +46,27 @@ fn count(tx: &WriteTx<'_>, sql: &str, ring: RingId) -> Result<u64, StoreError> {
 }
 
 impl Store {
-    /// Makes a ring that was asked for over the API. Its token's label is chosen here; `new.label` is the display name.
+    /// Creates a ring of the REST API. Its token's label is chosen here; `new.label` is the display name.
     ///
     /// # Errors
-    /// When there are too many. It refuses a repetition that asks for something else.
-    pub fn create_ring(&self, new: NewRing, repeat: Option<IdempotencyKey>) -> Decided<Uuid> {
+    /// When there are too many rings. Rejects an idempotency key that was used with a different request.
+    pub fn create_ring(&self, new: NewRing, idempotency: Option<IdempotencyKey>) -> Decided<Uuid> {
         self.writer.write(move |tx| {
             let id = Uuid::from_bytes(new.id.0);
-            match repeat.as_ref().map(|repeat| repeat.before(tx)).transpose() {
-                Err(refused) => return refused.map(Err),
-                Ok(Some(Some(made))) => return Ok(Ok(made)),
+            match idempotency.as_ref().map(|key| key.earlier_result(tx)).transpose() {
+                Err(rejection) => return rejection.map(Err),
+                Ok(Some(Some(created))) => return Ok(Ok(created)),
                 Ok(Some(None) | None) => {}
             }
-            let label = label_of(tx, &new.label, new.id)?;
+            let label = choose_label(tx, &new.label, new.id)?;
             let at = new.created;
             change::insert_ring(tx, &NewRing { label, ..new })?;
-            repeat.map_or(Ok(()), |repeat| repeat.remember(tx, id, at))?;
+            idempotency.map_or(Ok(()), |key| key.record(tx, id, at))?;
             Ok(Ok(id))
         })
     }
 
-    /// Gives a ring other metadata; its token keeps its label.
+    /// Changes a ring's metadata; the label of its token stays.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such ring.
@@ -80,16 +80,16 @@ impl Store {
             let ring = ring_of(tx, id)?;
             let metadata = edit(ring.metadata.clone());
             Ring { metadata, ..ring }.put(tx)?;
-            tx.forget(Stale::Rings);
+            tx.invalidate(Invalidation::Rings);
             tx.record(&entry)
         })
     }
 
-    /// Deletes a ring that is empty: no key, not even one whose deletion is scheduled, no other object, and no wrapping
-    /// key that has not expired.
+    /// Deletes an empty ring: it has no key, not even one whose deletion is scheduled, no other object, and no wrapping
+    /// key that is still valid.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such ring. It refuses one that is not empty.
+    /// [`StoreError::NotFound`] when there is no such ring. Rejects one that is not empty.
     pub fn delete_ring(&self, id: RingId, now: u64, entry: Entry) -> Decided<()> {
         self.writer.write(move |tx| {
             let ring = ring_of(tx, id)?;
@@ -102,11 +102,11 @@ impl Store {
             let wrapping = wrapping.collect::<Result<Vec<_>, _>>()?;
             let valid = wrapping.iter().filter(|(_, expires)| *expires > signed(now)).count();
             if keys > 0 || others > 0 || valid > 0 {
-                let said = format!(
+                let message = format!(
                     "the key ring is not empty: it has {keys} keys (those whose deletion is scheduled among them), \
                      {valid} wrapping keys and {others} other objects"
                 );
-                return Ok(Err(Problem::malformed(said)));
+                return Ok(Err(Problem::malformed(message)));
             }
             for (key, _) in wrapping {
                 super::purge::erase_key(tx, key)?;
@@ -118,13 +118,13 @@ impl Store {
             ] {
                 tx.connection.prepare_cached(sql)?.execute([ring.id.0])?;
             }
-            tx.forget(Stale::All);
+            tx.invalidate(Invalidation::All);
             tx.record(&entry)?;
             Ok(Ok(()))
         })
     }
 
-    /// How much there is in these rings.
+    /// Counts the keys and versions in these rings.
     ///
     /// # Errors
     /// When the database fails.

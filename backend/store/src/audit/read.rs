@@ -1,4 +1,4 @@
-//! The audit log, read: by project and time, page by page. Each entry that is shown bears its MAC.
+//! Reading the audit log: by project and time, page by page. The MAC of each returned entry is verified.
 
 use kms_core::audit::{Chain, Link, Record};
 use rusqlite::{Connection, params};
@@ -8,18 +8,18 @@ use super::{COLUMNS, TABLE, head, read};
 use crate::rows::{bytes, invalid, signed, unsigned};
 use crate::{Store, StoreError};
 
-/// Which entries are meant.
+/// The entries to read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AuditFilter {
-    /// Those of a project; all without, those of none among them.
+    /// Those of one project; `None` for all, including those without a project.
     pub project: Option<Uuid>,
-    /// From this time on, in milliseconds since 1970.
+    /// The start of the time range, inclusive, in milliseconds since 1970.
     pub from: u64,
-    /// Before this time.
+    /// The end of the time range, exclusive.
     pub until: u64,
 }
 
-/// Where a page ended: the next one goes on after it.
+/// The end of a page: the next page begins after it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AuditPlace {
     /// The time of the last entry.
@@ -37,7 +37,7 @@ fn page(
 ) -> Result<Vec<Record>, StoreError> {
     let anchor = head(connection, chain)?.anchor;
     let before = "(SELECT mac FROM audit b WHERE b.sequence = audit.sequence - 1)";
-    // Of a project by time, of all in the order of the log.
+    // Entries of one project are sorted by time, all entries in the order of the log.
     let sql = match filter.project {
         Some(_) => format!(
             "SELECT {COLUMNS}, {before} FROM audit INDEXED BY audit_by_project WHERE project = ?1 \
@@ -63,17 +63,17 @@ fn page(
             None => Some(anchor.mac).filter(|_| signed(anchor.sequence + 1) == entry.sequence),
         };
         let before = Link { sequence: 0, mac: before.ok_or_else(|| invalid(TABLE, row))? };
-        let right = chain.mac(&before, &entry);
-        let link = Link { sequence: unsigned(entry.sequence), mac: right };
+        let expected = chain.mac(&before, &entry);
+        let link = Link { sequence: unsigned(entry.sequence), mac: expected };
         let record = Record::read(&link, unsigned(entry.at), entry.project, entry.body);
-        records.push(record.filter(|_| right == *mac).ok_or_else(|| invalid(TABLE, row))?);
+        records.push(record.filter(|_| expected == *mac).ok_or_else(|| invalid(TABLE, row))?);
     }
     Ok(records)
 }
 
 impl Store {
-    /// A page of the audit log, the oldest entries first: those of a project by their time, those of all in the order in
-    /// which they were written.
+    /// Returns a page of the audit log, the oldest entries first: those of one project by their time, those of all in
+    /// the order in which they were written.
     ///
     /// # Errors
     /// When the database fails, or one of the entries was changed.
@@ -92,18 +92,18 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Home, entry};
     use super::*;
+    use crate::tests::{Fixture, entry};
 
     const ALL: AuditFilter = AuditFilter { project: None, from: 0, until: u64::MAX };
 
-    fn filled() -> (Home, Store) {
-        let (home, store) = Home::new();
-        // Written in another order than they happened.
+    fn filled() -> (Fixture, Store) {
+        let (fixture, store) = Fixture::new();
+        // Written in an order different from that of their times.
         for at in [5, 4, 4, 2, 9, 1] {
             store.record(entry(at)).unwrap();
         }
-        (home, store)
+        (fixture, store)
     }
 
     fn pages(store: &Store, filter: &AuditFilter, limit: usize) -> Vec<(u64, u64)> {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_any_size_give_each_entry_once() {
+    fn pages_of_any_size_return_each_entry_once() {
         let (_home, store) = filled();
         let project = AuditFilter { project: Some(Uuid::from_u128(1)), ..ALL };
         for limit in 1..8 {
@@ -132,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_was_changed_is_not_shown() {
-        let (home, store) = filled();
-        assert_eq!(home.edit("UPDATE audit SET body = replace(body, 'some', 'no') WHERE sequence = 2"), 1);
+    fn an_entry_that_was_changed_is_not_returned() {
+        let (fixture, store) = filled();
+        assert_eq!(fixture.edit("UPDATE audit SET body = replace(body, 'some', 'no') WHERE sequence = 2"), 1);
         assert!(matches!(
             store.audit_page(&ALL, None, 9),
             Err(StoreError::RowInvalid { table: "audit", .. })
@@ -143,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_after_pruning_is_shown() {
+    fn the_entries_that_remain_after_pruning_are_returned() {
         let (_home, store) = filled();
         store.prune_audit(5, &entry(10)).unwrap();
-        assert_eq!(pages(&store, &ALL, 9)[0], (5, 1), "an older entry after it stays with it");
+        assert_eq!(pages(&store, &ALL, 9)[0], (5, 1), "an older entry that follows it stays, too");
         store.prune_audit(6, &entry(10)).unwrap();
         assert_eq!(pages(&store, &ALL, 9)[0], (9, 5));
     }

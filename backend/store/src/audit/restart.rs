@@ -1,4 +1,5 @@
-//! The log begun anew: what is there is set aside, byte for byte, and a new chain begins that stands on it.
+//! Restarting the log: the existing entries are set aside, byte for byte, and a new chain begins that is linked to
+//! them.
 
 use kms_core::audit::{Broken, Chain, Entry, Fault, Head, Heap, Link, Restart};
 use kms_core::integrity::{Cell, MAC_BYTES};
@@ -12,13 +13,13 @@ use crate::{Store, StoreError};
 
 const TABLE: &str = "audit_restarts";
 
-/// What is read of a restart.
+/// The columns that are read of a restart.
 const COLUMNS: &str = "number, at, name, problem, head, entries, digest, after, mac";
 
-/// Numbers beyond this were given by nobody: a log of ours never comes near.
+/// The maximum sequence number that a log can plausibly have; larger ones were not assigned by this program.
 const SEQUENCE_MAX: i64 = 1 << 62;
 
-/// A restart with the MAC that it bears.
+/// Reads a restart with its MAC.
 fn read(row: &Row<'_>) -> Result<(Restart, Vec<u8>), StoreError> {
     let restart = Restart {
         number: unsigned(column(row, TABLE, 0)?),
@@ -33,10 +34,10 @@ fn read(row: &Row<'_>) -> Result<(Restart, Vec<u8>), StoreError> {
     Ok((restart, bytes(row, TABLE, 8)?.unwrap_or_default().to_vec()))
 }
 
-/// What stands for all that was set aside by a restart and those before it, and for those; and how many entries this
-/// one has set aside. Rows are taken as they are, readable or not.
-fn heap(connection: &Connection, number: u64) -> Result<([u8; MAC_BYTES], u64), StoreError> {
-    let (mut heap, mut count) = (Heap::default(), 0);
+/// Returns the digest over all entries set aside by a restart and by those before it, and over the earlier restarts;
+/// and the number of entries that this restart has set aside. Rows are taken as they are, readable or not.
+fn set_aside_digest(connection: &Connection, number: u64) -> Result<([u8; MAC_BYTES], u64), StoreError> {
+    let (mut digest, mut count) = (Heap::default(), 0);
     let queries = [
         format!("SELECT {COLUMNS} FROM {TABLE} WHERE number < ?1 ORDER BY number"),
         "SELECT restart, sequence, at, project, body, mac FROM audit_set_aside WHERE restart <= ?1 \
@@ -53,19 +54,19 @@ fn heap(connection: &Connection, number: u64) -> Result<([u8; MAC_BYTES], u64), 
                 cells.push(match row.get_ref(index)? {
                     ValueRef::Integer(number) => Cell::Integer(number),
                     ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cell::Bytes(bytes),
-                    // STRICT tables have no floating numbers in such columns.
+                    // STRICT tables have no floating-point numbers in these columns.
                     ValueRef::Null | ValueRef::Real(_) => Cell::Null,
                 });
             }
-            heap.add(&cells);
+            digest.add(&cells);
             count += u64::from(cells.first() == Some(&Cell::Integer(signed(number))));
         }
     }
-    Ok((heap.digest(), count))
+    Ok((digest.digest(), count))
 }
 
-/// Whether all that was ever set aside is as it was when the log was begun last. Gives after which number that was, and
-/// how often.
+/// Verifies that everything set aside is unchanged since the last restart. Returns the number after which that restart
+/// began the log, and the number of restarts.
 pub(super) fn check(
     connection: &Connection,
     chain: &Chain,
@@ -82,17 +83,17 @@ pub(super) fn check(
         Err(StoreError::RowInvalid { .. }) => return broken(1),
         read => read?,
     };
-    let right = chain.restart_mac(&restart);
-    let bound = head.restarted == Some(right) && right.as_slice() == mac.as_slice();
-    if !bound || heap(connection, restart.number)? != (restart.digest, restart.entries) {
+    let expected = chain.restart_mac(&restart);
+    let valid = head.restarted == Some(expected) && expected.as_slice() == mac.as_slice();
+    if !valid || set_aside_digest(connection, restart.number)? != (restart.digest, restart.entries) {
         return broken(restart.number);
     }
     let count = connection.query_row("SELECT count(*) FROM audit_restarts", [], |row| row.get(0))?;
     Ok(Ok((restart.after, count)))
 }
 
-/// Whether an entry that was set aside is the one that a head kept elsewhere names; yes, if it is not there.
-pub(super) fn held(connection: &Connection, expected: &Link) -> Result<bool, StoreError> {
+/// Whether the entry that a head stored elsewhere names was set aside unchanged; true if there is no such entry.
+pub(super) fn matches_set_aside(connection: &Connection, expected: &Link) -> Result<bool, StoreError> {
     let sql = "SELECT mac FROM audit_set_aside WHERE sequence = ?1 ORDER BY restart DESC LIMIT 1";
     let found = connection.prepare_cached(sql)?.query_row([signed(expected.sequence)], |row| row.get(0));
     let mac: Option<Vec<u8>> = found.optional()?;
@@ -102,19 +103,19 @@ pub(super) fn held(connection: &Connection, expected: &Link) -> Result<bool, Sto
 fn restart(tx: &WriteTx<'_>, problem: String, mut entry: Entry) -> Result<Restart, StoreError> {
     let (connection, chain) = (tx.connection, Chain::of(tx.key));
     let found = read_head(connection)?;
-    let whole = found.as_ref().filter(|(head, mac)| chain.head_mac(head).as_slice() == mac.as_slice());
-    let last = whole.map(|(head, _)| head.last.sequence);
+    let valid = found.as_ref().filter(|(head, mac)| chain.head_mac(head).as_slice() == mac.as_slice());
+    let last = valid.map(|(head, _)| head.last.sequence);
     let sql = "SELECT max(sequence) FROM audit WHERE sequence BETWEEN 0 AND ?1";
     let highest: Option<i64> = connection.query_row(sql, [SEQUENCE_MAX], |row| row.get(0))?;
     let sql = "SELECT max(number), max(after) FROM audit_restarts WHERE after BETWEEN 0 AND ?1";
-    let (before, begun): (Option<u64>, Option<u64>) =
+    let (last_restart, last_after): (Option<u64>, Option<u64>) =
         connection.query_row(sql, [SEQUENCE_MAX], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    // A restart may be gone of which the entries are there.
+    // The row of a restart may be missing while its entries exist.
     let sql = "SELECT max(restart) FROM audit_set_aside";
-    let left: Option<u64> = connection.query_row(sql, [], |row| row.get(0))?;
-    let number = before.max(left).map_or(1, |last| last + 1);
-    let after = [last, highest.map(unsigned), begun].into_iter().flatten().max().unwrap_or(0);
-    // The row that the entries belong to comes first; what stands for them is known when they are there.
+    let last_set_aside: Option<u64> = connection.query_row(sql, [], |row| row.get(0))?;
+    let number = last_restart.max(last_set_aside).map_or(1, |last| last + 1);
+    let after = [last, highest.map(unsigned), last_after].into_iter().flatten().max().unwrap_or(0);
+    // The row that the entries reference is inserted first; their digest is known once they are inserted.
     let sql = format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, 0, x'', ?6, x'')");
     let head = found.map(|(head, _)| head.last.to_string());
     let values = params![signed(number), signed(entry.at), entry.name, problem, head, signed(after)];
@@ -123,7 +124,7 @@ fn restart(tx: &WriteTx<'_>, problem: String, mut entry: Entry) -> Result<Restar
                SELECT ?1, sequence, at, project, body, mac FROM audit";
     connection.execute(sql, [signed(number)])?;
     connection.execute("DELETE FROM audit", [])?;
-    let (digest, entries) = heap(connection, number)?;
+    let (digest, entries) = set_aside_digest(connection, number)?;
     let (at, name) = (entry.at, entry.name.clone());
     let restart = Restart { number, at, name, problem, head, entries, digest, after };
     let mac = chain.restart_mac(&restart);
@@ -145,14 +146,15 @@ fn restart(tx: &WriteTx<'_>, problem: String, mut entry: Entry) -> Result<Restar
 }
 
 impl Store {
-    /// Begins the log anew where it is not whole: sets aside what is there, and records that as the new log's first
-    /// entry, with `entry`'s details completed. Gives nothing where the log is whole.
+    /// Restarts the log if it is broken: sets its entries aside, and records that as the new log's first entry, with
+    /// `entry`'s details completed. Returns `None` if the log is intact.
     ///
     /// # Errors
     /// When the database fails.
     pub fn restart_audit(&self, entry: Entry) -> Result<Option<Restart>, StoreError> {
         self.writer.write(move |tx| {
-            // Under the lock, so that of two who restart at once the second finds it done.
+            // Verified inside the write transaction, so that of two concurrent restarts the second finds the log
+            // intact.
             match verify(tx.connection, &Chain::of(tx.key), None, |_, _| {})? {
                 Ok(_) => Ok(None),
                 Err(broken) => restart(tx, broken.to_string(), entry).map(Some),
@@ -160,7 +162,7 @@ impl Store {
         })
     }
 
-    /// When and why the log was begun anew, the oldest first; those that can be read.
+    /// Returns the restarts of the log that can be read, the oldest first.
     ///
     /// # Errors
     /// When the database fails.
@@ -172,7 +174,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 match read(row) {
                     Ok((restart, _)) => restarts.push(restart),
-                    // That it was changed is for `verify_audit` to tell.
+                    // `verify_audit` reports that it was changed.
                     Err(StoreError::RowInvalid { .. }) => {}
                     Err(error) => return Err(error),
                 }

@@ -1,0 +1,54 @@
+//! The search by attributes: results, pages, indexes.
+
+use rusqlite::params;
+
+use super::*;
+use crate::find::IndexFilter;
+
+#[test]
+fn a_search_compares_every_attribute_and_returns_pages() {
+    let (_fixture, store) = Fixture::new();
+    let ring = ring(&store, "one");
+    let ids: Vec<_> = (0..10).map(|number| secret(&store, &ring, &format!("k{number}"))).collect();
+    let (private, public) = pair(&store, &ring, "k3");
+    let find = |attributes: Vec<Attribute>, after, limit| -> Vec<ObjectId> {
+        let found = store.find(ring.id, &Template(attributes), after, limit).unwrap();
+        found.iter().map(|object| object.id.unwrap()).collect()
+    };
+    let label = || Attribute::bytes(AttributeType::LABEL, "k3");
+    let class = |class: ObjectClass| Attribute::ulong(AttributeType::CLASS, class.0.into());
+    assert_eq!(find(vec![label()], None, 100), [ids[3], private, public]);
+    assert_eq!(find(vec![class(ObjectClass::PUBLIC_KEY), label()], None, 100), [public]);
+    assert_eq!(find(vec![class(ObjectClass::PRIVATE_KEY)], None, 100), [private]);
+    assert_eq!(find(vec![Attribute::bytes(AttributeType::ID, "id of k4")], None, 100), [ids[4]]);
+    assert_eq!(find(vec![Attribute::bool(AttributeType::SENSITIVE, false)], None, 100), []);
+    assert_eq!(find(vec![Attribute::bytes(AttributeType::LABEL, "")], None, 100), []);
+    assert_eq!(find(vec![], None, 4), ids[..4]);
+    assert_eq!(find(vec![], Some(ids[3]), 4), ids[4..8]);
+    assert_eq!(find(vec![], Some(ids[7]), 100), [ids[8], ids[9], private, public]);
+    // The page is filled although most rows of the class do not match.
+    assert_eq!(
+        find(vec![class(ObjectClass::SECRET_KEY), Attribute::bytes(AttributeType::ID, "id of k9")], None, 1),
+        [ids[9]]
+    );
+}
+
+#[test]
+fn a_search_by_label_id_or_class_uses_its_index() {
+    let (fixture, store) = Fixture::new();
+    let ring = ring(&store, "one");
+    for (attribute, index) in [
+        (Attribute::bytes(AttributeType::LABEL, "k"), "objects_by_label (ring=? AND label=? AND rowid>?)"),
+        (Attribute::bytes(AttributeType::ID, "i"), "objects_by_ckid (ring=? AND ckid=? AND rowid>?)"),
+        (Attribute::ulong(AttributeType::CLASS, 3), "objects_by_class (ring=? AND class=? AND rowid>?)"),
+        (Attribute::bool(AttributeType::SIGN, true), "objects_by_ring (ring=? AND rowid>?)"),
+    ] {
+        let filter = IndexFilter::by(&Template(vec![attribute]));
+        let connection = Connection::open(fixture.path()).unwrap();
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", filter.sql())).unwrap();
+        let steps = plan.query_map(params![ring.id.0, 0, 0, 10], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        assert!(steps[0].contains(index), "{steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE") || step.contains("SCAN")), "{steps:?}");
+    }
+}
