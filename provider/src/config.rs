@@ -103,7 +103,8 @@ impl std::error::Error for ConfigError {
     }
 }
 
-/// Variables of the process's environment. They are read through `secure_getenv`, so none are set in a set-user-id host.
+/// Variables of the process's environment. They are read through `secure_getenv`, so none are set in a set-user-id
+/// host.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `KMS_PKCS11_CONFIG`: the configuration file.
@@ -114,8 +115,8 @@ pub struct Environment {
     pub home: Option<OsString>,
 }
 
-/// Finds and reads the configuration: the file in `KMS_PKCS11_CONFIG`, else the one in `pReserved` of `C_Initialize`, else
-/// the system-wide one, else the user's. None when there is no file: then the module works and has no slots.
+/// Finds and reads the configuration: the file in `KMS_PKCS11_CONFIG`, else the one in `pReserved` of `C_Initialize`,
+/// else the system-wide one, else the user's. None when there is no file: then the module works and has no slots.
 ///
 /// # Errors
 /// When a file was named and does not exist, or when a file is invalid. The application gets `CKR_FUNCTION_FAILED`; the
@@ -139,8 +140,8 @@ pub fn load(environment: &Environment, reserved: Option<&Path>) -> Result<Option
     Ok(None)
 }
 
-/// The path in `pReserved`: `config=PATH`, the path of a `.toml` file, or an absolute path. None for other strings, which
-/// hosts pass for other modules.
+/// The path in `pReserved`: `config=PATH`, the path of a `.toml` file, or an absolute path. None for other strings,
+/// which hosts pass for other modules.
 pub(crate) fn reserved_path(text: &str) -> Option<PathBuf> {
     let text = text.trim();
     let path = match text.strip_prefix("config=") {

@@ -1,8 +1,8 @@
 //! The PKCS#11 module that applications load: it translates calls of the C API into requests to the backend.
 //!
-//! It runs in the application's process, which forks, unloads libraries and has its own signal handlers and locks. So it
-//! has no thread, no async runtime and no exit handler, and prints nothing. It stores sessions, handles and the login,
-//! and never sees keys (architecture, D1 to D4).
+//! It runs in the application's process, which forks, unloads libraries and has its own signal handlers and locks. So
+//! it has no thread, no async runtime and no exit handler, and prints nothing. It stores sessions, handles and the
+//! login, and never sees keys (architecture, D1 to D4).
 #![deny(unsafe_code)]
 
 /// The functions of PKCS#11 in safe Rust; one file for each chapter of the specification.

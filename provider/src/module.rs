@@ -99,8 +99,8 @@ impl Module {
     /// Sends a request of a session to the backend and returns the response.
     ///
     /// # Errors
-    /// The backend's return value, `CKR_DEVICE_REMOVED` when the backend is unreachable, `CKR_DEVICE_ERROR` when it does not
-    /// respond in time or is unusable.
+    /// The backend's return value, `CKR_DEVICE_REMOVED` when the backend is unreachable, `CKR_DEVICE_ERROR` when it
+    /// does not respond in time or is unusable.
     pub(crate) fn call(&self, context: &CallContext, request: Request) -> Result<Response, Rv> {
         let id = if creates_object(&request) { random_id()? } else { RequestId::default() };
         let too_large = too_large_rv(&request);
@@ -161,8 +161,8 @@ impl Module {
         slot.ring.filter(|_| slot.present).ok_or(Rv::TOKEN_NOT_PRESENT)
     }
 
-    /// The state of the token in a slot, without a round trip if the slot is in the cache and the backend responded last
-    /// time: some hosts open a session for each operation.
+    /// The state of the token in a slot, without a round trip if the slot is in the cache and the backend responded
+    /// last time: some hosts open a session for each operation.
     pub(crate) fn token_state(&self, id: SlotId) -> Result<TokenState, Rv> {
         let state = |slot: &Slot| TokenState { policy: slot.policy, initialized: slot.initialized };
         let cached = {

@@ -154,8 +154,8 @@ pub(crate) fn may_write(module: &Module, session: SessionHandle, token: bool) ->
     if token && access == Access::ReadOnly { Err(Rv::SESSION_READ_ONLY) } else { Ok(()) }
 }
 
-/// `C_GetObjectSize`: the size of the attributes, without a token key's secret, which the backend holds. A session object
-/// is in the application as a whole, under the backend's seal.
+/// `C_GetObjectSize`: the size of the attributes, without a token key's secret, which the backend holds. A session
+/// object is in the application as a whole, under the backend's seal.
 pub(crate) fn size(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<u64, Rv> {
     let (info, context) = object(module, session, handle)?;
     let secret = match &info.object {

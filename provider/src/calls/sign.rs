@@ -1,5 +1,6 @@
-//! Signatures and MACs (spec, "Signing and MACing functions", "Functions for verifying signatures and MACs"). Signatures
-//! are verified in the application, with the public key; MACs are verified by the backend, which has the secret key.
+//! Signatures and MACs (spec, "Signing and MACing functions", "Functions for verifying signatures and MACs").
+//! Signatures are verified in the application, with the public key; MACs are verified by the backend, which has the
+//! secret key.
 
 use kms_protocol::{Mechanism, Request, Response, Rv, Secret};
 

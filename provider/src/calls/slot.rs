@@ -76,8 +76,8 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// `C_WaitForSlotEvent`: a slot that was added or removed, or whose token was, since it was last reported.
 ///
 /// # Errors
-/// `CKR_NO_EVENT` when there is no event and the call does not wait, `CKR_CRYPTOKI_NOT_INITIALIZED` when `C_Finalize` in
-/// another thread ends the wait.
+/// `CKR_NO_EVENT` when there is no event and the call does not wait, `CKR_CRYPTOKI_NOT_INITIALIZED` when `C_Finalize`
+/// in another thread ends the wait.
 pub(crate) fn wait_for_event(module: &Module, mode: WaitMode) -> Result<SlotId, Rv> {
     loop {
         if let Some(slot) = module.slot_event() {

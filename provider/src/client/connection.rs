@@ -176,8 +176,8 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// Shuts the socket down first: a forked child may hold a copy of the descriptor, and then closing ours would not end
-    /// the connection. A descriptor that now belongs to the host is neither shut down nor closed.
+    /// Shuts the socket down first: a forked child may hold a copy of the descriptor, and then closing ours would not
+    /// end the connection. A descriptor that now belongs to the host is neither shut down nor closed.
     fn drop(&mut self) {
         let ours = self.is_ours();
         match self.socket.take() {

@@ -61,8 +61,8 @@ impl Client {
         Self { socket, timeout, connections_max, pool, released, reachable }
     }
 
-    /// Sends a request and waits for the response. A connection that breaks is replaced once, and the request sent again
-    /// with the same id.
+    /// Sends a request and waits for the response. A connection that breaks is replaced once, and the request sent
+    /// again with the same id.
     ///
     /// # Errors
     /// When there is no response before the deadline.

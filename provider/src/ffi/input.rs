@@ -76,20 +76,20 @@ pub(crate) unsafe fn value<T>(pointer: *const T) -> Option<T> {
 /// A pointer that is not null must point at a `CK_C_INITIALIZE_ARGS`.
 pub(crate) unsafe fn arguments(pointer: *const c_void) -> InitializeArguments {
     // SAFETY: the caller's promise is passed on; the structure holds flags, a pointer, and nullable function pointers.
-    let Some(given) = (unsafe { value(pointer.cast::<CK_C_INITIALIZE_ARGS>()) }) else {
+    let Some(arguments) = (unsafe { value(pointer.cast::<CK_C_INITIALIZE_ARGS>()) }) else {
         return InitializeArguments::default();
     };
     let functions = [
-        given.CreateMutex.is_some(),
-        given.DestroyMutex.is_some(),
-        given.LockMutex.is_some(),
-        given.UnlockMutex.is_some(),
+        arguments.CreateMutex.is_some(),
+        arguments.DestroyMutex.is_some(),
+        arguments.LockMutex.is_some(),
+        arguments.UnlockMutex.is_some(),
     ];
     // SAFETY: the function checks whether it points at readable memory.
-    let reserved = unsafe { environment::foreign_text(given.pReserved.cast()) };
+    let reserved = unsafe { environment::foreign_text(arguments.pReserved.cast()) };
     InitializeArguments {
         lock_functions: functions.map(u8::from).iter().sum(),
-        os_locks: given.flags & CKF_OS_LOCKING_OK != 0,
+        os_locks: arguments.flags & CKF_OS_LOCKING_OK != 0,
         reserved,
     }
 }

@@ -81,7 +81,8 @@ impl Instance {
 /// The instance that the pointer leads to: this process's or, in a forked child, its parent's.
 fn published() -> Option<&'static Instance> {
     let instance = CURRENT.load(Ordering::Acquire);
-    // SAFETY: null, or a leaked box that `own_or_create` published with release ordering: valid for ever and only shared.
+    // SAFETY: null, or a leaked box that `own_or_create` published with release ordering: valid for ever and only
+    // shared.
     unsafe { instance.as_ref() }
 }
 

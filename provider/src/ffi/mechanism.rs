@@ -285,8 +285,8 @@ unsafe fn rsa_aes(raw: &RawParameter) -> Result<Parameters, Rv> {
 }
 
 /// Converts a number to the type of the parameter.
-pub(super) fn number<T: TryFrom<CK_ULONG>>(given: CK_ULONG) -> Result<T, Rv> {
-    T::try_from(given).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
+pub(super) fn number<T: TryFrom<CK_ULONG>>(value: CK_ULONG) -> Result<T, Rv> {
+    T::try_from(value).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
 }
 
 /// The bytes that a parameter points at, at most `max_length`.
@@ -319,13 +319,13 @@ mod tests {
 
     #[track_caller]
     fn parameters_of<T>(kind: CK_ULONG, parameter: &T, length: usize) -> Result<Parameters, Rv> {
-        let given = CK_MECHANISM {
+        let raw = CK_MECHANISM {
             mechanism: kind,
             pParameter: ptr::from_ref(parameter).cast_mut().cast(),
             ulParameterLen: CK_ULONG::try_from(length).unwrap(),
         };
         // SAFETY: the parameter is readable for its length, or the length is rejected.
-        unsafe { read(&raw const given) }.map(|mechanism| mechanism.unwrap().parameters)
+        unsafe { read(&raw const raw) }.map(|mechanism| mechanism.unwrap().parameters)
     }
 
     #[test]

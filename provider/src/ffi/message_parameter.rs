@@ -174,21 +174,21 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(given: &CK_GCM_MESSAGE_PARAMS, direction: Direction, expected: Result<Nonce, Rv>) {
-        let length = CK_ULONG::try_from(size_of_val(given)).unwrap();
+    fn check(raw: &CK_GCM_MESSAGE_PARAMS, direction: Direction, expected: Result<Nonce, Rv>) {
+        let length = CK_ULONG::try_from(size_of_val(raw)).unwrap();
         // SAFETY: the parameter and its IV are readable.
-        let parameter = unsafe { read(ptr::from_ref(given).cast(), length, direction, Tag::Pending) };
+        let parameter = unsafe { read(ptr::from_ref(raw).cast(), length, direction, Tag::Pending) };
         assert_eq!(parameter.map(|parameter| parameter.nonce), expected);
     }
 
     #[test]
     fn an_iv_is_passed_in_or_generated_after_its_fixed_bits() {
         let mut iv = [0xff; 12];
-        let given = Nonce::Provided(Secret::from(vec![0xff; 12]));
-        check(&gcm(&mut iv, CKG_NO_GENERATE, 0), Direction::Encrypt, Ok(given.clone()));
-        check(&gcm(&mut iv, CKG_GENERATE_RANDOM, 12), Direction::Decrypt, Ok(given));
-        let made = Nonce::Generated { bytes: 12, fixed: Secret::from(vec![0xff, 0xf0]), fixed_bits: 12 };
-        check(&gcm(&mut iv, CKG_GENERATE_RANDOM, 12), Direction::Encrypt, Ok(made));
+        let provided = Nonce::Provided(Secret::from(vec![0xff; 12]));
+        check(&gcm(&mut iv, CKG_NO_GENERATE, 0), Direction::Encrypt, Ok(provided.clone()));
+        check(&gcm(&mut iv, CKG_GENERATE_RANDOM, 12), Direction::Decrypt, Ok(provided));
+        let generated = Nonce::Generated { bytes: 12, fixed: Secret::from(vec![0xff, 0xf0]), fixed_bits: 12 };
+        check(&gcm(&mut iv, CKG_GENERATE_RANDOM, 12), Direction::Encrypt, Ok(generated));
         let free = Nonce::Generated { bytes: 12, fixed: Secret::default(), fixed_bits: 0 };
         check(&gcm(&mut iv, CKG_GENERATE, 0), Direction::Encrypt, Ok(free));
         let invalid = Err(Rv::MECHANISM_PARAM_INVALID);
@@ -199,11 +199,11 @@ mod tests {
     #[test]
     fn a_tag_that_is_read_or_written_needs_a_buffer() {
         let mut iv = [0; 12];
-        let given = gcm(&mut iv, CKG_NO_GENERATE, 0);
-        let length = CK_ULONG::try_from(size_of_val(&given)).unwrap();
+        let raw = gcm(&mut iv, CKG_NO_GENERATE, 0);
+        let length = CK_ULONG::try_from(size_of_val(&raw)).unwrap();
         let error = |tag| {
             // SAFETY: as above; nothing is read through null.
-            unsafe { read(ptr::from_ref(&given).cast(), length, Direction::Encrypt, tag) }.err()
+            unsafe { read(ptr::from_ref(&raw).cast(), length, Direction::Encrypt, tag) }.err()
         };
         assert_eq!(error(Tag::Pending), None);
         assert_eq!(error(Tag::Written), Some(Rv::ARGUMENTS_BAD));

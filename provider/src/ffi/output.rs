@@ -346,8 +346,8 @@ mod tests {
     #[test]
     fn a_value_without_a_pointer_is_not_computed() {
         // SAFETY: null.
-        let refused = unsafe { value(ptr::null_mut::<CK_ULONG>(), || panic!("the call must not run")) };
-        assert_eq!(refused, Err(Rv::ARGUMENTS_BAD));
+        let rejected = unsafe { value(ptr::null_mut::<CK_ULONG>(), || panic!("the call must not run")) };
+        assert_eq!(rejected, Err(Rv::ARGUMENTS_BAD));
     }
 
     #[test]

@@ -13,7 +13,8 @@ macro_rules! functions {
             #[allow(unused_variables, unused_unsafe, reason = "unsupported functions use no argument")]
             pub(crate) unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
                 // SAFETY: pointers are passed on unread to `input`, `mechanism`, `output` and `interface`, which check
-                // what can be checked; the caller promises that the rest is readable and writable until we return (`ffi`).
+                // what can be checked; the caller promises that the rest is readable and writable until we return
+                // (`ffi`).
                 unsafe { $entry(stringify!($name), $body) }
             }
         )*

@@ -1,5 +1,5 @@
-//! Verifies Ed25519ctx (RFC 8032, section 5.1): Ed25519 with a context. `ed25519-dalek` verifies, with a digest that puts
-//! the context where the scheme requires it: before everything else that is hashed.
+//! Verifies Ed25519ctx (RFC 8032, section 5.1): Ed25519 with a context. `ed25519-dalek` verifies, with a digest that
+//! puts the context where the scheme requires it: before everything else that is hashed.
 
 use ed25519_dalek::hazmat::raw_verify;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -20,8 +20,8 @@ pub(super) fn is_valid(key: &VerifyingKey, context: &[u8], data: &[u8], signatur
     raw_verify::<ContextDigest>(key, &message, signature).is_ok()
 }
 
-/// SHA-512 over RFC 8032's `dom2`, two points and a message. The input is the points, then the length of the context and
-/// the context, then the message.
+/// SHA-512 over RFC 8032's `dom2`, two points and a message. The input is the points, then the length of the context
+/// and the context, then the message.
 #[derive(Default)]
 struct ContextDigest(Vec<u8>);
 

@@ -401,8 +401,8 @@ mod tests {
     }
 
     proptest! {
-        /// Invariants of any sequence of calls: handles are never zero and never issued twice, a slot without sessions has
-        /// no login, and a slot with an officer has no read-only session.
+        /// Invariants of any sequence of calls: handles are never zero and never issued twice, a slot without sessions
+        /// has no login, and a slot with an officer has no read-only session.
         #[test]
         fn any_sequence_of_calls_keeps_the_invariants(steps in steps()) {
             let (mut sessions, mut issued) = (Sessions::default(), Vec::<SessionHandle>::new());

@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets, and the replay of their corpus: templates, mechanisms and messages are built from any
-//! bytes and read by the functions that read an application's. Nothing here is in the released module.
+//! The bodies of the fuzz targets, and the replay of their corpus: templates, mechanisms and messages are built from
+//! any bytes and read by the functions that read an application's. Nothing here is in the released module.
 
 mod c_memory;
 mod parameters;
@@ -97,8 +97,8 @@ pub fn mechanisms(bytes: &[u8]) {
     let known = u32::try_from(number).ok().and_then(|number| mechanism_table::row_of(MechanismType(number)));
     let wanted = known.map_or(row.parameter, |row| row.parameter);
     let (parameter, length) = parameters::build(wanted, fuzz, memory);
-    let given = CK_MECHANISM { mechanism: number, pParameter: parameter, ulParameterLen: length };
-    let pointer = memory.structure(given);
+    let raw = CK_MECHANISM { mechanism: number, pParameter: parameter, ulParameterLen: length };
+    let pointer = memory.structure(raw);
     let keys = |handle: ObjectHandle| match handle.0 % 2 {
         0 => Ok(ObjectRef::Token(ObjectId(handle.0))),
         _ => Err(Rv::KEY_HANDLE_INVALID),
@@ -155,7 +155,8 @@ pub fn messages(bytes: &[u8]) {
         Ok(EncryptedMessage { reply, nonce, tag })
     };
     let output = (buffer, &raw mut buffer_length);
-    // SAFETY: as above; the buffer has `buffer_length` bytes, the tag's buffer fits every tag, and the IV has its length.
+    // SAFETY: as above; the buffer has `buffer_length` bytes, the tag's buffer fits every tag, and the IV has its
+    // length.
     let encrypted = unsafe { message_parameter::encrypt(parameter, length, tag, output, call) };
     assert_eq!(called.is_some(), read.is_ok(), "{encrypted:?}");
     assert_eq!(encrypted.is_ok(), read.is_ok() && needed <= out, "{encrypted:?}");
