@@ -1,4 +1,4 @@
-//! Where the backend is: the one place that reads the environment and a file, and only at `C_Initialize`.
+//! The configuration of the module. Only this code uses the environment and reads a file, and only at `C_Initialize`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,29 +8,29 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How long a call may take unless configured: a cold unwrap in the HSM (~200 ms) behind the deepest queue, doubled.
+/// The default timeout of a call: a cold unwrap in the HSM (~200 ms) behind the deepest queue, doubled.
 const TIMEOUT_MS: u64 = 10_000;
 
-/// The longest a call may be told to take. An application that waits for longer has hung.
+/// The longest timeout that may be configured. An application that waits for longer has hung.
 const TIMEOUT_MS_MAX: u64 = 600_000;
 
-/// Connections of one process unless configured: one for each concurrent call.
+/// The default maximum of connections of one process: one for each concurrent call.
 const CONNECTIONS_MAX: usize = 64;
 
-/// The most connections that may be configured: the backend takes 1,024 from all processes.
+/// The most connections that may be configured: the backend accepts 1,024 from all processes.
 const CONNECTIONS_LIMIT: usize = 1024;
 
 /// The largest configuration file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// The system's configuration.
+/// The system-wide configuration file.
 const SYSTEM_FILE: &str = "/etc/kms/pkcs11.toml";
 
-/// How much is written to the log, if there is one.
+/// The level of the log.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Calls that failed because of backend, connection or a bug.
+    /// Calls that failed because of the backend, the connection or a bug.
     #[default]
     Error,
     /// Every call that failed.
@@ -39,25 +39,25 @@ pub enum LogLevel {
     Debug,
 }
 
-/// What `pkcs11.toml` says.
+/// The contents of `pkcs11.toml`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// The backend's socket.
     pub socket: PathBuf,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout: Duration,
-    /// How many requests may be under way at once.
+    /// The maximum of concurrent requests.
     pub connections_max: usize,
-    /// Where calls are logged; nowhere unless configured.
+    /// The log file; none unless configured.
     pub log: Option<PathBuf>,
-    /// What is logged.
+    /// The level of the log.
     pub log_level: LogLevel,
 }
 
-/// The file as it is written.
+/// The file before its values are checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RawConfig {
     socket: PathBuf,
     timeout_ms: Option<u64>,
     connections_max: Option<usize>,
@@ -66,21 +66,21 @@ struct Written {
     log_level: LogLevel,
 }
 
-/// Why there is no configuration, although there should be one.
+/// Why a configuration file cannot be used.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// The file named, or found, cannot be read.
+    /// The file cannot be read.
     Unreadable {
         /// The file.
         file: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// The file does not say what it should.
+    /// The contents are invalid.
     Malformed {
         /// The file.
         file: PathBuf,
-        /// Line, key and what is wrong.
+        /// The line, the key and the problem.
         reason: String,
     },
 }
@@ -103,10 +103,11 @@ impl std::error::Error for ConfigError {
     }
 }
 
-/// What the process's environment says. Read through `secure_getenv`, so nothing in a set-user-id host.
+/// Variables of the process's environment. They are read through `secure_getenv`, so none are set in a set-user-id
+/// host.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// `KMS_PKCS11_CONFIG`: the file.
+    /// `KMS_PKCS11_CONFIG`: the configuration file.
     pub file: Option<OsString>,
     /// `XDG_CONFIG_HOME`.
     pub config_home: Option<OsString>,
@@ -114,13 +115,13 @@ pub struct Environment {
     pub home: Option<OsString>,
 }
 
-/// Finds the configuration and reads it: `KMS_PKCS11_CONFIG`, else the file that `C_Initialize` was told (`pReserved`),
-/// else the system's, else the user's. None when there is none: the module works, and has no slots.
+/// Finds and reads the configuration: the file in `KMS_PKCS11_CONFIG`, else the one in `pReserved` of `C_Initialize`,
+/// else the system-wide one, else the user's. None when there is no file: then the module works and has no slots.
 ///
 /// # Errors
-/// When a file was named and is not there, or one that is there does not say what it should. The application sees
-/// `CKR_FUNCTION_FAILED`; this says why.
-pub fn explain(environment: &Environment, reserved: Option<&Path>) -> Result<Option<Config>, ConfigError> {
+/// When a file was named and does not exist, or when a file is invalid. The application gets `CKR_FUNCTION_FAILED`; the
+/// error says why.
+pub fn load(environment: &Environment, reserved: Option<&Path>) -> Result<Option<Config>, ConfigError> {
     let set = |value: &Option<OsString>| value.clone().filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(file) = set(&environment.file).or_else(|| reserved.map(Path::to_owned)) {
         return match read(&file)? {
@@ -139,8 +140,8 @@ pub fn explain(environment: &Environment, reserved: Option<&Path>) -> Result<Opt
     Ok(None)
 }
 
-/// The path in `pReserved`, if it is meant for us: `config=PATH`, or a path of a `.toml` file, or an absolute one.
-/// Other hosts pass other things there, which are none of our business.
+/// The path in `pReserved`: `config=PATH`, the path of a `.toml` file, or an absolute path. None for other strings,
+/// which hosts pass for other modules.
 pub(crate) fn reserved_path(text: &str) -> Option<PathBuf> {
     let text = text.trim();
     let path = match text.strip_prefix("config=") {
@@ -151,13 +152,13 @@ pub(crate) fn reserved_path(text: &str) -> Option<PathBuf> {
     (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
-/// Reads a file; none if it is not there.
+/// Reads a file; none if it does not exist.
 fn read(file: &Path) -> Result<Option<Config>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
     let malformed = |reason: String| ConfigError::Malformed { file: file.to_owned(), reason };
     match std::fs::metadata(file) {
-        Ok(found) if !found.is_file() => return Err(malformed("is not a file".to_owned())),
-        Ok(found) if found.len() > FILE_BYTES_MAX => {
+        Ok(metadata) if !metadata.is_file() => return Err(malformed("is not a file".to_owned())),
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
             return Err(malformed("is larger than 64 KiB".to_owned()));
         }
         Ok(_) => {}
@@ -172,26 +173,26 @@ fn read(file: &Path) -> Result<Option<Config>, ConfigError> {
     parse(&text, folder).map(Some).map_err(malformed)
 }
 
-/// Understands the text of a file that lies in `folder`.
+/// Parses a file that is in `folder`, which relative paths refer to.
 fn parse(text: &str, folder: &Path) -> Result<Config, String> {
-    let written: Written = toml::from_str(text).map_err(|error| error.to_string())?;
-    if written.socket.as_os_str().is_empty() {
+    let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+    if raw.socket.as_os_str().is_empty() {
         return Err("socket: is empty".to_owned());
     }
-    let timeout_ms = written.timeout_ms.unwrap_or(TIMEOUT_MS);
+    let timeout_ms = raw.timeout_ms.unwrap_or(TIMEOUT_MS);
     if !(1..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
         return Err(format!("timeout_ms: {timeout_ms} is not between 1 and {TIMEOUT_MS_MAX}"));
     }
-    let connections_max = written.connections_max.unwrap_or(CONNECTIONS_MAX);
+    let connections_max = raw.connections_max.unwrap_or(CONNECTIONS_MAX);
     if !(1..=CONNECTIONS_LIMIT).contains(&connections_max) {
         return Err(format!("connections_max: {connections_max} is not between 1 and {CONNECTIONS_LIMIT}"));
     }
     Ok(Config {
-        socket: folder.join(written.socket),
+        socket: folder.join(raw.socket),
         timeout: Duration::from_millis(timeout_ms),
         connections_max,
-        log: written.log.map(|log| folder.join(log)),
-        log_level: written.log_level,
+        log: raw.log.map(|log| folder.join(log)),
+        log_level: raw.log_level,
     })
 }
 
@@ -200,13 +201,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn refused(text: &str, part: &str) {
+    fn check_error(text: &str, part: &str) {
         let error = parse(text, Path::new("/home/kms")).unwrap_err();
         assert!(error.contains(part), "{error}");
     }
 
     #[test]
-    fn a_socket_is_enough_and_lies_beside_the_file() {
+    fn only_the_socket_is_required_and_paths_are_relative_to_the_file() {
         let config = parse("socket = \"kms.sock\"", Path::new("/home/kms")).unwrap();
         assert_eq!(config.socket, Path::new("/home/kms/kms.sock"));
         assert_eq!(config.timeout, Duration::from_secs(10));
@@ -219,41 +220,41 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line_and_key() {
-        refused("socket = \"a\"\nsokcet = 1", "line 2");
-        refused("socket = \"a\"\nsokcet = 1", "sokcet");
-        refused("timeout_ms = 5", "socket");
-        refused("socket = \"a\"\ntimeout_ms = 0", "timeout_ms");
-        refused("socket = \"a\"\ntimeout_ms = \"long\"", "line 2");
-        refused("socket = \"a\"\nconnections_max = 0", "connections_max");
-        refused("socket = \"\"", "socket");
+    fn errors_contain_the_line_and_the_key() {
+        check_error("socket = \"a\"\nsokcet = 1", "line 2");
+        check_error("socket = \"a\"\nsokcet = 1", "sokcet");
+        check_error("timeout_ms = 5", "socket");
+        check_error("socket = \"a\"\ntimeout_ms = 0", "timeout_ms");
+        check_error("socket = \"a\"\ntimeout_ms = \"long\"", "line 2");
+        check_error("socket = \"a\"\nconnections_max = 0", "connections_max");
+        check_error("socket = \"\"", "socket");
     }
 
     #[test]
-    fn a_file_that_was_named_must_be_there() {
+    fn a_named_file_must_exist() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("missing.toml");
         let named = Environment { file: Some(file.clone().into()), ..Environment::default() };
-        assert!(explain(&named, None).unwrap_err().to_string().contains("missing.toml"));
-        assert!(explain(&Environment::default(), Some(&file)).is_err());
+        assert!(load(&named, None).unwrap_err().to_string().contains("missing.toml"));
+        assert!(load(&Environment::default(), Some(&file)).is_err());
     }
 
     #[test]
-    fn the_users_file_is_found_and_the_environments_goes_first() {
+    fn the_file_in_the_environment_precedes_the_users() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("kms")).unwrap();
         std::fs::write(folder.path().join("kms/pkcs11.toml"), "socket = \"user\"").unwrap();
         std::fs::write(folder.path().join("named.toml"), "socket = \"named\"").unwrap();
         let mut environment =
             Environment { config_home: Some(folder.path().into()), ..Environment::default() };
-        let socket = |environment: &Environment| explain(environment, None).unwrap().unwrap().socket;
+        let socket = |environment: &Environment| load(environment, None).unwrap().unwrap().socket;
         assert_eq!(socket(&environment), folder.path().join("kms/user"));
         environment.file = Some(folder.path().join("named.toml").into());
         assert_eq!(socket(&environment), folder.path().join("named"));
     }
 
     #[test]
-    fn what_other_hosts_pass_is_left_alone() {
+    fn other_strings_in_preserved_are_ignored() {
         assert_eq!(reserved_path("config=/a/b.toml"), Some(PathBuf::from("/a/b.toml")));
         assert_eq!(reserved_path(" /a/b "), Some(PathBuf::from("/a/b")));
         assert_eq!(reserved_path("b.toml"), Some(PathBuf::from("b.toml")));

@@ -1,25 +1,24 @@
-//! The PKCS#11 module applications load: C ABI in, requests to the backend out.
+//! The PKCS#11 module that applications load: it translates calls of the C API into requests to the backend.
 //!
-//! It lives in somebody else's process, which forks, unloads libraries and has signal handlers and locks of its own.
-//! So it has no thread, no async runtime, no exit handler, and prints nothing. It keeps sessions, handles and the
-//! login; keys it never sees (architecture, D1 to D4).
+//! It runs in the application's process, which forks, unloads libraries and has its own signal handlers and locks. So
+//! it has no thread, no async runtime and no exit handler, and prints nothing. It stores sessions, handles and the
+//! login, and never sees keys (architecture, D1 to D4).
 #![deny(unsafe_code)]
 
-/// What each function means, in safe Rust; one file per chapter of the specification.
+/// The functions of PKCS#11 in safe Rust; one file for each chapter of the specification.
 mod calls;
-/// One request, one response.
+/// Requests to the backend over a pool of connections.
 mod client;
-/// Where the backend is.
+/// The configuration file, `pkcs11.toml`.
 pub mod config;
-/// A signature scheme that is put together here from a library's parts.
-/// C memory in, C memory out. `unsafe` is allowed only here.
+/// The C API: exported functions, and reading and writing C memory. `unsafe` is allowed only here.
 #[allow(unsafe_code)]
 mod ffi;
-/// One generation of the module, from `C_Initialize` to `C_Finalize`.
+/// The state of the module between `C_Initialize` and `C_Finalize`.
 mod module;
-/// What public keys do, inside the application.
+/// Operations with public keys, inside the application.
 mod public;
-/// Sessions and operations. Pure: knows no socket and no clock.
+/// The state machines of sessions and operations. Pure: no socket and no clock.
 mod session;
 
 #[cfg(any(test, fuzzing))]

@@ -1,5 +1,5 @@
-//! One generation of the module, from `C_Initialize` to `C_Finalize`: sessions, slots, the way to the backend.
-//! A forked child never touches its parent's (`ffi::generation`).
+//! The module between `C_Initialize` and `C_Finalize`: sessions, slots, the client of the backend, the log. A forked
+//! child never uses its parent's (`ffi::instance`).
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,71 +11,73 @@ use kms_protocol::{
     Request, RequestEnvelope, RequestId, Response, ResponseEnvelope, RingPolicy, Rv, Slot, SlotId,
 };
 
-use crate::client::{Client, Lost};
+use crate::client::{CallError, Client};
 use crate::config::{Config, LogLevel};
 use crate::session::{CallContext, Sessions};
 
-/// How old what is known of the slots may be. Hosts ask for slot and token infos in bursts, and a ring made a second
-/// ago is new enough.
+/// The maximum age of the cached list of slots. Hosts request slot and token information in bursts, and a new ring may
+/// appear a second late.
 const SLOTS_FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// The slot shown while no backend has ever been reached.
+/// The slot that is listed until the backend is reached for the first time.
 const PLACEHOLDER: SlotId = SlotId(0);
 
-/// Everything between `C_Initialize` and `C_Finalize`.
+/// The state between `C_Initialize` and `C_Finalize`.
 pub(crate) struct Module {
     sessions: Mutex<Sessions>,
-    slots: Mutex<Slots>,
+    slots: Mutex<SlotCache>,
     client: Option<Client>,
     log: Option<Log>,
-    /// Set by `C_Finalize`: calls that still wait go home.
+    /// Set by `C_Finalize`: calls that wait for a slot event return.
     closed: AtomicBool,
 }
 
-/// What is known of the slots.
+/// The slots as the backend last listed them.
 #[derive(Clone, Default)]
-struct Slots {
-    known: Arc<Vec<Slot>>,
+struct SlotCache {
+    list: Arc<Vec<Slot>>,
+    /// Whether the backend responded to the last request for the list.
     present: bool,
-    looked: Option<Instant>,
-    /// What the application has been told of: a difference is an event. None until the slots were first seen.
-    told: Option<BTreeMap<SlotId, bool>>,
+    refreshed: Option<Instant>,
+    /// The slots, and whether their tokens are present, as reported to the application: a difference is a slot event.
+    /// None until the first list.
+    reported: Option<BTreeMap<SlotId, bool>>,
 }
 
-/// What is always asked of a slot's token.
+/// The state of a slot's token that every new session depends on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct SlotRequirements {
-    /// What its ring allows.
+pub(crate) struct TokenState {
+    /// The policy of its ring.
     pub(crate) policy: RingPolicy,
-    /// Whether there is a ring.
+    /// Whether the slot has a ring.
     pub(crate) initialized: bool,
 }
 
-/// How fresh what is said of slots has to be.
+/// How fresh a list of slots has to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Freshness {
     /// Not older than a second.
     Recent,
-    /// As it was said before, if anything was: so that a list has the length it was said to have.
-    AsSaid,
+    /// The cached list, if there is one: so that a list has the length that the length query returned.
+    Cached,
 }
 
 /// A slot, with or without its token.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotView {
-    /// Its number.
+    /// Its id.
     pub(crate) id: SlotId,
-    /// Its ring; none for the slot shown while no backend has been reached.
+    /// Its ring; none for the slot that is listed until the backend is reached.
     pub(crate) ring: Option<Slot>,
-    /// Whether the backend answers.
+    /// Whether the backend responds.
     pub(crate) present: bool,
 }
 
 impl Module {
-    /// Connects to nothing yet: an application must start while its backend is away.
+    /// Opens the module without connecting: an application must be able to start while the backend is unavailable.
     ///
     /// # Errors
-    /// When the log cannot be written to.
+    /// When the log file cannot be opened.
     pub(crate) fn open(config: Option<Config>) -> std::io::Result<Self> {
         let log = match &config {
             Some(Config { log: Some(file), log_level, .. }) => {
@@ -89,64 +91,61 @@ impl Module {
         Ok(Self { sessions, slots, client, log, closed })
     }
 
-    /// Looks at, or changes, what is open: short, and never while waiting for anything.
-    pub(crate) fn sessions<T>(&self, look: impl FnOnce(&mut Sessions) -> T) -> T {
-        look(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Reads or changes the sessions under their lock. `access` must not block.
+    pub(crate) fn sessions<T>(&self, access: impl FnOnce(&mut Sessions) -> T) -> T {
+        access(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks the backend in a session's name.
+    /// Sends a request of a session to the backend and returns the response.
     ///
     /// # Errors
-    /// What the backend says, `CKR_DEVICE_REMOVED` when it has gone, `CKR_DEVICE_ERROR` when it does not do its part.
-    pub(crate) fn ask(&self, context: &CallContext, request: Request) -> Result<Response, Rv> {
-        let id = if makes_something(&request) { random_id()? } else { RequestId::default() };
-        let oversize = too_large(&request);
-        let ask = RequestEnvelope { id, slot: context.slot, ticket: context.ticket.clone(), request };
-        let ResponseEnvelope { ticket: fresh, result } = self.send(&ask).map_err(|lost| match lost {
-            Lost::Absent | Lost::Broken => Rv::DEVICE_REMOVED,
-            Lost::TimedOut | Lost::Unfit => Rv::DEVICE_ERROR,
-            Lost::TooLarge => oversize,
+    /// The backend's return value, `CKR_DEVICE_REMOVED` when the backend is unreachable, `CKR_DEVICE_ERROR` when it
+    /// does not respond in time or is unusable.
+    pub(crate) fn call(&self, context: &CallContext, request: Request) -> Result<Response, Rv> {
+        let id = if creates_object(&request) { random_id()? } else { RequestId::default() };
+        let too_large = too_large_rv(&request);
+        let envelope = RequestEnvelope { id, slot: context.slot, ticket: context.ticket.clone(), request };
+        let ResponseEnvelope { ticket: new, result } = self.send(&envelope).map_err(|error| match error {
+            CallError::Unreachable | CallError::Disconnected => Rv::DEVICE_REMOVED,
+            CallError::TimedOut | CallError::Unusable => Rv::DEVICE_ERROR,
+            CallError::RequestTooLarge => too_large,
         })?;
-        if let (Some(old), Some(fresh)) = (&ask.ticket, fresh) {
-            self.sessions(|sessions| sessions.renew(context.slot, old, fresh));
+        if let (Some(old), Some(new)) = (&envelope.ticket, new) {
+            self.sessions(|sessions| sessions.renew_ticket(context.slot, old, new));
         }
-        if let (Some(old), Err(Rv::USER_NOT_LOGGED_IN)) = (&ask.ticket, &result) {
-            self.sessions(|sessions| sessions.doubt(context.slot, old));
+        if let (Some(ticket), Err(Rv::USER_NOT_LOGGED_IN)) = (&envelope.ticket, &result) {
+            self.sessions(|sessions| sessions.mark_login_stale(context.slot, ticket));
         }
         result
     }
 
-    fn send(&self, ask: &RequestEnvelope) -> Result<ResponseEnvelope, Lost> {
-        let answer = self.client.as_ref().ok_or(Lost::Absent)?.ask(ask);
-        if answer.is_err() {
-            self.known_slots().looked = None;
+    fn send(&self, envelope: &RequestEnvelope) -> Result<ResponseEnvelope, CallError> {
+        let response = self.client.as_ref().ok_or(CallError::Unreachable)?.call(envelope);
+        if response.is_err() {
+            self.slot_cache().refreshed = None;
         }
-        answer
+        response
     }
 
-    /// All slots, in ascending order. Those known stay when the backend goes away, without their tokens.
+    /// All slots, in ascending order. While the backend is unavailable they are listed without their tokens.
     pub(crate) fn slots(&self, freshness: Freshness) -> Vec<SlotView> {
-        let slots = self.look(freshness);
-        if slots.known.is_empty() && !slots.present && self.client.is_some() {
+        let slots = self.fresh_slots(freshness);
+        if slots.list.is_empty() && !slots.present && self.client.is_some() {
             return vec![SlotView { id: PLACEHOLDER, ring: None, present: false }];
         }
         let view = |slot: &Slot| SlotView { id: slot.id, ring: Some(slot.clone()), present: slots.present };
-        slots.known.iter().map(view).collect()
+        slots.list.iter().map(view).collect()
     }
 
     /// One slot.
     ///
     /// # Errors
-    /// `CKR_SLOT_ID_INVALID` when it is none.
+    /// `CKR_SLOT_ID_INVALID` when there is no such slot.
     pub(crate) fn slot(&self, id: SlotId) -> Result<SlotView, Rv> {
-        let slots = self.look(Freshness::Recent);
-        match slots.known.iter().find(|slot| slot.id == id) {
+        let slots = self.fresh_slots(Freshness::Recent);
+        match slots.list.iter().find(|slot| slot.id == id) {
             Some(slot) => Ok(SlotView { id, ring: Some(slot.clone()), present: slots.present }),
-            None if slots.known.is_empty()
-                && !slots.present
-                && self.client.is_some()
-                && id == PLACEHOLDER =>
-            {
+            None if slots.list.is_empty() && !slots.present && self.client.is_some() && id == PLACEHOLDER => {
                 Ok(SlotView { id, ring: None, present: false })
             }
             None => Err(Rv::SLOT_ID_INVALID),
@@ -156,44 +155,44 @@ impl Module {
     /// The token in a slot.
     ///
     /// # Errors
-    /// `CKR_SLOT_ID_INVALID`, or `CKR_TOKEN_NOT_PRESENT` when the backend does not answer.
+    /// `CKR_SLOT_ID_INVALID`, or `CKR_TOKEN_NOT_PRESENT` when the backend does not respond.
     pub(crate) fn token(&self, id: SlotId) -> Result<Slot, Rv> {
         let slot = self.slot(id)?;
         slot.ring.filter(|_| slot.present).ok_or(Rv::TOKEN_NOT_PRESENT)
     }
 
-    /// What the token in a slot is, without a round trip when the slot is known and its backend was there when last
-    /// looked at: sessions are opened for each operation by some.
-    pub(crate) fn terms(&self, id: SlotId) -> Result<SlotRequirements, Rv> {
-        let terms = |slot: &Slot| SlotRequirements { policy: slot.policy, initialized: slot.initialized };
-        let known = {
-            let slots = self.known_slots();
-            slots.known.iter().find(|slot| slot.id == id && slots.present).map(terms)
+    /// The state of the token in a slot, without a round trip if the slot is in the cache and the backend responded
+    /// last time: some hosts open a session for each operation.
+    pub(crate) fn token_state(&self, id: SlotId) -> Result<TokenState, Rv> {
+        let state = |slot: &Slot| TokenState { policy: slot.policy, initialized: slot.initialized };
+        let cached = {
+            let slots = self.slot_cache();
+            slots.list.iter().find(|slot| slot.id == id && slots.present).map(state)
         };
-        match known {
-            Some(known) if known.initialized => Ok(known),
-            Some(_) | None => self.token(id).map(|slot| terms(&slot)),
+        match cached {
+            Some(cached) if cached.initialized => Ok(cached),
+            Some(_) | None => self.token(id).map(|slot| state(&slot)),
         }
     }
 
-    /// A slot of which the application was told otherwise, or not at all; it is told now.
-    pub(crate) fn event(&self) -> Option<SlotId> {
-        let now = present(&self.look(Freshness::Recent));
-        let mut slots = self.known_slots();
-        let told = slots.told.get_or_insert_with(|| now.clone());
-        let changed = now.iter().find(|(id, present)| told.get(*id) != Some(*present));
-        let changed =
-            changed.map(|(id, _)| *id).or_else(|| told.keys().find(|id| !now.contains_key(*id)).copied());
+    /// The next slot event: a slot whose state differs from the reported one. It counts as reported from now on.
+    pub(crate) fn slot_event(&self) -> Option<SlotId> {
+        let now = present(&self.fresh_slots(Freshness::Recent));
+        let mut slots = self.slot_cache();
+        let reported = slots.reported.get_or_insert_with(|| now.clone());
+        let changed = now.iter().find(|(id, present)| reported.get(*id) != Some(*present));
+        let removed = || reported.keys().find(|id| !now.contains_key(*id)).copied();
+        let changed = changed.map(|(id, _)| *id).or_else(removed);
         if let Some(id) = changed {
             match now.get(&id) {
-                Some(present) => told.insert(id, *present),
-                None => told.remove(&id),
+                Some(present) => reported.insert(id, *present),
+                None => reported.remove(&id),
             };
         }
         changed
     }
 
-    /// `C_Finalize`: whoever waits for an event waits no longer.
+    /// `C_Finalize`: calls that wait for a slot event return.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
@@ -203,67 +202,71 @@ impl Module {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Something about the slots has changed.
+    /// Invalidates the cached slots after a call that changes them.
     pub(crate) fn slots_changed(&self) {
-        self.known_slots().looked = None;
+        self.slot_cache().refreshed = None;
     }
 
-    fn look(&self, freshness: Freshness) -> Slots {
-        let slots = self.known_slots().clone();
-        let good = match freshness {
-            Freshness::Recent => slots.looked.is_some_and(|looked| looked.elapsed() < SLOTS_FRESH_FOR),
-            Freshness::AsSaid => slots.looked.is_some(),
+    /// The slots, requested again if the cache is not fresh enough.
+    fn fresh_slots(&self, freshness: Freshness) -> SlotCache {
+        let slots = self.slot_cache().clone();
+        let fresh = match freshness {
+            Freshness::Recent => {
+                slots.refreshed.is_some_and(|refreshed| refreshed.elapsed() < SLOTS_FRESH_FOR)
+            }
+            Freshness::Cached => slots.refreshed.is_some(),
         };
-        if good {
+        if fresh {
             return slots;
         }
-        let ask = RequestEnvelope {
+        let envelope = RequestEnvelope {
             id: RequestId::default(),
             slot: PLACEHOLDER,
             ticket: None,
             request: Request::Slots,
         };
-        let answer = self.client.as_ref().ok_or(Lost::Absent).and_then(|client| client.ask(&ask));
-        let mut slots = self.known_slots();
-        match answer {
-            Ok(ResponseEnvelope { result: Ok(Response::Slots(known)), .. }) => {
-                slots.known = Arc::new(known);
+        let client = self.client.as_ref().ok_or(CallError::Unreachable);
+        let response = client.and_then(|client| client.call(&envelope));
+        let mut slots = self.slot_cache();
+        match response {
+            Ok(ResponseEnvelope { result: Ok(Response::Slots(list)), .. }) => {
+                slots.list = Arc::new(list);
                 slots.present = true;
             }
             Ok(_) | Err(_) => slots.present = false,
         }
-        slots.looked = Some(Instant::now());
+        slots.refreshed = Some(Instant::now());
         let now = present(&slots);
-        slots.told.get_or_insert(now);
+        slots.reported.get_or_insert(now);
         slots.clone()
     }
 
-    fn known_slots(&self) -> MutexGuard<'_, Slots> {
+    fn slot_cache(&self) -> MutexGuard<'_, SlotCache> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how a call ended: its name and the code, never an argument.
-    pub(crate) fn returned(&self, name: &str, result: Result<(), Rv>) {
+    /// Logs the result of a call: its name and return value, never an argument.
+    pub(crate) fn log_result(&self, name: &str, result: Result<(), Rv>) {
         if let Some(log) = &self.log {
-            log.returned(name, result);
+            log.write(name, result);
         }
     }
 }
 
-/// The slots there are, and whether their tokens are there.
-fn present(slots: &Slots) -> BTreeMap<SlotId, bool> {
-    slots.known.iter().map(|slot| (slot.id, slots.present)).collect()
+/// The slots, and whether their tokens are present.
+fn present(slots: &SlotCache) -> BTreeMap<SlotId, bool> {
+    slots.list.iter().map(|slot| (slot.id, slots.present)).collect()
 }
 
-/// Whether repeating a request would make a second thing: then its id is what tells the backend.
-fn makes_something(request: &Request) -> bool {
+/// Whether a repeated request would create a second object: then the backend recognises the repetition by the id.
+fn creates_object(request: &Request) -> bool {
     match request {
         Request::Generate { .. } | Request::GeneratePair { .. } => true,
         Request::Create { .. } | Request::Copy { .. } | Request::Unwrap { .. } | Request::Derive { .. } => {
             true
         }
         Request::Encapsulate { .. } | Request::Decapsulate { .. } => true,
-        // To be a new ring once or twice is the same; the second time its officer is asked for the same PIN.
+        // A repeated `C_InitToken` has the same result: the second time, the new officer's PIN is the same.
         Request::InitToken { .. } | Request::Wrap { .. } | Request::EncryptMessage { .. } => false,
         Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => false,
         Request::Find { .. } | Request::Attributes { .. } | Request::Reveal { .. } => false,
@@ -275,8 +278,8 @@ fn makes_something(request: &Request) -> bool {
     }
 }
 
-/// What a request that does not fit in a frame has too much of.
-fn too_large(request: &Request) -> Rv {
+/// The return value for a request that does not fit in a frame.
+fn too_large_rv(request: &Request) -> Rv {
     match request {
         Request::Encrypt { .. } | Request::Sign { .. } | Request::Verify { .. } => Rv::DATA_LEN_RANGE,
         Request::EncryptMessage { .. } => Rv::DATA_LEN_RANGE,
@@ -301,14 +304,14 @@ fn random_id() -> Result<RequestId, Rv> {
     Ok(RequestId(id))
 }
 
-/// A file with a line for each call that is worth one.
+/// The log file: a line for each call of the configured level.
 struct Log {
     file: std::fs::File,
     level: LogLevel,
 }
 
 impl Log {
-    fn returned(&self, name: &str, result: Result<(), Rv>) {
+    fn write(&self, name: &str, result: Result<(), Rv>) {
         let level = match result {
             Ok(()) => LogLevel::Debug,
             Err(Rv::GENERAL_ERROR | Rv::DEVICE_ERROR | Rv::DEVICE_REMOVED | Rv::TOKEN_NOT_PRESENT) => {
@@ -318,9 +321,9 @@ impl Log {
             Err(_) => LogLevel::Info,
         };
         if level <= self.level {
-            let code = result.map_or_else(|rv| rv.to_string(), |()| "CKR_OK".to_owned());
-            let line = format!("{} {name} {code}\n", std::process::id());
-            // A full disk must not fail the host's call, and there is nobody to tell.
+            let rv = result.map_or_else(|rv| rv.to_string(), |()| "CKR_OK".to_owned());
+            let line = format!("{} {name} {rv}\n", std::process::id());
+            // A full disk must not fail the host's call, and there is nowhere to report it.
             drop((&self.file).write_all(line.as_bytes()));
         }
     }
@@ -354,17 +357,17 @@ mod tests {
         let slots = module.slots(Freshness::Recent);
         assert!(matches!(slots.as_slice(), [SlotView { id: PLACEHOLDER, present: false, .. }]));
         assert_eq!(module.token(PLACEHOLDER).err(), Some(Rv::TOKEN_NOT_PRESENT));
-        assert_eq!(module.terms(PLACEHOLDER).err(), Some(Rv::TOKEN_NOT_PRESENT));
-        assert_eq!(module.event(), None);
+        assert_eq!(module.token_state(PLACEHOLDER).err(), Some(Rv::TOKEN_NOT_PRESENT));
+        assert_eq!(module.slot_event(), None);
         assert_eq!(module.token(SlotId(5)).err(), Some(Rv::SLOT_ID_INVALID));
     }
 
     #[test]
-    fn the_log_says_names_and_codes() {
+    fn the_log_contains_names_and_return_values() {
         let folder = tempfile::tempdir().unwrap();
         let module = Module::open(Some(config(&folder))).unwrap();
-        module.returned("C_Sign", Err(Rv::KEY_HANDLE_INVALID));
-        module.returned("C_Digest", Ok(()));
+        module.log_result("C_Sign", Err(Rv::KEY_HANDLE_INVALID));
+        module.log_result("C_Digest", Ok(()));
         let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
         assert_eq!(log, format!("{} C_Sign CKR_KEY_HANDLE_INVALID\n", std::process::id()));
     }

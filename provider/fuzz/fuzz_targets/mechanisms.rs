@@ -1,4 +1,4 @@
-//! C memory made of any bytes, read as mechanisms with their parameters.
+//! Reads mechanisms with their parameters from C memory that is built from any bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! C memory made of any bytes, read as parameters of messages.
+//! Reads parameters of messages from C memory that is built from any bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

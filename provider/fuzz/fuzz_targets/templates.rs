@@ -1,4 +1,4 @@
-//! C memory made of any bytes, read as templates, and filled.
+//! Reads and fills templates in C memory that is built from any bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

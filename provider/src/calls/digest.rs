@@ -1,67 +1,67 @@
-//! Digests (spec, "Message digesting functions"): computed here, never at the backend.
+//! Digests (spec, "Message digesting functions"), computed in the application, never by the backend.
 
 use kms_protocol::mechanism_table::Uses;
 use kms_protocol::{AttributeType, Mechanism, ObjectClass, Request, Response, Rv};
 
-use super::{Given, Offered, Outcome, outcome, unexpected, with_operation};
+use super::{InputBytes, Outcome, OutputCapacity, outcome, unexpected, with_operation};
 use crate::module::Module;
-use crate::session::attributes::{AttributeView, look};
-use crate::session::digest::{Digesting, Hasher};
-use crate::session::reply::{Length, Reply, early};
+use crate::session::attributes::{AttributeView, view};
+use crate::session::digest::{DigestOperation, Hasher};
+use crate::session::reply::{OutputLength, Reply, length_reply};
 use crate::session::{ObjectHandle, Operations, SessionHandle, Sessions};
 
-fn place(operations: &mut Operations) -> &mut Option<Digesting> {
+fn field(operations: &mut Operations) -> &mut Option<DigestOperation> {
     &mut operations.digest
 }
 
-/// `C_DigestInit`; without a mechanism, the running digest is cancelled.
-pub(crate) fn begin(module: &Module, session: SessionHandle, mechanism: Option<Mechanism>) -> Result<(), Rv> {
-    let make = mechanism.map(|mechanism| {
+/// `C_DigestInit`; a null mechanism cancels the active digest.
+pub(crate) fn init(module: &Module, session: SessionHandle, mechanism: Option<Mechanism>) -> Result<(), Rv> {
+    let create = mechanism.map(|mechanism| {
         move |_: &mut Sessions| {
             let row = mechanism.check()?;
             let hasher = row.digest.filter(|_| row.uses.has(Uses::DIGEST)).and_then(Hasher::of);
-            hasher.map(Digesting::begin).ok_or(Rv::MECHANISM_INVALID)
+            hasher.map(DigestOperation::begin).ok_or(Rv::MECHANISM_INVALID)
         }
     });
-    super::begin(module, session, place, make)
+    super::begin(module, session, field, create)
 }
 
 /// `C_Digest`.
-pub(crate) fn whole(
+pub(crate) fn single_part(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place, |mut digest, _| {
-        let (data, room) = (data?, room?);
+    with_operation(module, session, field, |mut digest, _| {
+        let (data, capacity) = (data?, capacity?);
         if digest.is_started() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        if let Some(reply) = early(room, Length::Exact(digest.length())) {
+        if let Some(reply) = length_reply(capacity, OutputLength::Exact(digest.length())) {
             return Ok(outcome(digest, reply));
         }
-        digest.feed(data);
-        Ok(Outcome::Over(Reply::Bytes(digest.finish())))
+        digest.update(data);
+        Ok(Outcome::Ends(Reply::Bytes(digest.finish())))
     })
 }
 
 /// `C_DigestUpdate`.
-pub(crate) fn part(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
-    with_operation(module, session, place, |mut digest, _| {
-        digest.feed(data?);
-        Ok(Outcome::GoesOn(digest, ()))
+pub(crate) fn update(module: &Module, session: SessionHandle, data: InputBytes<'_>) -> Result<(), Rv> {
+    with_operation(module, session, field, |mut digest, _| {
+        digest.update(data?);
+        Ok(Outcome::Continues(digest, ()))
     })
 }
 
-/// `C_DigestKey`: of a key whose value an application may see anyway.
+/// `C_DigestKey`: only for a key whose value the application may read.
 pub(crate) fn key(module: &Module, session: SessionHandle, key: ObjectHandle) -> Result<(), Rv> {
-    with_operation(module, session, place, |mut digest, context| {
-        let known = module.sessions(|sessions| sessions.objects.known(context.slot, key));
-        let known = known.map_err(|_| Rv::KEY_HANDLE_INVALID)?;
-        let value = match look(&known, None, AttributeType::VALUE) {
-            AttributeView::Secret if known.class() == Some(ObjectClass::SECRET_KEY) => {
-                module.ask(context, Request::Reveal { object: known.object.clone() })
+    with_operation(module, session, field, |mut digest, context| {
+        let info = module.sessions(|sessions| sessions.objects.get(context.slot, key));
+        let info = info.map_err(|_| Rv::KEY_HANDLE_INVALID)?;
+        let value = match view(&info, None, AttributeType::VALUE) {
+            AttributeView::Secret if info.class() == Some(ObjectClass::SECRET_KEY) => {
+                module.call(context, Request::Reveal { object: info.object.clone() })
             }
             AttributeView::Secret
             | AttributeView::Sensitive
@@ -75,15 +75,17 @@ pub(crate) fn key(module: &Module, session: SessionHandle, key: ObjectHandle) ->
             Err(Rv::ATTRIBUTE_SENSITIVE) => return Err(Rv::KEY_INDIGESTIBLE),
             Err(rv) => return Err(rv),
         };
-        digest.feed(revealed.bytes(AttributeType::VALUE).ok_or(Rv::KEY_INDIGESTIBLE)?);
-        Ok(Outcome::GoesOn(digest, ()))
+        digest.update(revealed.bytes(AttributeType::VALUE).ok_or(Rv::KEY_INDIGESTIBLE)?);
+        Ok(Outcome::Continues(digest, ()))
     })
 }
 
 /// `C_DigestFinal`.
-pub(crate) fn last(module: &Module, session: SessionHandle, room: Offered) -> Result<Reply, Rv> {
-    with_operation(module, session, place, |digest, _| match early(room?, Length::Exact(digest.length())) {
-        Some(reply) => Ok(outcome(digest, reply)),
-        None => Ok(Outcome::Over(Reply::Bytes(digest.finish()))),
+pub(crate) fn finish(module: &Module, session: SessionHandle, capacity: OutputCapacity) -> Result<Reply, Rv> {
+    with_operation(module, session, field, |digest, _| {
+        match length_reply(capacity?, OutputLength::Exact(digest.length())) {
+            Some(reply) => Ok(outcome(digest, reply)),
+            None => Ok(Outcome::Ends(Reply::Bytes(digest.finish()))),
+        }
     })
 }

@@ -1,9 +1,9 @@
-//! Two operations on the same data (spec, "Dual-function cryptographic functions"): one after the other. What only asked
-//! for a length, or had too little room, moved neither.
+//! Dual-function operations (spec, "Dual-function cryptographic functions"): two operations on the same data, one after
+//! the other. A call that returned only a length, or had too small a buffer, changed neither.
 
 use kms_protocol::Rv;
 
-use super::{Given, Offered, cipher, digest, sign};
+use super::{InputBytes, OutputCapacity, cipher, digest, sign};
 use crate::module::Module;
 use crate::session::cipher::Direction;
 use crate::session::reply::Reply;
@@ -13,13 +13,13 @@ use crate::session::{Operations, SessionHandle};
 pub(crate) fn digest_encrypt(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
-    running(module, session, |operations| operations.digest.is_some())?;
-    let reply = cipher::part(module, session, Direction::Encrypt, data, room)?;
+    check_active(module, session, |operations| operations.digest.is_some())?;
+    let reply = cipher::update(module, session, Direction::Encrypt, data, capacity)?;
     if !reply.is_pending() {
-        digest::part(module, session, data)?;
+        digest::update(module, session, data)?;
     }
     Ok(reply)
 }
@@ -28,13 +28,13 @@ pub(crate) fn digest_encrypt(
 pub(crate) fn sign_encrypt(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
-    running(module, session, |operations| operations.sign.is_some())?;
-    let reply = cipher::part(module, session, Direction::Encrypt, data, room)?;
+    check_active(module, session, |operations| operations.sign.is_some())?;
+    let reply = cipher::update(module, session, Direction::Encrypt, data, capacity)?;
     if !reply.is_pending() {
-        sign::sign_part(module, session, data)?;
+        sign::sign_update(module, session, data)?;
     }
     Ok(reply)
 }
@@ -43,13 +43,13 @@ pub(crate) fn sign_encrypt(
 pub(crate) fn decrypt_digest(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
-    running(module, session, |operations| operations.digest.is_some())?;
-    let reply = cipher::part(module, session, Direction::Decrypt, data, room)?;
+    check_active(module, session, |operations| operations.digest.is_some())?;
+    let reply = cipher::update(module, session, Direction::Decrypt, data, capacity)?;
     if let Reply::Bytes(plain) = &reply {
-        digest::part(module, session, Ok(plain))?;
+        digest::update(module, session, Ok(plain))?;
     }
     Ok(reply)
 }
@@ -58,19 +58,23 @@ pub(crate) fn decrypt_digest(
 pub(crate) fn decrypt_verify(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
-    running(module, session, |operations| operations.verify.is_some())?;
-    let reply = cipher::part(module, session, Direction::Decrypt, data, room)?;
+    check_active(module, session, |operations| operations.verify.is_some())?;
+    let reply = cipher::update(module, session, Direction::Decrypt, data, capacity)?;
     if let Reply::Bytes(plain) = &reply {
-        sign::verify_part(module, session, Ok(plain), sign::Form::After)?;
+        sign::verify_update(module, session, Ok(plain), sign::SignaturePosition::AfterData)?;
     }
     Ok(reply)
 }
 
-/// The second operation has to be there before the first one moves.
-fn running(module: &Module, session: SessionHandle, second: fn(&mut Operations) -> bool) -> Result<(), Rv> {
-    let runs = module.sessions(|sessions| sessions.operations(session).map(second))?;
-    if runs { Ok(()) } else { Err(Rv::OPERATION_NOT_INITIALIZED) }
+/// Checks that the second operation is active before the first one changes.
+fn check_active(
+    module: &Module,
+    session: SessionHandle,
+    second: fn(&mut Operations) -> bool,
+) -> Result<(), Rv> {
+    let active = module.sessions(|sessions| sessions.operations(session).map(second))?;
+    if active { Ok(()) } else { Err(Rv::OPERATION_NOT_INITIALIZED) }
 }

@@ -1,57 +1,57 @@
 //! Messages (spec, "Message-based encryption functions", "Message-based decryption functions"). A message whose nonce
-//! the caller has is the same request as a classic encryption, so it is as fast.
+//! the caller passes is the same request as a classic encryption, so it is as fast.
 
 use kms_protocol::{MechanismType, Response, Rv, Secret};
 
-use super::{Given, Offered, Outcome, unexpected, with_operation};
+use super::{InputBytes, Outcome, OutputCapacity, unexpected, with_operation};
 use crate::module::Module;
 use crate::session::cipher::{Direction, Part};
-use crate::session::message::{Message, Messaging, Parameter};
-use crate::session::reply::{Length, Reply, early};
+use crate::session::message::{MessageOperation, MessageRequest, Parameter};
+use crate::session::reply::{OutputLength, Reply, length_reply};
 use crate::session::{CallContext, ObjectHandle, Operations, SessionHandle, Sessions};
 
 /// A message's parameter, or why it cannot be read.
 pub(crate) type MessageParameter = Result<Parameter, Rv>;
 
-/// What a call that encrypts gives.
-pub(crate) struct Sealed {
+/// The result of a call that encrypts.
+pub(crate) struct EncryptedMessage {
     /// The ciphertext, without its tag.
     pub(crate) reply: Reply,
-    /// The nonce, if it was made; otherwise nothing.
+    /// The generated nonce; empty if the caller passed it.
     pub(crate) nonce: Secret,
-    /// The tag, if the message is complete.
+    /// The tag, if the message is complete; otherwise empty.
     pub(crate) tag: Secret,
 }
 
-impl Sealed {
-    fn only(reply: Reply) -> Self {
+impl EncryptedMessage {
+    fn without_tag(reply: Reply) -> Self {
         Self { reply, nonce: Secret::default(), tag: Secret::default() }
     }
 }
 
-fn place(direction: Direction) -> fn(&mut Operations) -> &mut Option<Messaging> {
+fn field(direction: Direction) -> fn(&mut Operations) -> &mut Option<MessageOperation> {
     match direction {
         Direction::Encrypt => |operations| &mut operations.message_encrypt,
         Direction::Decrypt => |operations| &mut operations.message_decrypt,
     }
 }
 
-/// `C_MessageEncryptInit`, `C_MessageDecryptInit`; without a mechanism, what runs is cancelled.
-pub(crate) fn begin(
+/// `C_MessageEncryptInit`, `C_MessageDecryptInit`; a null mechanism cancels the active operation.
+pub(crate) fn init(
     module: &Module,
     session: SessionHandle,
     direction: Direction,
     kind: Option<MechanismType>,
     key: ObjectHandle,
 ) -> Result<(), Rv> {
-    let make = kind.map(|kind| {
+    let create = kind.map(|kind| {
         move |sessions: &mut Sessions| {
             let (slot, policy) = sessions.session(session).map(|session| (session.slot, session.policy))?;
-            let key = sessions.objects.known(slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
-            Messaging::begin(direction, key, kind, policy)
+            let key = sessions.objects.get(slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
+            MessageOperation::begin(direction, key, kind, policy)
         }
     });
-    super::begin(module, session, place(direction), make)
+    super::begin(module, session, field(direction), create)
 }
 
 /// `C_EncryptMessage`.
@@ -59,127 +59,136 @@ pub(crate) fn encrypt(
     module: &Module,
     session: SessionHandle,
     parameter: MessageParameter,
-    aad: Given<'_>,
-    data: Given<'_>,
-    room: Offered,
-) -> Result<Sealed, Rv> {
-    with_operation(module, session, place(Direction::Encrypt), |messaging, context| {
-        let (parameter, aad, data, room) = (parameter?, aad?, data?, room?);
-        if messaging.is_open() {
+    aad: InputBytes<'_>,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
+) -> Result<EncryptedMessage, Rv> {
+    with_operation(module, session, field(Direction::Encrypt), |operation, context| {
+        let (parameter, aad, data, capacity) = (parameter?, aad?, data?, capacity?);
+        if operation.is_open() {
             return Err(Rv::OPERATION_ACTIVE);
         }
-        if let Some(reply) = early(room, Length::Exact(data.len())) {
-            return Ok(Outcome::GoesOn(messaging, Sealed::only(reply)));
+        if let Some(reply) = length_reply(capacity, OutputLength::Exact(data.len())) {
+            return Ok(Outcome::Continues(operation, EncryptedMessage::without_tag(reply)));
         }
-        let message = messaging.message(&parameter, aad, Secret::from(data))?;
-        let sealed = seal(module, context, message, data.len())?;
-        Ok(Outcome::GoesOn(messaging, sealed))
+        let message = operation.request(&parameter, aad, Secret::from(data))?;
+        let encrypted = request_encryption(module, context, message, data.len())?;
+        Ok(Outcome::Continues(operation, encrypted))
     })
 }
 
-/// `C_DecryptMessage`. A message that was tampered with is refused; the next one may be whole.
+/// `C_DecryptMessage`. A message with a wrong tag is rejected; the operation continues with the next one.
 pub(crate) fn decrypt(
     module: &Module,
     session: SessionHandle,
     parameter: MessageParameter,
-    aad: Given<'_>,
-    data: Given<'_>,
-    room: Offered,
+    aad: InputBytes<'_>,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(Direction::Decrypt), |messaging, context| {
-        let (parameter, aad, data, room) = (parameter?, aad?, data?, room?);
-        if messaging.is_open() {
+    with_operation(module, session, field(Direction::Decrypt), |operation, context| {
+        let (parameter, aad, data, capacity) = (parameter?, aad?, data?, capacity?);
+        if operation.is_open() {
             return Err(Rv::OPERATION_ACTIVE);
         }
-        if let Some(reply) = early(room, Length::Exact(data.len())) {
-            return Ok(Outcome::GoesOn(messaging, Ok(reply)));
+        if let Some(reply) = length_reply(capacity, OutputLength::Exact(data.len())) {
+            return Ok(Outcome::Continues(operation, Ok(reply)));
         }
-        let message = messaging.message(&parameter, aad, Secret::from(data))?;
-        let opened = unseal(module, context, message, data.len())?;
-        Ok(Outcome::GoesOn(messaging, opened))
+        let message = operation.request(&parameter, aad, Secret::from(data))?;
+        let decrypted = request_decryption(module, context, message, data.len())?;
+        Ok(Outcome::Continues(operation, decrypted))
     })?
 }
 
 /// `C_EncryptMessageBegin`, `C_DecryptMessageBegin`.
-pub(crate) fn open(
+pub(crate) fn begin(
     module: &Module,
     session: SessionHandle,
     direction: Direction,
     parameter: MessageParameter,
-    aad: Given<'_>,
+    aad: InputBytes<'_>,
 ) -> Result<(), Rv> {
-    with_operation(module, session, place(direction), |mut messaging, _| {
-        messaging.open(parameter?, aad?)?;
-        Ok(Outcome::GoesOn(messaging, ()))
+    with_operation(module, session, field(direction), |mut operation, _| {
+        operation.begin_message(parameter?, aad?)?;
+        Ok(Outcome::Continues(operation, ()))
     })
 }
 
-/// `C_EncryptMessageNext`. All of the ciphertext comes with the last part.
+/// `C_EncryptMessageNext`. The whole ciphertext is returned with the last part.
 pub(crate) fn encrypt_next(
     module: &Module,
     session: SessionHandle,
     parameter: MessageParameter,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
     part: Part,
-) -> Result<Sealed, Rv> {
-    with_operation(module, session, place(Direction::Encrypt), |mut messaging, context| {
-        let (parameter, data, room) = (parameter?, data?, room?);
-        let length = messaging.held()? + data.len();
-        if let Some(reply) = early(room, Length::Exact(next_length(part, length))) {
-            return Ok(Outcome::GoesOn(messaging, Sealed::only(reply)));
+) -> Result<EncryptedMessage, Rv> {
+    with_operation(module, session, field(Direction::Encrypt), |mut operation, context| {
+        let (parameter, data, capacity) = (parameter?, data?, capacity?);
+        let length = operation.buffered_bytes()? + data.len();
+        if let Some(reply) = length_reply(capacity, OutputLength::Exact(next_length(part, length))) {
+            return Ok(Outcome::Continues(operation, EncryptedMessage::without_tag(reply)));
         }
-        messaging.hold(data)?;
-        let sealed = match part {
-            Part::Inner => Sealed::only(Reply::Bytes(Secret::default())),
-            Part::Last => seal(module, context, messaging.close(parameter.tag)?, length)?,
+        operation.buffer(data)?;
+        let encrypted = match part {
+            Part::Intermediate => EncryptedMessage::without_tag(Reply::Bytes(Secret::default())),
+            Part::Final => {
+                request_encryption(module, context, operation.end_message(parameter.tag)?, length)?
+            }
         };
-        Ok(Outcome::GoesOn(messaging, sealed))
+        Ok(Outcome::Continues(operation, encrypted))
     })
 }
 
-/// `C_DecryptMessageNext`. All of the plaintext comes with the last part, if the tag is right.
+/// `C_DecryptMessageNext`. The whole plaintext is returned with the last part, if the tag is right.
 pub(crate) fn decrypt_next(
     module: &Module,
     session: SessionHandle,
     parameter: MessageParameter,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
     part: Part,
 ) -> Result<Reply, Rv> {
-    with_operation(module, session, place(Direction::Decrypt), |mut messaging, context| {
-        let (parameter, data, room) = (parameter?, data?, room?);
-        let length = messaging.held()? + data.len();
-        if let Some(reply) = early(room, Length::Exact(next_length(part, length))) {
-            return Ok(Outcome::GoesOn(messaging, Ok(reply)));
+    with_operation(module, session, field(Direction::Decrypt), |mut operation, context| {
+        let (parameter, data, capacity) = (parameter?, data?, capacity?);
+        let length = operation.buffered_bytes()? + data.len();
+        if let Some(reply) = length_reply(capacity, OutputLength::Exact(next_length(part, length))) {
+            return Ok(Outcome::Continues(operation, Ok(reply)));
         }
-        messaging.hold(data)?;
-        let opened = match part {
-            Part::Inner => Ok(Reply::Bytes(Secret::default())),
-            Part::Last => unseal(module, context, messaging.close(parameter.tag)?, length)?,
+        operation.buffer(data)?;
+        let decrypted = match part {
+            Part::Intermediate => Ok(Reply::Bytes(Secret::default())),
+            Part::Final => {
+                request_decryption(module, context, operation.end_message(parameter.tag)?, length)?
+            }
         };
-        Ok(Outcome::GoesOn(messaging, opened))
+        Ok(Outcome::Continues(operation, decrypted))
     })?
 }
 
-/// Nothing of a message comes out before its end.
+/// The length of the output: nothing is returned before the last part.
 fn next_length(part: Part, total: usize) -> usize {
     match part {
-        Part::Inner => 0,
-        Part::Last => total,
+        Part::Intermediate => 0,
+        Part::Final => total,
     }
 }
 
 /// `C_MessageEncryptFinal`, `C_MessageDecryptFinal`.
-pub(crate) fn end(module: &Module, session: SessionHandle, direction: Direction) -> Result<(), Rv> {
-    with_operation(module, session, place(direction), |_, _| Ok(Outcome::Over(())))
+pub(crate) fn finish(module: &Module, session: SessionHandle, direction: Direction) -> Result<(), Rv> {
+    with_operation(module, session, field(direction), |_, _| Ok(Outcome::Ends(())))
 }
 
-/// Asks for a message's encryption, and takes its answer apart. The caller's places were measured for these lengths.
-fn seal(module: &Module, context: &CallContext, message: Message, length: usize) -> Result<Sealed, Rv> {
-    let Message { request, tag_bytes, nonce_bytes } = message;
-    let answer = module.ask(context, request)?;
-    let (nonce, mut ciphertext) = match (nonce_bytes, answer) {
+/// Requests the encryption of a message and splits the response. Checks the lengths that the caller's buffers have.
+fn request_encryption(
+    module: &Module,
+    context: &CallContext,
+    message: MessageRequest,
+    length: usize,
+) -> Result<EncryptedMessage, Rv> {
+    let MessageRequest { request, tag_bytes, nonce_bytes } = message;
+    let response = module.call(context, request)?;
+    let (nonce, mut ciphertext) = match (nonce_bytes, response) {
         (None, Response::Bytes(ciphertext)) => (Secret::default(), ciphertext),
         (Some(bytes), Response::Message { nonce, ciphertext }) if nonce.len() == bytes => (nonce, ciphertext),
         (None | Some(_), _) => return unexpected(),
@@ -189,17 +198,17 @@ fn seal(module: &Module, context: &CallContext, message: Message, length: usize)
     }
     let tag = Secret::from(&ciphertext[length..]);
     ciphertext.bytes_mut().truncate(length);
-    Ok(Sealed { reply: Reply::Bytes(ciphertext), nonce, tag })
+    Ok(EncryptedMessage { reply: Reply::Bytes(ciphertext), nonce, tag })
 }
 
-/// Asks for a message's decryption. That its tag was wrong ends the message alone.
-fn unseal(
+/// Requests the decryption of a message. The inner error, for a wrong tag, ends the message and not the operation.
+fn request_decryption(
     module: &Module,
     context: &CallContext,
-    message: Message,
+    message: MessageRequest,
     length: usize,
 ) -> Result<Result<Reply, Rv>, Rv> {
-    match module.ask(context, message.request) {
+    match module.call(context, message.request) {
         Ok(Response::Bytes(data)) if data.len() == length => Ok(Ok(Reply::Bytes(data))),
         Ok(_) => unexpected(),
         Err(Rv::ENCRYPTED_DATA_INVALID | Rv::AEAD_DECRYPT_FAILED) => Ok(Err(Rv::AEAD_DECRYPT_FAILED)),

@@ -1,5 +1,5 @@
-//! Objects (spec, "Object management functions"). Attributes that are no secret came with the object and are told
-//! without a round trip.
+//! Objects (spec, "Object management functions"). Attributes that are not secret were received with the object and are
+//! returned without a round trip.
 
 use std::sync::Arc;
 
@@ -10,57 +10,57 @@ use kms_protocol::{
 use super::{object, unexpected};
 use crate::module::Module;
 use crate::session::attributes::{self, AttributeView};
-use crate::session::objects::Known;
+use crate::session::objects::ObjectInfo;
 use crate::session::search::Search;
 use crate::session::{Access, CallContext, ObjectHandle, SessionHandle};
 
-/// Objects of one search: as many as fit in the memory of an application that asks for all there are.
+/// The most results of one search, so that a search for all objects fits in the memory of the application.
 const FOUND_TOTAL_MAX: usize = 1_000_000;
 
-/// What can be told of an object.
+/// The attributes of an object that a call may return.
 pub(crate) struct AttributeValues {
-    known: Arc<Known>,
+    info: Arc<ObjectInfo>,
     revealed: Option<Template>,
 }
 
 impl AttributeValues {
-    /// What can be told of an object whose secrets were not asked for.
+    /// The attributes of an object without its secrets.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn known(known: Arc<Known>) -> Self {
-        Self { known, revealed: None }
+    pub(crate) fn without_secrets(info: Arc<ObjectInfo>) -> Self {
+        Self { info, revealed: None }
     }
 
-    /// One attribute. A secret that was not asked for at the backend is not told.
-    pub(crate) fn at(&self, kind: Option<AttributeType>) -> AttributeView<'_> {
-        match kind.map(|kind| attributes::look(&self.known, self.revealed.as_ref(), kind)) {
+    /// Returns one attribute. A secret that the backend has not revealed is sensitive.
+    pub(crate) fn view(&self, kind: Option<AttributeType>) -> AttributeView<'_> {
+        match kind.map(|kind| attributes::view(&self.info, self.revealed.as_ref(), kind)) {
             Some(AttributeView::Secret) => AttributeView::Sensitive,
-            Some(look) => look,
+            Some(view) => view,
             None => AttributeView::Invalid,
         }
     }
 }
 
-/// `C_GetAttributeValue`. A type that is none of ours (`None`) is no object's.
-pub(crate) fn look(
+/// `C_GetAttributeValue`. An unknown attribute type (`None`) is invalid for every object.
+pub(crate) fn attribute_values(
     module: &Module,
     session: SessionHandle,
     handle: ObjectHandle,
     kinds: &[Option<AttributeType>],
 ) -> Result<AttributeValues, Rv> {
-    let (known, context) = object(module, session, handle)?;
-    let secret = |kind: &AttributeType| attributes::look(&known, None, *kind) == AttributeView::Secret;
+    let (info, context) = object(module, session, handle)?;
+    let secret = |kind: &AttributeType| attributes::view(&info, None, *kind) == AttributeView::Secret;
     let revealed = if kinds.iter().flatten().any(secret) {
-        match module.ask(&context, Request::Reveal { object: known.object.clone() }) {
+        match module.call(&context, Request::Reveal { object: info.object.clone() }) {
             Ok(Response::Revealed(revealed)) => Some(revealed),
             Ok(_) => return unexpected(),
-            // The others of the list can still be told.
+            // The other attributes can still be returned.
             Err(Rv::ATTRIBUTE_SENSITIVE) => None,
             Err(rv) => return Err(rv),
         }
     } else {
         None
     };
-    Ok(AttributeValues { known, revealed })
+    Ok(AttributeValues { info, revealed })
 }
 
 /// `C_CreateObject`.
@@ -71,29 +71,29 @@ pub(crate) fn create(
 ) -> Result<ObjectHandle, Rv> {
     let context = module.sessions(|sessions| sessions.context(session))?;
     may_write(module, session, template.bool(AttributeType::TOKEN) == Some(true))?;
-    let made = module.ask(&context, Request::Create { template })?;
-    let Response::Object(view) = made else { return unexpected() };
-    let [handle] = note(module, session, &context, [view])?;
+    let created = module.call(&context, Request::Create { template })?;
+    let Response::Object(view) = created else { return unexpected() };
+    let [handle] = register(module, session, &context, [view])?;
     Ok(handle)
 }
 
-/// `C_CopyObject`. A copy is where the original is, unless the template says otherwise.
+/// `C_CopyObject`. `CKA_TOKEN` of the copy is that of the original unless the template sets it.
 pub(crate) fn copy(
     module: &Module,
     session: SessionHandle,
     handle: ObjectHandle,
     template: Template,
 ) -> Result<ObjectHandle, Rv> {
-    let (known, context) = object(module, session, handle)?;
-    may_write(module, session, template.bool(AttributeType::TOKEN).unwrap_or(known.is_token()))?;
-    let made = module.ask(&context, Request::Copy { object: known.object.clone(), template })?;
-    let Response::Object(view) = made else { return unexpected() };
-    let [handle] = note(module, session, &context, [view])?;
+    let (info, context) = object(module, session, handle)?;
+    may_write(module, session, template.bool(AttributeType::TOKEN).unwrap_or(info.is_token()))?;
+    let created = module.call(&context, Request::Copy { object: info.object.clone(), template })?;
+    let Response::Object(view) = created else { return unexpected() };
+    let [handle] = register(module, session, &context, [view])?;
     Ok(handle)
 }
 
-/// Gives new objects their handles. A session closed meanwhile has no room for session objects.
-pub(super) fn note<const N: usize>(
+/// Gives new objects their handles. Fails if the session was closed meanwhile.
+pub(super) fn register<const N: usize>(
     module: &Module,
     session: SessionHandle,
     context: &CallContext,
@@ -101,73 +101,77 @@ pub(super) fn note<const N: usize>(
 ) -> Result<[ObjectHandle; N], Rv> {
     module.sessions(|sessions| {
         sessions.session(session)?;
-        Ok(views.map(|view| sessions.objects.note(context.slot, session, view)))
+        Ok(views.map(|view| sessions.objects.register(context.slot, session, view)))
     })
 }
 
-/// How a key that stands in a mechanism's parameter is named in requests.
-pub(crate) fn reference(module: &Module, session: SessionHandle, key: ObjectHandle) -> Result<ObjectRef, Rv> {
-    let known = object(module, session, key).map_err(|rv| match rv {
+/// The reference, in requests, of a key whose handle is in a mechanism's parameter.
+pub(crate) fn object_ref(
+    module: &Module,
+    session: SessionHandle,
+    key: ObjectHandle,
+) -> Result<ObjectRef, Rv> {
+    let info = object(module, session, key).map_err(|rv| match rv {
         Rv::OBJECT_HANDLE_INVALID => Rv::KEY_HANDLE_INVALID,
         other => other,
     });
-    known.map(|(known, _)| known.object.clone())
+    info.map(|(info, _)| info.object.clone())
 }
 
 /// `C_SetAttributeValue`: all attributes or none.
-pub(crate) fn set(
+pub(crate) fn set_attributes(
     module: &Module,
     session: SessionHandle,
     handle: ObjectHandle,
     template: Template,
 ) -> Result<(), Rv> {
-    let (known, context) = object(module, session, handle)?;
-    may_write(module, session, known.is_token())?;
-    let changed = module.ask(&context, Request::SetAttributes { object: known.object.clone(), template })?;
+    let (info, context) = object(module, session, handle)?;
+    may_write(module, session, info.is_token())?;
+    let changed = module.call(&context, Request::SetAttributes { object: info.object.clone(), template })?;
     let Response::Object(view) = changed else { return unexpected() };
     module.sessions(|sessions| sessions.objects.update(handle, view));
     Ok(())
 }
 
-/// `C_DestroyObject`. A session object is destroyed by forgetting its seal: nobody else has it.
+/// `C_DestroyObject`. A session object is destroyed by dropping its seal: there is no other copy.
 pub(crate) fn destroy(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<(), Rv> {
-    let (known, context) = object(module, session, handle)?;
-    may_write(module, session, known.is_token())?;
-    if known.attributes.bool(AttributeType::DESTROYABLE) == Some(false) {
+    let (info, context) = object(module, session, handle)?;
+    may_write(module, session, info.is_token())?;
+    if info.attributes.bool(AttributeType::DESTROYABLE) == Some(false) {
         return Err(Rv::ACTION_PROHIBITED);
     }
-    if known.is_token() {
-        let done = module.ask(&context, Request::Destroy { object: known.object.clone() })?;
+    if info.is_token() {
+        let done = module.call(&context, Request::Destroy { object: info.object.clone() })?;
         let Response::Done = done else { return unexpected() };
     }
-    module.sessions(|sessions| sessions.objects.forget(handle));
+    module.sessions(|sessions| sessions.objects.remove(handle));
     Ok(())
 }
 
-/// Token objects are made, changed and destroyed in read-write sessions (spec, "Session types").
+/// Checks that token objects are created, changed and destroyed in read-write sessions (spec, "Session types").
 pub(crate) fn may_write(module: &Module, session: SessionHandle, token: bool) -> Result<(), Rv> {
     let access = module.sessions(|sessions| sessions.session(session).map(|session| session.access))?;
     if token && access == Access::ReadOnly { Err(Rv::SESSION_READ_ONLY) } else { Ok(()) }
 }
 
-/// `C_GetObjectSize`: what its attributes take, but for a token key's secret, which is held elsewhere. A session object
-/// lives in the application whole, under the backend's seal.
+/// `C_GetObjectSize`: the size of the attributes, without a token key's secret, which the backend holds. A session
+/// object is in the application as a whole, under the backend's seal.
 pub(crate) fn size(module: &Module, session: SessionHandle, handle: ObjectHandle) -> Result<u64, Rv> {
-    let (known, context) = object(module, session, handle)?;
-    let rest = match &known.object {
+    let (info, context) = object(module, session, handle)?;
+    let secret = match &info.object {
         ObjectRef::Session(seal) => seal.len() as u64,
-        ObjectRef::Token(_) if known.class() == Some(ObjectClass::DATA) => {
-            let revealed = module.ask(&context, Request::Reveal { object: known.object.clone() })?;
+        ObjectRef::Token(_) if info.class() == Some(ObjectClass::DATA) => {
+            let revealed = module.call(&context, Request::Reveal { object: info.object.clone() })?;
             let Response::Revealed(value) = revealed else { return unexpected() };
             attributes::size(&value)
         }
         ObjectRef::Token(_) => 0,
     };
-    Ok(attributes::size(&known.attributes) + rest)
+    Ok(attributes::size(&info.attributes) + secret)
 }
 
-/// `C_FindObjectsInit`: finds everything now, so that what the application walks through stands still.
-pub(crate) fn find(
+/// `C_FindObjectsInit`: finds all objects now, so that the results do not change during the search.
+pub(crate) fn find_init(
     module: &Module,
     session: SessionHandle,
     template: Result<Template, Rv>,
@@ -180,18 +184,18 @@ pub(crate) fn find(
         }
     })?;
     let (views, template) = match template {
-        // No object has an attribute that has no name.
+        // No object has an attribute of an unknown type.
         Err(Rv::ATTRIBUTE_TYPE_INVALID) => (Vec::new(), None),
         Err(rv) => return Err(rv),
-        // Session objects are here, not at the backend.
+        // The backend has no session objects.
         Ok(template) if template.bool(AttributeType::TOKEN) == Some(false) => (Vec::new(), Some(template)),
         Ok(template) => {
             let find = |after| Request::Find { template: template.clone(), after };
-            (pages(|after| module.ask(&context, find(after)))?, Some(template))
+            (pages(|after| module.call(&context, find(after)))?, Some(template))
         }
     };
     module.sessions(|sessions| {
-        let found = views.into_iter().map(|view| sessions.objects.note(context.slot, session, view));
+        let found = views.into_iter().map(|view| sessions.objects.register(context.slot, session, view));
         let mut found: Vec<ObjectHandle> = found.collect();
         if let Some(template) = template {
             found.extend(sessions.objects.session_objects(context.slot, &template));
@@ -200,21 +204,22 @@ pub(crate) fn find(
         if search.is_some() {
             return Err(Rv::OPERATION_ACTIVE);
         }
-        *search = Some(Search::over(found));
+        *search = Some(Search::new(found));
         Ok(())
     })
 }
 
-fn pages(mut ask: impl FnMut(Option<ObjectId>) -> Result<Response, Rv>) -> Result<Vec<ObjectView>, Rv> {
+/// Requests all pages of a search.
+fn pages(mut request: impl FnMut(Option<ObjectId>) -> Result<Response, Rv>) -> Result<Vec<ObjectView>, Rv> {
     let (mut views, mut after) = (Vec::new(), None);
     loop {
-        let Response::Found { objects, next } = ask(after)? else { return unexpected() };
+        let Response::Found { objects, next } = request(after)? else { return unexpected() };
         views.extend(objects);
         if views.len() > FOUND_TOTAL_MAX {
             return Err(Rv::DEVICE_MEMORY);
         }
         match next {
-            // Ids ascend from page to page: a backend that sends us in circles is broken.
+            // Ids ascend from page to page; anything else would never end.
             Some(_) if next <= after => return unexpected(),
             Some(_) => after = next,
             None => return Ok(views),
@@ -223,15 +228,19 @@ fn pages(mut ask: impl FnMut(Option<ObjectId>) -> Result<Response, Rv>) -> Resul
 }
 
 /// `C_FindObjects`.
-pub(crate) fn found(module: &Module, session: SessionHandle, most: usize) -> Result<Vec<ObjectHandle>, Rv> {
+pub(crate) fn find(
+    module: &Module,
+    session: SessionHandle,
+    max_count: usize,
+) -> Result<Vec<ObjectHandle>, Rv> {
     module.sessions(|sessions| {
         let search = sessions.operations(session)?.search.as_mut().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
-        Ok(search.next(most))
+        Ok(search.next(max_count))
     })
 }
 
 /// `C_FindObjectsFinal`.
-pub(crate) fn end_find(module: &Module, session: SessionHandle) -> Result<(), Rv> {
+pub(crate) fn find_final(module: &Module, session: SessionHandle) -> Result<(), Rv> {
     module.sessions(|sessions| {
         let search = sessions.operations(session)?.search.take();
         search.map(drop).ok_or(Rv::OPERATION_NOT_INITIALIZED)
@@ -261,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_turns_in_circles_is_stopped() {
+    fn pages_that_repeat_are_an_error() {
         assert_eq!(pages(|_| page(&[1], Some(1))).err(), Some(Rv::DEVICE_ERROR));
     }
 }

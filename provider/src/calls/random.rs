@@ -1,16 +1,16 @@
-//! Random numbers (spec, "Random number generation functions"): the operating system's, so that a forked child never
-//! sees its parent's.
+//! Random numbers (spec, "Random number generation functions"), from the operating system, so that a forked child never
+//! repeats those of its parent.
 
 use std::fs::File;
 use std::io::Write;
 
 use kms_protocol::{Rv, Secret};
 
-use super::Given;
+use super::InputBytes;
 use crate::module::Module;
 use crate::session::SessionHandle;
 
-/// The most random bytes of one call. Nobody needs more at once, and it bounds what is allocated.
+/// The most random bytes of one call; it limits the allocation.
 pub(crate) const RANDOM_BYTES_MAX: usize = 1 << 26;
 
 /// `C_GenerateRandom`.
@@ -24,11 +24,11 @@ pub(crate) fn generate(module: &Module, session: SessionHandle, length: usize) -
     Ok(bytes)
 }
 
-/// Where Linux takes what is to be mixed into its generator: from everybody, and without thinking more of itself for it.
+/// The device that mixes written data into the generator of Linux: any process may write, and no entropy is credited.
 const GENERATOR: &str = "/dev/urandom";
 
-/// `C_SeedRandom`: the seed is mixed into the operating system's generator, where this machine shows it.
-pub(crate) fn seed(module: &Module, session: SessionHandle, seed: Given<'_>) -> Result<(), Rv> {
+/// `C_SeedRandom`: the seed is mixed into the operating system's generator, if the device exists here.
+pub(crate) fn seed(module: &Module, session: SessionHandle, seed: InputBytes<'_>) -> Result<(), Rv> {
     module.sessions(|sessions| sessions.session(session).map(drop))?;
     let seed = seed?;
     if seed.len() > RANDOM_BYTES_MAX {

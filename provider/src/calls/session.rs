@@ -1,16 +1,16 @@
-//! Sessions, login and PINs (spec, "Session management functions"). Opening, closing and looking at sessions costs
-//! no round trip: some hosts open one for each operation.
+//! Sessions, login and PINs (spec, "Session management functions"). Opening, closing and inspecting sessions costs no
+//! round trip: some hosts open one for each operation.
 
 use kms_protocol::{PIN_BYTES_MAX, Request, Response, Role, Rv, Secret, SlotId};
 
 use super::unexpected;
-use crate::module::{Module, SlotRequirements};
+use crate::module::{Module, TokenState};
 use crate::session::{Access, CallContext, SessionHandle, State};
 
 /// `C_OpenSession`.
 pub(crate) fn open(module: &Module, slot: SlotId, access: Access) -> Result<SessionHandle, Rv> {
-    let SlotRequirements { policy, initialized } = module.terms(slot)?;
-    // What `C_InitToken` has not been called for is no token to work with (spec, "C_OpenSession").
+    let TokenState { policy, initialized } = module.token_state(slot)?;
+    // A token needs `C_InitToken` before its first session (spec, "C_OpenSession").
     if !initialized {
         return Err(Rv::TOKEN_NOT_RECOGNIZED);
     }
@@ -22,7 +22,7 @@ pub(crate) fn close(module: &Module, session: SessionHandle) -> Result<(), Rv> {
     module.sessions(|sessions| sessions.close(session))
 }
 
-/// `C_CloseAllSessions`: of one slot.
+/// `C_CloseAllSessions`, of one slot.
 pub(crate) fn close_all(module: &Module, slot: SlotId) -> Result<(), Rv> {
     if module.sessions(|sessions| sessions.count(slot).0) == 0 {
         module.slot(slot)?;
@@ -31,7 +31,7 @@ pub(crate) fn close_all(module: &Module, slot: SlotId) -> Result<(), Rv> {
     Ok(())
 }
 
-/// `C_GetSessionInfo`: slot, state, and whether the session writes.
+/// `C_GetSessionInfo`: slot, state and access.
 pub(crate) fn info(module: &Module, session: SessionHandle) -> Result<(SlotId, State, Access), Rv> {
     module.sessions(|sessions| {
         let open = sessions.session(session)?;
@@ -45,21 +45,21 @@ pub(crate) fn log_in(module: &Module, session: SessionHandle, role: Role, pin: &
         sessions.may_log_in(session, role)?;
         sessions.context(session)
     })?;
-    // An empty PIN would mean a keypad at the token, and there is none.
+    // An empty PIN would mean a PIN pad at the token, and there is none.
     if pin.is_empty() || pin.len() > PIN_BYTES_MAX {
         return Err(Rv::PIN_INCORRECT);
     }
-    // Only the confirmation of a login needs to show the login.
+    // Only a context-specific login is sent with the ticket of the existing login.
     let context = match role {
         Role::Context => context,
         Role::User | Role::Officer => CallContext { ticket: None, ..context },
     };
-    let answer = module.ask(&context, Request::Login { role, pin: Secret::from(pin) })?;
-    let Response::LoggedIn { ticket } = answer else { return unexpected() };
+    let response = module.call(&context, Request::Login { role, pin: Secret::from(pin) })?;
+    let Response::LoggedIn { ticket } = response else { return unexpected() };
     module.sessions(|sessions| sessions.log_in(session, role, ticket))
 }
 
-/// `C_LoginUser`: the name and the PIN apart; the backend takes them as `name:secret`.
+/// `C_LoginUser`: name and PIN are separate arguments; the backend takes them as `name:secret`.
 pub(crate) fn log_in_named(
     module: &Module,
     session: SessionHandle,
@@ -73,8 +73,8 @@ pub(crate) fn log_in_named(
     if role == Role::Officer {
         return Err(Rv::USER_TYPE_INVALID);
     }
-    let whole = Secret::from([name, b":", pin].concat());
-    log_in(module, session, role, &whole)
+    let combined = Secret::from([name, b":", pin].concat());
+    log_in(module, session, role, &combined)
 }
 
 /// `C_Logout`.
@@ -82,7 +82,7 @@ pub(crate) fn log_out(module: &Module, session: SessionHandle) -> Result<(), Rv>
     module.sessions(|sessions| sessions.log_out(session))
 }
 
-/// `C_InitToken`: a free slot becomes a ring, or a ring is emptied by its officer.
+/// `C_InitToken`: a free slot becomes a ring, or the officer erases a ring.
 ///
 /// # Errors
 /// `CKR_SESSION_EXISTS` while this application has a session with the token.
@@ -95,10 +95,10 @@ pub(crate) fn init_token(module: &Module, slot: SlotId, pin: &[u8], label: Strin
         return Err(Rv::PIN_INCORRECT);
     }
     let context = CallContext { slot, ticket: None };
-    let done = module.ask(&context, Request::InitToken { pin: new_pin(pin)?, label });
+    let done = module.call(&context, Request::InitToken { pin: new_pin(pin)?, label });
     module.slots_changed();
     let Response::Done = done? else { return unexpected() };
-    module.sessions(|sessions| sessions.objects.forget_slot(slot));
+    module.sessions(|sessions| sessions.objects.remove_slot(slot));
     Ok(())
 }
 
@@ -109,13 +109,13 @@ pub(crate) fn init_pin(module: &Module, session: SessionHandle, pin: &[u8]) -> R
         State::RoPublic | State::RoUser => Err(Rv::SESSION_READ_ONLY),
         State::RwPublic | State::RwUser => Err(Rv::USER_NOT_LOGGED_IN),
     })?;
-    let done = module.ask(&context, Request::InitPin { pin: new_pin(pin)? })?;
+    let done = module.call(&context, Request::InitPin { pin: new_pin(pin)? })?;
     module.slots_changed();
     let Response::Done = done else { return unexpected() };
     Ok(())
 }
 
-/// `C_SetPIN`: whoever is logged in, or the user, changes their own PIN.
+/// `C_SetPIN`: the logged-in role changes its PIN; without a login, the user does.
 pub(crate) fn set_pin(module: &Module, session: SessionHandle, old: &[u8], new: &[u8]) -> Result<(), Rv> {
     let (context, role) = module.sessions(|sessions| {
         let role = match sessions.state(session)? {
@@ -128,19 +128,19 @@ pub(crate) fn set_pin(module: &Module, session: SessionHandle, old: &[u8], new: 
     if old.is_empty() || old.len() > PIN_BYTES_MAX {
         return Err(Rv::PIN_INCORRECT);
     }
-    let done = module.ask(&context, Request::SetPin { role, old: Secret::from(old), new: new_pin(new)? })?;
+    let done = module.call(&context, Request::SetPin { role, old: Secret::from(old), new: new_pin(new)? })?;
     let Response::Done = done else { return unexpected() };
     Ok(())
 }
 
-/// Whether the PIN will do is the backend's to say; only what cannot be sent is refused here.
+/// Rejects a new PIN that is too long to be sent; the backend checks the rest.
 fn new_pin(pin: &[u8]) -> Result<Secret, Rv> {
     if pin.len() > PIN_BYTES_MAX { Err(Rv::PIN_LEN_RANGE) } else { Ok(Secret::from(pin)) }
 }
 
-/// SlotFilter operations `C_SessionCancel` ends.
+/// The operations that `C_SessionCancel` ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Cancelled {
+pub(crate) struct CancelFlags {
     pub(crate) encrypt: bool,
     pub(crate) decrypt: bool,
     pub(crate) digest: bool,
@@ -151,18 +151,18 @@ pub(crate) struct Cancelled {
     pub(crate) message_decrypt: bool,
 }
 
-/// `C_SessionCancel`. An operation that does not run is as good as cancelled.
-pub(crate) fn cancel(module: &Module, session: SessionHandle, which: Cancelled) -> Result<(), Rv> {
+/// `C_SessionCancel`. Operations that are not active count as cancelled.
+pub(crate) fn cancel(module: &Module, session: SessionHandle, flags: CancelFlags) -> Result<(), Rv> {
     module.sessions(|sessions| {
         let operations = sessions.operations(session)?;
-        operations.encrypt.take_if(|_| which.encrypt);
-        operations.decrypt.take_if(|_| which.decrypt);
-        operations.digest.take_if(|_| which.digest);
-        operations.sign.take_if(|_| which.sign);
-        operations.verify.take_if(|_| which.verify);
-        operations.search.take_if(|_| which.search);
-        operations.message_encrypt.take_if(|_| which.message_encrypt);
-        operations.message_decrypt.take_if(|_| which.message_decrypt);
+        operations.encrypt.take_if(|_| flags.encrypt);
+        operations.decrypt.take_if(|_| flags.decrypt);
+        operations.digest.take_if(|_| flags.digest);
+        operations.sign.take_if(|_| flags.sign);
+        operations.verify.take_if(|_| flags.verify);
+        operations.search.take_if(|_| flags.search);
+        operations.message_encrypt.take_if(|_| flags.message_encrypt);
+        operations.message_decrypt.take_if(|_| flags.message_decrypt);
         Ok(())
     })
 }

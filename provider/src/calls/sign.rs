@@ -1,35 +1,36 @@
-//! Sign and verify (spec, "Signing and MACing functions", "Functions for verifying signatures and MACs"). Signatures
-//! of key pairs are verified here, with the public key alone; MACs are verified where the secret is.
+//! Signatures and MACs (spec, "Signing and MACing functions", "Functions for verifying signatures and MACs").
+//! Signatures are verified in the application, with the public key; MACs are verified by the backend, which has the
+//! secret key.
 
 use kms_protocol::{Mechanism, Request, Response, Rv, Secret};
 
-use super::{Given, Offered, Outcome, outcome, unexpected, with_operation};
+use super::{InputBytes, Outcome, OutputCapacity, outcome, unexpected, with_operation};
 use crate::module::Module;
 use crate::public;
-use crate::session::reply::{Length, Reply, Room, early};
-use crate::session::signing::{Signed, Signing};
+use crate::session::reply::{Capacity, OutputLength, Reply, length_reply};
+use crate::session::signature::{SignatureOperation, SigningInput};
 use crate::session::usage::Usage;
 use crate::session::{CallContext, ObjectHandle, Operations, SessionHandle, Sessions};
 
-/// When the signature comes that is to be verified.
+/// When the caller passes the signature that is to be verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Form {
+pub(crate) enum SignaturePosition {
     /// With the last of the data, or after it: `C_Verify`.
-    After,
+    AfterData,
     /// Before the data: `C_VerifySignature`.
-    Before,
+    BeforeData,
 }
 
-fn signing(operations: &mut Operations) -> &mut Option<Signing> {
+fn signing(operations: &mut Operations) -> &mut Option<SignatureOperation> {
     &mut operations.sign
 }
 
-fn verifying(operations: &mut Operations) -> &mut Option<Signing> {
+fn verifying(operations: &mut Operations) -> &mut Option<SignatureOperation> {
     &mut operations.verify
 }
 
-/// `C_SignInit`; without a mechanism, the running signature is cancelled.
-pub(crate) fn begin_sign(
+/// `C_SignInit`; a null mechanism cancels the active operation.
+pub(crate) fn sign_init(
     module: &Module,
     session: SessionHandle,
     mechanism: Option<Mechanism>,
@@ -39,12 +40,12 @@ pub(crate) fn begin_sign(
         module,
         session,
         signing,
-        mechanism.map(|mechanism| make(session, Usage::Sign, mechanism, key)),
+        mechanism.map(|mechanism| begin(session, Usage::Sign, mechanism, key)),
     )
 }
 
-/// `C_VerifyInit`; without a mechanism, the running verification is cancelled.
-pub(crate) fn begin_verify(
+/// `C_VerifyInit`; a null mechanism cancels the active operation.
+pub(crate) fn verify_init(
     module: &Module,
     session: SessionHandle,
     mechanism: Option<Mechanism>,
@@ -54,35 +55,36 @@ pub(crate) fn begin_verify(
         module,
         session,
         verifying,
-        mechanism.map(|mechanism| make(session, Usage::Verify, mechanism, key)),
+        mechanism.map(|mechanism| begin(session, Usage::Verify, mechanism, key)),
     )
 }
 
-/// `C_VerifySignatureInit`: the signature comes first; without a mechanism, the running verification is cancelled.
-pub(crate) fn begin_verify_signature(
+/// `C_VerifySignatureInit`, which takes the signature; a null mechanism cancels the active operation.
+pub(crate) fn verify_signature_init(
     module: &Module,
     session: SessionHandle,
     mechanism: Option<Mechanism>,
     key: ObjectHandle,
-    signature: Given<'_>,
+    signature: InputBytes<'_>,
 ) -> Result<(), Rv> {
-    let make = mechanism.map(|mechanism| {
-        let make = make(session, Usage::Verify, mechanism, key);
-        move |sessions: &mut Sessions| make(sessions)?.promise(signature?)
+    let create = mechanism.map(|mechanism| {
+        let begin = begin(session, Usage::Verify, mechanism, key);
+        move |sessions: &mut Sessions| begin(sessions)?.with_expected_signature(signature?)
     });
-    super::begin(module, session, verifying, make)
+    super::begin(module, session, verifying, create)
 }
 
-fn make(
+/// The closure that begins an operation.
+fn begin(
     session: SessionHandle,
     usage: Usage,
     mechanism: Mechanism,
     key: ObjectHandle,
-) -> impl FnOnce(&mut Sessions) -> Result<Signing, Rv> {
+) -> impl FnOnce(&mut Sessions) -> Result<SignatureOperation, Rv> {
     move |sessions| {
         let (slot, policy) = sessions.session(session).map(|session| (session.slot, session.policy))?;
-        let key = sessions.objects.known(slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
-        Signing::begin(usage, key, mechanism, policy)
+        let key = sessions.objects.get(slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
+        SignatureOperation::begin(usage, key, mechanism, policy)
     }
 }
 
@@ -90,55 +92,59 @@ fn make(
 pub(crate) fn sign(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    room: Offered,
+    data: InputBytes<'_>,
+    capacity: OutputCapacity,
 ) -> Result<Reply, Rv> {
     with_operation(module, session, signing, |mut operation, context| {
-        let (data, room) = (data?, room?);
+        let (data, capacity) = (data?, capacity?);
         if operation.is_started() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        if let Some(reply) = early(room, Length::Exact(operation.length())) {
+        if let Some(reply) = length_reply(capacity, OutputLength::Exact(operation.length())) {
             return Ok(outcome(operation, reply));
         }
-        operation.feed(data)?;
-        complete(module, context, operation).map(|signature| Outcome::Over(Reply::Bytes(signature)))
+        operation.update(data)?;
+        complete(module, context, operation).map(|signature| Outcome::Ends(Reply::Bytes(signature)))
     })
 }
 
 /// `C_SignUpdate`.
-pub(crate) fn sign_part(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
+pub(crate) fn sign_update(module: &Module, session: SessionHandle, data: InputBytes<'_>) -> Result<(), Rv> {
     with_operation(module, session, signing, |mut operation, _| {
         if !operation.takes_parts() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        operation.feed(data?)?;
-        Ok(Outcome::GoesOn(operation, ()))
+        operation.update(data?)?;
+        Ok(Outcome::Continues(operation, ()))
     })
 }
 
 /// `C_SignFinal`.
-pub(crate) fn sign_last(module: &Module, session: SessionHandle, room: Offered) -> Result<Reply, Rv> {
+pub(crate) fn sign_final(
+    module: &Module,
+    session: SessionHandle,
+    capacity: OutputCapacity,
+) -> Result<Reply, Rv> {
     with_operation(module, session, signing, |operation, context| {
-        let room: Room = room?;
-        match early(room, Length::Exact(operation.length())) {
+        let capacity: Capacity = capacity?;
+        match length_reply(capacity, OutputLength::Exact(operation.length())) {
             Some(reply) => Ok(outcome(operation, reply)),
             None => {
-                complete(module, context, operation).map(|signature| Outcome::Over(Reply::Bytes(signature)))
+                complete(module, context, operation).map(|signature| Outcome::Ends(Reply::Bytes(signature)))
             }
         }
     })
 }
 
-fn complete(module: &Module, context: &CallContext, operation: Signing) -> Result<Secret, Rv> {
-    if operation.awaits_login {
+fn complete(module: &Module, context: &CallContext, operation: SignatureOperation) -> Result<Secret, Rv> {
+    if operation.needs_context_login {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
     let length = operation.length();
-    let Signed { key, mechanism, data } = operation.finish()?;
-    let answer = module.ask(context, Request::Sign { key: key.object.clone(), mechanism, data })?;
-    let Response::Bytes(signature) = answer else { return unexpected() };
-    // The caller's room was measured for this length.
+    let SigningInput { key, mechanism, data } = operation.finish()?;
+    let response = module.call(context, Request::Sign { key: key.object.clone(), mechanism, data })?;
+    let Response::Bytes(signature) = response else { return unexpected() };
+    // The capacity of the caller's buffer was checked for this length.
     if signature.len() == length { Ok(signature) } else { unexpected() }
 }
 
@@ -146,84 +152,101 @@ fn complete(module: &Module, context: &CallContext, operation: Signing) -> Resul
 pub(crate) fn verify(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    signature: Given<'_>,
+    data: InputBytes<'_>,
+    signature: InputBytes<'_>,
 ) -> Result<(), Rv> {
     with_operation(module, session, verifying, |mut operation, context| {
         let (data, signature) = (data?, signature?);
-        if operation.is_started() || form_of(&operation) != Form::After {
+        if operation.is_started() || position_of(&operation) != SignaturePosition::AfterData {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        operation.feed(data)?;
-        compare(module, context, operation, signature).map(Outcome::Over)
+        operation.update(data)?;
+        verify_with(module, context, operation, signature).map(Outcome::Ends)
     })
 }
 
 /// `C_VerifySignature`.
-pub(crate) fn verify_signature(module: &Module, session: SessionHandle, data: Given<'_>) -> Result<(), Rv> {
+pub(crate) fn verify_signature(
+    module: &Module,
+    session: SessionHandle,
+    data: InputBytes<'_>,
+) -> Result<(), Rv> {
     with_operation(module, session, verifying, |mut operation, context| {
         let data = data?;
         if operation.is_started() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        operation.feed(data)?;
-        compare_promised(module, context, operation).map(Outcome::Over)
+        operation.update(data)?;
+        verify_expected(module, context, operation).map(Outcome::Ends)
     })
 }
 
-fn form_of(operation: &Signing) -> Form {
-    if operation.promised().is_some() { Form::Before } else { Form::After }
+fn position_of(operation: &SignatureOperation) -> SignaturePosition {
+    if operation.expected_signature().is_some() {
+        SignaturePosition::BeforeData
+    } else {
+        SignaturePosition::AfterData
+    }
 }
 
 /// `C_VerifyUpdate`, `C_VerifySignatureUpdate`.
-pub(crate) fn verify_part(
+pub(crate) fn verify_update(
     module: &Module,
     session: SessionHandle,
-    data: Given<'_>,
-    form: Form,
+    data: InputBytes<'_>,
+    position: SignaturePosition,
 ) -> Result<(), Rv> {
     with_operation(module, session, verifying, |mut operation, _| {
-        if form_of(&operation) != form || !operation.takes_parts() {
+        if position_of(&operation) != position || !operation.takes_parts() {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        operation.feed(data?)?;
-        Ok(Outcome::GoesOn(operation, ()))
+        operation.update(data?)?;
+        Ok(Outcome::Continues(operation, ()))
     })
 }
 
 /// `C_VerifyFinal`.
-pub(crate) fn verify_last(module: &Module, session: SessionHandle, signature: Given<'_>) -> Result<(), Rv> {
+pub(crate) fn verify_final(
+    module: &Module,
+    session: SessionHandle,
+    signature: InputBytes<'_>,
+) -> Result<(), Rv> {
     with_operation(module, session, verifying, |operation, context| {
-        if form_of(&operation) != Form::After {
+        if position_of(&operation) != SignaturePosition::AfterData {
             return Err(Rv::OPERATION_NOT_INITIALIZED);
         }
-        compare(module, context, operation, signature?).map(Outcome::Over)
+        verify_with(module, context, operation, signature?).map(Outcome::Ends)
     })
 }
 
 /// `C_VerifySignatureFinal`.
-pub(crate) fn verify_signature_last(module: &Module, session: SessionHandle) -> Result<(), Rv> {
+pub(crate) fn verify_signature_final(module: &Module, session: SessionHandle) -> Result<(), Rv> {
     with_operation(module, session, verifying, |operation, context| {
-        compare_promised(module, context, operation).map(Outcome::Over)
+        verify_expected(module, context, operation).map(Outcome::Ends)
     })
 }
 
-fn compare_promised(module: &Module, context: &CallContext, operation: Signing) -> Result<(), Rv> {
-    let signature = operation.promised().cloned().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
-    compare(module, context, operation, &signature)
+fn verify_expected(module: &Module, context: &CallContext, operation: SignatureOperation) -> Result<(), Rv> {
+    let signature = operation.expected_signature().cloned().ok_or(Rv::OPERATION_NOT_INITIALIZED)?;
+    verify_with(module, context, operation, &signature)
 }
 
-fn compare(module: &Module, context: &CallContext, operation: Signing, signature: &[u8]) -> Result<(), Rv> {
+fn verify_with(
+    module: &Module,
+    context: &CallContext,
+    operation: SignatureOperation,
+    signature: &[u8],
+) -> Result<(), Rv> {
     if signature.len() != operation.length() {
         return Err(Rv::SIGNATURE_LEN_RANGE);
     }
     let local = operation.is_local();
-    let Signed { key, mechanism, data } = operation.finish()?;
+    let SigningInput { key, mechanism, data } = operation.finish()?;
     if local {
         return public::verify(&key.attributes, &mechanism, &data, signature);
     }
     let (key, signature) = (key.object.clone(), Secret::from(signature));
-    let done = module.ask(context, Request::Verify { key, mechanism, data, signature })?;
+    let done = module.call(context, Request::Verify { key, mechanism, data, signature })?;
     let Response::Done = done else { return unexpected() };
     Ok(())
 }

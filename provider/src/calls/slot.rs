@@ -6,23 +6,23 @@ use kms_protocol::mechanism_table::{Row, TABLE, Uses};
 use kms_protocol::{KeyType, MechanismType, RingPolicy, Rv, Slot, SlotId};
 
 use crate::module::{Freshness, Module, SlotView};
-use crate::session::reply::Room;
+use crate::session::reply::Capacity;
 
-/// SlotFilter slots are asked for.
+/// Which slots a list contains.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SlotFilter {
     All,
     WithToken,
 }
 
-/// `C_GetSlotList`. The call with a buffer lists what the call for the length counted.
-pub(crate) fn list(module: &Module, which: SlotFilter, room: Room) -> Vec<SlotId> {
-    let freshness = match room {
-        Room::LengthOnly => Freshness::Recent,
-        Room::Bytes(_) => Freshness::AsSaid,
+/// `C_GetSlotList`. The call with a buffer lists the slots that the length query counted.
+pub(crate) fn list(module: &Module, filter: SlotFilter, capacity: Capacity) -> Vec<SlotId> {
+    let freshness = match capacity {
+        Capacity::LengthQuery => Freshness::Recent,
+        Capacity::Bytes(_) => Freshness::Cached,
     };
     let slots = module.slots(freshness);
-    slots.iter().filter(|slot| which == SlotFilter::All || slot.present).map(|slot| slot.id).collect()
+    slots.iter().filter(|slot| filter == SlotFilter::All || slot.present).map(|slot| slot.id).collect()
 }
 
 /// `C_GetSlotInfo`.
@@ -30,59 +30,59 @@ pub(crate) fn slot(module: &Module, id: SlotId) -> Result<SlotView, Rv> {
     module.slot(id)
 }
 
-/// What `C_GetTokenInfo` tells.
+/// The result of `C_GetTokenInfo`.
 pub(crate) struct Token {
     pub(crate) slot: Slot,
     pub(crate) sessions: u64,
-    pub(crate) writing_sessions: u64,
+    pub(crate) rw_sessions: u64,
 }
 
 /// `C_GetTokenInfo`.
 pub(crate) fn token(module: &Module, id: SlotId) -> Result<Token, Rv> {
     let slot = module.token(id)?;
-    let (sessions, writing_sessions) = module.sessions(|sessions| sessions.count(id));
-    Ok(Token { slot, sessions, writing_sessions })
+    let (sessions, rw_sessions) = module.sessions(|sessions| sessions.count(id));
+    Ok(Token { slot, sessions, rw_sessions })
 }
 
 /// `C_GetMechanismList`.
 pub(crate) fn mechanisms(module: &Module, id: SlotId) -> Result<Vec<MechanismType>, Rv> {
-    let policy = module.terms(id)?.policy;
+    let policy = module.token_state(id)?.policy;
     Ok(TABLE.iter().filter(|row| row.uses_in(policy) != Uses::NONE).map(|row| row.kind).collect())
 }
 
-/// What `C_GetMechanismInfo` tells.
+/// The result of `C_GetMechanismInfo`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct MechanismInfo {
     pub(crate) sizes: (u32, u32),
     pub(crate) uses: Uses,
-    /// What curves the mechanism is about, if any.
+    /// The curves of the mechanism, if any.
     pub(crate) curves: Curves,
 }
 
-/// What curves a mechanism is about.
+/// The curves of a mechanism.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Curves {
     None,
     /// Named curves over prime fields, with uncompressed points.
     Prime,
     /// Those of RFC 7748, by name.
-    Twisted,
+    EdwardsMontgomery,
 }
 
-/// How often a call that waits for an event looks: the slots themselves are asked for once a second at most.
+/// The interval at which a waiting call checks for an event: the slots are requested once a second at most.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// `C_WaitForSlotEvent`: a slot that has come, gone, or whose token has, since it was last told.
+/// `C_WaitForSlotEvent`: a slot that was added or removed, or whose token was, since it was last reported.
 ///
 /// # Errors
-/// `CKR_NO_EVENT` when nothing has happened and nobody wants to wait, `CKR_CRYPTOKI_NOT_INITIALIZED` when
-/// `C_Finalize` in another thread ends the wait.
-pub(crate) fn event(module: &Module, patience: WaitMode) -> Result<SlotId, Rv> {
+/// `CKR_NO_EVENT` when there is no event and the call does not wait, `CKR_CRYPTOKI_NOT_INITIALIZED` when `C_Finalize`
+/// in another thread ends the wait.
+pub(crate) fn wait_for_event(module: &Module, mode: WaitMode) -> Result<SlotId, Rv> {
     loop {
-        if let Some(slot) = module.event() {
+        if let Some(slot) = module.slot_event() {
             return Ok(slot);
         }
-        if patience == WaitMode::None {
+        if mode == WaitMode::None {
             return Err(Rv::NO_EVENT);
         }
         if module.is_closed() {
@@ -92,7 +92,7 @@ pub(crate) fn event(module: &Module, patience: WaitMode) -> Result<SlotId, Rv> {
     }
 }
 
-/// Whether a call waits.
+/// Whether `C_WaitForSlotEvent` waits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum WaitMode {
     None,
@@ -101,7 +101,7 @@ pub(crate) enum WaitMode {
 
 /// `C_GetMechanismInfo`.
 pub(crate) fn mechanism(module: &Module, id: SlotId, kind: MechanismType) -> Result<MechanismInfo, Rv> {
-    let policy = module.terms(id)?.policy;
+    let policy = module.token_state(id)?.policy;
     let row = TABLE.iter().find(|row| row.kind == kind).ok_or(Rv::MECHANISM_INVALID)?;
     info(row, policy)
 }
@@ -112,7 +112,7 @@ fn info(row: &Row, policy: RingPolicy) -> Result<MechanismInfo, Rv> {
         uses => {
             let curves = match row.key {
                 Some(KeyType::EC) => Curves::Prime,
-                Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => Curves::Twisted,
+                Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => Curves::EdwardsMontgomery,
                 _ => Curves::None,
             };
             Ok(MechanismInfo { sizes: row.sizes, uses, curves })
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strict_ring_offers_pkcs_1_v1_5_for_signatures_alone() {
+    fn a_strict_ring_allows_pkcs_1_v1_5_for_signatures_only() {
         let row = row_of(MechanismType::RSA_PKCS).unwrap();
         assert_eq!(info(row, RingPolicy::Strict).map(|info| info.uses), Ok(Uses::SIGNATURE));
         assert!(info(row, RingPolicy::Compat).unwrap().uses.has(Uses::CIPHER));

@@ -1,5 +1,5 @@
-//! The parameters of key derivations. Some hold structures within structures, and handles of further keys: each length
-//! is bounded before it is used, and nothing nests deeper than the specification draws it.
+//! Reads the parameters of key derivation. Some contain nested structures and handles of other keys: each length is
+//! checked before it is used, and nothing nests deeper than in the specification.
 #![allow(
     clippy::multiple_unsafe_ops_per_block,
     reason = "reading a structure and then what it points at rests on one promise"
@@ -22,16 +22,16 @@ use kms_protocol::{
 };
 
 use super::input;
-use super::mechanism::{Given, Keys, bytes, number};
+use super::mechanism::{KeyResolver, RawParameter, bytes, number};
 
 /// `CK_ECDH1_DERIVE_PARAMS`.
 ///
 /// # Safety
-/// The parameter must be readable for its length, and so must what it points at; so for all functions here.
-pub(super) unsafe fn ecdh(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+/// The parameter must be readable for its length, and so must what it points at. This holds for all functions here.
+pub(super) unsafe fn ecdh(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let ecdh: CK_ECDH1_DERIVE_PARAMS = given.as_a()?;
+        let ecdh: CK_ECDH1_DERIVE_PARAMS = raw.as_struct()?;
         Ok(Parameters::Ecdh {
             kdf: Kdf(number(ecdh.kdf)?),
             shared: bytes(ecdh.pSharedData, ecdh.ulSharedDataLen, DERIVATION_BYTES_MAX)?,
@@ -44,15 +44,15 @@ pub(super) unsafe fn ecdh(given: &Given) -> Result<Parameters, Rv> {
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn hkdf(given: &Given, keys: Keys<'_>) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+pub(super) unsafe fn hkdf(raw: &RawParameter, keys: KeyResolver<'_>) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let hkdf: CK_HKDF_PARAMS = given.as_a()?;
+        let hkdf: CK_HKDF_PARAMS = raw.as_struct()?;
         let salt = match hkdf.ulSaltType {
             CKF_HKDF_SALT_NULL => Salt::None,
             CKF_HKDF_SALT_DATA => Salt::Data(bytes(hkdf.pSalt, hkdf.ulSaltLen, DERIVATION_BYTES_MAX)?),
             CKF_HKDF_SALT_KEY => Salt::Key(keys(input::object(hkdf.hSaltKey))?),
-            // Who only expands has no salt, and may leave its kind open.
+            // HKDF-Expand alone has no salt, and callers may leave its type undefined.
             _ if hkdf.bExtract == 0 => Salt::None,
             _ => return Err(Rv::MECHANISM_PARAM_INVALID),
         };
@@ -70,11 +70,11 @@ pub(super) unsafe fn hkdf(given: &Given, keys: Keys<'_>) -> Result<Parameters, R
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn counter(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+pub(super) unsafe fn counter(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let kdf: CK_SP800_108_KDF_PARAMS = given.as_a()?;
-        only_one(kdf.ulAdditionalDerivedKeys)?;
+        let kdf: CK_SP800_108_KDF_PARAMS = raw.as_struct()?;
+        reject_additional_keys(kdf.ulAdditionalDerivedKeys)?;
         let data = prf_data(kdf.pDataParams, kdf.ulNumberOfDataParams, false)?;
         Ok(Parameters::Kbkdf { prf: MechanismType(number(kdf.prfType)?), data, iv: Secret::default() })
     }
@@ -84,24 +84,24 @@ pub(super) unsafe fn counter(given: &Given) -> Result<Parameters, Rv> {
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn feedback(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+pub(super) unsafe fn feedback(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let kdf: CK_SP800_108_FEEDBACK_KDF_PARAMS = given.as_a()?;
-        only_one(kdf.ulAdditionalDerivedKeys)?;
+        let kdf: CK_SP800_108_FEEDBACK_KDF_PARAMS = raw.as_struct()?;
+        reject_additional_keys(kdf.ulAdditionalDerivedKeys)?;
         let data = prf_data(kdf.pDataParams, kdf.ulNumberOfDataParams, true)?;
         let iv = bytes(kdf.pIV, kdf.ulIVLen, DERIVATION_BYTES_MAX)?;
         Ok(Parameters::Kbkdf { prf: MechanismType(number(kdf.prfType)?), data, iv })
     }
 }
 
-/// One call derives one key here: several at once would be several objects of one request.
-fn only_one(additional: CK_ULONG) -> Result<(), Rv> {
+/// Rejects additional derived keys: one request creates one object.
+fn reject_additional_keys(additional: CK_ULONG) -> Result<(), Rv> {
     if additional == 0 { Ok(()) } else { Err(Rv::MECHANISM_PARAM_INVALID) }
 }
 
 /// # Safety
-/// `parts` must be readable for `count` parts, and so must what they point at.
+/// `parts` must be readable for `count` elements, and so must what they point at.
 unsafe fn prf_data(parts: *const CK_PRF_DATA_PARAM, count: CK_ULONG, feedback: bool) -> Result<PrfData, Rv> {
     let count = number::<usize>(count)?;
     if count > PRF_DATA_MAX || parts.is_null() {
@@ -115,18 +115,18 @@ unsafe fn prf_data(parts: *const CK_PRF_DATA_PARAM, count: CK_ULONG, feedback: b
 /// # Safety
 /// What the part points at must be readable.
 unsafe fn prf_part(part: &CK_PRF_DATA_PARAM, feedback: bool) -> Result<PrfPart, Rv> {
-    let value = Given { place: part.pValue, length: part.ulValueLen };
-    // SAFETY: the caller's promise is handed on.
+    let value = RawParameter { pointer: part.pValue, length: part.ulValueLen };
+    // SAFETY: the caller's promise is passed on.
     unsafe {
         match part.type_ {
-            // In feedback mode it is the value before, which has no form of its own.
+            // In feedback mode it is the previous output block, which has no format.
             CK_SP800_108_ITERATION_VARIABLE if feedback && value.length == 0 => {
                 Ok(PrfPart::Iteration(Counter { bits: 0, little_endian: false }))
             }
-            CK_SP800_108_ITERATION_VARIABLE if !feedback => format_of(&value).map(PrfPart::Iteration),
-            CK_SP800_108_COUNTER => format_of(&value).map(PrfPart::Counter),
+            CK_SP800_108_ITERATION_VARIABLE if !feedback => counter_format(&value).map(PrfPart::Iteration),
+            CK_SP800_108_COUNTER => counter_format(&value).map(PrfPart::Counter),
             CK_SP800_108_DKM_LENGTH => {
-                let format: CK_SP800_108_DKM_LENGTH_FORMAT = value.as_a()?;
+                let format: CK_SP800_108_DKM_LENGTH_FORMAT = value.as_struct()?;
                 let bits = number(format.ulWidthInBits)?;
                 let counter = Counter { bits, little_endian: format.bLittleEndian != 0 };
                 match format.dkmLengthMethod {
@@ -145,9 +145,9 @@ unsafe fn prf_part(part: &CK_PRF_DATA_PARAM, feedback: bool) -> Result<PrfPart, 
 
 /// # Safety
 /// The value must be readable for its length.
-unsafe fn format_of(value: &Given) -> Result<Counter, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    let format: CK_SP800_108_COUNTER_FORMAT = unsafe { value.as_a() }?;
+unsafe fn counter_format(value: &RawParameter) -> Result<Counter, Rv> {
+    // SAFETY: the caller's promise is passed on.
+    let format: CK_SP800_108_COUNTER_FORMAT = unsafe { value.as_struct() }?;
     Ok(Counter { bits: number(format.ulWidthInBits)?, little_endian: format.bLittleEndian != 0 })
 }
 
@@ -155,10 +155,10 @@ unsafe fn format_of(value: &Given) -> Result<Counter, Rv> {
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn string(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+pub(super) unsafe fn string(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let string: CK_KEY_DERIVATION_STRING_DATA = given.as_a()?;
+        let string: CK_KEY_DERIVATION_STRING_DATA = raw.as_struct()?;
         let data = bytes(string.pData, string.ulLen, DERIVATION_BYTES_MAX)?;
         Ok(Parameters::Data { iv: Secret::default(), data })
     }
@@ -168,32 +168,32 @@ pub(super) unsafe fn string(given: &Given) -> Result<Parameters, Rv> {
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn cbc_data(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+pub(super) unsafe fn cbc_data(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let encrypt: CK_AES_CBC_ENCRYPT_DATA_PARAMS = given.as_a()?;
+        let encrypt: CK_AES_CBC_ENCRYPT_DATA_PARAMS = raw.as_struct()?;
         let data = bytes(encrypt.pData, encrypt.length, DERIVATION_BYTES_MAX)?;
         Ok(Parameters::Data { iv: Secret::from(encrypt.iv.as_slice()), data })
     }
 }
 
-/// The handle of a second key.
+/// `CK_OBJECT_HANDLE`: the handle of a second key.
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn key(given: &Given, keys: Keys<'_>) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    let handle: CK_OBJECT_HANDLE = unsafe { given.as_a() }?;
+pub(super) unsafe fn key(raw: &RawParameter, keys: KeyResolver<'_>) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
+    let handle: CK_OBJECT_HANDLE = unsafe { raw.as_struct() }?;
     keys(input::object(handle)).map(Parameters::Key)
 }
 
-/// `CK_EXTRACT_PARAMS`: the first bit that is taken.
+/// `CK_EXTRACT_PARAMS`: the first bit that is extracted.
 ///
 /// # Safety
 /// As for [`ecdh`].
-pub(super) unsafe fn extract(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    let bit: CK_EXTRACT_PARAMS = unsafe { given.as_a() }?;
+pub(super) unsafe fn extract(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
+    let bit: CK_EXTRACT_PARAMS = unsafe { raw.as_struct() }?;
     Ok(Parameters::Extract { bit: number(bit)? })
 }
 
@@ -206,9 +206,9 @@ mod tests {
     use super::*;
     use crate::session::ObjectHandle;
 
-    fn given<T>(value: &T) -> Given {
-        let place: *const c_void = ptr::from_ref(value).cast();
-        Given { place, length: CK_ULONG::try_from(size_of::<T>()).unwrap() }
+    fn raw<T>(value: &T) -> RawParameter {
+        let pointer: *const c_void = ptr::from_ref(value).cast();
+        RawParameter { pointer, length: CK_ULONG::try_from(size_of::<T>()).unwrap() }
     }
 
     fn keys(handle: ObjectHandle) -> Result<ObjectRef, Rv> {
@@ -216,12 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_counter_kdf_are_read_and_bounded() {
+    fn the_data_of_a_counter_kdf_is_read_and_its_lengths_are_checked() {
         let counter = CK_SP800_108_COUNTER_FORMAT { bLittleEndian: 0, ulWidthInBits: 32 };
         let label = *b"label";
-        let part = |type_, place: *const c_void, length: usize| CK_PRF_DATA_PARAM {
+        let part = |type_, pointer: *const c_void, length: usize| CK_PRF_DATA_PARAM {
             type_,
-            pValue: place.cast_mut(),
+            pValue: pointer.cast_mut(),
             ulValueLen: CK_ULONG::try_from(length).unwrap(),
         };
         let format: *const c_void = ptr::from_ref(&counter).cast();
@@ -242,31 +242,31 @@ mod tests {
         let expected = Parameters::Kbkdf { prf: MechanismType::SHA256_HMAC, data, iv: Secret::default() };
         let invalid = Err(Rv::MECHANISM_PARAM_INVALID);
         let several = CK_SP800_108_KDF_PARAMS { ulAdditionalDerivedKeys: 1, ..kdf };
-        let endless = CK_SP800_108_KDF_PARAMS { ulNumberOfDataParams: CK_ULONG::MAX, ..kdf };
-        let nowhere = CK_SP800_108_KDF_PARAMS { pDataParams: ptr::null_mut(), ..kdf };
-        // SAFETY: all that is pointed at is there, or is refused before it is read.
+        let too_many = CK_SP800_108_KDF_PARAMS { ulNumberOfDataParams: CK_ULONG::MAX, ..kdf };
+        let null = CK_SP800_108_KDF_PARAMS { pDataParams: ptr::null_mut(), ..kdf };
+        // SAFETY: everything pointed at is readable, or is rejected before it is read.
         unsafe {
-            assert_eq!(super::counter(&given(&kdf)), Ok(expected));
-            assert_eq!(super::counter(&given(&several)), invalid);
-            assert_eq!(super::counter(&given(&endless)), invalid);
-            assert_eq!(super::counter(&given(&nowhere)), invalid);
+            assert_eq!(super::counter(&raw(&kdf)), Ok(expected));
+            assert_eq!(super::counter(&raw(&several)), invalid);
+            assert_eq!(super::counter(&raw(&too_many)), invalid);
+            assert_eq!(super::counter(&raw(&null)), invalid);
         }
     }
 
     #[test]
-    fn keys_are_named_by_their_handles() {
+    fn key_handles_are_resolved() {
         let handle: CK_OBJECT_HANDLE = 7;
         let wrong: CK_OBJECT_HANDLE = 8;
-        // SAFETY: the handles are there.
+        // SAFETY: the handles are readable.
         unsafe {
             let expected = Parameters::Key(ObjectRef::Token(ObjectId(70)));
-            assert_eq!(key(&given(&handle), &keys), Ok(expected));
-            assert_eq!(key(&given(&wrong), &keys), Err(Rv::KEY_HANDLE_INVALID));
+            assert_eq!(key(&raw(&handle), &keys), Ok(expected));
+            assert_eq!(key(&raw(&wrong), &keys), Err(Rv::KEY_HANDLE_INVALID));
         }
     }
 
     #[test]
-    fn lengths_without_data_are_refused() {
+    fn lengths_without_data_are_rejected() {
         let ecdh = CK_ECDH1_DERIVE_PARAMS {
             kdf: 1,
             ulSharedDataLen: 0,
@@ -277,8 +277,8 @@ mod tests {
         let string = CK_KEY_DERIVATION_STRING_DATA { pData: ptr::null_mut(), ulLen: CK_ULONG::MAX };
         // SAFETY: nothing is read through null.
         unsafe {
-            assert_eq!(super::ecdh(&given(&ecdh)), Err(Rv::MECHANISM_PARAM_INVALID));
-            assert_eq!(super::string(&given(&string)), Err(Rv::MECHANISM_PARAM_INVALID));
+            assert_eq!(super::ecdh(&raw(&ecdh)), Err(Rv::MECHANISM_PARAM_INVALID));
+            assert_eq!(super::string(&raw(&string)), Err(Rv::MECHANISM_PARAM_INVALID));
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What the process says of itself: environment variables, `errno`, whether a string can be read.
+//! Environment variables, `errno`, and strings that may not be readable.
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::config::Environment;
 
-/// Reads the variables the configuration depends on; none in a set-user-id host (`secure_getenv`), whose caller must
-/// not choose where its secrets go.
+/// Reads the environment variables that the configuration depends on; none in a set-user-id host (`secure_getenv`),
+/// whose caller must not choose where its secrets go.
 pub(crate) fn read() -> Environment {
     Environment {
         file: variable(c"KMS_PKCS11_CONFIG"),
@@ -16,13 +16,13 @@ pub(crate) fn read() -> Environment {
 }
 
 unsafe extern "C" {
-    // Declared as glibc's and musl's headers do: the `libc` crate leaves it out on Linux.
+    // Declared as in glibc's and musl's headers: the `libc` crate does not declare it on Linux.
     fn secure_getenv(name: *const c_char) -> *mut c_char;
 }
 
 fn variable(name: &CStr) -> Option<OsString> {
     // SAFETY: `name` ends with a zero. The value is copied at once; a host that changes its environment in another
-    // thread meanwhile breaks `getenv` for itself as well.
+    // thread meanwhile breaks its own `getenv` calls as well.
     let value = unsafe { secure_getenv(name.as_ptr()) };
     if value.is_null() {
         return None;
@@ -32,7 +32,7 @@ fn variable(name: &CStr) -> Option<OsString> {
     Some(OsStr::from_bytes(value.to_bytes()).to_owned())
 }
 
-/// The text a host passed where it may pass anything; none if it is no readable string of at most 4 KiB.
+/// The text behind a pointer that may point anywhere; none if it is not a readable string of at most 4 KiB.
 ///
 /// # Safety
 /// If the memory is readable, it stays so until the call returns.
@@ -40,8 +40,8 @@ pub(crate) unsafe fn foreign_text(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // The kernel reads the string for us, and says EFAULT or ENAMETOOLONG where we would crash or run on.
-    // SAFETY: any pointer may be given to the kernel.
+    // The kernel reads the string for us, and returns EFAULT or ENAMETOOLONG where we would crash or read on.
+    // SAFETY: any pointer may be passed to the kernel.
     let found = unsafe { libc::access(text, libc::F_OK) };
     if found != 0
         && matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT | libc::ENAMETOOLONG))
@@ -53,24 +53,24 @@ pub(crate) unsafe fn foreign_text(text: *const c_char) -> Option<String> {
     text.to_str().ok().map(str::to_owned)
 }
 
-/// The caller's `errno`, put back on drop: hosts look at it after unrelated calls.
+/// The caller's `errno`, restored on drop: hosts read it after unrelated calls.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Errno(c_int);
 
 impl Errno {
-    /// Notes `errno` as it is.
-    pub(crate) fn saved() -> Self {
-        let place = errno();
-        // SAFETY: the C library gives each thread a valid place for its lifetime.
-        Self(unsafe { place.read() })
+    /// Saves the current `errno`.
+    pub(crate) fn save() -> Self {
+        let address = errno();
+        // SAFETY: the C library gives each thread a valid address for its lifetime.
+        Self(unsafe { address.read() })
     }
 }
 
 impl Drop for Errno {
     fn drop(&mut self) {
-        let place = errno();
-        // SAFETY: as above, and only this thread writes there.
-        unsafe { place.write(self.0) }
+        let address = errno();
+        // SAFETY: as above, and only this thread writes to it.
+        unsafe { address.write(self.0) }
     }
 }
 
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "the same promise for all three")]
-    fn what_cannot_be_read_is_no_text() {
+    fn memory_that_cannot_be_read_is_not_text() {
         let text = c"config=/a/b.toml";
-        // SAFETY: a readable string, a pointer to nothing, and none.
+        // SAFETY: a readable string, an invalid pointer, and null.
         let texts = unsafe {
             [
                 foreign_text(text.as_ptr()),
@@ -97,7 +97,7 @@ mod tests {
         };
         assert_eq!(texts, [Some("config=/a/b.toml".to_owned()), None, None]);
         let long = vec![b'a'; 5000];
-        // SAFETY: 5,000 readable bytes, more than are looked at.
+        // SAFETY: 5,000 readable bytes, more than are read.
         assert_eq!(unsafe { foreign_text(long.as_ptr().cast()) }, None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the module says of itself, its slots, tokens, sessions and mechanisms, as C structures.
+//! Information about the module, its slots, tokens, sessions and mechanisms, as C structures.
 
 use cryptoki_sys::{
     CK_EFFECTIVELY_INFINITE, CK_FLAGS, CK_INFO, CK_MECHANISM_INFO, CK_SESSION_INFO, CK_SLOT_INFO,
@@ -13,13 +13,13 @@ use crate::calls::slot::{Curves, MechanismInfo, Token};
 use crate::module::SlotView;
 use crate::session::{Access, State};
 
-/// PINs as the backend takes them, in bytes (its `pins` room says the same).
+/// The shortest and the longest PIN that the backend accepts, in bytes (the same as in its module `pins`).
 const PIN_BYTES: (u64, u64) = (4, 255);
 
 /// The model of all our tokens.
 const MODEL: &str = "KMS";
 
-/// A fixed field: UTF-8, padded with blanks, cut at a character's boundary, without a final zero.
+/// Fills a fixed field: UTF-8, padded with blanks, cut at a character boundary, without a final zero.
 fn padded<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [b' '; N];
     let fits = &text.as_bytes()[..text.floor_char_boundary(N)];
@@ -42,8 +42,8 @@ pub(crate) fn module() -> CK_INFO {
     }
 }
 
-/// `C_GetSlotInfo`. The slot stays and the token comes and goes with the backend, yet it is no removable device:
-/// hosts wait for those to be inserted.
+/// `C_GetSlotInfo`. The slot remains and the token is present while the backend is, but `CKF_REMOVABLE_DEVICE` is not
+/// set: hosts wait for such tokens to be inserted.
 pub(crate) fn slot(slot: &SlotView) -> CK_SLOT_INFO {
     let description = match &slot.ring {
         Some(ring) if !ring.initialized => "KMS, free for a new key ring".to_owned(),
@@ -59,8 +59,8 @@ pub(crate) fn slot(slot: &SlotView) -> CK_SLOT_INFO {
     }
 }
 
-/// `C_GetTokenInfo`. The flags steer hosts: a token that says it is write-protected, uninitialised or short of
-/// sessions is not used by some.
+/// `C_GetTokenInfo`. Some hosts do not use a token whose flags or limits say that it is write-protected, uninitialised
+/// or short of sessions.
 pub(crate) fn token(token: &Token) -> CK_TOKEN_INFO {
     let user_pin = if token.slot.user_pin_set { CKF_USER_PIN_INITIALIZED } else { 0 };
     let initialized = if token.slot.initialized { CKF_TOKEN_INITIALIZED } else { 0 };
@@ -73,7 +73,7 @@ pub(crate) fn token(token: &Token) -> CK_TOKEN_INFO {
         ulMaxSessionCount: CK_EFFECTIVELY_INFINITE,
         ulSessionCount: ulong(token.sessions),
         ulMaxRwSessionCount: CK_EFFECTIVELY_INFINITE,
-        ulRwSessionCount: ulong(token.writing_sessions),
+        ulRwSessionCount: ulong(token.rw_sessions),
         ulMaxPinLen: ulong(PIN_BYTES.1),
         ulMinPinLen: ulong(PIN_BYTES.0),
         ulTotalPublicMemory: UNAVAILABLE,
@@ -88,14 +88,14 @@ pub(crate) fn token(token: &Token) -> CK_TOKEN_INFO {
 
 /// `C_GetSessionInfo`.
 pub(crate) fn session((slot, state, access): (SlotId, State, Access)) -> CK_SESSION_INFO {
-    let writes = match access {
+    let read_write = match access {
         Access::ReadOnly => 0,
         Access::ReadWrite => CKF_RW_SESSION,
     };
     CK_SESSION_INFO {
         slotID: ulong(slot.0),
         state: state_number(state),
-        flags: CKF_SERIAL_SESSION | writes,
+        flags: CKF_SERIAL_SESSION | read_write,
         ulDeviceError: 0,
     }
 }
@@ -115,7 +115,7 @@ pub(crate) fn mechanism(info: MechanismInfo) -> CK_MECHANISM_INFO {
     let curves = match info.curves {
         Curves::None => 0,
         Curves::Prime => CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS,
-        Curves::Twisted => CKF_EC_F_P | CKF_EC_NAMEDCURVE,
+        Curves::EdwardsMontgomery => CKF_EC_F_P | CKF_EC_NAMEDCURVE,
     };
     CK_MECHANISM_INFO {
         ulMinKeySize: ulong(info.sizes.0.into()),

@@ -1,4 +1,4 @@
-//! Pointers to slices, templates and arguments: the only place where C memory is read.
+//! Reads slices, templates and arguments: the only code that reads C memory.
 
 use std::ffi::c_void;
 use std::{ptr, slice};
@@ -15,14 +15,14 @@ use kms_protocol::{
 };
 
 use super::environment;
-use crate::calls::general::Arguments;
-use crate::calls::session::Cancelled;
+use crate::calls::general::InitializeArguments;
+use crate::calls::session::CancelFlags;
 use crate::session::{Access, ObjectHandle, SessionHandle};
 
-/// The longest input of one call: a terabyte is a wrong length, not data.
+/// The longest input of one call: beyond a terabyte it is a wrong length, not data.
 const INPUT_BYTES_MAX: usize = 1 << 40;
 
-/// The longest value of one attribute: a frame has no room for more.
+/// The longest value of one attribute: a longer one does not fit in a frame.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
 
 /// The length of a token's label.
@@ -31,7 +31,7 @@ const LABEL_BYTES: CK_ULONG = 32;
 /// The width of a `CK_ULONG` in this process.
 pub(crate) const ULONG_BYTES: usize = size_of::<CK_ULONG>();
 
-/// The bytes the caller points at; null only with length zero.
+/// The bytes that the caller points at; null only with length zero.
 ///
 /// # Safety
 /// For a non-zero `length`, `data` must be readable for `length` bytes for as long as the slice is used.
@@ -49,7 +49,7 @@ pub(crate) unsafe fn bytes<'a>(data: *const CK_BYTE, length: CK_ULONG) -> Result
     Ok(unsafe { slice::from_raw_parts(data, length) })
 }
 
-/// A PIN. A null pointer, of any length, asks for a keypad at the token (spec, "C_Login"), and there is none.
+/// A PIN. A null pointer, of any length, means a PIN pad at the token (spec, "C_Login"), and there is none.
 ///
 /// # Safety
 /// As for [`bytes`].
@@ -57,58 +57,58 @@ pub(crate) unsafe fn pin<'a>(pin: *const CK_UTF8CHAR, length: CK_ULONG) -> Resul
     if pin.is_null() {
         return Err(Rv::ARGUMENTS_BAD);
     }
-    // SAFETY: the caller's promise is handed on.
+    // SAFETY: the caller's promise is passed on.
     unsafe { bytes(pin, length) }
 }
 
-/// A copy of the value the caller points at, aligned or not; none for null.
+/// A copy of the value that the caller points at, aligned or not; none for null.
 ///
 /// # Safety
 /// A pointer that is not null must be readable, and every bit pattern a value of `T`.
-pub(crate) unsafe fn value<T>(place: *const T) -> Option<T> {
+pub(crate) unsafe fn value<T>(pointer: *const T) -> Option<T> {
     // SAFETY: not null; readable is the caller's promise.
-    (!place.is_null()).then(|| unsafe { ptr::read_unaligned(place) })
+    (!pointer.is_null()).then(|| unsafe { ptr::read_unaligned(pointer) })
 }
 
-/// What `C_Initialize` is told.
+/// The arguments of `C_Initialize`.
 ///
 /// # Safety
 /// A pointer that is not null must point at a `CK_C_INITIALIZE_ARGS`.
-pub(crate) unsafe fn arguments(place: *const c_void) -> Arguments {
-    // SAFETY: the caller's promise is handed on; the structure holds flags, a pointer, and nullable function pointers.
-    let Some(given) = (unsafe { value(place.cast::<CK_C_INITIALIZE_ARGS>()) }) else {
-        return Arguments::default();
+pub(crate) unsafe fn arguments(pointer: *const c_void) -> InitializeArguments {
+    // SAFETY: the caller's promise is passed on; the structure holds flags, a pointer, and nullable function pointers.
+    let Some(arguments) = (unsafe { value(pointer.cast::<CK_C_INITIALIZE_ARGS>()) }) else {
+        return InitializeArguments::default();
     };
     let functions = [
-        given.CreateMutex.is_some(),
-        given.DestroyMutex.is_some(),
-        given.LockMutex.is_some(),
-        given.UnlockMutex.is_some(),
+        arguments.CreateMutex.is_some(),
+        arguments.DestroyMutex.is_some(),
+        arguments.LockMutex.is_some(),
+        arguments.UnlockMutex.is_some(),
     ];
-    // SAFETY: whether it points at readable memory at all is checked there.
-    let reserved = unsafe { environment::foreign_text(given.pReserved.cast()) };
-    Arguments {
+    // SAFETY: the function checks whether it points at readable memory.
+    let reserved = unsafe { environment::foreign_text(arguments.pReserved.cast()) };
+    InitializeArguments {
         lock_functions: functions.map(u8::from).iter().sum(),
-        os_locks: given.flags & CKF_OS_LOCKING_OK != 0,
+        os_locks: arguments.flags & CKF_OS_LOCKING_OK != 0,
         reserved,
     }
 }
 
-/// A template, understood.
+/// A template with its values parsed.
 ///
 /// # Safety
-/// For a non-zero `count`, `template` must point at so many attributes whose values are readable.
+/// For a non-zero `count`, `template` must point at `count` attributes whose values are readable.
 pub(crate) unsafe fn template(template: *const CK_ATTRIBUTE, count: CK_ULONG) -> Result<Template, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    unsafe { attributes(template, count, Depth::Outer) }.map(Template)
+    // SAFETY: the caller's promise is passed on.
+    unsafe { attributes(template, count, Nesting::Outer) }.map(Template)
 }
 
-/// Whether a template stands in another. None stands in one that does: hosts have small stacks, and the specification
+/// Whether a template is nested in another. Deeper nesting is rejected: hosts have small stacks, and the specification
 /// has no use for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Depth {
+enum Nesting {
     Outer,
-    Inner,
+    Nested,
 }
 
 /// # Safety
@@ -116,27 +116,27 @@ enum Depth {
 unsafe fn attributes(
     template: *const CK_ATTRIBUTE,
     count: CK_ULONG,
-    depth: Depth,
+    nesting: Nesting,
 ) -> Result<Vec<Attribute>, Rv> {
     let count = attribute_count(template, count)?;
     let mut attributes = Vec::with_capacity(count);
     for index in 0..count {
         // SAFETY: below `count`.
-        let place = unsafe { template.add(index) };
+        let pointer = unsafe { template.add(index) };
         // SAFETY: not null, and readable by the caller's promise.
-        let given = unsafe { ptr::read_unaligned(place) };
-        let kind = kind_of(&given).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
-        // SAFETY: the caller's promise is handed on.
-        let value = unsafe { attribute_value(kind, &given, depth) }?;
+        let attribute = unsafe { ptr::read_unaligned(pointer) };
+        let kind = kind_of(&attribute).ok_or(Rv::ATTRIBUTE_TYPE_INVALID)?;
+        // SAFETY: the caller's promise is passed on.
+        let value = unsafe { attribute_value(kind, &attribute, nesting) }?;
         attributes.push(Attribute { kind, value });
     }
     Ok(attributes)
 }
 
-/// The types a template asks for; none for a number that cannot be one of ours.
+/// The attribute types of a template; none for a number beyond 32 bits, which no supported type has.
 ///
 /// # Safety
-/// For a non-zero `count`, `template` must point at so many attributes.
+/// For a non-zero `count`, `template` must point at `count` attributes.
 pub(crate) unsafe fn kinds(
     template: *const CK_ATTRIBUTE,
     count: CK_ULONG,
@@ -144,9 +144,9 @@ pub(crate) unsafe fn kinds(
     let count = attribute_count(template, count)?;
     let kind = |index| {
         // SAFETY: below `count`.
-        let place = unsafe { template.add(index) };
+        let pointer = unsafe { template.add(index) };
         // SAFETY: not null, and readable by the caller's promise.
-        kind_of(&unsafe { ptr::read_unaligned(place) })
+        kind_of(&unsafe { ptr::read_unaligned(pointer) })
     };
     Ok((0..count).map(kind).collect())
 }
@@ -161,24 +161,28 @@ fn kind_of(attribute: &CK_ATTRIBUTE) -> Option<AttributeType> {
     u32::try_from(attribute.type_).ok().map(AttributeType)
 }
 
-/// One value by its meaning.
+/// Parses one value according to its attribute type.
 ///
 /// # Safety
 /// The attribute's value must be readable for its length.
-unsafe fn attribute_value(kind: AttributeType, given: &CK_ATTRIBUTE, depth: Depth) -> Result<Value, Rv> {
-    let within = usize::try_from(given.ulValueLen).is_ok_and(|length| length <= ATTRIBUTE_BYTES_MAX);
-    if !within {
+unsafe fn attribute_value(
+    kind: AttributeType,
+    attribute: &CK_ATTRIBUTE,
+    nesting: Nesting,
+) -> Result<Value, Rv> {
+    let in_range = usize::try_from(attribute.ulValueLen).is_ok_and(|length| length <= ATTRIBUTE_BYTES_MAX);
+    if !in_range {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     }
-    // SAFETY: the caller's promise is handed on.
-    let bytes = unsafe { bytes(given.pValue.cast(), given.ulValueLen) };
+    // SAFETY: the caller's promise is passed on.
+    let bytes = unsafe { bytes(attribute.pValue.cast(), attribute.ulValueLen) };
     let bytes = bytes.map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
     match kind.shape() {
         Shape::Bool => match bytes {
             [byte] => Ok(Value::Bool(*byte != 0)),
             _ => Err(Rv::ATTRIBUTE_VALUE_INVALID),
         },
-        Shape::Ulong => Ok(Value::Ulong(wide(ulong(bytes).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?))),
+        Shape::Ulong => Ok(Value::Ulong(to_u64(ulong(bytes).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?))),
         Shape::Bytes => Ok(Value::Bytes(Secret::from(bytes))),
         Shape::Mechanisms => {
             let (numbers, []) = bytes.as_chunks::<ULONG_BYTES>() else {
@@ -193,7 +197,7 @@ unsafe fn attribute_value(kind: AttributeType, given: &CK_ATTRIBUTE, depth: Dept
             Ok(Value::Mechanisms(Mechanisms(mechanisms.map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?)))
         }
         // SAFETY: the value was readable, and what it points at is by the caller's promise.
-        Shape::Template if depth == Depth::Outer => unsafe { nested(bytes) },
+        Shape::Template if nesting == Nesting::Outer => unsafe { nested(bytes) },
         Shape::Template => Err(Rv::ATTRIBUTE_VALUE_INVALID),
     }
 }
@@ -209,19 +213,19 @@ unsafe fn nested(bytes: &[u8]) -> Result<Value, Rv> {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     }
     let count = CK_ULONG::try_from(count).map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)?;
-    // SAFETY: there are so many; their values are readable by the caller's promise.
-    let attributes = unsafe { attributes(bytes.as_ptr().cast(), count, Depth::Inner) }?;
+    // SAFETY: there are `count` of them; their values are readable by the caller's promise.
+    let attributes = unsafe { attributes(bytes.as_ptr().cast(), count, Nesting::Nested) }?;
     Ok(Value::Template(Nested(attributes)))
 }
 
-/// The label of `C_InitToken`: 32 bytes, padded with blanks. PyKCS11 hands on a string of C: what follows its final zero
-/// is no label.
+/// The label of `C_InitToken`: 32 bytes, padded with blanks. PyKCS11 passes a C string: the bytes after its final zero
+/// are not part of the label.
 ///
 /// # Safety
 /// A pointer that is not null must be readable for 32 bytes.
-pub(crate) unsafe fn label(place: *const CK_BYTE) -> Result<String, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    let label = unsafe { bytes(place, LABEL_BYTES) }?;
+pub(crate) unsafe fn label(pointer: *const CK_BYTE) -> Result<String, Rv> {
+    // SAFETY: the caller's promise is passed on.
+    let label = unsafe { bytes(pointer, LABEL_BYTES) }?;
     let label = label.split(|byte| *byte == 0).next().unwrap_or_default();
     let label = str::from_utf8(label).map_err(|_| Rv::ARGUMENTS_BAD)?;
     Ok(label.trim_end_matches(' ').to_owned())
@@ -231,31 +235,32 @@ fn ulong(bytes: &[u8]) -> Option<CK_ULONG> {
     bytes.try_into().ok().map(CK_ULONG::from_ne_bytes)
 }
 
-/// A number of the host's width as the wire has it. All ones stays all ones (`CK_UNAVAILABLE_INFORMATION`).
+/// Converts a number of the host's width to the 64 bits of the wire. All ones stay all ones
+/// (`CK_UNAVAILABLE_INFORMATION`).
 #[allow(clippy::useless_conversion, reason = "CK_ULONG has 32 bits on some targets")]
-pub(crate) fn wide(number: CK_ULONG) -> u64 {
+pub(crate) fn to_u64(number: CK_ULONG) -> u64 {
     if number == CK_ULONG::MAX { u64::MAX } else { u64::from(number) }
 }
 
 /// A session handle.
 pub(crate) fn session(handle: CK_SESSION_HANDLE) -> SessionHandle {
-    SessionHandle(wide(handle))
+    SessionHandle(to_u64(handle))
 }
 
 /// An object handle.
 pub(crate) fn object(handle: CK_OBJECT_HANDLE) -> ObjectHandle {
-    ObjectHandle(wide(handle))
+    ObjectHandle(to_u64(handle))
 }
 
 /// A slot.
 pub(crate) fn slot(id: CK_SLOT_ID) -> SlotId {
-    SlotId(wide(id))
+    SlotId(to_u64(id))
 }
 
-/// What `C_OpenSession` asks for.
+/// The access that `C_OpenSession` requests.
 ///
 /// # Errors
-/// `CKR_SESSION_PARALLEL_NOT_SUPPORTED` without `CKF_SERIAL_SESSION`, which is always to be set.
+/// `CKR_SESSION_PARALLEL_NOT_SUPPORTED` without `CKF_SERIAL_SESSION`, which must always be set.
 pub(crate) fn access(flags: CK_FLAGS) -> Result<Access, Rv> {
     if flags & CKF_SERIAL_SESSION == 0 {
         return Err(Rv::SESSION_PARALLEL_NOT_SUPPORTED);
@@ -266,7 +271,7 @@ pub(crate) fn access(flags: CK_FLAGS) -> Result<Access, Rv> {
     Ok(if flags & CKF_RW_SESSION == 0 { Access::ReadOnly } else { Access::ReadWrite })
 }
 
-/// Who logs in.
+/// The role of a login.
 ///
 /// # Errors
 /// `CKR_USER_TYPE_INVALID`.
@@ -279,9 +284,9 @@ pub(crate) fn role(user: CK_USER_TYPE) -> Result<Role, Rv> {
     }
 }
 
-/// What `C_SessionCancel` ends.
-pub(crate) fn cancelled(flags: CK_FLAGS) -> Cancelled {
-    Cancelled {
+/// The operations that `C_SessionCancel` ends.
+pub(crate) fn cancel_flags(flags: CK_FLAGS) -> CancelFlags {
+    CancelFlags {
         encrypt: flags & CKF_ENCRYPT != 0,
         decrypt: flags & CKF_DECRYPT != 0,
         digest: flags & CKF_DIGEST != 0,
@@ -308,17 +313,17 @@ mod tests {
             pValue: content.as_ptr().cast_mut().cast(),
             ulValueLen: CK_ULONG::try_from(length).unwrap(),
         };
-        // SAFETY: the vector has room for one attribute after its first byte.
-        let place = unsafe { packed.as_mut_ptr().add(1) }.cast::<CK_ATTRIBUTE>();
+        // SAFETY: the vector holds one attribute after its first byte.
+        let pointer = unsafe { packed.as_mut_ptr().add(1) }.cast::<CK_ATTRIBUTE>();
         // SAFETY: as above.
-        unsafe { place.write_unaligned(attribute) };
-        // SAFETY: one attribute, whose value is `content`, and lengths beyond it are refused before they are read.
-        let template = unsafe { template(place, 1) };
+        unsafe { pointer.write_unaligned(attribute) };
+        // SAFETY: one attribute, whose value is `content`, and lengths beyond it are rejected before anything is read.
+        let template = unsafe { template(pointer, 1) };
         assert_eq!(template.map(|template| template.0[0].value.clone()), expected);
     }
 
     #[test]
-    fn values_are_read_by_their_meaning() {
+    fn values_are_parsed_by_attribute_type() {
         check(CKA_TOKEN, &[1_u8], 1, Ok(Value::Bool(true)));
         check(CKA_TOKEN, &[1_u8, 0], 2, Err(Rv::ATTRIBUTE_VALUE_INVALID));
         check(CKA_CLASS, &[4 as CK_ULONG], ULONG_BYTES, Ok(Value::Ulong(4)));
@@ -334,11 +339,11 @@ mod tests {
     }
 
     #[test]
-    fn a_template_stands_in_a_template_but_no_deeper() {
+    fn templates_nest_one_level_deep() {
         let class: CK_ULONG = 4;
-        let inner = |kind: CK_ULONG, place: *const c_void, length: usize| CK_ATTRIBUTE {
+        let inner = |kind: CK_ULONG, pointer: *const c_void, length: usize| CK_ATTRIBUTE {
             type_: kind,
-            pValue: place.cast_mut(),
+            pValue: pointer.cast_mut(),
             ulValueLen: CK_ULONG::try_from(length).unwrap(),
         };
         let size = size_of::<CK_ATTRIBUTE>();
@@ -354,7 +359,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "the same promise for all of them")]
-    fn a_label_loses_its_padding() {
+    fn the_padding_of_a_label_is_removed() {
         // SAFETY: 32 bytes, or null.
         unsafe {
             assert_eq!(label(b"ring  of keys                   ".as_ptr()), Ok("ring  of keys".to_owned()));
@@ -366,7 +371,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "the same promise for all of them")]
-    fn lengths_that_cannot_be_are_refused_before_anything_is_read() {
+    fn impossible_lengths_are_rejected_before_anything_is_read() {
         check(CKA_LABEL, b"key", usize::MAX, Err(Rv::ATTRIBUTE_VALUE_INVALID));
         check(CKA_LABEL, b"key", ATTRIBUTE_BYTES_MAX + 1, Err(Rv::ATTRIBUTE_VALUE_INVALID));
         let byte = 7;
@@ -385,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_serial() {
+    fn sessions_must_be_serial() {
         assert_eq!(access(0), Err(Rv::SESSION_PARALLEL_NOT_SUPPORTED));
         assert_eq!(access(CKF_SERIAL_SESSION), Ok(Access::ReadOnly));
         assert_eq!(access(CKF_SERIAL_SESSION | CKF_RW_SESSION), Ok(Access::ReadWrite));

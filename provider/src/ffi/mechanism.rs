@@ -1,5 +1,5 @@
-//! `CK_MECHANISM` with its parameters, each read as the structure that the mechanism table says. What only key
-//! derivations take is read in `derivation`.
+//! Reads `CK_MECHANISM` with its parameter, as the structure that the mechanism table names. The parameters of key
+//! derivation are read in `derivation`.
 #![allow(
     clippy::multiple_unsafe_ops_per_block,
     reason = "reading a structure and then what it points at rests on one promise"
@@ -23,7 +23,7 @@ use kms_protocol::{
 use super::{derivation, input};
 use crate::session::ObjectHandle;
 
-/// `CK_GCM_PARAMS` as PKCS#11 2.40 first printed it, without `ulIvBits`; hosts built against that header still live.
+/// `CK_GCM_PARAMS` as PKCS#11 2.40 first printed it, without `ulIvBits`; hosts built against that header are in use.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct GcmParamsWithoutBits {
@@ -34,168 +34,169 @@ struct GcmParamsWithoutBits {
     tag_bits: CK_ULONG,
 }
 
-/// What turns the handle of a key inside a parameter into its name in requests.
-pub(crate) type Keys<'a> = &'a dyn Fn(ObjectHandle) -> Result<ObjectRef, Rv>;
+/// Converts the handle of a key inside a parameter to its reference in requests.
+pub(crate) type KeyResolver<'a> = &'a dyn Fn(ObjectHandle) -> Result<ObjectRef, Rv>;
 
-/// A mechanism whose parameter names no key; none for null, which cancels an operation.
+/// Reads a mechanism whose parameter contains no key handle; none for null, which cancels an operation.
 ///
 /// # Safety
 /// A pointer that is not null must point at a `CK_MECHANISM` whose parameter is readable for its length, and so must
 /// everything that the parameter points at.
-pub(crate) unsafe fn mechanism(place: *const CK_MECHANISM) -> Result<Option<Mechanism>, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    unsafe { mechanism_with(place, &|_| Err(Rv::MECHANISM_PARAM_INVALID)) }
+pub(crate) unsafe fn read(pointer: *const CK_MECHANISM) -> Result<Option<Mechanism>, Rv> {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { read_with_keys(pointer, &|_| Err(Rv::MECHANISM_PARAM_INVALID)) }
 }
 
-/// A mechanism; none for null.
+/// Reads a mechanism; none for null.
 ///
 /// # Safety
-/// As for [`mechanism`].
-pub(crate) unsafe fn mechanism_with(
-    place: *const CK_MECHANISM,
-    keys: Keys<'_>,
+/// As for [`read`].
+pub(crate) unsafe fn read_with_keys(
+    pointer: *const CK_MECHANISM,
+    keys: KeyResolver<'_>,
 ) -> Result<Option<Mechanism>, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    let Some(given) = (unsafe { input::value(place) }) else { return Ok(None) };
-    let row = row_of(&given)?;
-    let parameter = Given { place: given.pParameter, length: given.ulParameterLen };
-    // SAFETY: the caller's promise is handed on.
+    // SAFETY: the caller's promise is passed on.
+    let Some(mechanism) = (unsafe { input::value(pointer) }) else { return Ok(None) };
+    let row = row_of(&mechanism)?;
+    let parameter = RawParameter { pointer: mechanism.pParameter, length: mechanism.ulParameterLen };
+    // SAFETY: the caller's promise is passed on.
     let parameters = unsafe { parameters(row.parameter, &parameter, keys) }?;
     Ok(Some(Mechanism { kind: row.kind, parameters }))
 }
 
-/// SlotFilter mechanism, for the message functions: their parameters come with each message (spec, "C_MessageEncryptInit").
+/// Reads the type of a mechanism, for the message functions: their parameters come with each message (spec,
+/// "C_MessageEncryptInit").
 ///
 /// # Safety
 /// A pointer that is not null must point at a `CK_MECHANISM`.
-pub(crate) unsafe fn kind(place: *const CK_MECHANISM) -> Result<Option<MechanismType>, Rv> {
-    // SAFETY: the caller's promise is handed on.
-    let Some(given) = (unsafe { input::value(place) }) else { return Ok(None) };
-    let row = row_of(&given)?;
-    // Hosts give none here, or show the first message's. It is not read, but what is no parameter at all is refused.
-    let shapes = [
+pub(crate) unsafe fn read_type(pointer: *const CK_MECHANISM) -> Result<Option<MechanismType>, Rv> {
+    // SAFETY: the caller's promise is passed on.
+    let Some(mechanism) = (unsafe { input::value(pointer) }) else { return Ok(None) };
+    let row = row_of(&mechanism)?;
+    // Hosts pass no parameter here, or that of the first message. It is not read, but other lengths are rejected.
+    let known_lengths = [
         0,
         size_of::<CK_GCM_MESSAGE_PARAMS>(),
         size_of::<CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS>(),
         size_of::<CK_GCM_PARAMS>(),
     ];
-    let shown = usize::try_from(given.ulParameterLen).is_ok_and(|length| shapes.contains(&length));
-    if row.uses.has(Uses::MESSAGE) && !shown {
+    let known = usize::try_from(mechanism.ulParameterLen).is_ok_and(|length| known_lengths.contains(&length));
+    if row.uses.has(Uses::MESSAGE) && !known {
         return Err(Rv::MECHANISM_PARAM_INVALID);
     }
     Ok(Some(row.kind))
 }
 
-fn row_of(given: &CK_MECHANISM) -> Result<&'static mechanism_table::Row, Rv> {
-    let kind = u32::try_from(given.mechanism).map_err(|_| Rv::MECHANISM_INVALID)?;
+fn row_of(mechanism: &CK_MECHANISM) -> Result<&'static mechanism_table::Row, Rv> {
+    let kind = u32::try_from(mechanism.mechanism).map_err(|_| Rv::MECHANISM_INVALID)?;
     mechanism_table::row_of(MechanismType(kind)).ok_or(Rv::MECHANISM_INVALID)
 }
 
-/// A parameter as it came.
-pub(super) struct Given {
-    pub(super) place: *const c_void,
+/// A parameter as the caller passed it.
+pub(super) struct RawParameter {
+    pub(super) pointer: *const c_void,
     pub(super) length: CK_ULONG,
 }
 
-impl Given {
+impl RawParameter {
     /// The parameter as a structure of exactly its size.
     ///
     /// # Safety
     /// The parameter must be readable for its length, and every bit pattern a value of `T`.
-    pub(super) unsafe fn as_a<T>(&self) -> Result<T, Rv> {
-        if !self.is_as_long_as::<T>() {
+    pub(super) unsafe fn as_struct<T>(&self) -> Result<T, Rv> {
+        if !self.has_size_of::<T>() {
             return Err(Rv::MECHANISM_PARAM_INVALID);
         }
-        // SAFETY: of the right length; readable is the caller's promise.
-        unsafe { input::value(self.place.cast::<T>()) }.ok_or(Rv::MECHANISM_PARAM_INVALID)
+        // SAFETY: the length is right; readable is the caller's promise.
+        unsafe { input::value(self.pointer.cast::<T>()) }.ok_or(Rv::MECHANISM_PARAM_INVALID)
     }
 
-    fn is_as_long_as<T>(&self) -> bool {
+    fn has_size_of<T>(&self) -> bool {
         usize::try_from(self.length) == Ok(size_of::<T>())
     }
 }
 
 /// # Safety
-/// As for [`mechanism`].
-unsafe fn parameters(wanted: Parameter, given: &Given, keys: Keys<'_>) -> Result<Parameters, Rv> {
-    if given.length == 0 && wanted.is_optional() {
+/// As for [`read`].
+unsafe fn parameters(wanted: Parameter, raw: &RawParameter, keys: KeyResolver<'_>) -> Result<Parameters, Rv> {
+    if raw.length == 0 && wanted.is_optional() {
         return Ok(Parameters::None);
     }
-    // SAFETY: the caller's promise is handed on; each reader checks the length before it reads.
+    // SAFETY: the caller's promise is passed on; each reader checks the length before it reads.
     unsafe {
         match wanted {
             Parameter::None => Err(Rv::MECHANISM_PARAM_INVALID),
-            Parameter::Iv => Ok(Parameters::Iv(given.as_a()?)),
+            Parameter::Iv => Ok(Parameters::Iv(raw.as_struct()?)),
             Parameter::Ctr => {
-                let counter: CK_AES_CTR_PARAMS = given.as_a()?;
+                let counter: CK_AES_CTR_PARAMS = raw.as_struct()?;
                 Ok(Parameters::Ctr { bits: number(counter.ulCounterBits)?, block: counter.cb })
             }
-            Parameter::Gcm => gcm(given),
-            Parameter::Ccm => ccm(given),
+            Parameter::Gcm => gcm(raw),
+            Parameter::Ccm => ccm(raw),
             Parameter::Poly1305 => {
-                let sealed: CK_SALSA20_CHACHA20_POLY1305_PARAMS = given.as_a()?;
+                let sealed: CK_SALSA20_CHACHA20_POLY1305_PARAMS = raw.as_struct()?;
                 Ok(Parameters::Poly1305 {
                     nonce: bytes(sealed.pNonce, sealed.ulNonceLen, GCM_IV_BYTES_MAX)?,
                     aad: bytes(sealed.pAAD, sealed.ulAADLen, GCM_AAD_BYTES_MAX)?,
                 })
             }
             Parameter::Pss => {
-                let pss: CK_RSA_PKCS_PSS_PARAMS = given.as_a()?;
+                let pss: CK_RSA_PKCS_PSS_PARAMS = raw.as_struct()?;
                 let (hash, mgf) = (MechanismType(number(pss.hashAlg)?), Mgf(number(pss.mgf)?));
                 Ok(Parameters::Pss { hash, mgf, salt_bytes: number(pss.sLen)? })
             }
             Parameter::Oaep => {
-                let (hash, mgf, label) = oaep(given)?;
+                let (hash, mgf, label) = oaep(raw)?;
                 Ok(Parameters::Oaep { hash, mgf, label })
             }
-            Parameter::RsaAes => rsa_aes(given),
+            Parameter::RsaAes => rsa_aes(raw),
             Parameter::MacBytes => {
-                let length: CK_ULONG = given.as_a()?;
+                let length: CK_ULONG = raw.as_struct()?;
                 Ok(Parameters::MacBytes(number(length)?))
             }
             Parameter::Eddsa => {
-                let eddsa: CK_EDDSA_PARAMS = given.as_a()?;
+                let eddsa: CK_EDDSA_PARAMS = raw.as_struct()?;
                 let context = bytes(eddsa.pContextData, eddsa.ulContextDataLen, CONTEXT_BYTES_MAX)?;
                 Ok(Parameters::Eddsa { prehashed: eddsa.phFlag != 0, context })
             }
             Parameter::MlDsa => {
-                let sign: CK_SIGN_ADDITIONAL_CONTEXT = given.as_a()?;
+                let sign: CK_SIGN_ADDITIONAL_CONTEXT = raw.as_struct()?;
                 let context = bytes(sign.pContext, sign.ulContextLen, CONTEXT_BYTES_MAX)?;
                 Ok(Parameters::MlDsa { hedge: number(sign.hedgeVariant)?, context })
             }
             Parameter::HashMlDsa => {
-                let sign: CK_HASH_SIGN_ADDITIONAL_CONTEXT = given.as_a()?;
+                let sign: CK_HASH_SIGN_ADDITIONAL_CONTEXT = raw.as_struct()?;
                 let context = bytes(sign.pContext, sign.ulContextLen, CONTEXT_BYTES_MAX)?;
                 let (hedge, hash) = (number(sign.hedgeVariant)?, MechanismType(number(sign.hash)?));
                 Ok(Parameters::HashMlDsa { hedge, context, hash })
             }
-            Parameter::WrapIv { bytes: most } => {
-                Ok(Parameters::WrapIv(bytes(given.place.cast(), given.length, most)?))
+            Parameter::WrapIv { bytes: max_length } => {
+                Ok(Parameters::WrapIv(bytes(raw.pointer.cast(), raw.length, max_length)?))
             }
-            Parameter::Ecdh => derivation::ecdh(given),
-            Parameter::Hkdf => derivation::hkdf(given, keys),
-            Parameter::Kbkdf { feedback: false } => derivation::counter(given),
-            Parameter::Kbkdf { feedback: true } => derivation::feedback(given),
-            Parameter::Data { iv_bytes: 0 } => derivation::string(given),
-            Parameter::Data { .. } => derivation::cbc_data(given),
-            Parameter::Key => derivation::key(given, keys),
-            Parameter::Extract => derivation::extract(given),
+            Parameter::Ecdh => derivation::ecdh(raw),
+            Parameter::Hkdf => derivation::hkdf(raw, keys),
+            Parameter::Kbkdf { feedback: false } => derivation::counter(raw),
+            Parameter::Kbkdf { feedback: true } => derivation::feedback(raw),
+            Parameter::Data { iv_bytes: 0 } => derivation::string(raw),
+            Parameter::Data { .. } => derivation::cbc_data(raw),
+            Parameter::Key => derivation::key(raw, keys),
+            Parameter::Extract => derivation::extract(raw),
         }
     }
 }
 
-/// All three layouts of GCM's parameters, told apart by their lengths.
+/// The parameter of AES-GCM in any of its three layouts, which differ in length.
 ///
 /// # Safety
-/// As for [`mechanism`].
-unsafe fn gcm(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+/// As for [`read`].
+unsafe fn gcm(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let read = if given.is_as_long_as::<GcmParamsWithoutBits>() {
-            given.as_a()?
-        } else if given.is_as_long_as::<CK_GCM_WRAP_PARAMS>() {
-            let wrap: CK_GCM_WRAP_PARAMS = given.as_a()?;
-            // C_WrapKey has no place to give a vector back that it made.
+        let read = if raw.has_size_of::<GcmParamsWithoutBits>() {
+            raw.as_struct()?
+        } else if raw.has_size_of::<CK_GCM_WRAP_PARAMS>() {
+            let wrap: CK_GCM_WRAP_PARAMS = raw.as_struct()?;
+            // C_WrapKey cannot return a generated IV.
             if wrap.ivGenerator != CKG_NO_GENERATE {
                 return Err(Rv::MECHANISM_PARAM_INVALID);
             }
@@ -207,10 +208,10 @@ unsafe fn gcm(given: &Given) -> Result<Parameters, Rv> {
                 tag_bits: wrap.ulTagBits,
             }
         } else {
-            let with: CK_GCM_PARAMS = given.as_a()?;
+            let with: CK_GCM_PARAMS = raw.as_struct()?;
             GcmParamsWithoutBits {
                 iv: with.pIv,
-                // Some fill in the bits alone.
+                // Some hosts set only `ulIvBits`.
                 iv_length: if with.ulIvLen == 0 { with.ulIvBits.div_ceil(8) } else { with.ulIvLen },
                 aad: with.pAAD,
                 aad_length: with.ulAADLen,
@@ -224,12 +225,12 @@ unsafe fn gcm(given: &Given) -> Result<Parameters, Rv> {
 }
 
 /// # Safety
-/// As for [`mechanism`].
-unsafe fn ccm(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+/// As for [`read`].
+unsafe fn ccm(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let read = if given.is_as_long_as::<CK_CCM_WRAP_PARAMS>() {
-            let wrap: CK_CCM_WRAP_PARAMS = given.as_a()?;
+        let read = if raw.has_size_of::<CK_CCM_WRAP_PARAMS>() {
+            let wrap: CK_CCM_WRAP_PARAMS = raw.as_struct()?;
             if wrap.nonceGenerator != CKG_NO_GENERATE {
                 return Err(Rv::MECHANISM_PARAM_INVALID);
             }
@@ -242,7 +243,7 @@ unsafe fn ccm(given: &Given) -> Result<Parameters, Rv> {
                 ulMACLen: wrap.ulMACLen,
             }
         } else {
-            given.as_a()?
+            raw.as_struct()?
         };
         Ok(Parameters::Ccm {
             data_bytes: number(read.ulDataLen)?,
@@ -254,12 +255,12 @@ unsafe fn ccm(given: &Given) -> Result<Parameters, Rv> {
 }
 
 /// # Safety
-/// As for [`mechanism`].
-unsafe fn oaep(given: &Given) -> Result<(MechanismType, Mgf, Secret), Rv> {
-    // SAFETY: the caller's promise is handed on.
+/// As for [`read`].
+unsafe fn oaep(raw: &RawParameter) -> Result<(MechanismType, Mgf, Secret), Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let oaep: CK_RSA_PKCS_OAEP_PARAMS = given.as_a()?;
-        // Without a source there is no label; hosts that have none leave the field zero.
+        let oaep: CK_RSA_PKCS_OAEP_PARAMS = raw.as_struct()?;
+        // Without a source there is no label; hosts that have no label leave the field zero.
         if oaep.source != CKZ_DATA_SPECIFIED && !(oaep.source == 0 && oaep.ulSourceDataLen == 0) {
             return Err(Rv::MECHANISM_PARAM_INVALID);
         }
@@ -269,13 +270,13 @@ unsafe fn oaep(given: &Given) -> Result<(MechanismType, Mgf, Secret), Rv> {
 }
 
 /// # Safety
-/// As for [`mechanism`].
-unsafe fn rsa_aes(given: &Given) -> Result<Parameters, Rv> {
-    // SAFETY: the caller's promise is handed on.
+/// As for [`read`].
+unsafe fn rsa_aes(raw: &RawParameter) -> Result<Parameters, Rv> {
+    // SAFETY: the caller's promise is passed on.
     unsafe {
-        let wrap: CK_RSA_AES_KEY_WRAP_PARAMS = given.as_a()?;
-        let inner = Given {
-            place: wrap.pOAEPParams.cast(),
+        let wrap: CK_RSA_AES_KEY_WRAP_PARAMS = raw.as_struct()?;
+        let inner = RawParameter {
+            pointer: wrap.pOAEPParams.cast(),
             length: size_of::<CK_RSA_PKCS_OAEP_PARAMS>() as CK_ULONG,
         };
         let (hash, mgf, label) = oaep(&inner)?;
@@ -283,22 +284,26 @@ unsafe fn rsa_aes(given: &Given) -> Result<Parameters, Rv> {
     }
 }
 
-/// A number that fits what the parameter is.
-pub(super) fn number<T: TryFrom<CK_ULONG>>(given: CK_ULONG) -> Result<T, Rv> {
-    T::try_from(given).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
+/// Converts a number to the type of the parameter.
+pub(super) fn number<T: TryFrom<CK_ULONG>>(value: CK_ULONG) -> Result<T, Rv> {
+    T::try_from(value).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
 }
 
-/// Bytes that a parameter points at: at most `most`.
+/// The bytes that a parameter points at, at most `max_length`.
 ///
 /// # Safety
 /// As for [`input::bytes`].
-pub(super) unsafe fn bytes(place: *const CK_BYTE, length: CK_ULONG, most: usize) -> Result<Secret, Rv> {
-    let within = usize::try_from(length).is_ok_and(|length| length <= most);
-    if !within {
+pub(super) unsafe fn bytes(
+    pointer: *const CK_BYTE,
+    length: CK_ULONG,
+    max_length: usize,
+) -> Result<Secret, Rv> {
+    let in_range = usize::try_from(length).is_ok_and(|length| length <= max_length);
+    if !in_range {
         return Err(Rv::MECHANISM_PARAM_INVALID);
     }
-    // SAFETY: the caller's promise is handed on.
-    let bytes = unsafe { input::bytes(place, length) };
+    // SAFETY: the caller's promise is passed on.
+    let bytes = unsafe { input::bytes(pointer, length) };
     bytes.map(Secret::from).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
 }
 
@@ -313,18 +318,18 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn read<T>(kind: CK_ULONG, parameter: &T, length: usize) -> Result<Parameters, Rv> {
-        let given = CK_MECHANISM {
+    fn parameters_of<T>(kind: CK_ULONG, parameter: &T, length: usize) -> Result<Parameters, Rv> {
+        let raw = CK_MECHANISM {
             mechanism: kind,
             pParameter: ptr::from_ref(parameter).cast_mut().cast(),
             ulParameterLen: CK_ULONG::try_from(length).unwrap(),
         };
-        // SAFETY: the parameter is there for its length, or the length is refused.
-        unsafe { mechanism(&raw const given) }.map(|mechanism| mechanism.unwrap().parameters)
+        // SAFETY: the parameter is readable for its length, or the length is rejected.
+        unsafe { read(&raw const raw) }.map(|mechanism| mechanism.unwrap().parameters)
     }
 
     #[test]
-    fn both_layouts_of_gcm_parameters_are_read() {
+    fn gcm_parameters_are_read_with_and_without_iv_bits() {
         let mut iv = [1; 12];
         let with = CK_GCM_PARAMS {
             pIv: iv.as_mut_ptr(),
@@ -342,25 +347,28 @@ mod tests {
             tag_bits: 128,
         };
         let expected = Parameters::Gcm { iv: vec![1; 12].into(), aad: Secret::default(), tag_bits: 128 };
-        assert_eq!(read(CKM_AES_GCM, &with, size_of_val(&with)), Ok(expected.clone()));
-        assert_eq!(read(CKM_AES_GCM, &without, size_of_val(&without)), Ok(expected));
+        assert_eq!(parameters_of(CKM_AES_GCM, &with, size_of_val(&with)), Ok(expected.clone()));
+        assert_eq!(parameters_of(CKM_AES_GCM, &without, size_of_val(&without)), Ok(expected));
         let invalid = Err(Rv::MECHANISM_PARAM_INVALID);
-        assert_eq!(read(CKM_AES_GCM, &with, 47), invalid);
-        assert_eq!(read(CKM_AES_GCM, &CK_GCM_PARAMS { ulAADLen: 1, ..with }, size_of_val(&with)), invalid);
+        assert_eq!(parameters_of(CKM_AES_GCM, &with, 47), invalid);
         assert_eq!(
-            read(CKM_AES_GCM, &CK_GCM_PARAMS { ulIvLen: CK_ULONG::MAX, ..with }, size_of_val(&with)),
+            parameters_of(CKM_AES_GCM, &CK_GCM_PARAMS { ulAADLen: 1, ..with }, size_of_val(&with)),
+            invalid
+        );
+        assert_eq!(
+            parameters_of(CKM_AES_GCM, &CK_GCM_PARAMS { ulIvLen: CK_ULONG::MAX, ..with }, size_of_val(&with)),
             invalid
         );
     }
 
     #[test]
-    fn lengths_are_those_of_the_structures() {
-        assert_eq!(read(CKM_AES_CBC, &[5_u8; 16], 16), Ok(Parameters::Iv([5; 16])));
-        assert_eq!(read(CKM_AES_CBC, &[5_u8; 16], 15), Err(Rv::MECHANISM_PARAM_INVALID));
-        assert_eq!(read(CKM_RSA_PKCS, &[0_u8; 1], 0), Ok(Parameters::None));
-        assert_eq!(read(CKM_RSA_PKCS, &[0_u8; 1], 1), Err(Rv::MECHANISM_PARAM_INVALID));
-        assert_eq!(read(0x7fff_ffff, &[0_u8; 1], 0), Err(Rv::MECHANISM_INVALID));
-        assert_eq!(read(CK_ULONG::MAX, &[0_u8; 1], 0), Err(Rv::MECHANISM_INVALID));
+    fn lengths_must_be_those_of_the_structures() {
+        assert_eq!(parameters_of(CKM_AES_CBC, &[5_u8; 16], 16), Ok(Parameters::Iv([5; 16])));
+        assert_eq!(parameters_of(CKM_AES_CBC, &[5_u8; 16], 15), Err(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(parameters_of(CKM_RSA_PKCS, &[0_u8; 1], 0), Ok(Parameters::None));
+        assert_eq!(parameters_of(CKM_RSA_PKCS, &[0_u8; 1], 1), Err(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(parameters_of(0x7fff_ffff, &[0_u8; 1], 0), Err(Rv::MECHANISM_INVALID));
+        assert_eq!(parameters_of(CK_ULONG::MAX, &[0_u8; 1], 0), Err(Rv::MECHANISM_INVALID));
     }
 
     #[test]
@@ -374,8 +382,11 @@ mod tests {
         };
         let label = Secret::default();
         let expected = Parameters::Oaep { hash: MechanismType::SHA256, mgf: Mgf::SHA256, label };
-        assert_eq!(read(CKM_RSA_PKCS_OAEP, &oaep, size_of_val(&oaep)), Ok(expected));
+        assert_eq!(parameters_of(CKM_RSA_PKCS_OAEP, &oaep, size_of_val(&oaep)), Ok(expected));
         let wrong = CK_RSA_PKCS_OAEP_PARAMS { source: 2, ..oaep };
-        assert_eq!(read(CKM_RSA_PKCS_OAEP, &wrong, size_of_val(&oaep)), Err(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(
+            parameters_of(CKM_RSA_PKCS_OAEP, &wrong, size_of_val(&oaep)),
+            Err(Rv::MECHANISM_PARAM_INVALID)
+        );
     }
 }

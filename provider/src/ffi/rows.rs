@@ -1,59 +1,58 @@
-//! What a row of the function table becomes: an export, an entry of each list that has it, a line of
-//! `provider/SUPPORT.md`. Knows the rows' form, not the rows.
+//! The macros of the function table. `functions!` turns each row into an exported function and a line of
+//! `provider/SUPPORT.md`; `function_lists!` builds the function lists. The rows themselves are in `table`.
 
-/// A row: `[how far] name(C signature) = entry body`. `call` needs the module; `bare` works without.
-macro_rules! cryptoki {
-    (
-        since_2_40 { $($first:tt)* }
-        since_3_0 { $($second:tt)* }
-        since_3_2 { $($third:tt)* }
-    ) => {
-        functions! { $($first)* }
-        functions! { $($second)* }
-        functions! { $($third)* }
-
-        /// The functions of PKCS#11 2.40.
-        pub(crate) static LIST_2_40: CK_FUNCTION_LIST = list!(CK_FUNCTION_LIST, 2, 40, $($first)*);
-        /// The functions of PKCS#11 3.0.
-        pub(crate) static LIST_3_0: CK_FUNCTION_LIST_3_0 =
-            list!(CK_FUNCTION_LIST_3_0, 3, 0, $($first)* $($second)*);
-        /// The functions of PKCS#11 3.2.
-        pub(crate) static LIST_3_2: CK_FUNCTION_LIST_3_2 =
-            list!(CK_FUNCTION_LIST_3_2, 3, 2, $($first)* $($second)* $($third)*);
-
-        /// Name, version of PKCS#11, how far it is built, and a note, for each function.
-        #[cfg(test)]
-        pub(crate) const SUPPORT: &[&[(&str, &str, &str, &str)]] =
-            &[support!("2.40", $($first)*), support!("3.0", $($second)*), support!("3.2", $($third)*)];
-    };
-}
-
+/// Rows: `[yes or no, "note"] name(C signature) = entry body;`. The entry is `call` for functions that need the module
+/// to be initialised, `without_module` for the others.
 macro_rules! functions {
     ($([$support:ident $($note:literal)?] $name:ident($($argument:ident: $type:ty),* $(,)?) = $entry:ident $body:expr;)*) => {
         $(
             #[doc = concat!("`", stringify!($name), "`.")]
             /// # Safety
-            /// What the specification asks of a caller: each pointer null, or valid for what it is passed as.
+            /// What the specification requires of callers: each pointer is null, or valid for its use in this function.
             #[unsafe(no_mangle)]
-            #[allow(unused_variables, unused_unsafe, reason = "functions that are not built look at no argument")]
+            #[allow(unused_variables, unused_unsafe, reason = "unsupported functions use no argument")]
             pub(crate) unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
-                // SAFETY: pointers go unread to `input`, `mechanism`, `output` and `interface`, which check what can
-                // be checked; that the rest is readable and writable until we return is the caller's promise (`ffi`).
+                // SAFETY: pointers are passed on unread to `input`, `mechanism`, `output` and `interface`, which check
+                // what can be checked; the caller promises that the rest is readable and writable until we return
+                // (`ffi`).
                 unsafe { $entry(stringify!($name), $body) }
             }
         )*
+
+        /// Each function of this file: its name, whether it is supported, and a note.
+        #[cfg(test)]
+        pub(super) const SUPPORT: &[(&str, &str, &str)] =
+            &[$((stringify!($name), stringify!($support), concat!($($note)?)),)*];
     };
 }
 
-macro_rules! list {
-    ($list:ident, $major:literal, $minor:literal, $([$($support:tt)*] $name:ident($($argument:tt)*) = $entry:ident $body:expr;)*) => {
-        $list { version: CK_VERSION { major: $major, minor: $minor }, $($name: Some($name),)* }
-    };
-}
+/// The three function lists, from the functions that each version of PKCS#11 added, in the specification's order.
+macro_rules! function_lists {
+    (
+        since_2_40 { $($first:ident)* }
+        since_3_0 { $($second:ident)* }
+        since_3_2 { $($third:ident)* }
+    ) => {
+        /// The functions of PKCS#11 2.40.
+        pub(crate) static LIST_2_40: CK_FUNCTION_LIST =
+            CK_FUNCTION_LIST { version: CK_VERSION { major: 2, minor: 40 }, $($first: Some($first),)* };
+        /// The functions of PKCS#11 3.0.
+        pub(crate) static LIST_3_0: CK_FUNCTION_LIST_3_0 = CK_FUNCTION_LIST_3_0 {
+            version: CK_VERSION { major: 3, minor: 0 },
+            $($first: Some($first),)* $($second: Some($second),)*
+        };
+        /// The functions of PKCS#11 3.2.
+        pub(crate) static LIST_3_2: CK_FUNCTION_LIST_3_2 = CK_FUNCTION_LIST_3_2 {
+            version: CK_VERSION { major: 3, minor: 2 },
+            $($first: Some($first),)* $($second: Some($second),)* $($third: Some($third),)*
+        };
 
-#[cfg(test)]
-macro_rules! support {
-    ($since:literal, $([$support:ident $($note:literal)?] $name:ident($($argument:tt)*) = $entry:ident $body:expr;)*) => {
-        &[$((stringify!($name), $since, stringify!($support), concat!($($note)?)),)*]
+        /// Each version of PKCS#11 and the functions that it added.
+        #[cfg(test)]
+        pub(crate) const ADDED: [(&str, &[&str]); 3] = [
+            ("2.40", &[$(stringify!($first)),*]),
+            ("3.0", &[$(stringify!($second)),*]),
+            ("3.2", &[$(stringify!($third)),*]),
+        ];
     };
 }

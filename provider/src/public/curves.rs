@@ -24,8 +24,8 @@ pub(super) fn verify_eddsa(
     let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| Rv::SIGNATURE_LEN_RANGE)?;
     let verified = if let Parameters::Eddsa { prehashed, context } = parameters {
         if !prehashed {
-            let holds = ed25519ctx::holds(&key, context, data, &signature);
-            return if holds { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) };
+            let valid = ed25519ctx::is_valid(&key, context, data, &signature);
+            return if valid { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) };
         }
         key.verify_prehashed(Sha512::new_with_prefix(data), Some(context), &signature)
     } else {
@@ -34,7 +34,7 @@ pub(super) fn verify_eddsa(
     verified.map_err(|_| Rv::SIGNATURE_INVALID)
 }
 
-/// ECDSA takes the leftmost bits of what is signed, as many as the curve's order has, whatever its length.
+/// ECDSA. It takes the leftmost bits of data of any length, as many as the curve's order has.
 pub(super) fn verify_ecdsa(key: &Template, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
     macro_rules! verify_on {
         ($curve:ident) => {{

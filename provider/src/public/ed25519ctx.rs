@@ -1,5 +1,5 @@
-//! Verifies Ed25519ctx (RFC 8032, section 5.1): Ed25519 under a context. `ed25519-dalek` verifies, over a digest that puts
-//! the context where the scheme has it: before all else that is hashed.
+//! Verifies Ed25519ctx (RFC 8032, section 5.1): Ed25519 with a context. `ed25519-dalek` verifies, with a digest that
+//! puts the context where the scheme requires it: before everything else that is hashed.
 
 use ed25519_dalek::hazmat::raw_verify;
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -7,35 +7,35 @@ use sha2::digest::consts::U64;
 use sha2::digest::{FixedOutput, HashMarker, Output, OutputSizeUser, Update};
 use sha2::{Digest, Sha512};
 
-/// What `dom2` begins with.
+/// The prefix of `dom2`.
 const DOMAIN: &[u8] = b"SigEd25519 no Ed25519 collisions";
 
-/// What is hashed before the message: a point of the signature, and the public key.
+/// The length of what is hashed before the message: a point of the signature, and the public key.
 const POINTS_BYTES: usize = 64;
 
-/// Whether the signature holds under a context of 1 to 255 bytes. No signature is made here without one.
-pub(super) fn holds(key: &VerifyingKey, context: &[u8], data: &[u8], signature: &Signature) -> bool {
+/// Whether the signature is valid with a context of 1 to 255 bytes. Without a context no signature is valid here.
+pub(super) fn is_valid(key: &VerifyingKey, context: &[u8], data: &[u8], signature: &Signature) -> bool {
     let Some(length) = u8::try_from(context.len()).ok().filter(|length| *length > 0) else { return false };
     let message = [&[length][..], context, data].concat();
-    raw_verify::<Contextual>(key, &message, signature).is_ok()
+    raw_verify::<ContextDigest>(key, &message, signature).is_ok()
 }
 
-/// SHA-512 of RFC 8032's `dom2`, two points and a message. It is fed the points first, then the context with its length
-/// before it, then the message.
+/// SHA-512 over RFC 8032's `dom2`, two points and a message. The input is the points, then the length of the context
+/// and the context, then the message.
 #[derive(Default)]
-struct Contextual(Vec<u8>);
+struct ContextDigest(Vec<u8>);
 
-impl Update for Contextual {
+impl Update for ContextDigest {
     fn update(&mut self, data: &[u8]) {
         self.0.extend_from_slice(data);
     }
 }
 
-impl OutputSizeUser for Contextual {
+impl OutputSizeUser for ContextDigest {
     type OutputSize = U64;
 }
 
-impl FixedOutput for Contextual {
+impl FixedOutput for ContextDigest {
     fn finalize_into(self, out: &mut Output<Self>) {
         let (points, rest) = self.0.split_at(POINTS_BYTES);
         let (context, message) = rest.split_at(1 + usize::from(rest[0]));
@@ -47,7 +47,7 @@ impl FixedOutput for Contextual {
     }
 }
 
-impl HashMarker for Contextual {}
+impl HashMarker for ContextDigest {}
 
 #[cfg(test)]
 mod tests {
@@ -57,9 +57,9 @@ mod tests {
         std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
     }
 
-    /// RFC 8032, section 7.2: the first key's message under "foo".
+    /// RFC 8032, section 7.2: the first key's message with the context "foo".
     #[test]
-    fn the_standards_signature_holds_under_its_context_alone() {
+    fn the_signature_of_the_rfc_is_valid_only_with_its_context() {
         let public = bytes("dfc9425e4f968f7f0c29f0259cf5f9aed6851c2bb4ad8bfb860cfee0ab248292");
         let key = VerifyingKey::from_bytes(&public).unwrap();
         let message: [u8; 16] = bytes("f726936d19c800494e3fdaff20b276a8");
@@ -68,7 +68,7 @@ mod tests {
              8b36950b95130022907a7fb7c4e9b2d5f6cca685a587b4b21f4b888e4e7edb0d",
         );
         let check = |context: &[u8], message: &[u8], signature: &[u8; 64]| {
-            holds(&key, context, message, &Signature::from_bytes(signature))
+            is_valid(&key, context, message, &Signature::from_bytes(signature))
         };
         assert!(check(b"foo", &message, &signature));
         assert!(!check(b"fop", &message, &signature) && !check(b"", &message, &signature));

@@ -1,4 +1,4 @@
-//! Verifies Ed448 and Ed448ph (RFC 8032, section 5.2) by `ed448-goldilocks`, a pre-release (`docs/decisions/0034`).
+//! Verifies Ed448 and Ed448ph (RFC 8032, section 5.2) with `ed448-goldilocks`, a pre-release (`docs/decisions/0034`).
 
 use ed448_goldilocks::shake::Shake256;
 use ed448_goldilocks::shake::digest::Update;
@@ -8,10 +8,10 @@ use kms_protocol::{Parameters, Rv};
 /// The length of a point.
 pub(super) const POINT_BYTES: usize = 57;
 
-/// Verifies. Without a parameter it is Ed448 under the empty context.
+/// Verifies a signature. Without a parameter it is Ed448 with the empty context.
 ///
 /// # Errors
-/// `CKR_SIGNATURE_INVALID`, `CKR_SIGNATURE_LEN_RANGE`, or `CKR_KEY_TYPE_INCONSISTENT` for what is no key.
+/// `CKR_SIGNATURE_INVALID`, `CKR_SIGNATURE_LEN_RANGE`, or `CKR_KEY_TYPE_INCONSISTENT` for an invalid key.
 pub(super) fn verify(
     point: &[u8; POINT_BYTES],
     parameters: &Parameters,
@@ -36,8 +36,8 @@ pub(super) fn verify(
     verified.map_err(|_| Rv::SIGNATURE_INVALID)
 }
 
-/// Whether a point is written in its one way. The library reads past bits that must be zero, and numbers beyond the
-/// field's (RFC 8032, section 5.2.3; Wycheproof has such signatures).
+/// Whether the encoding of a point is canonical. The library ignores bits that must be zero, and accepts numbers beyond
+/// the field (RFC 8032, section 5.2.3; Wycheproof has such signatures).
 fn is_canonical(point: &[u8; POINT_BYTES]) -> bool {
     let read = CompressedEdwardsY(*point).decompress_unchecked();
     Option::from(read.map(|affine| affine.compress().to_bytes())) == Some(*point)
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_with_a_bit_too_many_is_none() {
+    fn points_with_extra_bits_are_rejected() {
         let key = SigningKey::try_from([7; POINT_BYTES].as_slice()).unwrap();
         let point = key.verifying_key().to_bytes();
         let signature = key.sign_raw(b"data").to_bytes();

@@ -1,4 +1,4 @@
-//! Signatures of lattices: ML-DSA, and HashML-DSA.
+//! Signatures of ML-DSA and HashML-DSA.
 
 use kms_protocol::{AttributeType, Mechanism, Parameters, Prehash, Rv, Template};
 
@@ -13,13 +13,13 @@ pub(super) fn verify_ml_dsa(
     signature: &[u8],
 ) -> Result<(), Rv> {
     let context: &[u8] = if let Parameters::MlDsa { context, .. } = parameters { context } else { &[] };
-    verify(key, &Signed::Message { data, context }, signature)
+    verify(key, &SignedMessage::Plain { data, context }, signature)
 }
 
 /// HashML-DSA (FIPS 204, section 5.4) over the digest of a message.
 ///
 /// # Errors
-/// As for [`verify_ml_dsa`], and `CKR_DATA_LEN_RANGE` for what is no such digest.
+/// As for [`verify_ml_dsa`], and `CKR_DATA_LEN_RANGE` for data that has not the length of the digest.
 pub(super) fn verify_hash_ml_dsa(
     key: &Template,
     mechanism: &Mechanism,
@@ -28,23 +28,23 @@ pub(super) fn verify_hash_ml_dsa(
 ) -> Result<(), Rv> {
     let prehash = Prehash::of(mechanism).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
     let message = prehash.message(digest).ok_or(Rv::DATA_LEN_RANGE)?;
-    verify(key, &Signed::Prehashed(message), signature)
+    verify(key, &SignedMessage::Prehashed(message), signature)
 }
 
-/// What a signature is over.
-enum Signed<'a> {
-    /// A message under a context.
-    Message { data: &'a [u8], context: &'a [u8] },
-    /// What stands for a message whose digest was made before.
+/// The signed message.
+enum SignedMessage<'a> {
+    /// A message with a context.
+    Plain { data: &'a [u8], context: &'a [u8] },
+    /// The encoding of the digest of a message.
     Prehashed(Vec<u8>),
 }
 
-fn verify(key: &Template, signed: &Signed<'_>, signature: &[u8]) -> Result<(), Rv> {
+fn verify(key: &Template, signed: &SignedMessage<'_>, signature: &[u8]) -> Result<(), Rv> {
     let value = key.bytes(AttributeType::VALUE).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     let valid = match key.ulong(AttributeType::PARAMETER_SET) {
-        Some(1) => holds::<ml_dsa::MlDsa44>(value, signed, signature),
-        Some(2) => holds::<ml_dsa::MlDsa65>(value, signed, signature),
-        Some(3) => holds::<ml_dsa::MlDsa87>(value, signed, signature),
+        Some(1) => is_valid::<ml_dsa::MlDsa44>(value, signed, signature),
+        Some(2) => is_valid::<ml_dsa::MlDsa65>(value, signed, signature),
+        Some(3) => is_valid::<ml_dsa::MlDsa87>(value, signed, signature),
         _ => None,
     };
     match valid {
@@ -54,14 +54,18 @@ fn verify(key: &Template, signed: &Signed<'_>, signature: &[u8]) -> Result<(), R
     }
 }
 
-/// Whether a signature holds; none for a key of another length.
-fn holds<P: ml_dsa::MlDsaParams>(key: &[u8], signed: &Signed<'_>, signature: &[u8]) -> Option<bool> {
+/// Whether a signature is valid; none for a key of another length.
+fn is_valid<P: ml_dsa::MlDsaParams>(
+    key: &[u8],
+    signed: &SignedMessage<'_>,
+    signature: &[u8],
+) -> Option<bool> {
     let encoded = ml_dsa::EncodedVerifyingKey::<P>::try_from(key).ok()?;
     let key = ml_dsa::VerifyingKey::<P>::decode(&encoded);
     let Ok(signature) = ml_dsa::Signature::<P>::try_from(signature) else { return Some(false) };
     Some(match signed {
-        Signed::Message { data, context } => key.verify_with_context(data, context, &signature),
-        Signed::Prehashed(message) => key.verify_internal(message, &signature),
+        SignedMessage::Plain { data, context } => key.verify_with_context(data, context, &signature),
+        SignedMessage::Prehashed(message) => key.verify_internal(message, &signature),
     })
 }
 

@@ -1,5 +1,5 @@
-//! What public keys do, inside the application: verify signatures, encrypt with RSA. They guard no secret, so nothing
-//! is gained by a round trip. Attributes and bytes in, bytes or a verdict out; knows no session and no backend.
+//! Operations with public keys inside the application: verification of signatures, RSA encryption. They need no secret,
+//! so a round trip would gain nothing. Attributes and bytes in, bytes or a result out; knows no session and no backend.
 
 mod curves;
 mod ed25519ctx;

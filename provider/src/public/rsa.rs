@@ -1,4 +1,4 @@
-//! RSA public keys.
+//! Encryption and verification with RSA public keys.
 
 use getrandom::SysRng;
 use kms_protocol::mechanism_table::Row;
@@ -9,13 +9,13 @@ use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 
-/// The largest public exponent, in bits: what the `rsa` crate takes.
+/// The largest public exponent, in bits, that the `rsa` crate accepts.
 const EXPONENT_BITS_MAX: u32 = 64;
 
 /// Encrypts with an RSA public key.
 ///
 /// # Errors
-/// `CKR_DATA_LEN_RANGE` when the padding leaves too little room.
+/// `CKR_DATA_LEN_RANGE` for data that does not fit beside the padding.
 pub(crate) fn encrypt(key: &Template, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
     let key = rsa_key(key)?;
     let mut random = SysRng;
@@ -38,7 +38,7 @@ pub(crate) fn encrypt(key: &Template, mechanism: &Mechanism, data: &[u8]) -> Res
     encrypted.map(Secret::from).map_err(|error| rv_of(&error))
 }
 
-/// The bare RSA operation, as long as the modulus; none for a number that is not below it.
+/// The RSA operation without padding; the result is as long as the modulus. None for a number that is not below it.
 fn raw(key: &rsa::PublicKey, data: &[u8]) -> Option<Secret> {
     let bits = u32::try_from(key.size() * 8).ok()?;
     let number = BoxedUint::from_be_slice(data, bits).ok()?;
@@ -126,14 +126,14 @@ fn verify_rsa(key: &Template, scheme: impl SignatureScheme, data: &[u8], signatu
     rsa_key(key)?.verify(scheme, data, signature).map_err(|_| Rv::SIGNATURE_INVALID)
 }
 
-/// What was signed is the number itself: leading zeros do not count (spec, "X.509 (raw) RSA").
+/// Verifies a signature of the number itself: leading zeros are ignored (spec, "X.509 (raw) RSA").
 fn verify_raw(key: &rsa::PublicKey, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
     let signed = raw(key, signature).ok_or(Rv::SIGNATURE_INVALID)?;
     let significant = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
     if significant(&signed) == significant(data) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
 }
 
-/// PKCS #1 v1.5 with the digest's identifier before the digest.
+/// The scheme of PKCS #1 v1.5 with the identifier of the digest before the digest.
 fn prefixed(digest: MechanismType) -> Result<Pkcs1v15Sign, Rv> {
     match digest {
         MechanismType::SHA_1 => Ok(Pkcs1v15Sign::new::<Sha1>()),
@@ -158,7 +158,7 @@ fn rsa_key(key: &Template) -> Result<rsa::PublicKey, Rv> {
     rsa::PublicKey::new(modulus, exponent).map_err(|_| Rv::KEY_SIZE_RANGE)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the crate's list of errors is open")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the crate's error type is non-exhaustive")]
 fn rv_of(error: &rsa::Error) -> Rv {
     match error {
         rsa::Error::MessageTooLong => Rv::DATA_LEN_RANGE,
@@ -176,7 +176,7 @@ mod tests {
     use super::super::verify;
     use super::*;
 
-    fn public_half(key: &rsa::PublicKey) -> Template {
+    fn public_key(key: &rsa::PublicKey) -> Template {
         Template(vec![
             Attribute::bytes(AttributeType::MODULUS, key.n().to_be_bytes().to_vec()),
             Attribute::bytes(AttributeType::PUBLIC_EXPONENT, [1, 0, 1]),
@@ -184,9 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn rsa_signatures_of_all_schemes_are_verified_and_wrong_ones_refused() {
+    fn rsa_signatures_of_all_schemes_are_verified_and_wrong_ones_rejected() {
         let private = rsa::PrivateKey::new(&mut UnwrapErr(SysRng), 2048).unwrap();
-        let key = public_half(&private.to_public_key());
+        let key = public_key(&private.to_public_key());
         let digest = Sha256::digest(b"data");
         let pss = Mechanism {
             kind: MechanismType::RSA_PKCS_PSS,
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn oaep_takes_two_digests_and_a_label() {
         let private = rsa::PrivateKey::new(&mut UnwrapErr(SysRng), 2048).unwrap();
-        let key = public_half(&private.to_public_key());
+        let key = public_key(&private.to_public_key());
         let parameters =
             Parameters::Oaep { hash: MechanismType::SHA256, mgf: Mgf::SHA1, label: b"label".to_vec().into() };
         let oaep = Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters };
@@ -231,12 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn raw_rsa_is_the_number_itself() {
+    fn raw_rsa_has_no_padding() {
         let private = rsa::PrivateKey::new(&mut UnwrapErr(SysRng), 2048).unwrap();
-        let key = public_half(&private.to_public_key());
+        let key = public_key(&private.to_public_key());
         let raw = Mechanism::plain(MechanismType::RSA_X_509);
         let signed = [&[0, 1], [0xff; 20].as_slice()].concat();
-        // What the private key makes of a number, the public key makes undone, and the other way round.
+        // The public key reverses the operation of the private key, and the other way round.
         let encrypted = encrypt(&key, &raw, &signed).unwrap();
         assert_eq!(encrypted.len(), 256);
         let again = encrypt(&key, &raw, &encrypted).unwrap();

@@ -1,54 +1,54 @@
-//! What an application may learn of an object it knows: every attribute is a value, secret, or not there. Pure.
+//! The attributes of an object as an application sees them: a value, a secret, empty or invalid. Pure.
 
 use kms_protocol::{AttributeType, KeyType, ObjectClass, Template, Value};
 
-use super::objects::Known;
+use super::objects::ObjectInfo;
 
-/// What there is to say about one attribute of one object.
+/// One attribute of one object.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum AttributeView<'a> {
     /// Its value.
     Value(&'a Value),
-    /// The object could have it and does not: a value of no length.
+    /// The object could have it and does not: a value of length zero.
     Empty,
-    /// The backend has it, and will say.
+    /// The backend has the value and reveals it on request.
     Secret,
-    /// Nobody will say (`CKR_ATTRIBUTE_SENSITIVE`).
+    /// The value is never revealed (`CKR_ATTRIBUTE_SENSITIVE`).
     Sensitive,
-    /// Such an object has no such attribute (`CKR_ATTRIBUTE_TYPE_INVALID`).
+    /// Objects of this kind have no such attribute (`CKR_ATTRIBUTE_TYPE_INVALID`).
     Invalid,
 }
 
-/// Looks at one attribute. `revealed` is what the backend said of the secret ones, if it was asked.
-pub(crate) fn look<'a>(
-    known: &'a Known,
+/// Returns one attribute. `revealed` contains the secret attributes that the backend has revealed, if it was requested.
+pub(crate) fn view<'a>(
+    info: &'a ObjectInfo,
     revealed: Option<&'a Template>,
     kind: AttributeType,
 ) -> AttributeView<'a> {
-    if let Some(value) = known.attributes.value(kind) {
+    if let Some(value) = info.attributes.value(kind) {
         return AttributeView::Value(value);
     }
-    if is_secret(known, kind) {
+    if is_secret(info, kind) {
         return match revealed.map(|revealed| revealed.value(kind)) {
             Some(Some(value)) => AttributeView::Value(value),
-            Some(None) if known.class() == Some(ObjectClass::DATA) => AttributeView::Empty,
+            Some(None) if info.class() == Some(ObjectClass::DATA) => AttributeView::Empty,
             Some(None) => AttributeView::Invalid,
-            None if is_kept(known) => AttributeView::Sensitive,
+            None if is_unreadable(info) => AttributeView::Sensitive,
             None => AttributeView::Secret,
         };
     }
-    if may_be_empty(known, kind) { AttributeView::Empty } else { AttributeView::Invalid }
+    if may_be_empty(info, kind) { AttributeView::Empty } else { AttributeView::Invalid }
 }
 
-/// Whether nobody is told the secret. Data objects keep theirs from those alone who may not see the object.
-fn is_kept(known: &Known) -> bool {
-    let keeps = known.is(AttributeType::SENSITIVE) || !known.is(AttributeType::EXTRACTABLE);
-    keeps && known.class() != Some(ObjectClass::DATA)
+/// Whether the secret is never revealed. The value of a data object is revealed to every caller that sees the object.
+fn is_unreadable(info: &ObjectInfo) -> bool {
+    let hidden = info.is(AttributeType::SENSITIVE) || !info.is(AttributeType::EXTRACTABLE);
+    hidden && info.class() != Some(ObjectClass::DATA)
 }
 
-/// What attributes take in memory: types and lengths as C has them, and their values.
+/// The size of attributes in memory: `CK_ATTRIBUTE` structures and values.
 pub(crate) fn size(attributes: &Template) -> u64 {
-    /// `CK_ATTRIBUTE`, where pointers have eight bytes.
+    /// The size of `CK_ATTRIBUTE` with 64-bit pointers.
     const HEADER_BYTES: u64 = 24;
     let value_bytes = |value: &Value| match value {
         Value::Bool(_) => 1,
@@ -60,9 +60,9 @@ pub(crate) fn size(attributes: &Template) -> u64 {
     attributes.0.iter().map(|attribute| HEADER_BYTES + value_bytes(&attribute.value)).sum()
 }
 
-/// Whether an attribute is part of what an object hides: of a key's secret, of a data object's value.
-fn is_secret(known: &Known, kind: AttributeType) -> bool {
-    let secrets: &[AttributeType] = match (known.class(), known.attributes.key_type()) {
+/// Whether an attribute is part of a key's secret or a data object's value.
+fn is_secret(info: &ObjectInfo, kind: AttributeType) -> bool {
+    let secrets: &[AttributeType] = match (info.class(), info.attributes.key_type()) {
         (Some(ObjectClass::SECRET_KEY), _) => &[AttributeType::VALUE],
         (Some(ObjectClass::PRIVATE_KEY), Some(KeyType::RSA)) => &[
             AttributeType::PRIVATE_EXPONENT,
@@ -82,10 +82,10 @@ fn is_secret(known: &Known, kind: AttributeType) -> bool {
     secrets.contains(&kind)
 }
 
-/// Attributes a key or another object can have and mostly does not. Said to be empty rather than unknown, because hosts
-/// that meet an unknown attribute in a batch ask for each one again.
-fn may_be_empty(known: &Known, kind: AttributeType) -> bool {
-    let Some(class) = known.class() else { return false };
+/// Whether an object can have an attribute that it mostly does not have. Such attributes are reported as empty, not as
+/// invalid: after an invalid attribute in a batch, hosts request each one again.
+fn may_be_empty(info: &ObjectInfo, kind: AttributeType) -> bool {
+    let Some(class) = info.class() else { return false };
     let of_class: &[AttributeType] = match class {
         ObjectClass::SECRET_KEY => &[
             AttributeType::CHECK_VALUE,
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_told_only_of_a_key_that_is_neither_sensitive_nor_unextractable() {
+    fn a_secret_is_revealed_only_for_an_extractable_key_that_is_not_sensitive() {
         for (sensitive, extractable, expected) in [
             (false, true, AttributeView::Secret),
             (true, true, AttributeView::Sensitive),
@@ -150,35 +150,35 @@ mod tests {
             let mut key = key(ObjectClass::SECRET_KEY, KeyType::AES, &[]);
             key.attributes.set(Attribute::bool(AttributeType::SENSITIVE, sensitive));
             key.attributes.set(Attribute::bool(AttributeType::EXTRACTABLE, extractable));
-            assert_eq!(look(&key, None, AttributeType::VALUE), expected);
+            assert_eq!(view(&key, None, AttributeType::VALUE), expected);
         }
     }
 
     #[test]
-    fn what_the_backend_reveals_is_the_value() {
+    fn a_revealed_secret_is_the_value() {
         let mut key = key(ObjectClass::SECRET_KEY, KeyType::AES, &[AttributeType::EXTRACTABLE]);
         key.attributes.set(Attribute::bool(AttributeType::SENSITIVE, false));
         let revealed = Template(vec![Attribute::bytes(AttributeType::VALUE, [5; 16])]);
         let value = Value::Bytes(vec![5; 16].into());
-        assert_eq!(look(&key, Some(&revealed), AttributeType::VALUE), AttributeView::Value(&value));
+        assert_eq!(view(&key, Some(&revealed), AttributeType::VALUE), AttributeView::Value(&value));
     }
 
     #[test]
-    fn the_value_of_a_data_object_is_told_to_who_sees_the_object() {
+    fn the_value_of_a_data_object_is_revealed() {
         let mut data = key(ObjectClass::DATA, KeyType::AES, &[]);
-        assert_eq!(look(&data, None, AttributeType::VALUE), AttributeView::Secret);
-        assert_eq!(look(&data, Some(&Template::default()), AttributeType::VALUE), AttributeView::Empty);
-        assert_eq!(look(&data, None, AttributeType::OBJECT_ID), AttributeView::Empty);
+        assert_eq!(view(&data, None, AttributeType::VALUE), AttributeView::Secret);
+        assert_eq!(view(&data, Some(&Template::default()), AttributeType::VALUE), AttributeView::Empty);
+        assert_eq!(view(&data, None, AttributeType::OBJECT_ID), AttributeView::Empty);
         data.attributes = Template(vec![Attribute::bytes(AttributeType::LABEL, "four")]);
         assert_eq!(size(&data.attributes), 28);
     }
 
     #[test]
-    fn unknown_is_not_empty() {
+    fn invalid_attributes_are_not_empty() {
         let rsa = key(ObjectClass::PRIVATE_KEY, KeyType::RSA, &[]);
-        assert_eq!(look(&rsa, None, AttributeType::SUBJECT), AttributeView::Empty);
-        assert_eq!(look(&rsa, None, AttributeType::PRIME_1), AttributeView::Sensitive);
-        assert_eq!(look(&rsa, None, AttributeType::VALUE), AttributeView::Invalid);
-        assert_eq!(look(&rsa, None, AttributeType(0x8000_0001)), AttributeView::Invalid);
+        assert_eq!(view(&rsa, None, AttributeType::SUBJECT), AttributeView::Empty);
+        assert_eq!(view(&rsa, None, AttributeType::PRIME_1), AttributeView::Sensitive);
+        assert_eq!(view(&rsa, None, AttributeType::VALUE), AttributeView::Invalid);
+        assert_eq!(view(&rsa, None, AttributeType(0x8000_0001)), AttributeView::Invalid);
     }
 }

@@ -1,4 +1,4 @@
-//! Digests, computed where the data is. Pure: bytes in, bytes out.
+//! Digests, computed in the application. Pure: bytes in, bytes out.
 
 use kms_protocol::{MechanismType, Secret};
 use sha1::Sha1;
@@ -24,7 +24,7 @@ pub(crate) enum Hasher {
 }
 
 impl Hasher {
-    /// Begins the digest a mechanism names, if it names one.
+    /// The digest of a mechanism, if it has one.
     pub(crate) fn of(kind: MechanismType) -> Option<Self> {
         match kind {
             MechanismType::SHA_1 => Some(Self::Sha1(Sha1::new())),
@@ -42,7 +42,7 @@ impl Hasher {
         }
     }
 
-    /// How long the digest will be.
+    /// The length of the digest.
     pub(crate) fn length(&self) -> usize {
         match self {
             Self::Sha1(_) => 20,
@@ -59,8 +59,8 @@ impl Hasher {
         }
     }
 
-    /// Takes in more data.
-    pub(crate) fn feed(&mut self, data: &[u8]) {
+    /// Adds data.
+    pub(crate) fn update(&mut self, data: &[u8]) {
         match self {
             Self::Sha1(hasher) => Update::update(hasher, data),
             Self::Sha224(hasher) => Update::update(hasher, data),
@@ -76,7 +76,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that came.
+    /// The digest of all data.
     pub(crate) fn finish(self) -> Secret {
         let length = self.length();
         let digest = match self {
@@ -89,49 +89,49 @@ impl Hasher {
             Self::Sha3_256(hasher) => hasher.finalize().to_vec(),
             Self::Sha3_384(hasher) => hasher.finalize().to_vec(),
             Self::Sha3_512(hasher) => hasher.finalize().to_vec(),
-            Self::Shake128(hasher) => front(hasher, length),
-            Self::Shake256(hasher) => front(hasher, length),
+            Self::Shake128(hasher) => xof_output(hasher, length),
+            Self::Shake256(hasher) => xof_output(hasher, length),
         };
         Secret::from(digest)
     }
 }
 
-/// The front of an output without end: for HashML-DSA twice as many bits as it has strength (FIPS 204, section 5.4).
-fn front(hasher: impl ExtendableOutput, length: usize) -> Vec<u8> {
+/// The first bytes of an extendable output: for HashML-DSA twice as many bits as its strength (FIPS 204, section 5.4).
+fn xof_output(hasher: impl ExtendableOutput, length: usize) -> Vec<u8> {
     let mut digest = vec![0; length];
     hasher.finalize_xof().read(&mut digest);
     digest
 }
 
 /// A digest operation of a session.
-pub(crate) struct Digesting {
+pub(crate) struct DigestOperation {
     hasher: Hasher,
     started: bool,
 }
 
-impl Digesting {
-    /// Begins.
+impl DigestOperation {
+    /// Begins the operation.
     pub(crate) fn begin(hasher: Hasher) -> Self {
         Self { hasher, started: false }
     }
 
-    /// How long the digest will be.
+    /// The length of the digest.
     pub(crate) fn length(&self) -> usize {
         self.hasher.length()
     }
 
-    /// Whether data came in parts: then there is no `C_Digest` any more (spec, "C_Digest").
+    /// Whether data was passed in parts: then `C_Digest` is no longer allowed (spec, "C_Digest").
     pub(crate) fn is_started(&self) -> bool {
         self.started
     }
 
-    /// Takes in a part.
-    pub(crate) fn feed(&mut self, data: &[u8]) {
+    /// Adds a part of the data.
+    pub(crate) fn update(&mut self, data: &[u8]) {
         self.started = true;
-        self.hasher.feed(data);
+        self.hasher.update(data);
     }
 
-    /// The digest of all that came.
+    /// The digest of all data.
     pub(crate) fn finish(self) -> Secret {
         self.hasher.finish()
     }
@@ -154,21 +154,21 @@ mod tests {
     }
 
     #[test]
-    fn sha_256_of_abc_is_the_standards_example() {
+    fn sha_256_of_abc_is_the_example_of_the_standard() {
         let mut hasher = Hasher::of(MechanismType::SHA256).unwrap();
-        hasher.feed(b"abc");
+        hasher.update(b"abc");
         assert_eq!(hasher.finish()[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 
     proptest! {
         #[test]
-        fn parts_make_the_same_digest_as_the_whole(data: Vec<u8>, cut: prop::sample::Index) {
+        fn parts_give_the_same_digest_as_the_whole(data: Vec<u8>, cut: prop::sample::Index) {
             let at = cut.index(data.len() + 1);
             let mut whole = Hasher::of(MechanismType::SHA384).unwrap();
-            whole.feed(&data);
+            whole.update(&data);
             let mut parts = Hasher::of(MechanismType::SHA384).unwrap();
-            parts.feed(&data[..at]);
-            parts.feed(&data[at..]);
+            parts.update(&data[..at]);
+            parts.update(&data[at..]);
             prop_assert_eq!(whole.finish(), parts.finish());
         }
     }

@@ -1,23 +1,23 @@
-//! What a PKCS#11 application has open: sessions, logins, operations, object handles. Pure: knows no socket, no clock
-//! and no C memory, and its lock (`Module`) is held for lookups alone, never across a round trip.
+//! The state of a PKCS#11 application: sessions, logins, operations, object handles. Pure: no socket, no clock and no C
+//! memory; its lock (in `Module`) is held for lookups only, never across a round trip.
 
-/// What an application may learn of an object it knows.
+/// The attributes of an object as an application sees them.
 pub(crate) mod attributes;
 /// Encryption and decryption in progress.
 pub(crate) mod cipher;
 /// Digests in progress.
 pub(crate) mod digest;
-/// Messages, one after the other.
+/// Message encryption and decryption in progress.
 pub(crate) mod message;
 /// Objects by handle.
 pub(crate) mod objects;
-/// The two-call rule.
+/// The two-call convention for output.
 pub(crate) mod reply;
-/// The find-objects cursor.
+/// The cursor of `C_FindObjects`.
 pub(crate) mod search;
-/// Signatures in progress, made or verified.
-pub(crate) mod signing;
-/// What mechanism and key alone say at `C_*Init`.
+/// Signatures and verifications in progress.
+pub(crate) mod signature;
+/// The checks of mechanism and key at `C_*Init`.
 pub(crate) mod usage;
 
 use std::collections::BTreeMap;
@@ -25,61 +25,61 @@ use std::sync::Arc;
 
 use kms_protocol::{Mechanism, RingPolicy, Role, Rv, Secret, SlotId, Ticket};
 
-use cipher::Cipher;
-use digest::Digesting;
-use message::Messaging;
-use objects::{Known, Objects};
+use cipher::CipherOperation;
+use digest::DigestOperation;
+use message::MessageOperation;
+use objects::{ObjectInfo, Objects};
 use search::Search;
-use signing::Signing;
+use signature::SignatureOperation;
 
-/// A session, as the application names it. Never zero, never given twice.
+/// A session handle. Never zero, never issued twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct SessionHandle(pub(crate) u64);
 
-/// An object, as the application names it. Never zero, never given twice.
+/// An object handle. Never zero, never issued twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct ObjectHandle(pub(crate) u64);
 
 /// What a session may do to token objects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Access {
-    /// Use them (R/O).
+    /// Use them (read-only, R/O).
     ReadOnly,
-    /// Make, change and destroy them, too (R/W).
+    /// Also create, change and destroy them (read-write, R/W).
     ReadWrite,
 }
 
 /// The state of a session (spec, "Session states"), numbered as `CK_STATE` is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
-    /// R/O, nobody logged in.
+    /// R/O, no login.
     RoPublic = 0,
-    /// R/O, the user logged in.
+    /// R/O, the user is logged in.
     RoUser = 1,
-    /// R/W, nobody logged in.
+    /// R/W, no login.
     RwPublic = 2,
-    /// R/W, the user logged in.
+    /// R/W, the user is logged in.
     RwUser = 3,
-    /// R/W, the security officer logged in.
+    /// R/W, the security officer is logged in.
     RwOfficer = 4,
 }
 
-/// The running operations of a session: one of each kind (spec, "Function types").
+/// The active operations of a session: at most one of each kind (spec, "Function types").
 #[derive(Default)]
 pub(crate) struct Operations {
-    pub(crate) encrypt: Option<Cipher>,
-    pub(crate) decrypt: Option<Cipher>,
-    pub(crate) sign: Option<Signing>,
-    pub(crate) verify: Option<Signing>,
-    pub(crate) digest: Option<Digesting>,
+    pub(crate) encrypt: Option<CipherOperation>,
+    pub(crate) decrypt: Option<CipherOperation>,
+    pub(crate) sign: Option<SignatureOperation>,
+    pub(crate) verify: Option<SignatureOperation>,
+    pub(crate) digest: Option<DigestOperation>,
     pub(crate) search: Option<Search>,
-    pub(crate) message_encrypt: Option<Messaging>,
-    pub(crate) message_decrypt: Option<Messaging>,
-    pub(crate) wrapped: Option<Wrapped>,
+    pub(crate) message_encrypt: Option<MessageOperation>,
+    pub(crate) message_decrypt: Option<MessageOperation>,
+    pub(crate) wrapped: Option<PendingWrap>,
 }
 
-/// A wrapped key for which the caller has no room yet, and the call that made it.
-pub(crate) struct Wrapped {
+/// A wrapped key that did not fit in the caller's buffer, and the arguments that it was wrapped with.
+pub(crate) struct PendingWrap {
     pub(crate) mechanism: Mechanism,
     pub(crate) wrapping: ObjectHandle,
     pub(crate) key: ObjectHandle,
@@ -87,9 +87,9 @@ pub(crate) struct Wrapped {
 }
 
 impl Operations {
-    /// Ends what uses a private object: its owner has logged out.
+    /// Ends the operations that use a private object after a logout.
     fn end_private(&mut self) {
-        let private = |key: &Arc<Known>| key.is_private();
+        let private = |key: &Arc<ObjectInfo>| key.is_private();
         self.encrypt.take_if(|cipher| private(&cipher.key));
         self.decrypt.take_if(|cipher| private(&cipher.key));
         self.sign.take_if(|signing| private(&signing.key));
@@ -109,25 +109,25 @@ pub(crate) struct Session {
     pub(crate) operations: Operations,
 }
 
-/// Who is logged in to a slot's token: one login for all sessions of the application (spec, "C_Login").
+/// The login to a slot's token: one for all sessions of the application (spec, "C_Login").
 struct Login {
     role: Role,
     ticket: Ticket,
-    /// A backend said that this login holds no more: the next `C_Login` is made, not refused as a second one.
-    doubted: bool,
+    /// The backend has rejected the ticket: the next `C_Login` is sent to it, not rejected as a second login.
+    stale: bool,
 }
 
-/// In whose name a session asks.
+/// The slot and the ticket that a request of a session carries.
 #[derive(Clone)]
 pub(crate) struct CallContext {
     pub(crate) slot: SlotId,
     pub(crate) ticket: Option<Ticket>,
 }
 
-/// Everything the application has open.
+/// All sessions, logins and object handles of the application.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    last: u64,
+    last_handle: u64,
     open: BTreeMap<SessionHandle, Session>,
     logins: BTreeMap<SlotId, Login>,
     pub(crate) objects: Objects,
@@ -148,16 +148,16 @@ impl Sessions {
         if officer && access == Access::ReadOnly {
             return Err(Rv::SESSION_READ_WRITE_SO_EXISTS);
         }
-        self.last += 1;
-        let handle = SessionHandle(self.last);
+        self.last_handle += 1;
+        let handle = SessionHandle(self.last_handle);
         self.open.insert(handle, Session { slot, policy, access, operations: Operations::default() });
         Ok(handle)
     }
 
-    /// `C_CloseSession`. Its session objects go with it, and with the last session of a slot the login.
+    /// `C_CloseSession`. Removes the session's objects and, with the last session of a slot, the login.
     pub(crate) fn close(&mut self, handle: SessionHandle) -> Result<(), Rv> {
         let slot = self.open.remove(&handle).ok_or(Rv::SESSION_HANDLE_INVALID)?.slot;
-        self.objects.forget_owned_by(handle);
+        self.objects.remove_owned_by(handle);
         if self.open.values().all(|other| other.slot != slot) {
             self.end_login(slot);
         }
@@ -170,7 +170,7 @@ impl Sessions {
         let handles: Vec<SessionHandle> = of_slot.map(|(handle, _)| *handle).collect();
         for handle in handles {
             self.open.remove(&handle);
-            self.objects.forget_owned_by(handle);
+            self.objects.remove_owned_by(handle);
         }
         self.end_login(slot);
     }
@@ -180,7 +180,7 @@ impl Sessions {
         self.open.get(&handle).ok_or(Rv::SESSION_HANDLE_INVALID)
     }
 
-    /// A session's running operations.
+    /// A session's active operations.
     pub(crate) fn operations(&mut self, handle: SessionHandle) -> Result<&mut Operations, Rv> {
         Ok(&mut self.open.get_mut(&handle).ok_or(Rv::SESSION_HANDLE_INVALID)?.operations)
     }
@@ -197,71 +197,71 @@ impl Sessions {
         })
     }
 
-    /// How many sessions a slot has, and how many of them are read-write.
+    /// The number of sessions of a slot, and how many of them are read-write.
     pub(crate) fn count(&self, slot: SlotId) -> (u64, u64) {
         let of_slot = self.open.values().filter(|session| session.slot == slot);
-        of_slot.fold((0, 0), |(all, writing), session| {
-            (all + 1, writing + u64::from(session.access == Access::ReadWrite))
+        of_slot.fold((0, 0), |(all, read_write), session| {
+            (all + 1, read_write + u64::from(session.access == Access::ReadWrite))
         })
     }
 
-    /// In whose name a session asks.
+    /// The slot and ticket of a session's requests.
     pub(crate) fn context(&self, handle: SessionHandle) -> Result<CallContext, Rv> {
         let slot = self.session(handle)?.slot;
         Ok(CallContext { slot, ticket: self.logins.get(&slot).map(|login| login.ticket.clone()) })
     }
 
-    /// Who is logged in to a slot.
+    /// The role of the login to a slot.
     pub(crate) fn role(&self, slot: SlotId) -> Option<Role> {
         self.logins.get(&slot).map(|login| login.role)
     }
 
-    /// Whether a session may log in as `role`; asked before the PIN is sent and again before the login is noted.
+    /// Whether a session may log in as `role`; checked before the PIN is sent and again before the login is stored.
     pub(crate) fn may_log_in(&mut self, handle: SessionHandle, role: Role) -> Result<SlotId, Rv> {
         let slot = self.session(handle)?.slot;
         if role == Role::Context {
-            return self.may_confirm(handle, slot);
+            return self.check_context_login(handle, slot);
         }
-        let reading = |session: &Session| session.slot == slot && session.access == Access::ReadOnly;
-        if role == Role::Officer && self.open.values().any(reading) {
+        let read_only = |session: &Session| session.slot == slot && session.access == Access::ReadOnly;
+        if role == Role::Officer && self.open.values().any(read_only) {
             return Err(Rv::SESSION_READ_ONLY_EXISTS);
         }
         match self.logins.get(&slot) {
-            Some(login) if login.doubted => Ok(slot),
+            Some(login) if login.stale => Ok(slot),
             Some(login) if login.role == role => Err(Rv::USER_ALREADY_LOGGED_IN),
             Some(_) => Err(Rv::USER_ANOTHER_ALREADY_LOGGED_IN),
             None => Ok(slot),
         }
     }
 
-    /// A login for one operation needs that operation (spec, "C_Login", `CKU_CONTEXT_SPECIFIC`).
-    fn may_confirm(&mut self, handle: SessionHandle, slot: SlotId) -> Result<SlotId, Rv> {
+    /// A context-specific login needs an operation that waits for it (spec, "C_Login", `CKU_CONTEXT_SPECIFIC`).
+    fn check_context_login(&mut self, handle: SessionHandle, slot: SlotId) -> Result<SlotId, Rv> {
         if self.role(slot) != Some(Role::User) {
             return Err(Rv::USER_NOT_LOGGED_IN);
         }
         let operations = self.operations(handle)?;
-        let waiting = operations.sign.as_ref().is_some_and(|signing| signing.awaits_login)
-            || operations.decrypt.as_ref().is_some_and(|cipher| cipher.awaits_login)
-            || operations.encrypt.as_ref().is_some_and(|cipher| cipher.awaits_login);
+        let waiting = operations.sign.as_ref().is_some_and(|signing| signing.needs_context_login)
+            || operations.decrypt.as_ref().is_some_and(|cipher| cipher.needs_context_login)
+            || operations.encrypt.as_ref().is_some_and(|cipher| cipher.needs_context_login);
         if waiting { Ok(slot) } else { Err(Rv::OPERATION_NOT_INITIALIZED) }
     }
 
-    /// Notes a login that a backend has confirmed.
+    /// Stores a login that the backend has confirmed.
     pub(crate) fn log_in(&mut self, handle: SessionHandle, role: Role, ticket: Ticket) -> Result<(), Rv> {
         let slot = self.may_log_in(handle, role)?;
         match role {
             Role::Officer | Role::User => {
-                // In place of a doubted login of the other role, whose private objects are not this one's to see.
-                if self.role(slot).is_some_and(|before| before != role) {
+                // A stale login of the other role ends: its private objects are not visible to this one.
+                if self.role(slot).is_some_and(|previous| previous != role) {
                     self.end_login(slot);
                 }
-                self.logins.insert(slot, Login { role, ticket, doubted: false });
+                self.logins.insert(slot, Login { role, ticket, stale: false });
             }
             Role::Context => {
                 let operations = self.operations(handle)?;
-                operations.sign.iter_mut().for_each(|signing| signing.awaits_login = false);
-                operations.decrypt.iter_mut().for_each(|cipher| cipher.awaits_login = false);
-                operations.encrypt.iter_mut().for_each(|cipher| cipher.awaits_login = false);
+                operations.sign.iter_mut().for_each(|signing| signing.needs_context_login = false);
+                operations.decrypt.iter_mut().for_each(|cipher| cipher.needs_context_login = false);
+                operations.encrypt.iter_mut().for_each(|cipher| cipher.needs_context_login = false);
             }
         }
         Ok(())
@@ -273,34 +273,35 @@ impl Sessions {
         if self.end_login(slot) { Ok(()) } else { Err(Rv::USER_NOT_LOGGED_IN) }
     }
 
-    /// A backend gave a fresh ticket for the one it was asked with.
-    pub(crate) fn renew(&mut self, slot: SlotId, old: &Ticket, fresh: Ticket) {
+    /// Replaces the ticket that a request carried by the new one of its response.
+    pub(crate) fn renew_ticket(&mut self, slot: SlotId, old: &Ticket, new: Ticket) {
         if let Some(login) = self.logins.get_mut(&slot)
             && login.ticket == *old
         {
-            login.ticket = fresh;
+            login.ticket = new;
         }
     }
 
-    /// A backend no longer takes this ticket: the PIN was set anew, or the principal is gone. Of a security officer it
-    /// says nothing: the same code tells that only the user may do what was asked.
-    pub(crate) fn doubt(&mut self, slot: SlotId, ticket: &Ticket) {
+    /// Marks a login whose ticket the backend rejected: the PIN was changed, or the principal was deleted. Not one of a
+    /// security officer, who gets the same return value for operations that only the user may perform.
+    pub(crate) fn mark_login_stale(&mut self, slot: SlotId, ticket: &Ticket) {
         if let Some(login) = self.logins.get_mut(&slot)
             && login.ticket == *ticket
             && login.role != Role::Officer
         {
-            login.doubted = true;
+            login.stale = true;
         }
     }
 
-    /// Private objects cannot be named any more, and private session objects are gone (spec, "C_Logout").
+    /// Ends a login. Handles of private objects become invalid, and private session objects are removed (spec,
+    /// "C_Logout").
     fn end_login(&mut self, slot: SlotId) -> bool {
-        let was = self.logins.remove(&slot).is_some();
-        self.objects.forget_private(slot);
+        let existed = self.logins.remove(&slot).is_some();
+        self.objects.remove_private(slot);
         for session in self.open.values_mut().filter(|session| session.slot == slot) {
             session.operations.end_private();
         }
-        was
+        existed
     }
 }
 
@@ -338,37 +339,37 @@ mod tests {
     #[test]
     fn the_officer_and_read_only_sessions_exclude_each_other() {
         let mut sessions = Sessions::default();
-        let reading = open(&mut sessions, Access::ReadOnly);
-        let writing = open(&mut sessions, Access::ReadWrite);
-        assert_eq!(sessions.may_log_in(writing, Role::Officer), Err(Rv::SESSION_READ_ONLY_EXISTS));
-        sessions.close(reading).unwrap();
-        sessions.log_in(writing, Role::Officer, ticket()).unwrap();
-        let refused = sessions.open(SLOT, RingPolicy::Strict, Access::ReadOnly);
-        assert_eq!(refused, Err(Rv::SESSION_READ_WRITE_SO_EXISTS));
-        assert_eq!(sessions.may_log_in(writing, Role::User), Err(Rv::USER_ANOTHER_ALREADY_LOGGED_IN));
+        let read_only = open(&mut sessions, Access::ReadOnly);
+        let read_write = open(&mut sessions, Access::ReadWrite);
+        assert_eq!(sessions.may_log_in(read_write, Role::Officer), Err(Rv::SESSION_READ_ONLY_EXISTS));
+        sessions.close(read_only).unwrap();
+        sessions.log_in(read_write, Role::Officer, ticket()).unwrap();
+        let rejected = sessions.open(SLOT, RingPolicy::Strict, Access::ReadOnly);
+        assert_eq!(rejected, Err(Rv::SESSION_READ_WRITE_SO_EXISTS));
+        assert_eq!(sessions.may_log_in(read_write, Role::User), Err(Rv::USER_ANOTHER_ALREADY_LOGGED_IN));
     }
 
     #[test]
-    fn a_login_the_backend_dropped_can_be_made_again() {
+    fn a_stale_login_can_be_repeated() {
         let mut sessions = Sessions::default();
         let session = open(&mut sessions, Access::ReadWrite);
         sessions.log_in(session, Role::User, ticket()).unwrap();
         assert_eq!(sessions.may_log_in(session, Role::User), Err(Rv::USER_ALREADY_LOGGED_IN));
-        sessions.doubt(SLOT, &ticket());
+        sessions.mark_login_stale(SLOT, &ticket());
         assert_eq!(sessions.may_log_in(session, Role::User), Ok(SLOT));
     }
 
     #[test]
-    fn an_officer_who_is_refused_the_users_work_stays_logged_in() {
+    fn an_officer_stays_logged_in_after_a_rejected_user_operation() {
         let mut sessions = Sessions::default();
         let session = open(&mut sessions, Access::ReadWrite);
         sessions.log_in(session, Role::Officer, ticket()).unwrap();
-        sessions.doubt(SLOT, &ticket());
+        sessions.mark_login_stale(SLOT, &ticket());
         assert_eq!(sessions.may_log_in(session, Role::User), Err(Rv::USER_ANOTHER_ALREADY_LOGGED_IN));
     }
 
     #[test]
-    fn a_login_for_one_operation_needs_one() {
+    fn a_context_specific_login_needs_an_operation() {
         let mut sessions = Sessions::default();
         let session = open(&mut sessions, Access::ReadWrite);
         assert_eq!(sessions.may_log_in(session, Role::Context), Err(Rv::USER_NOT_LOGGED_IN));
@@ -389,7 +390,7 @@ mod tests {
         let slot = 1..3_u64;
         prop::collection::vec(
             prop_oneof![
-                (slot.clone(), any::<bool>()).prop_map(|(slot, writing)| Step::Open(slot, writing)),
+                (slot.clone(), any::<bool>()).prop_map(|(slot, read_write)| Step::Open(slot, read_write)),
                 (0..12_usize).prop_map(Step::Close),
                 slot.prop_map(Step::CloseAll),
                 (0..12_usize, any::<bool>()).prop_map(|(session, officer)| Step::LogIn(session, officer)),
@@ -400,34 +401,34 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever an application does, these hold: handles are never zero and never come twice, a slot without
-        /// sessions has no login, and an officer's slot has no read-only session.
+        /// Invariants of any sequence of calls: handles are never zero and never issued twice, a slot without sessions
+        /// has no login, and a slot with an officer has no read-only session.
         #[test]
-        fn the_state_stays_lawful(steps in steps()) {
-            let (mut sessions, mut given) = (Sessions::default(), Vec::<SessionHandle>::new());
-            let pick = |given: &[SessionHandle], at: usize| given.get(at).copied().unwrap_or(SessionHandle(0));
+        fn any_sequence_of_calls_keeps_the_invariants(steps in steps()) {
+            let (mut sessions, mut issued) = (Sessions::default(), Vec::<SessionHandle>::new());
+            let pick = |issued: &[SessionHandle], at: usize| issued.get(at).copied().unwrap_or(SessionHandle(0));
             for step in steps {
                 match step {
-                    Step::Open(slot, writing) => {
-                        let access = if writing { Access::ReadWrite } else { Access::ReadOnly };
+                    Step::Open(slot, read_write) => {
+                        let access = if read_write { Access::ReadWrite } else { Access::ReadOnly };
                         if let Ok(handle) = sessions.open(SlotId(slot), RingPolicy::Compat, access) {
-                            prop_assert!(handle.0 != 0 && !given.contains(&handle));
-                            given.push(handle);
+                            prop_assert!(handle.0 != 0 && !issued.contains(&handle));
+                            issued.push(handle);
                         }
                     }
-                    Step::Close(at) => _ = sessions.close(pick(&given, at)),
+                    Step::Close(at) => _ = sessions.close(pick(&issued, at)),
                     Step::CloseAll(slot) => sessions.close_all(SlotId(slot)),
                     Step::LogIn(at, officer) => {
                         let role = if officer { Role::Officer } else { Role::User };
-                        _ = sessions.log_in(pick(&given, at), role, ticket());
+                        _ = sessions.log_in(pick(&issued, at), role, ticket());
                     }
-                    Step::LogOut(at) => _ = sessions.log_out(pick(&given, at)),
+                    Step::LogOut(at) => _ = sessions.log_out(pick(&issued, at)),
                 }
                 for slot in [SlotId(1), SlotId(2)] {
-                    let (all, writing) = sessions.count(slot);
+                    let (all, read_write) = sessions.count(slot);
                     match sessions.role(slot) {
                         None => {}
-                        Some(Role::Officer) => prop_assert!(all > 0 && all == writing),
+                        Some(Role::Officer) => prop_assert!(all > 0 && all == read_write),
                         Some(Role::User | Role::Context) => prop_assert!(all > 0),
                     }
                 }

@@ -1,5 +1,5 @@
-//! Objects by handle: how to name them to a backend, and what is known of them. A handle means the same object for as
-//! long as it is valid, whatever is found again or changed.
+//! Objects by handle: their references in requests and their attributes. A handle names the same object for as long as
+//! it is valid, even if the object is found again or changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,31 +8,31 @@ use kms_protocol::{AttributeType, ObjectClass, ObjectId, ObjectRef, ObjectView, 
 
 use super::{ObjectHandle, SessionHandle};
 
-/// What is known of an object.
+/// What the provider knows about an object.
 #[derive(Debug)]
-pub(crate) struct Known {
-    /// The slot whose token has it.
+pub(crate) struct ObjectInfo {
+    /// The slot of its token.
     pub(crate) slot: SlotId,
-    /// Its name in requests.
+    /// Its reference in requests.
     pub(crate) object: ObjectRef,
     /// Its attributes, except those that are secret.
     pub(crate) attributes: Template,
-    /// The session a session object lives in.
+    /// The session of a session object; none for a token object.
     pub(crate) owner: Option<SessionHandle>,
 }
 
-impl Known {
-    /// Whether only who is logged in may see it.
+impl ObjectInfo {
+    /// Whether it is visible only after a login.
     pub(crate) fn is_private(&self) -> bool {
         self.is(AttributeType::PRIVATE)
     }
 
-    /// Whether it outlives the session.
+    /// Whether it is a token object, which outlives the session.
     pub(crate) fn is_token(&self) -> bool {
         self.owner.is_none()
     }
 
-    /// A true-or-false attribute; one that is not there is false.
+    /// A boolean attribute; a missing one is false.
     pub(crate) fn is(&self, attribute: AttributeType) -> bool {
         self.attributes.bool(attribute).unwrap_or(false)
     }
@@ -43,84 +43,87 @@ impl Known {
     }
 }
 
-/// All objects the application has seen.
+/// [`ObjectInfo`] under the name that `usage` still has for it.
+pub(crate) type Known = ObjectInfo;
+
+/// All objects that the application has a handle of.
 #[derive(Default)]
 pub(crate) struct Objects {
-    last: u64,
-    known: BTreeMap<ObjectHandle, Arc<Known>>,
-    tokens: BTreeMap<(SlotId, ObjectId), ObjectHandle>,
+    last_handle: u64,
+    infos: BTreeMap<ObjectHandle, Arc<ObjectInfo>>,
+    token_handles: BTreeMap<(SlotId, ObjectId), ObjectHandle>,
 }
 
 impl Objects {
-    /// Gives an object a handle, or brings what is known of it up to date. A session object needs an `owner`.
-    pub(crate) fn note(&mut self, slot: SlotId, owner: SessionHandle, view: ObjectView) -> ObjectHandle {
+    /// Gives an object a handle, or updates its attributes if it has one. `owner` is the session of a session object.
+    pub(crate) fn register(&mut self, slot: SlotId, owner: SessionHandle, view: ObjectView) -> ObjectHandle {
         let ObjectView { object, attributes } = view;
         let (handle, owner) = match &object {
-            ObjectRef::Token(id) => match self.tokens.get(&(slot, *id)) {
+            ObjectRef::Token(id) => match self.token_handles.get(&(slot, *id)) {
                 Some(handle) => (*handle, None),
                 None => {
-                    let handle = self.next();
-                    self.tokens.insert((slot, *id), handle);
+                    let handle = self.next_handle();
+                    self.token_handles.insert((slot, *id), handle);
                     (handle, None)
                 }
             },
-            ObjectRef::Session(_) => (self.next(), Some(owner)),
+            ObjectRef::Session(_) => (self.next_handle(), Some(owner)),
         };
-        self.known.insert(handle, Arc::new(Known { slot, object, attributes, owner }));
+        self.infos.insert(handle, Arc::new(ObjectInfo { slot, object, attributes, owner }));
         handle
     }
 
-    /// Replaces what is known of an object, if it is still there.
+    /// Replaces the attributes of an object, if it still exists.
     pub(crate) fn update(&mut self, handle: ObjectHandle, view: ObjectView) {
-        if let Some(known) = self.known.get_mut(&handle) {
+        if let Some(info) = self.infos.get_mut(&handle) {
             let ObjectView { object, attributes } = view;
-            *known = Arc::new(Known { slot: known.slot, object, attributes, owner: known.owner });
+            *info = Arc::new(ObjectInfo { slot: info.slot, object, attributes, owner: info.owner });
         }
     }
 
-    /// What is known of an object of this slot.
-    pub(crate) fn known(&self, slot: SlotId, handle: ObjectHandle) -> Result<Arc<Known>, Rv> {
-        let known = self.known.get(&handle).filter(|known| known.slot == slot);
-        known.map(Arc::clone).ok_or(Rv::OBJECT_HANDLE_INVALID)
+    /// The object of a handle, if it is in this slot.
+    pub(crate) fn get(&self, slot: SlotId, handle: ObjectHandle) -> Result<Arc<ObjectInfo>, Rv> {
+        let info = self.infos.get(&handle).filter(|info| info.slot == slot);
+        info.map(Arc::clone).ok_or(Rv::OBJECT_HANDLE_INVALID)
     }
 
-    /// The session objects of a slot that look like `template`, oldest first.
+    /// The session objects of a slot that match `template`, oldest first.
     pub(crate) fn session_objects(&self, slot: SlotId, template: &Template) -> Vec<ObjectHandle> {
-        let of_slot = self.known.iter().filter(|(_, known)| known.slot == slot && known.owner.is_some());
-        of_slot.filter(|(_, known)| known.attributes.matches(template)).map(|(handle, _)| *handle).collect()
+        let of_slot = self.infos.iter().filter(|(_, info)| info.slot == slot && info.owner.is_some());
+        of_slot.filter(|(_, info)| info.attributes.matches(template)).map(|(handle, _)| *handle).collect()
     }
 
-    /// The object is destroyed.
-    pub(crate) fn forget(&mut self, handle: ObjectHandle) {
-        if let Some(known) = self.known.remove(&handle)
-            && let ObjectRef::Token(id) = known.object
+    /// Removes a destroyed object.
+    pub(crate) fn remove(&mut self, handle: ObjectHandle) {
+        if let Some(info) = self.infos.remove(&handle)
+            && let ObjectRef::Token(id) = info.object
         {
-            self.tokens.remove(&(known.slot, id));
+            self.token_handles.remove(&(info.slot, id));
         }
     }
 
-    /// The session is closed: its objects are gone.
-    pub(crate) fn forget_owned_by(&mut self, session: SessionHandle) {
-        self.known.retain(|_, known| known.owner != Some(session));
+    /// Removes the objects of a closed session.
+    pub(crate) fn remove_owned_by(&mut self, session: SessionHandle) {
+        self.infos.retain(|_, info| info.owner != Some(session));
     }
 
-    /// The token is initialised anew: what it had is gone.
-    pub(crate) fn forget_slot(&mut self, slot: SlotId) {
-        self.known.retain(|_, known| known.slot != slot);
-        self.tokens.retain(|(of, _), _| *of != slot);
+    /// Removes all objects of a token that was initialised again.
+    pub(crate) fn remove_slot(&mut self, slot: SlotId) {
+        self.infos.retain(|_, info| info.slot != slot);
+        self.token_handles.retain(|(of, _), _| *of != slot);
     }
 
-    /// Nobody is logged in any more.
-    pub(crate) fn forget_private(&mut self, slot: SlotId) {
-        let gone = |known: &Known| known.slot == slot && known.is_private();
+    /// Removes the private objects of a slot whose login has ended.
+    pub(crate) fn remove_private(&mut self, slot: SlotId) {
+        let private = |info: &ObjectInfo| info.slot == slot && info.is_private();
         let handles: Vec<ObjectHandle> =
-            self.known.iter().filter(|(_, known)| gone(known)).map(|(handle, _)| *handle).collect();
-        handles.into_iter().for_each(|handle| self.forget(handle));
+            self.infos.iter().filter(|(_, info)| private(info)).map(|(handle, _)| *handle).collect();
+        handles.into_iter().for_each(|handle| self.remove(handle));
     }
 
-    fn next(&mut self) -> ObjectHandle {
-        self.last += 1;
-        ObjectHandle(self.last)
+    fn next_handle(&mut self) -> ObjectHandle {
+        self.last_handle += 1;
+        ObjectHandle(self.last_handle)
     }
 }
 
@@ -146,37 +149,38 @@ mod tests {
     }
 
     #[test]
-    fn an_object_found_again_keeps_its_handle_and_shows_its_new_label() {
+    fn an_object_that_is_found_again_keeps_its_handle_and_has_its_new_label() {
         let mut objects = Objects::default();
-        let first = objects.note(SLOT, SESSION, view(ObjectRef::Token(ObjectId(7)), "old", false));
-        let again = objects.note(SLOT, SESSION, view(ObjectRef::Token(ObjectId(7)), "new", false));
+        let first = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(7)), "old", false));
+        let again = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(7)), "new", false));
         assert_eq!(first, again);
-        let known = objects.known(SLOT, first).unwrap();
-        assert_eq!(known.attributes.bytes(AttributeType::LABEL), Some(b"new".as_slice()));
-        let elsewhere = objects.note(SlotId(2), SESSION, view(ObjectRef::Token(ObjectId(7)), "new", false));
+        let info = objects.get(SLOT, first).unwrap();
+        assert_eq!(info.attributes.bytes(AttributeType::LABEL), Some(b"new".as_slice()));
+        let elsewhere =
+            objects.register(SlotId(2), SESSION, view(ObjectRef::Token(ObjectId(7)), "new", false));
         assert_ne!(first, elsewhere);
-        assert_eq!(objects.known(SlotId(2), first).err(), Some(Rv::OBJECT_HANDLE_INVALID));
+        assert_eq!(objects.get(SlotId(2), first).err(), Some(Rv::OBJECT_HANDLE_INVALID));
     }
 
     #[test]
-    fn a_session_object_dies_with_its_own_session_only() {
+    fn a_session_object_is_removed_with_its_own_session_only() {
         let mut objects = Objects::default();
-        let mine = objects.note(SLOT, SESSION, view(seal(), "mine", false));
-        let other = objects.note(SLOT, SessionHandle(2), view(seal(), "other", false));
-        objects.forget_owned_by(SESSION);
-        assert!(objects.known(SLOT, mine).is_err());
-        assert!(objects.known(SLOT, other).is_ok());
+        let mine = objects.register(SLOT, SESSION, view(seal(), "mine", false));
+        let other = objects.register(SLOT, SessionHandle(2), view(seal(), "other", false));
+        objects.remove_owned_by(SESSION);
+        assert!(objects.get(SLOT, mine).is_err());
+        assert!(objects.get(SLOT, other).is_ok());
     }
 
     #[test]
-    fn logout_takes_private_objects_and_their_handles_for_good() {
+    fn logout_removes_private_objects_and_their_handles() {
         let mut objects = Objects::default();
-        let secret = objects.note(SLOT, SESSION, view(ObjectRef::Token(ObjectId(1)), "secret", true));
-        let public = objects.note(SLOT, SESSION, view(ObjectRef::Token(ObjectId(2)), "public", false));
-        objects.forget_private(SLOT);
-        assert!(objects.known(SLOT, secret).is_err());
-        assert!(objects.known(SLOT, public).is_ok());
-        let again = objects.note(SLOT, SESSION, view(ObjectRef::Token(ObjectId(1)), "secret", true));
+        let secret = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(1)), "secret", true));
+        let public = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(2)), "public", false));
+        objects.remove_private(SLOT);
+        assert!(objects.get(SLOT, secret).is_err());
+        assert!(objects.get(SLOT, public).is_ok());
+        let again = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(1)), "secret", true));
         assert_ne!(secret, again);
     }
 }

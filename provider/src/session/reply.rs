@@ -1,30 +1,30 @@
-//! The rule for output of variable length, once (spec, "Conventions for functions returning output in a
-//! variable-length buffer"). Knows lengths only: the caller's memory is `ffi`'s.
+//! The two-call convention for output of variable length (spec, "Conventions for functions returning output in a
+//! variable-length buffer"). Knows lengths only: `ffi` accesses the caller's memory.
 
 use kms_protocol::Secret;
 
-/// How much room the caller offers.
+/// The capacity of the caller's output buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Room {
-    /// None: it asks for the length.
-    LengthOnly,
-    /// So many bytes.
+pub(crate) enum Capacity {
+    /// There is no buffer: the caller asks for the length.
+    LengthQuery,
+    /// A buffer of this many bytes.
     Bytes(usize),
 }
 
-/// What the caller gets.
+/// What a call returns to the caller.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Reply {
-    /// The length it asked for.
+    /// The length of the output.
     Length(usize),
-    /// Its room is too small; so much is needed.
+    /// The buffer is too small; this many bytes are needed.
     TooSmall(usize),
-    /// The output itself.
+    /// The output.
     Bytes(Secret),
 }
 
 impl Reply {
-    /// Whether the output is still to come: the operation goes on.
+    /// Whether the output was not returned yet: the operation continues.
     pub(crate) fn is_pending(&self) -> bool {
         match self {
             Self::Length(_) | Self::TooSmall(_) => true,
@@ -33,17 +33,17 @@ impl Reply {
     }
 }
 
-/// How long an output will be, as far as it is known before it exists.
+/// The length of an output, as far as it is known before the output is computed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Length {
-    /// Exactly so long.
+pub(crate) enum OutputLength {
+    /// The exact length.
     Exact(usize),
-    /// Not longer than this: padding is yet to be removed.
+    /// An upper bound: padding will be removed.
     AtMost(usize),
 }
 
-impl Length {
-    /// The number that may be told to a caller.
+impl OutputLength {
+    /// The length that a length query returns.
     pub(crate) fn bytes(self) -> usize {
         match self {
             Self::Exact(bytes) | Self::AtMost(bytes) => bytes,
@@ -51,24 +51,26 @@ impl Length {
     }
 }
 
-/// Answers from what is known already; none when the output has to be made first.
+/// The reply that needs no output; none when the output has to be computed.
 ///
-/// CallContext for the length, or offering too little room for an output of known length, makes nothing. An output whose
-/// length is only bounded is made as soon as there is room at all, because a smaller room may be enough.
-pub(crate) fn early(room: Room, needed: Length) -> Option<Reply> {
-    match (room, needed) {
-        (Room::LengthOnly, needed) => Some(Reply::Length(needed.bytes())),
-        (Room::Bytes(room), Length::Exact(needed)) if room < needed => Some(Reply::TooSmall(needed)),
-        (Room::Bytes(_), _) => None,
+/// A length query computes nothing, nor does a call whose buffer is too small for an output of known length. An output
+/// of bounded length is computed for any buffer, because it may fit in a smaller one.
+pub(crate) fn length_reply(capacity: Capacity, length: OutputLength) -> Option<Reply> {
+    match (capacity, length) {
+        (Capacity::LengthQuery, length) => Some(Reply::Length(length.bytes())),
+        (Capacity::Bytes(capacity), OutputLength::Exact(needed)) if capacity < needed => {
+            Some(Reply::TooSmall(needed))
+        }
+        (Capacity::Bytes(_), _) => None,
     }
 }
 
-/// Hands over an output that exists. One that does not fit comes back, to be kept until the caller has room.
-pub(crate) fn hand_over(room: Room, output: Secret) -> (Reply, Option<Secret>) {
-    match room {
-        Room::LengthOnly => (Reply::Length(output.len()), Some(output)),
-        Room::Bytes(room) if room < output.len() => (Reply::TooSmall(output.len()), Some(output)),
-        Room::Bytes(_) => (Reply::Bytes(output), None),
+/// The reply with a computed output. An output that does not fit is returned beside it, to be stored for the next call.
+pub(crate) fn output_reply(capacity: Capacity, output: Secret) -> (Reply, Option<Secret>) {
+    match capacity {
+        Capacity::LengthQuery => (Reply::Length(output.len()), Some(output)),
+        Capacity::Bytes(capacity) if capacity < output.len() => (Reply::TooSmall(output.len()), Some(output)),
+        Capacity::Bytes(_) => (Reply::Bytes(output), None),
     }
 }
 
@@ -77,23 +79,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_caller_with_room_makes_the_output() {
-        assert_eq!(early(Room::LengthOnly, Length::Exact(3)), Some(Reply::Length(3)));
-        assert_eq!(early(Room::Bytes(0), Length::Exact(3)), Some(Reply::TooSmall(3)));
-        assert_eq!(early(Room::Bytes(2), Length::Exact(3)), Some(Reply::TooSmall(3)));
-        assert_eq!(early(Room::Bytes(3), Length::Exact(3)), None);
-        assert_eq!(early(Room::Bytes(usize::MAX), Length::Exact(3)), None);
-        assert_eq!(early(Room::Bytes(0), Length::Exact(0)), None);
+    fn the_output_is_computed_only_for_a_large_enough_buffer() {
+        let exact = OutputLength::Exact;
+        assert_eq!(length_reply(Capacity::LengthQuery, exact(3)), Some(Reply::Length(3)));
+        assert_eq!(length_reply(Capacity::Bytes(0), exact(3)), Some(Reply::TooSmall(3)));
+        assert_eq!(length_reply(Capacity::Bytes(2), exact(3)), Some(Reply::TooSmall(3)));
+        assert_eq!(length_reply(Capacity::Bytes(3), exact(3)), None);
+        assert_eq!(length_reply(Capacity::Bytes(usize::MAX), exact(3)), None);
+        assert_eq!(length_reply(Capacity::Bytes(0), exact(0)), None);
     }
 
     #[test]
-    fn an_output_of_unknown_length_is_kept_until_it_fits() {
-        assert_eq!(early(Room::LengthOnly, Length::AtMost(16)), Some(Reply::Length(16)));
-        assert_eq!(early(Room::Bytes(1), Length::AtMost(16)), None);
-        let (reply, kept) = hand_over(Room::Bytes(1), Secret::from(vec![7; 5]));
+    fn an_output_of_unknown_length_is_stored_until_it_fits() {
+        let at_most = OutputLength::AtMost;
+        assert_eq!(length_reply(Capacity::LengthQuery, at_most(16)), Some(Reply::Length(16)));
+        assert_eq!(length_reply(Capacity::Bytes(1), at_most(16)), None);
+        let (reply, stored) = output_reply(Capacity::Bytes(1), Secret::from(vec![7; 5]));
         assert_eq!(reply, Reply::TooSmall(5));
-        let (reply, kept) = hand_over(Room::Bytes(5), kept.expect("it did not fit"));
+        let (reply, stored) = output_reply(Capacity::Bytes(5), stored.expect("it did not fit"));
         assert_eq!(reply, Reply::Bytes(Secret::from(vec![7; 5])));
-        assert_eq!(kept, None);
+        assert_eq!(stored, None);
     }
 }

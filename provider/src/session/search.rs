@@ -1,5 +1,5 @@
-//! The cursor of `C_FindObjects`. All that was found is known at `C_FindObjectsInit`: objects made or destroyed while
-//! the application walks change nothing (spec, "C_FindObjectsInit").
+//! The cursor of `C_FindObjects`. `C_FindObjectsInit` determines the results: objects created or destroyed later do not
+//! change them (spec, "C_FindObjectsInit").
 
 use super::ObjectHandle;
 
@@ -7,20 +7,20 @@ use super::ObjectHandle;
 #[derive(Debug, Default)]
 pub(crate) struct Search {
     found: Vec<ObjectHandle>,
-    given: usize,
+    position: usize,
 }
 
 impl Search {
-    /// Starts at the first of what was found.
-    pub(crate) fn over(found: Vec<ObjectHandle>) -> Self {
-        Self { found, given: 0 }
+    /// Starts at the first result.
+    pub(crate) fn new(found: Vec<ObjectHandle>) -> Self {
+        Self { found, position: 0 }
     }
 
-    /// The next ones, at most `most`; none at the end, however often it is asked.
-    pub(crate) fn next(&mut self, most: usize) -> Vec<ObjectHandle> {
-        let rest = &self.found[self.given..];
-        let taken = &rest[..most.min(rest.len())];
-        self.given += taken.len();
+    /// The next results, at most `max_count`; none at the end, in repeated calls too.
+    pub(crate) fn next(&mut self, max_count: usize) -> Vec<ObjectHandle> {
+        let rest = &self.found[self.position..];
+        let taken = &rest[..max_count.min(rest.len())];
+        self.position += taken.len();
         taken.to_vec()
     }
 }
@@ -30,9 +30,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_object_comes_once() {
+    fn each_object_is_returned_once() {
         let all: Vec<ObjectHandle> = (1..=5).map(ObjectHandle).collect();
-        let mut search = Search::over(all.clone());
+        let mut search = Search::new(all.clone());
         assert_eq!(search.next(0), vec![]);
         assert_eq!(search.next(2), all[..2]);
         assert_eq!(search.next(usize::MAX), all[2..]);

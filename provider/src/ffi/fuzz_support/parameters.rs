@@ -1,4 +1,4 @@
-//! The parameter of each mechanism as the C structure that it is, filled by a fuzzer.
+//! Builds the parameter of each mechanism, as its C structure, from a fuzzer's bytes.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -14,154 +14,157 @@ use cryptoki_sys::{
 use kms_protocol::PRF_DATA_MAX;
 use kms_protocol::mechanism_table::Parameter;
 
-use super::memory::{Choices, Claim, Memory};
+use super::c_memory::{Buffer, FuzzInput, Memory};
 
-/// A parameter and its length.
-pub(super) type Laid = (*mut c_void, CK_ULONG);
+/// A pointer to a parameter, and its length.
+pub(super) type RawParameter = (*mut c_void, CK_ULONG);
 
-/// Lays out the parameter that a mechanism takes.
-pub(super) fn lay(wanted: Parameter, choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
+/// Builds the parameter that a mechanism takes.
+pub(super) fn build(wanted: Parameter, fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
     match wanted {
-        Parameter::None => whole(memory.claim(choices)),
-        Parameter::Iv => whole(memory.flat(choices, 16)),
-        Parameter::Ctr => whole(memory.flat(choices, size_of::<CK_AES_CTR_PARAMS>())),
-        Parameter::Pss => whole(memory.flat(choices, size_of::<CK_RSA_PKCS_PSS_PARAMS>())),
+        Parameter::None => parameter_of(memory.any_buffer(fuzz)),
+        Parameter::Iv => parameter_of(memory.plain_structure(fuzz, 16)),
+        Parameter::Ctr => parameter_of(memory.plain_structure(fuzz, size_of::<CK_AES_CTR_PARAMS>())),
+        Parameter::Pss => parameter_of(memory.plain_structure(fuzz, size_of::<CK_RSA_PKCS_PSS_PARAMS>())),
         Parameter::MacBytes | Parameter::Key | Parameter::Extract => {
-            whole(memory.flat(choices, size_of::<CK_ULONG>()))
+            parameter_of(memory.plain_structure(fuzz, size_of::<CK_ULONG>()))
         }
-        Parameter::WrapIv { bytes } => whole(memory.flat(choices, bytes)),
-        Parameter::Gcm => gcm(choices, memory),
-        Parameter::Ccm => ccm(choices, memory),
+        Parameter::WrapIv { bytes } => parameter_of(memory.plain_structure(fuzz, bytes)),
+        Parameter::Gcm => gcm(fuzz, memory),
+        Parameter::Ccm => ccm(fuzz, memory),
         Parameter::Poly1305 => {
-            let (nonce, aad) = (memory.claim(choices), memory.claim(choices));
+            let (nonce, aad) = (memory.any_buffer(fuzz), memory.any_buffer(fuzz));
             let sealed = CK_SALSA20_CHACHA20_POLY1305_PARAMS {
-                pNonce: nonce.place,
+                pNonce: nonce.pointer,
                 ulNonceLen: nonce.length,
-                pAAD: aad.place,
+                pAAD: aad.pointer,
                 ulAADLen: aad.length,
             };
-            memory.pointing(choices, sealed)
+            memory.pointer_structure(fuzz, sealed)
         }
         Parameter::Oaep => {
-            let oaep = oaep(choices, memory);
-            memory.pointing(choices, oaep)
+            let oaep = oaep(fuzz, memory);
+            memory.pointer_structure(fuzz, oaep)
         }
         Parameter::RsaAes => {
-            let oaep = oaep(choices, memory);
-            let inner = if choices.byte() < 240 { memory.structure(oaep) } else { ptr::null_mut() };
-            let wrap = CK_RSA_AES_KEY_WRAP_PARAMS { ulAESKeyBits: choices.number(), pOAEPParams: inner };
-            memory.pointing(choices, wrap)
+            let oaep = oaep(fuzz, memory);
+            let inner = if fuzz.byte() < 240 { memory.structure(oaep) } else { ptr::null_mut() };
+            let wrap = CK_RSA_AES_KEY_WRAP_PARAMS { ulAESKeyBits: fuzz.number(), pOAEPParams: inner };
+            memory.pointer_structure(fuzz, wrap)
         }
         Parameter::Eddsa => {
-            let context = memory.claim(choices);
+            let context = memory.any_buffer(fuzz);
             let eddsa = CK_EDDSA_PARAMS {
-                phFlag: choices.byte(),
+                phFlag: fuzz.byte(),
                 ulContextDataLen: context.length,
-                pContextData: context.place,
+                pContextData: context.pointer,
             };
-            memory.pointing(choices, eddsa)
+            memory.pointer_structure(fuzz, eddsa)
         }
         Parameter::MlDsa => {
-            let context = memory.claim(choices);
+            let context = memory.any_buffer(fuzz);
             let sign = CK_SIGN_ADDITIONAL_CONTEXT {
-                hedgeVariant: choices.number(),
-                pContext: context.place,
+                hedgeVariant: fuzz.number(),
+                pContext: context.pointer,
                 ulContextLen: context.length,
             };
-            memory.pointing(choices, sign)
+            memory.pointer_structure(fuzz, sign)
         }
         Parameter::HashMlDsa => {
-            let context = memory.claim(choices);
+            let context = memory.any_buffer(fuzz);
             let sign = CK_HASH_SIGN_ADDITIONAL_CONTEXT {
-                hedgeVariant: choices.number(),
-                pContext: context.place,
+                hedgeVariant: fuzz.number(),
+                pContext: context.pointer,
                 ulContextLen: context.length,
-                hash: choices.number(),
+                hash: fuzz.number(),
             };
-            memory.pointing(choices, sign)
+            memory.pointer_structure(fuzz, sign)
         }
-        Parameter::Ecdh => ecdh(choices, memory),
-        Parameter::Hkdf => hkdf(choices, memory),
-        Parameter::Kbkdf { feedback } => kbkdf(feedback, choices, memory),
+        Parameter::Ecdh => ecdh(fuzz, memory),
+        Parameter::Hkdf => hkdf(fuzz, memory),
+        Parameter::Kbkdf { feedback } => kbkdf(feedback, fuzz, memory),
         Parameter::Data { iv_bytes: 0 } => {
-            let data = memory.claim(choices);
-            memory.pointing(choices, CK_KEY_DERIVATION_STRING_DATA { pData: data.place, ulLen: data.length })
+            let data = memory.any_buffer(fuzz);
+            memory.pointer_structure(
+                fuzz,
+                CK_KEY_DERIVATION_STRING_DATA { pData: data.pointer, ulLen: data.length },
+            )
         }
         Parameter::Data { .. } => {
-            let (data, mut iv) = (memory.claim(choices), [0; 16]);
-            iv.fill_with(|| choices.byte());
-            let data = CK_AES_CBC_ENCRYPT_DATA_PARAMS { iv, pData: data.place, length: data.length };
-            memory.pointing(choices, data)
+            let (data, mut iv) = (memory.any_buffer(fuzz), [0; 16]);
+            iv.fill_with(|| fuzz.byte());
+            let data = CK_AES_CBC_ENCRYPT_DATA_PARAMS { iv, pData: data.pointer, length: data.length };
+            memory.pointer_structure(fuzz, data)
         }
     }
 }
 
-/// Lays out the parameter of one message. The tag's place has room for every tag whose length fits in its field.
-pub(super) fn message(choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
-    let nonce = memory.claim(choices);
-    let tag = if choices.byte() < 240 { memory.bytes(&[0x7a; 32]) } else { ptr::null_mut() };
-    if choices.byte() < 192 {
+/// Builds the parameter of one message. The tag's buffer has space for every tag whose length fits in its field.
+pub(super) fn message(fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
+    let nonce = memory.any_buffer(fuzz);
+    let tag = if fuzz.byte() < 240 { memory.bytes(&[0x7a; 32]) } else { ptr::null_mut() };
+    if fuzz.byte() < 192 {
         let gcm = CK_GCM_MESSAGE_PARAMS {
-            pIv: nonce.place,
+            pIv: nonce.pointer,
             ulIvLen: nonce.length,
-            ulIvFixedBits: choices.number(),
-            ivGenerator: choices.number(),
+            ulIvFixedBits: fuzz.number(),
+            ivGenerator: fuzz.number(),
             pTag: tag,
-            ulTagBits: choices.number(),
+            ulTagBits: fuzz.number(),
         };
-        memory.pointing(choices, gcm)
+        memory.pointer_structure(fuzz, gcm)
     } else {
         let sealed = CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS {
-            pNonce: nonce.place,
+            pNonce: nonce.pointer,
             ulNonceLen: nonce.length,
             pTag: tag,
         };
-        memory.pointing(choices, sealed)
+        memory.pointer_structure(fuzz, sealed)
     }
 }
 
-fn whole(claim: Claim) -> Laid {
-    (claim.place.cast(), claim.length)
+fn parameter_of(buffer: Buffer) -> RawParameter {
+    (buffer.pointer.cast(), buffer.length)
 }
 
-fn gcm(choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
-    let (iv, aad) = (memory.claim(choices), memory.claim(choices));
-    match choices.byte() % 3 {
+fn gcm(fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
+    let (iv, aad) = (memory.any_buffer(fuzz), memory.any_buffer(fuzz));
+    match fuzz.byte() % 3 {
         0 => {
             let wrap = CK_GCM_WRAP_PARAMS {
-                pIv: iv.place,
+                pIv: iv.pointer,
                 ulIvLen: iv.length,
-                ulIvFixedBits: choices.number(),
-                ivGenerator: choices.number(),
-                pAAD: aad.place,
+                ulIvFixedBits: fuzz.number(),
+                ivGenerator: fuzz.number(),
+                pAAD: aad.pointer,
                 ulAADLen: aad.length,
-                ulTagBits: choices.number(),
+                ulTagBits: fuzz.number(),
             };
-            memory.pointing(choices, wrap)
+            memory.pointer_structure(fuzz, wrap)
         }
         1 => {
-            // The layout without `ulIvBits`, which is five words.
+            // The layout without `ulIvBits`, which has five words.
             let fields = [
-                iv.place,
+                iv.pointer,
                 ptr::without_provenance_mut(address(iv.length)),
-                aad.place,
+                aad.pointer,
                 ptr::without_provenance_mut(address(aad.length)),
-                ptr::without_provenance_mut(address(choices.number())),
+                ptr::without_provenance_mut(address(fuzz.number())),
             ];
-            memory.pointing(choices, fields)
+            memory.pointer_structure(fuzz, fields)
         }
         _ => {
-            let bits_alone = choices.byte() > 223 && iv.length < 1 << 20;
+            let bits_alone = fuzz.byte() > 223 && iv.length < 1 << 20;
             let gcm = CK_GCM_PARAMS {
-                pIv: iv.place,
+                pIv: iv.pointer,
                 ulIvLen: if bits_alone { 0 } else { iv.length },
-                // With a length beside them the bits are not looked at.
-                ulIvBits: if bits_alone || iv.length == 0 { iv.length * 8 } else { choices.number() },
-                pAAD: aad.place,
+                // The bits are ignored if there is a length.
+                ulIvBits: if bits_alone || iv.length == 0 { iv.length * 8 } else { fuzz.number() },
+                pAAD: aad.pointer,
                 ulAADLen: aad.length,
-                ulTagBits: choices.number(),
+                ulTagBits: fuzz.number(),
             };
-            memory.pointing(choices, gcm)
+            memory.pointer_structure(fuzz, gcm)
         }
     }
 }
@@ -170,105 +173,105 @@ fn address(number: CK_ULONG) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn ccm(choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
-    let (nonce, aad) = (memory.claim(choices), memory.claim(choices));
-    if choices.byte() < 192 {
+fn ccm(fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
+    let (nonce, aad) = (memory.any_buffer(fuzz), memory.any_buffer(fuzz));
+    if fuzz.byte() < 192 {
         let ccm = CK_CCM_PARAMS {
-            ulDataLen: choices.number(),
-            pNonce: nonce.place,
+            ulDataLen: fuzz.number(),
+            pNonce: nonce.pointer,
             ulNonceLen: nonce.length,
-            pAAD: aad.place,
+            pAAD: aad.pointer,
             ulAADLen: aad.length,
-            ulMACLen: choices.number(),
+            ulMACLen: fuzz.number(),
         };
-        return memory.pointing(choices, ccm);
+        return memory.pointer_structure(fuzz, ccm);
     }
     let wrap = CK_CCM_WRAP_PARAMS {
-        ulDataLen: choices.number(),
-        pNonce: nonce.place,
+        ulDataLen: fuzz.number(),
+        pNonce: nonce.pointer,
         ulNonceLen: nonce.length,
-        ulNonceFixedBits: choices.number(),
-        nonceGenerator: choices.number(),
-        pAAD: aad.place,
+        ulNonceFixedBits: fuzz.number(),
+        nonceGenerator: fuzz.number(),
+        pAAD: aad.pointer,
         ulAADLen: aad.length,
-        ulMACLen: choices.number(),
+        ulMACLen: fuzz.number(),
     };
-    memory.pointing(choices, wrap)
+    memory.pointer_structure(fuzz, wrap)
 }
 
-fn oaep(choices: &mut Choices<'_>, memory: &mut Memory) -> CK_RSA_PKCS_OAEP_PARAMS {
-    let label = memory.claim(choices);
+fn oaep(fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> CK_RSA_PKCS_OAEP_PARAMS {
+    let label = memory.any_buffer(fuzz);
     CK_RSA_PKCS_OAEP_PARAMS {
-        hashAlg: choices.number(),
-        mgf: choices.number(),
-        source: choices.number(),
-        pSourceData: label.place.cast(),
+        hashAlg: fuzz.number(),
+        mgf: fuzz.number(),
+        source: fuzz.number(),
+        pSourceData: label.pointer.cast(),
         ulSourceDataLen: label.length,
     }
 }
 
-fn ecdh(choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
-    let (shared, public) = (memory.claim(choices), memory.claim(choices));
+fn ecdh(fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
+    let (shared, public) = (memory.any_buffer(fuzz), memory.any_buffer(fuzz));
     let ecdh = CK_ECDH1_DERIVE_PARAMS {
-        kdf: choices.number(),
+        kdf: fuzz.number(),
         ulSharedDataLen: shared.length,
-        pSharedData: shared.place,
+        pSharedData: shared.pointer,
         ulPublicDataLen: public.length,
-        pPublicData: public.place,
+        pPublicData: public.pointer,
     };
-    memory.pointing(choices, ecdh)
+    memory.pointer_structure(fuzz, ecdh)
 }
 
-fn hkdf(choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
-    let (salt, info) = (memory.claim(choices), memory.claim(choices));
+fn hkdf(fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
+    let (salt, info) = (memory.any_buffer(fuzz), memory.any_buffer(fuzz));
     let hkdf = CK_HKDF_PARAMS {
-        bExtract: choices.byte(),
-        bExpand: choices.byte(),
-        prfHashMechanism: choices.number(),
-        ulSaltType: choices.number(),
-        pSalt: salt.place,
+        bExtract: fuzz.byte(),
+        bExpand: fuzz.byte(),
+        prfHashMechanism: fuzz.number(),
+        ulSaltType: fuzz.number(),
+        pSalt: salt.pointer,
         ulSaltLen: salt.length,
-        hSaltKey: choices.number(),
-        pInfo: info.place,
+        hSaltKey: fuzz.number(),
+        pInfo: info.pointer,
         ulInfoLen: info.length,
     };
-    memory.pointing(choices, hkdf)
+    memory.pointer_structure(fuzz, hkdf)
 }
 
-fn kbkdf(feedback: bool, choices: &mut Choices<'_>, memory: &mut Memory) -> Laid {
-    let parts = (0..usize::from(choices.byte()) % (PRF_DATA_MAX + 2)).map(|_| {
-        // All formats are as long as two words or three, and have no pointers.
-        let length = [0, 16, 24][usize::from(choices.byte()) % 3];
-        let value = memory.flat(choices, length);
-        CK_PRF_DATA_PARAM { type_: choices.number(), pValue: value.place.cast(), ulValueLen: value.length }
+fn kbkdf(feedback: bool, fuzz: &mut FuzzInput<'_>, memory: &mut Memory) -> RawParameter {
+    let parts = (0..usize::from(fuzz.byte()) % (PRF_DATA_MAX + 2)).map(|_| {
+        // All formats have two or three words and no pointers.
+        let length = [0, 16, 24][usize::from(fuzz.byte()) % 3];
+        let value = memory.plain_structure(fuzz, length);
+        CK_PRF_DATA_PARAM { type_: fuzz.number(), pValue: value.pointer.cast(), ulValueLen: value.length }
     });
     let parts: Vec<_> = parts.collect();
     let count = parts.len() as CK_ULONG;
-    let (place, count) = match choices.byte() {
+    let (pointer, count) = match fuzz.byte() {
         0..=223 => (memory.array(parts), count),
-        224..=239 => (ptr::null_mut(), choices.number()),
-        240.. => (memory.array(parts), choices.number().saturating_add(PRF_DATA_MAX as CK_ULONG + 1)),
+        224..=239 => (ptr::null_mut(), fuzz.number()),
+        240.. => (memory.array(parts), fuzz.number().saturating_add(PRF_DATA_MAX as CK_ULONG + 1)),
     };
-    let iv = memory.claim(choices);
-    let more = if choices.byte() < 240 { 0 } else { choices.number() };
+    let iv = memory.any_buffer(fuzz);
+    let more = if fuzz.byte() < 240 { 0 } else { fuzz.number() };
     if feedback {
         let kdf = CK_SP800_108_FEEDBACK_KDF_PARAMS {
-            prfType: choices.number(),
+            prfType: fuzz.number(),
             ulNumberOfDataParams: count,
-            pDataParams: place,
+            pDataParams: pointer,
             ulIVLen: iv.length,
-            pIV: iv.place,
+            pIV: iv.pointer,
             ulAdditionalDerivedKeys: more,
             pAdditionalDerivedKeys: ptr::null_mut(),
         };
-        return memory.pointing(choices, kdf);
+        return memory.pointer_structure(fuzz, kdf);
     }
     let kdf = CK_SP800_108_KDF_PARAMS {
-        prfType: choices.number(),
+        prfType: fuzz.number(),
         ulNumberOfDataParams: count,
-        pDataParams: place,
+        pDataParams: pointer,
         ulAdditionalDerivedKeys: more,
         pAdditionalDerivedKeys: ptr::null_mut(),
     };
-    memory.pointing(choices, kdf)
+    memory.pointer_structure(fuzz, kdf)
 }

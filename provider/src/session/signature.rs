@@ -1,5 +1,5 @@
-//! Signatures and MACs in progress, to be made or to be verified: the same but for the end. Hash-then-sign mechanisms
-//! hash here, so any length of data is one request of a digest's length; the others hold their data to the end.
+//! Signatures and MACs in progress, for signing and for verification, which differ only at the end. Hash-then-sign
+//! mechanisms hash here, so the request contains a digest for any length of data; the others buffer their data.
 
 use std::sync::Arc;
 
@@ -10,77 +10,87 @@ use kms_protocol::{
 };
 
 use super::digest::Hasher;
-use super::objects::Known;
+use super::objects::ObjectInfo;
 use super::usage::{self, Usage};
 
-/// What becomes of the data.
+/// What the operation does with its data.
 enum Input {
-    /// It is hashed as it comes.
+    /// It is hashed.
     Hashed(Hasher),
-    /// It is kept, up to `most` bytes.
-    Held { data: Secret, most: usize },
+    /// It is buffered, up to `max_length` bytes.
+    Buffered { data: Secret, max_length: usize },
 }
 
-/// A signature in progress.
-pub(crate) struct Signing {
+/// A signature or a verification in progress.
+pub(crate) struct SignatureOperation {
     /// The key.
-    pub(crate) key: Arc<Known>,
-    /// Whether the key wants a login of its own before each use (`CKA_ALWAYS_AUTHENTICATE`).
-    pub(crate) awaits_login: bool,
+    pub(crate) key: Arc<ObjectInfo>,
+    /// Whether the key still needs a context-specific login before it is used (`CKA_ALWAYS_AUTHENTICATE`).
+    pub(crate) needs_context_login: bool,
     mechanism: Mechanism,
     input: Input,
     length: usize,
     started: bool,
-    promised: Option<Secret>,
+    expected_signature: Option<Secret>,
 }
 
-/// What is to be signed, or compared with a signature.
-pub(crate) struct Signed {
-    /// With what.
-    pub(crate) key: Arc<Known>,
-    /// How.
+/// The input of the signature or of the verification.
+pub(crate) struct SigningInput {
+    /// The key.
+    pub(crate) key: Arc<ObjectInfo>,
+    /// The mechanism.
     pub(crate) mechanism: Mechanism,
     /// The digest of a hash-then-sign mechanism, otherwise the data.
     pub(crate) data: Secret,
 }
 
-impl Signing {
+impl SignatureOperation {
     /// `C_SignInit`, `C_VerifyInit`.
     ///
     /// # Errors
     /// When mechanism and key do not go together.
     pub(crate) fn begin(
         usage: Usage,
-        key: Arc<Known>,
+        key: Arc<ObjectInfo>,
         mechanism: Mechanism,
         policy: RingPolicy,
     ) -> Result<Self, Rv> {
         let row = usage::check(usage, &mechanism, &key, policy)?;
-        let length = length_of(row, &mechanism, &key)?;
+        let length = signature_length(row, &mechanism, &key)?;
         let hasher = row.signs.and(row.digest).and_then(Hasher::of);
         let input = match hasher {
             Some(hasher) => Input::Hashed(hasher),
-            None => Input::Held { data: Secret::default(), most: most_of(row, &mechanism, length)? },
+            None => {
+                Input::Buffered { data: Secret::default(), max_length: max_length(row, &mechanism, length)? }
+            }
         };
-        let awaits_login = key.is(AttributeType::ALWAYS_AUTHENTICATE);
-        Ok(Self { key, awaits_login, mechanism, input, length, started: false, promised: None })
+        let needs_context_login = key.is(AttributeType::ALWAYS_AUTHENTICATE);
+        Ok(Self {
+            key,
+            needs_context_login,
+            mechanism,
+            input,
+            length,
+            started: false,
+            expected_signature: None,
+        })
     }
 
-    /// `C_VerifySignatureInit`: the signature comes before the data.
+    /// `C_VerifySignatureInit`: the signature is passed before the data.
     ///
     /// # Errors
-    /// `CKR_SIGNATURE_LEN_RANGE` for one that cannot be right.
-    pub(crate) fn promise(mut self, signature: &[u8]) -> Result<Self, Rv> {
+    /// `CKR_SIGNATURE_LEN_RANGE` for a signature of the wrong length.
+    pub(crate) fn with_expected_signature(mut self, signature: &[u8]) -> Result<Self, Rv> {
         if signature.len() != self.length {
             return Err(Rv::SIGNATURE_LEN_RANGE);
         }
-        self.promised = Some(Secret::from(signature));
+        self.expected_signature = Some(Secret::from(signature));
         Ok(self)
     }
 
-    /// The signature that came before the data, if it did.
-    pub(crate) fn promised(&self) -> Option<&Secret> {
-        self.promised.as_ref()
+    /// The signature, if it was passed before the data.
+    pub(crate) fn expected_signature(&self) -> Option<&Secret> {
+        self.expected_signature.as_ref()
     }
 
     /// The signature's length.
@@ -88,57 +98,60 @@ impl Signing {
         self.length
     }
 
-    /// Whether it is verified without a backend: the key is public.
+    /// Whether the verification needs no backend: the key is public.
     pub(crate) fn is_local(&self) -> bool {
         self.key.class() == Some(ObjectClass::PUBLIC_KEY)
     }
 
-    /// Whether data came in parts: then there is no `C_Sign` any more (spec, "C_Sign").
+    /// Whether data was passed in parts: then `C_Sign` is no longer allowed (spec, "C_Sign").
     pub(crate) fn is_started(&self) -> bool {
         self.started
     }
 
-    /// Whether data may come in parts. HashML-DSA over a digest is a single call (spec, "HashML-DSA signature generation").
+    /// Whether data may be passed in parts. HashML-DSA over a digest takes a single call (spec, "HashML-DSA signature
+    /// generation").
     pub(crate) fn takes_parts(&self) -> bool {
         self.mechanism.kind != MechanismType::HASH_ML_DSA
     }
 
-    /// Takes in a part.
+    /// Adds a part of the data.
     ///
     /// # Errors
-    /// `CKR_DATA_LEN_RANGE` beyond what the mechanism signs.
-    pub(crate) fn feed(&mut self, part: &[u8]) -> Result<(), Rv> {
+    /// `CKR_DATA_LEN_RANGE` for more data than the mechanism signs.
+    pub(crate) fn update(&mut self, part: &[u8]) -> Result<(), Rv> {
         self.started = true;
         match &mut self.input {
-            Input::Hashed(hasher) => hasher.feed(part),
-            Input::Held { data, most } if part.len() > *most - data.len() => return Err(Rv::DATA_LEN_RANGE),
-            Input::Held { data, .. } => data.bytes_mut().extend_from_slice(part),
+            Input::Hashed(hasher) => hasher.update(part),
+            Input::Buffered { data, max_length } if part.len() > *max_length - data.len() => {
+                return Err(Rv::DATA_LEN_RANGE);
+            }
+            Input::Buffered { data, .. } => data.bytes_mut().extend_from_slice(part),
         }
         Ok(())
     }
 
-    /// All data has come.
+    /// Ends the data.
     ///
     /// # Errors
-    /// `CKR_DATA_LEN_RANGE` when the mechanism signs digests, and this is not one.
-    pub(crate) fn finish(self) -> Result<Signed, Rv> {
+    /// `CKR_DATA_LEN_RANGE` when the mechanism signs digests and the data has not the length of one.
+    pub(crate) fn finish(self) -> Result<SigningInput, Rv> {
         let data = match self.input {
             Input::Hashed(hasher) => hasher.finish(),
-            Input::Held { data, most } => {
-                // These sign a digest, nothing shorter (spec, "PKCS #1 RSA PSS", "HashML-DSA signature generation").
+            Input::Buffered { data, max_length } => {
+                // These sign a digest and nothing shorter (spec, "PKCS #1 RSA PSS", "HashML-DSA signature generation").
                 let signs_digest =
                     matches!(self.mechanism.kind, MechanismType::RSA_PKCS_PSS | MechanismType::HASH_ML_DSA);
-                if signs_digest && data.len() != most {
+                if signs_digest && data.len() != max_length {
                     return Err(Rv::DATA_LEN_RANGE);
                 }
                 data
             }
         };
-        Ok(Signed { key: self.key, mechanism: self.mechanism, data })
+        Ok(SigningInput { key: self.key, mechanism: self.mechanism, data })
     }
 }
 
-fn length_of(row: &Row, mechanism: &Mechanism, key: &Known) -> Result<usize, Rv> {
+fn signature_length(row: &Row, mechanism: &Mechanism, key: &ObjectInfo) -> Result<usize, Rv> {
     match row.key {
         Some(KeyType::RSA) => usage::modulus_bytes(key),
         Some(KeyType::EC) => {
@@ -156,8 +169,8 @@ fn length_of(row: &Row, mechanism: &Mechanism, key: &Known) -> Result<usize, Rv>
     }
 }
 
-/// The most data a mechanism that does not hash signs.
-fn most_of(row: &Row, mechanism: &Mechanism, length: usize) -> Result<usize, Rv> {
+/// The most data that a mechanism signs without hashing it.
+fn max_length(row: &Row, mechanism: &Mechanism, length: usize) -> Result<usize, Rv> {
     match (row.kind, &mechanism.parameters) {
         (MechanismType::RSA_PKCS, _) => Ok(length.saturating_sub(11)),
         (MechanismType::RSA_X_509, _) => Ok(length),
@@ -175,28 +188,28 @@ mod tests {
     use super::super::usage::tests::key;
     use super::*;
 
-    fn rsa(mechanism: Mechanism) -> Signing {
+    fn rsa(mechanism: Mechanism) -> SignatureOperation {
         let key = Arc::new(key(ObjectClass::PRIVATE_KEY, KeyType::RSA, &[AttributeType::SIGN]));
-        Signing::begin(Usage::Sign, key, mechanism, RingPolicy::Strict).unwrap()
+        SignatureOperation::begin(Usage::Sign, key, mechanism, RingPolicy::Strict).unwrap()
     }
 
     #[test]
-    fn hash_then_sign_asks_for_the_digest_whatever_the_length() {
+    fn hash_then_sign_requests_contain_a_digest_for_any_length() {
         let mut signing = rsa(Mechanism::plain(MechanismType::SHA256_RSA_PKCS));
         assert_eq!(signing.length(), 256);
-        signing.feed(&vec![0; 3 * DATA_BYTES_MAX]).unwrap();
-        let signed = signing.finish().unwrap();
-        assert_eq!(signed.data.len(), 32);
-        assert_eq!(signed.mechanism.kind, MechanismType::SHA256_RSA_PKCS);
+        signing.update(&vec![0; 3 * DATA_BYTES_MAX]).unwrap();
+        let input = signing.finish().unwrap();
+        assert_eq!(input.data.len(), 32);
+        assert_eq!(input.mechanism.kind, MechanismType::SHA256_RSA_PKCS);
     }
 
     #[test]
-    fn raw_pkcs_1_signs_what_leaves_room_for_its_padding() {
+    fn raw_pkcs_1_limits_the_data_by_its_padding() {
         let mut signing = rsa(Mechanism::plain(MechanismType::RSA_PKCS));
-        signing.feed(&[0; 200]).unwrap();
-        assert_eq!(signing.feed(&[0; 46]), Err(Rv::DATA_LEN_RANGE));
-        signing.feed(&[0; 45]).unwrap();
-        assert_eq!(signing.finish().map(|signed| signed.data.len()), Ok(245));
+        signing.update(&[0; 200]).unwrap();
+        assert_eq!(signing.update(&[0; 46]), Err(Rv::DATA_LEN_RANGE));
+        signing.update(&[0; 45]).unwrap();
+        assert_eq!(signing.finish().map(|input| input.data.len()), Ok(245));
     }
 
     #[test]
@@ -204,23 +217,23 @@ mod tests {
         let parameters = Parameters::Pss { hash: MechanismType::SHA256, mgf: Mgf::SHA256, salt_bytes: 32 };
         let pss = || Mechanism { kind: MechanismType::RSA_PKCS_PSS, parameters: parameters.clone() };
         let mut signing = rsa(pss());
-        signing.feed(&[0; 31]).unwrap();
+        signing.update(&[0; 31]).unwrap();
         assert_eq!(signing.finish().err(), Some(Rv::DATA_LEN_RANGE));
         let mut signing = rsa(pss());
-        signing.feed(&[0; 32]).unwrap();
+        signing.update(&[0; 32]).unwrap();
         assert!(signing.finish().is_ok());
     }
 
     #[test]
-    fn lengths_are_known_before_anything_is_signed() {
+    fn the_signature_length_is_known_before_signing() {
         let ec = Arc::new(key(ObjectClass::PRIVATE_KEY, KeyType::EC, &[AttributeType::SIGN]));
         let ecdsa = Mechanism::plain(MechanismType::ECDSA);
-        let signing = Signing::begin(Usage::Sign, ec, ecdsa, RingPolicy::Strict).unwrap();
+        let signing = SignatureOperation::begin(Usage::Sign, ec, ecdsa, RingPolicy::Strict).unwrap();
         assert_eq!(signing.length(), 64);
         let secret = Arc::new(key(ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET, &[AttributeType::SIGN]));
         let short =
             Mechanism { kind: MechanismType::SHA256_HMAC_GENERAL, parameters: Parameters::MacBytes(10) };
-        let signing = Signing::begin(Usage::Sign, secret, short, RingPolicy::Strict).unwrap();
+        let signing = SignatureOperation::begin(Usage::Sign, secret, short, RingPolicy::Strict).unwrap();
         assert_eq!(signing.length(), 10);
     }
 }
