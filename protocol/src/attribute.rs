@@ -12,7 +12,8 @@ use crate::secret::Secret;
 /// The maximum number of attributes in one template. pkcs11-tool sends 15, SunPKCS11 20; a real key has about 40.
 pub const TEMPLATE_ATTRIBUTES_MAX: usize = 128;
 
-/// The maximum number of attributes in a template inside an attribute: the usage flags, class, type, length and the like.
+/// The maximum number of attributes in a template inside an attribute: the usage flags, class, type, length and the
+/// like.
 pub const NESTED_ATTRIBUTES_MAX: usize = 64;
 
 /// The maximum number of mechanisms in one `CKA_ALLOWED_MECHANISMS`: more than PKCS#11 3.2 has for one key type.
@@ -348,7 +349,8 @@ impl Template {
         }
     }
 
-    /// Whether these attributes match the search template `wanted`: each of its attributes is present with the same value.
+    /// Whether these attributes match the search template `wanted`: each of its attributes is present with the same
+    /// value.
     pub fn matches(&self, wanted: &Self) -> bool {
         wanted.0.iter().all(|attribute| self.value(attribute.kind) == Some(&attribute.value))
     }

@@ -3,8 +3,8 @@
 //! # The exchange
 //!
 //! The provider connects and sends a [`Hello`]; the backend responds with a [`Welcome`]. From then on, each frame from
-//! the provider contains one [`RequestEnvelope`] and each frame from the backend its [`ResponseEnvelope`], in order, one
-//! at a time. A connection has no state but the agreed version: each `RequestEnvelope` contains its slot and its
+//! the provider contains one [`RequestEnvelope`] and each frame from the backend its [`ResponseEnvelope`], in order,
+//! one at a time. A connection has no state but the agreed version: each `RequestEnvelope` contains its slot and its
 //! [`Ticket`], so the next one may use another connection, another backend, or the same one after a restart.
 //!
 //! A frame is a length of four bytes, little endian, and a value encoded with postcard ([`frame`]). Decoding is total:

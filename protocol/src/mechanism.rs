@@ -233,7 +233,8 @@ pub const ECDH_PUBLIC_BYTES_MAX: usize = 136;
 /// The maximum length of data in a key derivation, in bytes. TLS, the largest user, needs some hundred.
 pub const DERIVATION_BYTES_MAX: usize = 16 << 10;
 
-/// The maximum length of a signature's context, in bytes (RFC 8032, "Ed25519ctx"; FIPS 204, "ML-DSA Signature Generation").
+/// The maximum length of a signature's context, in bytes (RFC 8032, "Ed25519ctx"; FIPS 204, "ML-DSA Signature
+/// Generation").
 pub const CONTEXT_BYTES_MAX: usize = 255;
 
 /// The maximum plaintext of AES-CCM, in bytes: the data of one call. A nonce of 13 bytes allows less.

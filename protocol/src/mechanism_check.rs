@@ -111,7 +111,8 @@ impl Mechanism {
     }
 }
 
-/// Whether both digests of OAEP are supported. SHA-3 is not: the library has a type for each pair, and there is no demand.
+/// Whether both digests of OAEP are supported. SHA-3 is not: the library has a type for each pair, and there is no
+/// demand.
 fn are_oaep_digests(hash: MechanismType, mgf: Mgf) -> bool {
     let has = |digest| {
         let digests = [

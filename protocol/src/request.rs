@@ -218,7 +218,8 @@ pub enum Request {
         /// The template of the shared secret.
         template: Template,
     },
-    /// `C_EncryptMessage` where the backend generates the nonce ([`crate::Parameters::GcmGenerate`]). Response: `Message`.
+    /// `C_EncryptMessage` where the backend generates the nonce ([`crate::Parameters::GcmGenerate`]). Response:
+    /// `Message`.
     EncryptMessage {
         /// The key.
         key: ObjectRef,
@@ -227,7 +228,8 @@ pub enum Request {
         /// The data.
         data: Secret,
     },
-    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Response: `Done`.
+    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Response:
+    /// `Done`.
     InitToken {
         /// The security officer's PIN.
         pin: Secret,

@@ -8,8 +8,8 @@ use kms_core::object::MasterVersion;
 
 use crate::config::PinError;
 
-/// A failure of the HSM's module. It is displayed with the specification's names, `C_Sign returned CKR_DEVICE_ERROR`, so
-/// that it can be looked up; `cryptoki` would print the specification's paragraph about the code.
+/// A failure of the HSM's module. It is displayed with the specification's names, `C_Sign returned CKR_DEVICE_ERROR`,
+/// so that it can be looked up; `cryptoki` would print the specification's paragraph about the code.
 #[derive(Debug)]
 pub struct Pkcs11Failure(Box<Cryptoki>);
 

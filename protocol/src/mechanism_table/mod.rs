@@ -1,7 +1,7 @@
 //! The mechanism table: the supported mechanisms, their functions, key types, key sizes and parameters.
 //!
-//! Everything that depends on a mechanism alone is read from here: mechanism lists and infos, parameter checks, the parts
-//! of a hash-then-sign mechanism, and `provider/SUPPORT.md`.
+//! Everything that depends on a mechanism alone is read from here: mechanism lists and infos, parameter checks, the
+//! parts of a hash-then-sign mechanism, and `provider/SUPPORT.md`.
 
 mod rows;
 
@@ -164,7 +164,8 @@ impl Row {
             // Key agreement on Montgomery curves has the same mechanism (spec, "Elliptic curve Diffie-Hellman").
             M::ECDH1_DERIVE | M::ECDH1_COFACTOR_DERIVE => kind == KeyType::EC_MONTGOMERY,
             M::HKDF_DERIVE => kind == KeyType::GENERIC_SECRET,
-            // Which of the two the pseudorandom function takes, an AES key or any bytes, is checked where the key is used.
+            // Which of the two the pseudorandom function takes, an AES key or any bytes, is checked where the key is
+            // used.
             M::SP800_108_COUNTER_KDF | M::SP800_108_FEEDBACK_KDF => kind == KeyType::AES || is_hmac_key(kind),
             M::CONCATENATE_BASE_AND_KEY
             | M::CONCATENATE_BASE_AND_DATA
