@@ -11,6 +11,7 @@ use super::{aes, chacha, ec, edwards_montgomery, mldsa, mlkem, public, public_at
 /// A key prepared for use, with everything that can be computed in advance. It is wiped on drop.
 pub struct OpenedKey(pub(super) Kind);
 
+/// The families of keys.
 pub(super) enum Kind {
     Aes(Box<dyn aes::Modes>),
     ChaCha(Box<chacha::ChaChaKey>),
@@ -72,7 +73,7 @@ impl OpenedKey {
         opened.map(Self).ok_or(CryptoError::Material(kind))
     }
 
-    /// Prepares a public key, to wrap or to encapsulate with it, from its object's attributes.
+    /// Prepares a public key, which wraps, encapsulates, encrypts or verifies, from its object's attributes.
     ///
     /// # Errors
     /// `CKR_KEY_TYPE_INCONSISTENT` for a type whose public keys the backend does not use.

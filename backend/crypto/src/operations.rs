@@ -7,7 +7,7 @@ use super::mac::{self, MacKey};
 use super::opened_key::{Kind, OpenedKey};
 use super::public;
 
-/// Encrypts with a secret key.
+/// Encrypts with a secret key, or with an RSA public key and OAEP.
 ///
 /// # Errors
 /// `CKR_DATA_LEN_RANGE` when the mechanism does not take data of this length.
@@ -127,11 +127,11 @@ mod tests {
         );
         let permit = permit(&user, Usage::Encrypt, &ecb, &object).unwrap();
         assert!(encrypt(&permit, &key, &ecb, &[0; 16]).is_ok());
-        let refused = Rv::KEY_FUNCTION_NOT_PERMITTED;
-        assert_eq!(encrypt(&permit, &key, &cbc, &[0; 16]).unwrap_err(), refused);
-        assert_eq!(decrypt(&permit, &key, &ecb, &[0; 16]).unwrap_err(), refused);
-        assert_eq!(sign(&permit, &key, &ecb, &[0; 16]).unwrap_err(), refused);
-        assert_eq!(verify(&permit, &key, &ecb, &[0; 16], &[0; 16]).unwrap_err(), refused);
+        let not_permitted = Rv::KEY_FUNCTION_NOT_PERMITTED;
+        assert_eq!(encrypt(&permit, &key, &cbc, &[0; 16]).unwrap_err(), not_permitted);
+        assert_eq!(decrypt(&permit, &key, &ecb, &[0; 16]).unwrap_err(), not_permitted);
+        assert_eq!(sign(&permit, &key, &ecb, &[0; 16]).unwrap_err(), not_permitted);
+        assert_eq!(verify(&permit, &key, &ecb, &[0; 16], &[0; 16]).unwrap_err(), not_permitted);
         let exported = export_value(&permit, KeyType::AES, ObjectClass::SECRET_KEY, &generated.material);
         assert!(matches!(exported, Err(CryptoError::Permit)));
     }

@@ -320,8 +320,7 @@ mod tests {
             for at in [0, 7, wrapped.len() / 2, wrapped.len() - 1] {
                 let mut wrong = wrapped.to_vec();
                 wrong[at] ^= 0x10;
-                // The first byte of an RSA ciphertext may make it larger than the modulus; that is no error of length
-                // either.
+                // The first byte of an RSA ciphertext may make it larger than the modulus: no length error either.
                 let error = wrapping.unwrap(&mechanism, &wrong, SECRET, KeyType::AES).unwrap_err();
                 assert_eq!(error, Rv::WRAPPED_KEY_INVALID, "{} at {at}", mechanism.kind);
             }

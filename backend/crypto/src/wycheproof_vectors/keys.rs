@@ -83,8 +83,7 @@ fn x25519_and_x448() {
                     assert_eq!(shared.as_slice(), &test.shared_secret[..], "{name:?}, test {}", test.tc_id);
                     ran += 1;
                 }
-                // Correctly rejected: a public key of small order, whose shared secret is known, or one of a wrong
-                // length.
+                // Correctly rejected: a public key of small order, with a known shared secret, or of a wrong length.
                 Err(_) => {
                     let known = test.shared_secret.iter().all(|byte| *byte == 0);
                     let is_key = test.public_key.len() == curve.key_bytes();
