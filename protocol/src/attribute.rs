@@ -1,7 +1,7 @@
 //! Attribute types, values and templates.
 //!
-//! A value crosses the wire by its meaning, not as C memory: `CK_ULONG` is 32 bits wide in some applications and
-//! 64 in others, and its byte order is the host's. [`AttributeType::shape`] says which meaning each type has.
+//! Values are encoded by their meaning, not as C memory: `CK_ULONG` is 32 bits wide in some applications and 64 in
+//! others, in the host's byte order. [`AttributeType::shape`] gives the meaning of each type.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,17 +9,18 @@ use crate::codes::codes;
 use crate::mechanism_names::MechanismType;
 use crate::secret::Secret;
 
-/// Attributes in one template. pkcs11-tool sends 15, SunPKCS11 20; a real key has about 40.
+/// The maximum number of attributes in one template. pkcs11-tool sends 15, SunPKCS11 20; a real key has about 40.
 pub const TEMPLATE_ATTRIBUTES_MAX: usize = 128;
 
-/// Attributes in a template inside an attribute: the usage flags, class, type, length and the like.
+/// The maximum number of attributes in a template inside an attribute: the usage flags, class, type, length and the
+/// like.
 pub const NESTED_ATTRIBUTES_MAX: usize = 64;
 
-/// Mechanisms in one `CKA_ALLOWED_MECHANISMS`: more than PKCS#11 3.2 has for one key type.
+/// The maximum number of mechanisms in one `CKA_ALLOWED_MECHANISMS`: more than PKCS#11 3.2 has for one key type.
 pub const ALLOWED_MECHANISMS_MAX: usize = 256;
 
 codes! {
-    /// What an object is.
+    /// The class of an object.
     ObjectClass, "CKO_" {
         DATA = 0,
         CERTIFICATE = 1,
@@ -37,7 +38,7 @@ codes! {
 }
 
 codes! {
-    /// What a key is for, mathematically.
+    /// The type of a key: its algorithm.
     KeyType, "CKK_" {
         RSA = 0x00,
         EC = 0x03,
@@ -62,7 +63,7 @@ codes! {
 }
 
 codes! {
-    /// The name of an attribute.
+    /// The type of an attribute.
     AttributeType, "CKA_" {
         CLASS = 0x0,
         TOKEN = 0x1,
@@ -133,19 +134,19 @@ codes! {
         UNWRAP_TEMPLATE = 0x40000212,
         DERIVE_TEMPLATE = 0x40000213,
         ALLOWED_MECHANISMS = 0x40000600,
-        // Ours (`CKA_VENDOR_DEFINED`): the key wraps and unwraps with a half of its own, not with its value.
+        // Vendor-defined (`CKA_VENDOR_DEFINED`): the key wraps and unwraps with a subkey, not with its value.
         KMS_WRAP_SUBKEY = 0x80004b01,
     }
 }
 
-/// How a value of an attribute is written in C memory, and what it means.
+/// The representation of an attribute's value in C memory, and its meaning.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
     /// `CK_BBOOL`, one byte.
     Bool,
-    /// `CK_ULONG`, as wide as the host has it.
+    /// `CK_ULONG`, in the host's width.
     Ulong,
-    /// Bytes as they are: labels, big integers, DER, `CK_DATE`.
+    /// Bytes: labels, big integers, DER, `CK_DATE`.
     Bytes,
     /// An array of `CK_MECHANISM_TYPE`.
     Mechanisms,
@@ -154,7 +155,7 @@ pub enum Shape {
 }
 
 impl AttributeType {
-    /// How values of this type are written. A type we do not know is bytes.
+    /// The shape of values of this type. An unknown type has the shape `Bytes`.
     pub fn shape(self) -> Shape {
         match self {
             Self::TOKEN | Self::PRIVATE | Self::TRUSTED | Self::SENSITIVE | Self::ENCRYPT | Self::DECRYPT => {
@@ -183,23 +184,23 @@ impl AttributeType {
     }
 }
 
-/// What an attribute holds. `CK_UNAVAILABLE_INFORMATION` is `Ulong(u64::MAX)` on the wire, whatever the host's width.
+/// The value of an attribute. `CK_UNAVAILABLE_INFORMATION` is `Ulong(u64::MAX)` on the wire, whatever the host's width.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// A `CK_BBOOL`.
     Bool(bool),
     /// A `CK_ULONG`.
     Ulong(u64),
-    /// Bytes, unprintable because some of them are keys.
+    /// Bytes, never printed because they may be a key.
     Bytes(Secret),
     /// A list of mechanisms.
     Mechanisms(Mechanisms),
-    /// A template, for keys that this one wraps, unwraps or derives.
+    /// A template for the keys that this key wraps, unwraps or derives.
     Template(Nested),
 }
 
 impl Value {
-    /// Whether this is how values of such a type look.
+    /// Whether the value has this shape.
     pub fn has_shape(&self, shape: Shape) -> bool {
         match self {
             Self::Bool(_) => shape == Shape::Bool,
@@ -217,8 +218,8 @@ pub struct Mechanisms(
     #[serde(deserialize_with = "crate::bounded::vec::<_, _, ALLOWED_MECHANISMS_MAX>")] pub Vec<MechanismType>,
 );
 
-/// A template inside an attribute: at most [`NESTED_ATTRIBUTES_MAX`] attributes, none of them a template again. So a
-/// frame cannot nest deeper than the stack is.
+/// A template inside an attribute: at most [`NESTED_ATTRIBUTES_MAX`] attributes, none of which is a template. This
+/// bounds the recursion when a frame is decoded.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Nested(pub Vec<Attribute>);
 
@@ -231,7 +232,7 @@ impl Nested {
 
 impl<'de> Deserialize<'de> for Nested {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// [`Value`] without its last variant, in the same form on the wire.
+        /// [`Value`] without its last variant, with the same encoding.
         #[derive(Deserialize)]
         enum Flat {
             Bool(bool),
@@ -250,14 +251,14 @@ impl<'de> Deserialize<'de> for Nested {
             };
             Attribute { kind, value }
         };
-        shaped(flat.into_iter().map(attribute).collect()).map(Self)
+        check_shapes(flat.into_iter().map(attribute).collect()).map(Self)
     }
 }
 
-/// Attributes whose values have the shape of their names.
-fn shaped<E: serde::de::Error>(attributes: Vec<Attribute>) -> Result<Vec<Attribute>, E> {
+/// Returns the attributes if each value has the shape of its type.
+fn check_shapes<E: serde::de::Error>(attributes: Vec<Attribute>) -> Result<Vec<Attribute>, E> {
     match attributes.iter().find(|attribute| !attribute.value.has_shape(attribute.kind.shape())) {
-        Some(wrong) => Err(E::custom(format_args!("{} has a value of another shape", wrong.kind))),
+        Some(wrong) => Err(E::custom(format_args!("{} has a value of the wrong shape", wrong.kind))),
         None => Ok(attributes),
     }
 }
@@ -265,24 +266,24 @@ fn shaped<E: serde::de::Error>(attributes: Vec<Attribute>) -> Result<Vec<Attribu
 /// One attribute with its value.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Attribute {
-    /// Its name.
+    /// Its type.
     pub kind: AttributeType,
-    /// Its value, in the shape of the name.
+    /// Its value, in the shape of the type.
     pub value: Value,
 }
 
 impl Attribute {
-    /// A true-or-false attribute.
+    /// An attribute with a boolean value.
     pub fn bool(kind: AttributeType, value: bool) -> Self {
         Self { kind, value: Value::Bool(value) }
     }
 
-    /// A number.
+    /// An attribute with a number.
     pub fn ulong(kind: AttributeType, value: u64) -> Self {
         Self { kind, value: Value::Ulong(value) }
     }
 
-    /// Bytes.
+    /// An attribute with bytes.
     pub fn bytes(kind: AttributeType, value: impl Into<Vec<u8>>) -> Self {
         Self { kind, value: Value::Bytes(Secret::from(value.into())) }
     }
@@ -290,23 +291,23 @@ impl Attribute {
 
 /// A list of attributes, in the caller's order: at most [`TEMPLATE_ATTRIBUTES_MAX`].
 ///
-/// A decoded template has values of the right shape; whether a type may stand in it, and how often, is policy.
+/// A decoded template has values of the right shape; whether a type may occur, and how often, is up to policy.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Template(pub Vec<Attribute>);
 
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        shaped(crate::bounded::vec::<_, _, TEMPLATE_ATTRIBUTES_MAX>(deserializer)?).map(Self)
+        check_shapes(crate::bounded::vec::<_, _, TEMPLATE_ATTRIBUTES_MAX>(deserializer)?).map(Self)
     }
 }
 
 impl Template {
-    /// The value of an attribute, the first if it stands twice.
+    /// The value of an attribute: the first one if the attribute occurs twice.
     pub fn value(&self, kind: AttributeType) -> Option<&Value> {
         self.0.iter().find(|attribute| attribute.kind == kind).map(|attribute| &attribute.value)
     }
 
-    /// The true-or-false value of an attribute, if it is there.
+    /// The boolean value of an attribute, if present.
     pub fn bool(&self, kind: AttributeType) -> Option<bool> {
         match self.value(kind) {
             Some(Value::Bool(value)) => Some(*value),
@@ -314,7 +315,7 @@ impl Template {
         }
     }
 
-    /// The number in an attribute, if it is there.
+    /// The number in an attribute, if present.
     pub fn ulong(&self, kind: AttributeType) -> Option<u64> {
         match self.value(kind) {
             Some(Value::Ulong(value)) => Some(*value),
@@ -322,7 +323,7 @@ impl Template {
         }
     }
 
-    /// The bytes in an attribute, if it is there.
+    /// The bytes in an attribute, if present.
     pub fn bytes(&self, kind: AttributeType) -> Option<&[u8]> {
         match self.value(kind) {
             Some(Value::Bytes(value)) => Some(value),
@@ -330,25 +331,26 @@ impl Template {
         }
     }
 
-    /// The class of the object, if the template says it.
+    /// The class of the object, if the template states it.
     pub fn class(&self) -> Option<ObjectClass> {
         self.ulong(AttributeType::CLASS).and_then(|class| u32::try_from(class).ok()).map(ObjectClass)
     }
 
-    /// The type of the key, if the template says it.
+    /// The type of the key, if the template states it.
     pub fn key_type(&self) -> Option<KeyType> {
         self.ulong(AttributeType::KEY_TYPE).and_then(|kind| u32::try_from(kind).ok()).map(KeyType)
     }
 
-    /// Sets an attribute, in place of the value it may have.
+    /// Sets an attribute, replacing its value if it has one.
     pub fn set(&mut self, attribute: Attribute) {
-        match self.0.iter_mut().find(|known| known.kind == attribute.kind) {
-            Some(known) => known.value = attribute.value,
+        match self.0.iter_mut().find(|existing| existing.kind == attribute.kind) {
+            Some(existing) => existing.value = attribute.value,
             None => self.0.push(attribute),
         }
     }
 
-    /// Whether an object with these attributes is what `wanted` looks for: every attribute there, with the same value.
+    /// Whether these attributes match the search template `wanted`: each of its attributes is present with the same
+    /// value.
     pub fn matches(&self, wanted: &Self) -> bool {
         wanted.0.iter().all(|attribute| self.value(attribute.kind) == Some(&attribute.value))
     }

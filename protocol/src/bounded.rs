@@ -1,4 +1,4 @@
-//! Lists with a limit: a length is refused before anything is allocated for it.
+//! Lists with a maximum length: a longer list is rejected before memory is allocated for it.
 
 use std::fmt;
 use std::marker::PhantomData;

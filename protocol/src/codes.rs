@@ -1,5 +1,5 @@
-//! How the numbers of PKCS#11 become types: a newtype per family, so any value survives a round trip,
-//! and a name for those we know. A test compares every constant with the C header's bindings.
+//! Types for the numeric codes of PKCS#11: one newtype per family, so that unknown values survive a round trip, and
+//! names for the known ones. A test compares every constant with the C header's bindings.
 
 /// Declares a family of PKCS#11 codes.
 macro_rules! codes {
@@ -16,7 +16,7 @@ macro_rules! codes {
             pub const NAMED: &'static [(Self, &'static str)] =
                 &[$((Self($value), concat!($prefix, stringify!($name))),)*];
 
-            /// The specification's name, if it is one we know.
+            /// The specification's name, if the code is known.
             pub fn name(self) -> Option<&'static str> {
                 Self::NAMED.iter().find(|(code, _)| *code == self).map(|(_, name)| *name)
             }

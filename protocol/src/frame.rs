@@ -1,22 +1,22 @@
-//! Frames: a length of four bytes, little endian, then one value in postcard's form. Nothing here touches a socket.
+//! Frames: a length of four bytes, little endian, then one value encoded with postcard. No I/O.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// The largest value in a frame, header not counted: 1 MiB of data in one call and what stands around it.
+/// The maximum size of the value in a frame, without the header: 1 MiB of data in one call and the fields around it.
 /// 1 000 connections that each send a frame of this size still fit in 1.1 GiB.
 pub const FRAME_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 
-/// The length in front of each frame.
+/// The size of the header: the length before each value.
 pub const HEADER_BYTES: usize = 4;
 
-/// The version of the conversation this crate speaks.
+/// The protocol version of this crate.
 pub const VERSION: u16 = 1;
 
 /// The provider's first frame on a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Says that this is our conversation and not a stray client's.
+    /// Identifies the protocol, so that other clients are recognised.
     pub magic: [u8; 4],
     /// The oldest version the provider understands.
     pub oldest: u16,
@@ -25,42 +25,42 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// What [`Hello::magic`] must be.
+    /// The required value of [`Hello::magic`].
     pub const MAGIC: [u8; 4] = *b"kms\x01";
 
-    /// The hello of this version.
+    /// The hello of this crate's version.
     pub const fn ours() -> Self {
         Self { magic: Self::MAGIC, oldest: VERSION, newest: VERSION }
     }
 
-    /// The version both sides speak, if there is one.
+    /// The version that both sides support, if there is one.
     pub fn agreed(&self) -> Option<u16> {
         (self.magic == Self::MAGIC && self.oldest <= VERSION && VERSION <= self.newest).then_some(VERSION)
     }
 }
 
-/// The backend's first frame on a connection: the version of all that follows, or why there is nothing to follow.
+/// The backend's first frame on a connection: the version of all further frames, or why the connection is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Welcome {
-    /// The conversation goes on in this version.
+    /// All further frames have this version.
     Version(u16),
-    /// The backend speaks these versions only and closes the connection.
+    /// The backend supports these versions only and closes the connection.
     Unsupported {
         /// The oldest version the backend understands.
         oldest: u16,
         /// The newest version the backend understands.
         newest: u16,
     },
-    /// The backend serves as many connections as it may and closes this one.
+    /// The backend has reached its limit of connections and closes this one.
     Busy,
 }
 
-/// Why bytes are not a frame of ours.
+/// Why bytes are not a valid frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FrameError {
-    /// The length is beyond [`FRAME_BYTES_MAX`].
+    /// The length exceeds [`FRAME_BYTES_MAX`].
     TooLarge,
-    /// The bytes are not a value of the type asked for, or more than one.
+    /// The bytes are not one value of the expected type, or more than one.
     Malformed,
 }
 
@@ -68,14 +68,15 @@ impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "a frame is longer than the limit",
-            Self::Malformed => "a frame does not hold the message expected",
+            Self::Malformed => "a frame does not contain the expected message",
         })
     }
 }
 
 impl std::error::Error for FrameError {}
 
-/// Writes a frame, header and all, so that one `send` is enough. `frame` is emptied first and keeps its room.
+/// Encodes a value as a frame, header included, so that one `send` is enough. `frame` is cleared first and keeps its
+/// capacity.
 pub fn encode<T: Serialize>(value: &T, frame: &mut Zeroizing<Vec<u8>>) -> Result<(), FrameError> {
     frame.clear();
     frame.extend_from_slice(&[0; HEADER_BYTES]);
@@ -89,12 +90,12 @@ pub fn encode<T: Serialize>(value: &T, frame: &mut Zeroizing<Vec<u8>>) -> Result
     Ok(())
 }
 
-/// Writes a value behind what a buffer holds. A buffer that must grow leaves no copy of what it held behind.
+/// Appends an encoded value to a buffer. When the buffer must grow, its old memory is wiped.
 ///
 /// # Errors
 /// When the value has no serialised form.
 pub fn append<T: Serialize>(value: &T, buffer: &mut Zeroizing<Vec<u8>>) -> Result<(), FrameError> {
-    postcard::serialize_with_flavor(value, Tail(buffer)).map_err(|_| FrameError::Malformed)
+    postcard::serialize_with_flavor(value, WipingAppender(buffer)).map_err(|_| FrameError::Malformed)
 }
 
 /// The length of the value that follows this header.
@@ -103,7 +104,7 @@ pub fn length(header: [u8; HEADER_BYTES]) -> Result<usize, FrameError> {
     if length > FRAME_BYTES_MAX { Err(FrameError::TooLarge) } else { Ok(length) }
 }
 
-/// Reads the value of a frame, without its header. Every byte must belong to the value.
+/// Decodes the value of a frame, without its header. Every byte must belong to the value.
 pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FrameError> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
@@ -111,10 +112,10 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FrameError> {
     }
 }
 
-/// Lets postcard append to a borrowed buffer that never leaves a copy of a secret behind when it grows.
-struct Tail<'a>(&'a mut Zeroizing<Vec<u8>>);
+/// Lets postcard append to a borrowed buffer, whose old memory is wiped when it grows.
+struct WipingAppender<'a>(&'a mut Zeroizing<Vec<u8>>);
 
-impl Tail<'_> {
+impl WipingAppender<'_> {
     #[inline]
     fn reserve(&mut self, more: usize) {
         if more > self.0.capacity() - self.0.len() {
@@ -127,11 +128,11 @@ impl Tail<'_> {
         let needed = self.0.len() + more;
         let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(512)));
         larger.extend_from_slice(self.0);
-        *self.0 = larger; // the old buffer is wiped as it drops
+        *self.0 = larger; // the old buffer is wiped on drop
     }
 }
 
-impl postcard::ser_flavors::Flavor for Tail<'_> {
+impl postcard::ser_flavors::Flavor for WipingAppender<'_> {
     type Output = ();
 
     #[inline]

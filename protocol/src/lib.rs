@@ -1,36 +1,40 @@
-//! The words that provider and backend exchange.
+//! The protocol between provider and backend.
 //!
-//! # The conversation
+//! # The exchange
 //!
-//! The provider connects and sends a [`Hello`]; the backend answers [`Welcome`]. From then on, each frame from the
-//! provider holds one [`RequestEnvelope`] and each frame from the backend the [`ResponseEnvelope`] to it, in order, one at a time. A
-//! connection carries no state but the agreed version: each `RequestEnvelope` names its slot and bears its [`Ticket`], so the
-//! next one may go over another connection, to another backend, or to the same one after a restart.
+//! The provider connects and sends a [`Hello`]; the backend responds with a [`Welcome`]. From then on, each frame from
+//! the provider contains one [`RequestEnvelope`] and each frame from the backend its [`ResponseEnvelope`], in order,
+//! one at a time. A connection has no state but the agreed version: each `RequestEnvelope` contains its slot and its
+//! [`Ticket`], so the next one may use another connection, another backend, or the same one after a restart.
 //!
-//! A frame is a length of four bytes, little endian, and a value in postcard's form ([`frame`]). Decoding is total:
-//! whatever the bytes are, there is a value or an error, and no allocation beyond a frame's own size.
+//! A frame is a length of four bytes, little endian, and a value encoded with postcard ([`frame`]). Decoding is total:
+//! any bytes give a value or an error, and no allocation exceeds the frame's own size.
 //!
-//! The only error that crosses the wire is [`Rv`].
+//! The only error on the wire is [`Rv`].
 //!
-//! This crate knows no sockets, keys or databases.
+//! This crate contains no sockets, keys or databases.
 #![forbid(unsafe_code)]
 
 mod attribute;
 mod bounded;
 mod codes;
-/// Frames: length, version, limits.
-pub mod frame;
 mod id;
 mod mechanism;
+mod mechanism_check;
 mod mechanism_names;
-/// What we offer, and what follows from a mechanism alone.
-pub mod mechanism_table;
 mod prehash;
 mod request;
 mod response;
 mod rv;
 mod secret;
 mod usage;
+
+// The public interface is:
+
+/// Frames: length, version, limits.
+pub mod frame;
+/// The supported mechanisms, and everything that depends on the mechanism alone.
+pub mod mechanism_table;
 
 pub use attribute::{
     ALLOWED_MECHANISMS_MAX, Attribute, AttributeType, KeyType, Mechanisms, NESTED_ATTRIBUTES_MAX, Nested,

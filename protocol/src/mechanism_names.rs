@@ -1,9 +1,9 @@
-//! The numbers of mechanisms, and of the functions inside some of them, under the specification's names.
+//! The codes of mechanisms, and of the functions that are parameters of some, under the specification's names.
 
 use crate::codes::codes;
 
 codes! {
-    /// The name of a mechanism.
+    /// The type of a mechanism.
     MechanismType, "CKM_" {
         RSA_PKCS_KEY_PAIR_GEN = 0x0000,
         RSA_PKCS = 0x0001,
@@ -141,7 +141,7 @@ codes! {
 }
 
 impl Mgf {
-    /// The digest inside.
+    /// The digest that the function uses.
     pub fn digest(self) -> Option<MechanismType> {
         match self {
             Self::SHA1 => Some(MechanismType::SHA_1),
@@ -159,7 +159,7 @@ impl Mgf {
 }
 
 codes! {
-    /// A key derivation function after an ECDH agreement.
+    /// A key derivation function that follows an ECDH agreement.
     Kdf, "CKD_" {
         NULL = 1,
         SHA1_KDF = 2,

@@ -1,15 +1,16 @@
-//! What HashML-DSA signs in place of a message (FIPS 204, section 5.4). Bytes alone, and here because the provider
-//! verifies what the backend signs: both must mean the same.
+//! The bytes that HashML-DSA signs in place of a message (FIPS 204, section 5.4). They are built here because the
+//! provider verifies what the backend signs: both must build the same.
 
 use crate::mechanism::{CONTEXT_BYTES_MAX, Mechanism, Parameters};
 use crate::mechanism_names::MechanismType;
 use crate::mechanism_table::{digest_bytes, row_of};
 
-/// `id-sha256` and its neighbours without their last number, DER (NIST's Computer Security Objects Register).
-const HASHES: [u8; 10] = [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
+/// The identifiers of `id-sha256` and the other digests without the last arc, DER (NIST's Computer Security Objects
+/// Register).
+const HASH_OID_PREFIX: [u8; 10] = [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
 
-/// The last number of a digest's identifier.
-fn arc(hash: MechanismType) -> Option<u8> {
+/// The last arc of a digest's object identifier.
+fn last_arc(hash: MechanismType) -> Option<u8> {
     match hash {
         MechanismType::SHA256 => Some(1),
         MechanismType::SHA384 => Some(2),
@@ -25,10 +26,10 @@ fn arc(hash: MechanismType) -> Option<u8> {
     }
 }
 
-/// The length of what is signed of a message, if HashML-DSA takes this digest. SHAKE has no mechanism of its own in
-/// PKCS #11, so the one that hashes with it and signs stands for it.
+/// The length of the message's digest, if HashML-DSA supports it. SHAKE has no digest mechanism in PKCS #11, so the
+/// mechanism that hashes with it and signs stands for it.
 pub fn prehash_bytes(hash: MechanismType) -> Option<usize> {
-    arc(hash)?;
+    last_arc(hash)?;
     match hash {
         MechanismType::HASH_ML_DSA_SHAKE128 => Some(32),
         MechanismType::HASH_ML_DSA_SHAKE256 => Some(64),
@@ -36,7 +37,7 @@ pub fn prehash_bytes(hash: MechanismType) -> Option<usize> {
     }
 }
 
-/// What a mechanism of HashML-DSA says of itself.
+/// The digest, hedge and context of a HashML-DSA mechanism.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Prehash<'a> {
     /// The digest of the message.
@@ -48,7 +49,7 @@ pub struct Prehash<'a> {
 }
 
 impl<'a> Prehash<'a> {
-    /// Reads a mechanism: one that names its digest in the parameter, or in its own name.
+    /// Reads a mechanism that names its digest by its own name or in its parameter. None for other mechanisms.
     pub fn of(mechanism: &'a Mechanism) -> Option<Self> {
         let row = row_of(mechanism.kind)?;
         if row.signs.unwrap_or(row.kind) != MechanismType::HASH_ML_DSA {
@@ -64,14 +65,14 @@ impl<'a> Prehash<'a> {
         }
     }
 
-    /// The message of `ML-DSA.Sign_internal` and `ML-DSA.Verify_internal` (FIPS 204, algorithms 4 and 5). None for a
-    /// digest of another length or kind, or too long a context.
+    /// The message of `ML-DSA.Sign_internal` and `ML-DSA.Verify_internal` (FIPS 204, algorithms 4 and 5). None if the
+    /// digest has another length or is not supported, or the context is too long.
     pub fn message(&self, digest: &[u8]) -> Option<Vec<u8>> {
         if prehash_bytes(self.hash)? != digest.len() || self.context.len() > CONTEXT_BYTES_MAX {
             return None;
         }
         let length = u8::try_from(self.context.len()).ok()?;
-        Some([&[1, length], self.context, &HASHES, &[arc(self.hash)?], digest].concat())
+        Some([&[1, length], self.context, &HASH_OID_PREFIX, &[last_arc(self.hash)?], digest].concat())
     }
 }
 
@@ -92,17 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_stands_in_the_name_or_in_the_parameter() {
+    fn the_digest_is_in_the_name_or_in_the_parameter() {
         let named = Mechanism::plain(MechanismType::HASH_ML_DSA_SHAKE256);
         let hash = MechanismType::HASH_ML_DSA_SHAKE256;
         assert_eq!(Prehash::of(&named), Some(Prehash { hash, hedge: 0, context: &[] }));
         assert_eq!(prehash_bytes(hash), Some(64));
         let parameters =
             Parameters::HashMlDsa { hedge: 2, context: b"c".as_slice().into(), hash: MechanismType::SHA384 };
-        let told = Mechanism { kind: MechanismType::HASH_ML_DSA, parameters };
+        let parameterised = Mechanism { kind: MechanismType::HASH_ML_DSA, parameters };
         let expected = Prehash { hash: MechanismType::SHA384, hedge: 2, context: b"c" };
-        assert_eq!(Prehash::of(&told), Some(expected));
-        assert!(told.check().is_ok());
+        assert_eq!(Prehash::of(&parameterised), Some(expected));
+        assert!(parameterised.check().is_ok());
         assert_eq!(Prehash::of(&Mechanism::plain(MechanismType::ML_DSA)), None);
         assert_eq!(Prehash::of(&Mechanism::plain(MechanismType::HASH_ML_DSA)), None);
         assert!(Mechanism::plain(MechanismType::HASH_ML_DSA).check().is_err());

@@ -1,5 +1,5 @@
-//! Everything a provider can ask. A request carries all that its answer needs: the backend keeps no session
-//! (architecture D1), so any backend of a cluster can answer it, and so can the same one after a restart.
+//! The requests of the provider. A request contains all that its response depends on: the backend has no session state
+//! (architecture D1), so any backend of a cluster can process it, and so can the same one after a restart.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,53 +9,53 @@ use crate::mechanism::Mechanism;
 use crate::response::Ticket;
 use crate::secret::Secret;
 
-/// The data of one request, in bytes. The frame has room for it and for what stands around it.
+/// The maximum data of one request, in bytes. A frame has space for it and for the fields around it.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 
-/// The longest PIN, in bytes: `name:secret`, or a token of the service.
+/// The maximum length of a PIN, in bytes: `name:secret`, or a service account's token.
 pub const PIN_BYTES_MAX: usize = 4096;
 
-/// One question, with who asks it.
+/// One request, with the slot and the login that it is made for.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct RequestEnvelope {
-    /// The same for each repetition of one request.
+    /// The id, the same for each repetition of one request.
     pub id: RequestId,
-    /// The token it concerns. [`Request::Slots`] concerns none and ignores it.
+    /// The slot of the token. [`Request::Slots`] ignores it.
     pub slot: SlotId,
     /// The proof of login, if the application is logged in.
     pub ticket: Option<Ticket>,
-    /// The question.
+    /// The request itself.
     pub request: Request,
 }
 
-/// The key or other object a request is about.
+/// A reference to a key or another object.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum ObjectRef {
-    /// A token object, kept by the backend.
+    /// A token object, stored by the backend.
     Token(ObjectId),
-    /// A session object, kept by the provider under the backends' seal (architecture D4).
+    /// A session object, held by the provider and sealed by the backends (architecture D4).
     Session(Secret),
 }
 
-/// Which of the token's users logs in.
+/// The user type of a login.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub enum Role {
-    /// The security officer: sets the user's PIN.
+    /// The security officer, who sets the user's PIN.
     Officer,
-    /// The user: uses the keys.
+    /// The user, who uses the keys.
     User,
-    /// The user again, for one operation of a key with `CKA_ALWAYS_AUTHENTICATE`.
+    /// The user's context-specific login, for one operation of a key with `CKA_ALWAYS_AUTHENTICATE`.
     Context,
 }
 
-/// What can be asked.
+/// A request; each variant names its response.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Which slots there are. Response: `Slots`.
+    /// The list of slots. Response: `Slots`.
     Slots,
     /// `C_Login`. `pin` may be `name:secret`. Response: `LoggedIn`.
     Login {
-        /// As whom.
+        /// The user type.
         role: Role,
         /// The PIN.
         pin: Secret,
@@ -65,92 +65,92 @@ pub enum Request {
         /// The new PIN.
         pin: Secret,
     },
-    /// `C_SetPIN`: whoever is logged in, or the user if nobody is, changes their own PIN. Response: `Done`.
+    /// `C_SetPIN`: the logged-in user, or the normal user without a login, changes their own PIN. Response: `Done`.
     SetPin {
-        /// Whose: the officer's or the user's.
+        /// Whose PIN: the officer's or the user's.
         role: Role,
-        /// The PIN as it is.
+        /// The current PIN.
         old: Secret,
-        /// The PIN as it shall be.
+        /// The new PIN.
         new: Secret,
     },
-    /// `C_FindObjectsInit`, or its next page. Response: `Found`, in ascending order of id.
+    /// `C_FindObjectsInit`, or the next page of its result. Response: `Found`, in ascending order of id.
     Find {
-        /// What to look for; empty finds all.
+        /// The search template; an empty one finds all objects.
         template: Template,
-        /// The last object of the page before.
+        /// The last object of the previous page.
         after: Option<ObjectId>,
     },
-    /// The attributes of an object that are no secret, fresh. Response: `Object`.
+    /// The current attributes of an object, except those that are secret. Response: `Object`.
     Attributes {
-        /// Which object.
+        /// The object.
         object: ObjectRef,
     },
     /// The secret attributes of a key that is neither sensitive nor unextractable. Response: `Revealed`.
     Reveal {
-        /// Which key.
+        /// The key.
         object: ObjectRef,
     },
     /// `C_SetAttributeValue`: all attributes or none. Response: `Object`.
     SetAttributes {
-        /// Which object.
+        /// The object.
         object: ObjectRef,
         /// The new values.
         template: Template,
     },
     /// `C_DestroyObject` of a token object: schedules the destruction of a key. Response: `Done`.
     Destroy {
-        /// Which object.
+        /// The object.
         object: ObjectRef,
     },
     /// `C_GenerateKey`. Response: `Object`.
     Generate {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// What it shall be like.
+        /// The template of the key.
         template: Template,
     },
     /// `C_GenerateKeyPair`. Response: `Pair`.
     GeneratePair {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// What the public half shall be like.
+        /// The template of the public key.
         public: Template,
-        /// What the private half shall be like.
+        /// The template of the private key.
         private: Template,
     },
     /// `C_Encrypt` with a secret key. Response: `Bytes`.
     Encrypt {
-        /// With what.
+        /// The key.
         key: ObjectRef,
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// What.
+        /// The data.
         data: Secret,
     },
     /// `C_Decrypt` with a secret or private key. Response: `Bytes`.
     Decrypt {
-        /// With what.
+        /// The key.
         key: ObjectRef,
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// What.
+        /// The data.
         data: Secret,
     },
     /// `C_Sign`. Response: `Bytes`.
     Sign {
-        /// With what.
+        /// The key.
         key: ObjectRef,
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
         /// For a hash-then-sign mechanism the digest of the data (the provider hashed it), otherwise the data.
         data: Secret,
     },
     /// `C_Verify` of a MAC; signatures of key pairs are verified in the provider. Response: `Done`.
     Verify {
-        /// With what.
+        /// The key.
         key: ObjectRef,
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
         /// The data.
         data: Secret,
@@ -159,75 +159,77 @@ pub enum Request {
     },
     /// `C_CreateObject`. Response: `Object`.
     Create {
-        /// What it shall be.
+        /// The template of the object.
         template: Template,
     },
     /// `C_CopyObject`. Response: `Object`.
     Copy {
-        /// What to copy.
+        /// The object to copy.
         object: ObjectRef,
-        /// What shall be different.
+        /// The attributes that differ in the copy.
         template: Template,
     },
     /// `C_WrapKey`. Response: `Bytes`.
     Wrap {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// With what.
+        /// The wrapping key.
         wrapping: ObjectRef,
-        /// Which key.
+        /// The key to wrap.
         key: ObjectRef,
     },
     /// `C_UnwrapKey`. Response: `Object`.
     Unwrap {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// With what.
+        /// The unwrapping key.
         unwrapping: ObjectRef,
         /// The wrapped key.
         wrapped: Secret,
-        /// What it shall be like.
+        /// The template of the key.
         template: Template,
     },
     /// `C_DeriveKey`. Response: `Object`.
     Derive {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// From what.
+        /// The base key.
         base: ObjectRef,
-        /// What the derived key shall be like.
+        /// The template of the derived key.
         template: Template,
     },
     /// `C_EncapsulateKey` with a public key of the token or of the session. Response: `Encapsulated`.
     Encapsulate {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// To which public key.
+        /// The public key.
         public: ObjectRef,
-        /// What the shared secret shall be like.
+        /// The template of the shared secret.
         template: Template,
     },
     /// `C_DecapsulateKey`. Response: `Object`.
     Decapsulate {
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// With which private key.
+        /// The private key.
         private: ObjectRef,
-        /// What was encapsulated.
+        /// The encapsulated secret.
         ciphertext: Secret,
-        /// What the shared secret shall be like.
+        /// The template of the shared secret.
         template: Template,
     },
-    /// `C_EncryptMessage` where the backend makes the nonce ([`crate::Parameters::GcmGenerate`]). Response: `Message`.
+    /// `C_EncryptMessage` where the backend generates the nonce ([`crate::Parameters::GcmGenerate`]). Response:
+    /// `Message`.
     EncryptMessage {
-        /// With what.
+        /// The key.
         key: ObjectRef,
-        /// How.
+        /// The mechanism.
         mechanism: Mechanism,
-        /// What.
+        /// The data.
         data: Secret,
     },
-    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Response: `Done`.
+    /// `C_InitToken`: a new ring in the free slot, or an existing ring emptied by its security officer. Response:
+    /// `Done`.
     InitToken {
         /// The security officer's PIN.
         pin: Secret,

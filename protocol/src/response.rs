@@ -1,4 +1,4 @@
-//! Everything a provider can hear back.
+//! The responses of the backend.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,72 +8,72 @@ use crate::request::ObjectRef;
 use crate::rv::Rv;
 use crate::secret::Secret;
 
-/// Slots in one answer. A thousand rings are more than a consumer walks through.
+/// The maximum number of slots in one response. A thousand rings are more than an application enumerates.
 pub const SLOTS_MAX: usize = 4096;
 
-/// Objects in one page of a search: with 2 KiB of attributes each, half a frame.
+/// The maximum number of objects in one page of a search: with 2 KiB of attributes each, half a frame.
 pub const FOUND_MAX: usize = 256;
 
-/// The answer to one [`crate::RequestEnvelope`].
+/// The response to one [`crate::RequestEnvelope`].
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct ResponseEnvelope {
-    /// A fresh ticket in place of the one asked with, when that one has lived half its life.
+    /// A renewed ticket that replaces the request's, when that one is past half of its lifetime.
     pub ticket: Option<Ticket>,
-    /// What was asked for, or why not.
+    /// The response, or the error.
     pub result: Result<Response, Rv>,
 }
 
-/// The proof of a login, made and checked by backends alone; the provider hands it back with each request.
+/// The proof of a login, issued and checked by backends only; the provider sends it with each request.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Ticket(pub Secret);
 
-/// What a ring allows: strict unless the ring is created otherwise.
+/// The policy of a ring: strict, unless the ring is created with the other.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub enum RingPolicy {
-    /// Keys sensitive and unextractable unless asked, none of the published attacks.
+    /// Keys are sensitive and unextractable unless requested otherwise; the published attacks are prevented.
     Strict,
-    /// What SoftHSM allows and defaults to, without the attacks whose prevention breaks nothing.
+    /// What SoftHSM allows, with its defaults, except for attacks whose prevention breaks nothing.
     Compat,
 }
 
 /// A slot and its token.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
-    /// The number applications use.
+    /// The slot's number.
     pub id: SlotId,
-    /// The ring that is the token.
+    /// The ring that the token is.
     pub ring: RingId,
     /// The token's label: at most 32 bytes of UTF-8, without padding.
     pub label: String,
     /// The token's serial number, 16 characters, from the ring's id: unique and stable.
     pub serial: String,
-    /// What the ring allows.
+    /// The ring's policy.
     pub policy: RingPolicy,
     /// Whether the user has a PIN.
     pub user_pin_set: bool,
-    /// Whether there is a ring. The free slot has none yet, and all but its number is empty: `C_InitToken` makes one.
+    /// Whether there is a ring. The free slot has none, and its other fields are empty: `C_InitToken` creates the ring.
     pub initialized: bool,
 }
 
-/// An object as its application sees it.
+/// An object as the application sees it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct ObjectView {
-    /// How to name it in a request.
+    /// The reference to use in requests.
     pub object: ObjectRef,
     /// Its attributes, except those that are secret.
     pub attributes: Template,
 }
 
-/// What can be answered.
+/// A response.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Response {
-    /// Done; there is nothing to say.
+    /// Success, without a result.
     Done,
     /// The slots, in ascending order of id.
     Slots(#[serde(deserialize_with = "crate::bounded::vec::<_, _, SLOTS_MAX>")] Vec<Slot>),
-    /// The login holds.
+    /// Successful login.
     LoggedIn {
-        /// Its proof.
+        /// The proof of the login.
         ticket: Ticket,
     },
     /// One page of a search.
@@ -88,27 +88,27 @@ pub enum Response {
     Object(ObjectView),
     /// A new key pair.
     Pair {
-        /// The public half.
+        /// The public key.
         public: ObjectView,
-        /// The private half.
+        /// The private key.
         private: ObjectView,
     },
     /// Secret attributes.
     Revealed(Template),
     /// Ciphertext, plaintext, signature, MAC or wrapped key.
     Bytes(Secret),
-    /// A shared secret, and what its other holder needs.
+    /// A shared secret, and its encapsulation for the other side.
     Encapsulated {
-        /// What to send to the other side.
+        /// The encapsulation, to be sent to the other side.
         ciphertext: Secret,
         /// The shared secret.
         secret: ObjectView,
     },
     /// An encrypted message.
     Message {
-        /// The nonce that the backend made.
+        /// The nonce that the backend generated.
         nonce: Secret,
-        /// The ciphertext, the tag at its end.
+        /// The ciphertext, followed by the tag.
         ciphertext: Secret,
     },
 }

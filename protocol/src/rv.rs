@@ -1,9 +1,9 @@
-//! Why a call failed, as PKCS#11 numbers it.
+//! The return codes of PKCS#11.
 
 use crate::codes::codes;
 
 codes! {
-    /// The one error that crosses the wire. The detail stays in the log of the side that found it.
+    /// A return code: the only error on the wire. The details stay in the log of the side that detected it.
     Rv, "CKR_" {
         CANCEL = 0x1,
         HOST_MEMORY = 0x2,

@@ -1,4 +1,4 @@
-//! Bytes that may be a key, a PIN or somebody's data: wiped when dropped, never printed.
+//! Bytes that may be a key, a PIN or a user's data: wiped on drop, never printed.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,14 +7,14 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// Bytes that nobody prints by accident. `Debug` tells their number only.
+/// Bytes that are wiped on drop and not printed: `Debug` shows their number only.
 ///
-/// Equality is not constant in time: compare PINs and tags with `subtle`.
+/// Equality is not constant-time: compare PINs and tags with `subtle`.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// The bytes themselves, to add to or to take from.
+    /// The bytes, to be changed in place.
     pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Secret {
                 f.write_str("bytes")
             }
 
-            // Borrowed from the frame: what is announced beyond the frame's end is an error before it is copied.
+            // Borrowed from the frame: a length beyond the frame's end is an error before anything is copied.
             fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Secret, E> {
                 Ok(Secret::from(bytes))
             }

@@ -1,14 +1,14 @@
-//! Every number that has a name is the C header's number of that name.
+//! Every named code has the value of the C header's constant of that name.
 
 use std::collections::HashMap;
 
 use cargo_metadata::MetadataCommand;
 use kms_protocol::{AttributeType, Kdf, KeyType, MechanismType, Mgf, ObjectClass, Rv};
 
-/// `CKA_VENDOR_DEFINED` and its like.
+/// `CKA_VENDOR_DEFINED` and the other codes from which vendor-defined ones start.
 const VENDOR_DEFINED: u32 = 0x8000_0000;
 
-/// The constants of `cryptoki-sys`, read from its generated bindings: no list of ours that could lack one.
+/// The constants of `cryptoki-sys`, read from its generated bindings, so that none is missing.
 fn header() -> HashMap<String, u64> {
     let metadata = MetadataCommand::new().exec().expect("cargo metadata");
     let package = metadata.packages.iter().find(|package| package.name.as_str() == "cryptoki-sys");
@@ -25,9 +25,9 @@ fn header() -> HashMap<String, u64> {
 }
 
 #[test]
-fn every_named_code_is_the_headers() {
+fn every_named_code_has_the_headers_value() {
     let header = header();
-    assert!(header.len() > 800, "the bindings look as they did: {} constants", header.len());
+    assert!(header.len() > 800, "the bindings have {} constants", header.len());
     let families = [
         AttributeType::NAMED.iter().map(|(code, name)| (code.0, *name)).collect::<Vec<_>>(),
         Kdf::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
@@ -38,14 +38,14 @@ fn every_named_code_is_the_headers() {
         Rv::NAMED.iter().map(|(code, name)| (code.0, *name)).collect(),
     ];
     for (code, name) in families.concat() {
-        // Our own stand where the specification leaves room for vendors, and the header has none of them.
+        // Our own codes are in the range for vendors, and the header has none of them.
         let expected = (code & VENDOR_DEFINED == 0).then(|| u64::from(code));
         assert_eq!(header.get(name).copied(), expected, "{name}");
     }
 }
 
 #[test]
-fn every_return_code_of_the_header_has_a_name_here() {
+fn every_return_code_of_the_header_has_a_name() {
     for (name, value) in header() {
         let ours = u32::try_from(value).map(|value| Rv(value).name());
         let defined_range = name.starts_with("CKR_") && value < 0x8000_0000 && value != 0;

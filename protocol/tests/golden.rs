@@ -1,7 +1,7 @@
-//! The wire as it was shipped: each message has a committed file with its frame in hexadecimal digits. A change of any
-//! of them is a change of the conversation, and needs a new version in the hello or a new variant at the end.
+//! The encoding as it was released: each message has a committed file with its frame in hexadecimal digits. A change of
+//! any of them is a change of the protocol, and needs a new version in the hello or a new variant at the end.
 //!
-//! `UPDATE_EXPECT=1 cargo test -p kms-protocol --test golden` writes them anew.
+//! `UPDATE_EXPECT=1 cargo test -p kms-protocol --test golden` rewrites them.
 
 mod samples;
 
@@ -25,7 +25,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &s
 }
 
 #[test]
-fn every_message_looks_as_it_was_shipped() {
+fn every_message_is_encoded_as_released() {
     check("hello", &Hello::ours());
     check("welcome-version", &Welcome::Version(frame::VERSION));
     check("welcome-unsupported", &Welcome::Unsupported { oldest: 1, newest: 2 });
@@ -35,9 +35,9 @@ fn every_message_looks_as_it_was_shipped() {
         let count = seen.entry(request.name()).and_modify(|count| *count += 1).or_insert(1);
         let name =
             if *count == 1 { request.name().to_owned() } else { format!("{}-{count}", request.name()) };
-        check::<RequestEnvelope>(&format!("ask-{name}"), &samples::ask(request));
+        check::<RequestEnvelope>(&format!("ask-{name}"), &samples::envelope(request));
     }
-    for (name, answer) in samples::answers() {
-        check::<ResponseEnvelope>(&format!("answer-{name}"), &answer);
+    for (name, response) in samples::responses() {
+        check::<ResponseEnvelope>(&format!("answer-{name}"), &response);
     }
 }

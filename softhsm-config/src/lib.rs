@@ -1,5 +1,5 @@
 //! SoftHSM tokens for tests: the HSM behind the backend's unit tests, the reference of the model tests, and the
-//! yardstick of the benchmark.
+//! baseline of the benchmark.
 //!
 //! SoftHSM reads its configuration from the environment variable `SOFTHSM2_CONF`, which a process with threads cannot
 //! change. A test that loads SoftHSM into its own process therefore calls [`home_in_child`], which runs the test again

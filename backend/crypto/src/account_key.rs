@@ -1,5 +1,5 @@
-//! The keys with which service accounts sign: made, and read out of files. They are RSA, and the public half alone
-//! stays.
+//! The keys with which service accounts sign: generated, and read from files. They are RSA keys, and only the public
+//! key is stored.
 
 use aws_lc_rs::rand::SystemRandom;
 use kms_core::object::KeySpec;
@@ -13,13 +13,13 @@ use zeroize::Zeroizing;
 
 use super::{CryptoError, generate};
 
-/// The longest file of a public key that is read, in bytes: RSA-4096 in PEM takes 800.
+/// The maximum size of a public key file, in bytes: RSA-4096 in PEM takes 800.
 pub const PUBLIC_KEY_FILE_BYTES_MAX: usize = 8192;
 
-/// The smallest public exponent: what every library makes.
+/// The minimum public exponent: the one that every library generates.
 const EXPONENT_MIN: u64 = 65_537;
 
-/// A pair that was made for a service account.
+/// A key pair that was generated for a service account.
 pub struct AccountPair {
     /// The private key, PKCS #8, PEM.
     pub private: Zeroizing<String>,
@@ -27,40 +27,40 @@ pub struct AccountPair {
     pub public: Vec<u8>,
 }
 
-/// Makes a pair.
+/// Generates a key pair.
 ///
 /// # Errors
-/// When the library cannot.
+/// When the library fails.
 pub fn generate_account_key_pair(bits: u32, random: &SystemRandom) -> Result<AccountPair, CryptoError> {
-    const FAILED: CryptoError = CryptoError::Making(KeyType::RSA);
-    let made = generate(&KeySpec::Rsa { bits, exponent: vec![1, 0, 1] }, random)?;
-    let key = PrivateKey::from_pkcs8_der(made.material.as_ref()).map_err(|_| FAILED)?;
+    const FAILED: CryptoError = CryptoError::Generation(KeyType::RSA);
+    let generated = generate(&KeySpec::Rsa { bits, exponent: vec![1, 0, 1] }, random)?;
+    let key = PrivateKey::from_pkcs8_der(generated.material.as_ref()).map_err(|_| FAILED)?;
     let private = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| FAILED)?;
     let public = key.to_public_key().to_public_key_der().map_err(|_| FAILED)?;
     Ok(AccountPair { private, public: public.into_vec() })
 }
 
-/// Why a file holds no public key that may sign for an account.
+/// Why a file contains no public key that an account may use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PublicKeyError {
     /// It holds a private key.
     #[error("it holds a private key, which never leaves its owner; name the file of the public key")]
     Private,
-    /// It is no RSA key.
+    /// It contains no RSA public key.
     #[error("it holds no RSA public key in PEM (`BEGIN PUBLIC KEY` or `BEGIN RSA PUBLIC KEY`)")]
     Unreadable,
     /// The key has another length.
-    #[error("it holds an RSA key of {0} bits; 2048 or 4096 are wanted")]
+    #[error("it holds an RSA key of {0} bits; 2048 or 4096 are required")]
     Length(u32),
     /// The public exponent is too small.
     #[error("its public exponent is smaller than {EXPONENT_MIN}")]
     Exponent,
 }
 
-/// Reads the PEM of a public key: its `SubjectPublicKeyInfo`, DER, and its length in bits.
+/// Reads a public key in PEM. Returns its `SubjectPublicKeyInfo`, DER, and its length in bits.
 ///
 /// # Errors
-/// When it is none that may sign for an account.
+/// When it is not one that an account may use.
 pub fn read_public_key(text: &str) -> Result<(Vec<u8>, u32), PublicKeyError> {
     if text.contains("PRIVATE KEY-----") {
         return Err(PublicKeyError::Private);
@@ -80,15 +80,15 @@ pub fn read_public_key(text: &str) -> Result<(Vec<u8>, u32), PublicKeyError> {
     Ok((der.into_vec(), bits))
 }
 
-/// A public key as PEM, out of its `SubjectPublicKeyInfo`.
+/// Encodes a public key's `SubjectPublicKeyInfo` in PEM.
 pub fn public_key_pem(info: &[u8]) -> Option<String> {
     pem::encode_string("PUBLIC KEY", LineEnding::LF, info).ok()
 }
 
-/// `RSAPublicKey` (PKCS #1), DER, out of a `SubjectPublicKeyInfo`; what a signature is checked with.
+/// Returns the `RSAPublicKey` (PKCS #1), DER, of a `SubjectPublicKeyInfo`, for the verification of signatures.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not an RSA key.
 pub fn rsa_public_key(info: &[u8]) -> Result<Vec<u8>, PublicKeyError> {
     let key = PublicKey::from_public_key_der(info).map_err(|_| PublicKeyError::Unreadable)?;
     Ok(key.to_pkcs1_der().map_err(|_| PublicKeyError::Unreadable)?.into_vec())
@@ -101,21 +101,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_whole_and_its_public_half_is_read_in_both_forms() {
+    fn a_pair_matches_and_its_public_key_is_read_in_both_encodings() {
         let pair = generate_account_key_pair(2048, &SystemRandom::new()).unwrap();
         let private = PrivateKey::from_pkcs8_pem(&pair.private).unwrap();
         let pem = public_key_pem(&pair.public).unwrap();
         assert!(pem.starts_with("-----BEGIN PUBLIC KEY-----\n"));
         assert_eq!(read_public_key(&pem), Ok((pair.public.clone(), 2048)));
-        let older = private.to_public_key().to_pkcs1_pem(LineEnding::CRLF).unwrap();
-        assert_eq!(read_public_key(&format!("\n{older}\n")), Ok((pair.public.clone(), 2048)));
+        let pkcs1 = private.to_public_key().to_pkcs1_pem(LineEnding::CRLF).unwrap();
+        assert_eq!(read_public_key(&format!("\n{pkcs1}\n")), Ok((pair.public.clone(), 2048)));
         let raw = private.to_public_key().to_pkcs1_der().unwrap();
         assert_eq!(rsa_public_key(&pair.public).unwrap(), raw.as_bytes());
         assert_eq!(read_public_key(&pair.private), Err(PublicKeyError::Private));
     }
 
     #[test]
-    fn what_may_not_sign_is_refused() {
+    fn unsuitable_public_keys_are_rejected() {
         assert_eq!(read_public_key("a text"), Err(PublicKeyError::Unreadable));
         let pair = generate_account_key_pair(3072, &SystemRandom::new()).unwrap();
         let pem = public_key_pem(&pair.public).unwrap();

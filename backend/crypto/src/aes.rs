@@ -1,5 +1,5 @@
-//! AES: ECB, CBC, CBC with PKCS #7 padding, CTR, GCM, CCM, CMAC and key wrap. The key schedule is made once, when the
-//! key is opened.
+//! AES: ECB, CBC, CBC with PKCS #7 padding, CTR, GCM, CCM, CMAC and key wrap. The key schedule is computed once, when
+//! the key is opened.
 
 use aes::cipher::array::Array;
 use aes::cipher::consts::{U12, U16};
@@ -25,25 +25,25 @@ use super::{ccm, gcm, keywrap};
 /// The length of a block, in bytes.
 const BLOCK: usize = 16;
 
-/// The longest key, in bytes.
+/// The maximum length of a key, in bytes.
 const KEY_BYTES_MAX: usize = 32;
 
-/// What an opened AES key takes: two key schedules of 15 round keys in both directions, and the hash keys.
+/// The memory of an opened AES key: two key schedules of 15 round keys in both directions, and the hash keys.
 pub(super) const OPENED_BYTES: usize = 2048;
 
-/// An AES key of whichever length, ready for all modes.
+/// An AES key of any length, prepared for all modes.
 pub(super) trait Modes: Send + Sync {
-    /// Encrypts as the mechanism says.
+    /// Encrypts with the mechanism's mode.
     fn encrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv>;
-    /// Decrypts as the mechanism says.
+    /// Decrypts with the mechanism's mode.
     fn decrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv>;
     /// Wraps a key.
     fn wrap(&self, padding: Padding, key: &[u8]) -> Result<Secret, Rv>;
     /// Unwraps a key.
     fn unwrap(&self, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv>;
-    /// The whole CMAC.
+    /// The full CMAC.
     fn cmac(&self, data: &[u8]) -> [u8; BLOCK];
-    /// The key itself, for derivations that take any secret.
+    /// The key's value, for derivations that take any secret.
     fn value(&self) -> &[u8];
 }
 
@@ -51,17 +51,17 @@ pub(super) trait Modes: Send + Sync {
 pub(super) fn open(material: &KeyBytes) -> Option<Box<dyn Modes>> {
     let bytes = material.as_ref();
     match bytes.len() {
-        16 => Some(Box::new(Keyed::new(Aes128::new_from_slice(bytes).ok()?, bytes))),
-        24 => Some(Box::new(Keyed::new(Aes192::new_from_slice(bytes).ok()?, bytes))),
-        32 => Some(Box::new(Keyed::new(Aes256::new_from_slice(bytes).ok()?, bytes))),
+        16 => Some(Box::new(AesKey::new(Aes128::new_from_slice(bytes).ok()?, bytes))),
+        24 => Some(Box::new(AesKey::new(Aes192::new_from_slice(bytes).ok()?, bytes))),
+        32 => Some(Box::new(AesKey::new(Aes256::new_from_slice(bytes).ok()?, bytes))),
         _ => None,
     }
 }
 
-/// The key check value of an AES key: the front of a block of zeros, encrypted (spec, "Secret key objects").
+/// The key check value of an AES key: the first bytes of an encrypted block of zeros (spec, "Secret key objects").
 pub(super) fn check_value(material: &KeyBytes) -> Option<[u8; 3]> {
-    // The cipher alone: the other modes' tables take longer to make than the key.
-    fn front<C: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>>(
+    // Only the cipher is prepared: the tables of the other modes take longer than generating the key.
+    fn first_bytes<C: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>>(
         bytes: &[u8],
     ) -> Option<[u8; 3]> {
         let mut zeros = Block::default();
@@ -70,14 +70,14 @@ pub(super) fn check_value(material: &KeyBytes) -> Option<[u8; 3]> {
     }
     let bytes = material.as_ref();
     match bytes.len() {
-        16 => front::<Aes128>(bytes),
-        24 => front::<Aes192>(bytes),
-        32 => front::<Aes256>(bytes),
+        16 => first_bytes::<Aes128>(bytes),
+        24 => first_bytes::<Aes192>(bytes),
+        32 => first_bytes::<Aes256>(bytes),
         _ => None,
     }
 }
 
-struct Keyed<C> {
+struct AesKey<C> {
     cipher: C,
     gcm: AesGcm<C, U12>,
     hash: GHash,
@@ -85,7 +85,7 @@ struct Keyed<C> {
     value_bytes: usize,
 }
 
-/// What the modes ask of a block cipher.
+/// What the modes require of a block cipher.
 trait Cipher:
     BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + Clone + Send + Sync
 {
@@ -95,8 +95,8 @@ impl Cipher for Aes128 {}
 impl Cipher for Aes192 {}
 impl Cipher for Aes256 {}
 
-impl<C: Cipher> Keyed<C> {
-    /// `bytes` are no longer than the longest key.
+impl<C: Cipher> AesKey<C> {
+    /// `bytes` is the key, at most [`KEY_BYTES_MAX`] long.
     fn new(cipher: C, bytes: &[u8]) -> Self {
         let mut value = Zeroizing::new([0; KEY_BYTES_MAX]);
         value[..bytes.len()].copy_from_slice(bytes);
@@ -105,7 +105,7 @@ impl<C: Cipher> Keyed<C> {
     }
 
     fn encrypt_gcm(&self, iv: &[u8], aad: &[u8], tag_bytes: usize, data: &[u8]) -> Result<Secret, Rv> {
-        // One allocation for ciphertext and tag: this is the path of a benchmark.
+        // One allocation for ciphertext and tag: this path is benchmarked.
         let mut out = Vec::with_capacity(data.len() + gcm::TAG_BYTES);
         out.extend_from_slice(data);
         let mut out = Secret::from(out);
@@ -126,13 +126,13 @@ impl<C: Cipher> Keyed<C> {
         let (data, tag) = data.split_at(at);
         let mut out = Secret::from(data);
         let bytes = out.bytes_mut();
-        let right = match (<&Array<u8, U12>>::try_from(iv), <&Array<u8, U16>>::try_from(tag)) {
+        let valid = match (<&Array<u8, U12>>::try_from(iv), <&Array<u8, U16>>::try_from(tag)) {
             (Ok(iv), Ok(tag)) => {
                 self.gcm.decrypt_inout_detached(iv, aad, bytes.as_mut_slice().into(), tag).is_ok()
             }
             _ => gcm::decrypt(&self.cipher, &self.hash, iv, aad, bytes, tag),
         };
-        if right { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
+        if valid { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
     }
 
     fn encrypt_cbc(&self, iv: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
@@ -147,11 +147,11 @@ impl<C: Cipher> Keyed<C> {
         Ok(())
     }
 
-    /// Counter mode with `bits` low bits that count (SP 800-38A, appendix B.1): they wrap, the others stay as they are.
+    /// Counter mode with a counter in the `bits` low bits (SP 800-38A, appendix B.1): it wraps, the other bits stay.
     ///
-    /// Within one run from a value to the wrap no carry leaves the counting bits, so the key stream is that of a counter
-    /// of 128 bits; there are at most two such runs, since no counter block may come twice.
-    fn count(&self, bits: u8, first: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
+    /// Until the counter wraps, no carry leaves it, so the key stream is that of a counter of 128 bits; there are at
+    /// most two such runs, because no counter block may occur twice.
+    fn apply_ctr(&self, bits: u8, first: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
         let mask = 1_u128.checked_shl(u32::from(bits)).map_or(u128::MAX, |end| end - 1);
         let first = u128::from_be_bytes(*first);
         let blocks = data.len().div_ceil(BLOCK) as u128;
@@ -169,7 +169,7 @@ impl<C: Cipher> Keyed<C> {
     }
 }
 
-impl<C: Cipher> Modes for Keyed<C> {
+impl<C: Cipher> Modes for AesKey<C> {
     fn encrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
         match (mechanism.kind, &mechanism.parameters) {
             (MechanismType::AES_GCM, Parameters::Gcm { iv, aad, tag_bits }) => {
@@ -186,13 +186,13 @@ impl<C: Cipher> Modes for Keyed<C> {
                 Ok(out)
             }
             (MechanismType::AES_CBC_PAD, Parameters::Iv(iv)) => {
-                let mut out = padded(data);
+                let mut out = pad(data);
                 self.encrypt_cbc(iv, out.bytes_mut())?;
                 Ok(out)
             }
             (MechanismType::AES_CTR, Parameters::Ctr { bits, block }) => {
                 let mut out = Secret::from(data);
-                self.count(*bits, block, out.bytes_mut())?;
+                self.apply_ctr(*bits, block, out.bytes_mut())?;
                 Ok(out)
             }
             (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }) => {
@@ -204,7 +204,7 @@ impl<C: Cipher> Modes for Keyed<C> {
                 out.bytes_mut().extend_from_slice(&mac);
                 Ok(out)
             }
-            // Only a message has a vector that is made here; a caller of C_Encrypt would never learn it.
+            // An IV is generated for messages only; a caller of C_Encrypt would not receive it.
             (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
@@ -235,7 +235,7 @@ impl<C: Cipher> Modes for Keyed<C> {
             }
             (MechanismType::AES_CTR, Parameters::Ctr { bits, block }) => {
                 let mut out = Secret::from(data);
-                self.count(*bits, block, out.bytes_mut()).map_err(|_| Rv::ENCRYPTED_DATA_LEN_RANGE)?;
+                self.apply_ctr(*bits, block, out.bytes_mut()).map_err(|_| Rv::ENCRYPTED_DATA_LEN_RANGE)?;
                 Ok(out)
             }
             (MechanismType::AES_CCM, Parameters::Ccm { data_bytes, nonce, aad, mac_bytes }) => {
@@ -246,8 +246,8 @@ impl<C: Cipher> Modes for Keyed<C> {
                 }
                 let (data, mac) = data.split_at(at);
                 let mut out = Secret::from(data);
-                let right = ccm::decrypt(&self.cipher, nonce, aad, out.bytes_mut(), mac);
-                if right { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
+                let valid = ccm::decrypt(&self.cipher, nonce, aad, out.bytes_mut(), mac);
+                if valid { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
             }
             (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
@@ -273,14 +273,14 @@ impl<C: Cipher> Modes for Keyed<C> {
     }
 }
 
-/// The blocks of data that is a whole number of them.
+/// Data as blocks, if it is a whole number of blocks.
 fn blocks_of(data: &mut [u8]) -> Option<&mut [Block]> {
     let (blocks, rest) = Array::slice_as_chunks_mut(data);
     rest.is_empty().then_some(blocks)
 }
 
-/// PKCS #7: n bytes of the value n, 1 to 16 of them.
-fn padded(data: &[u8]) -> Secret {
+/// Adds the padding of PKCS #7: n bytes of the value n, 1 to 16 of them.
+fn pad(data: &[u8]) -> Secret {
     let missing = BLOCK - data.len() % BLOCK;
     let mut out = Vec::with_capacity(data.len() + missing);
     out.extend_from_slice(data);
@@ -288,18 +288,18 @@ fn padded(data: &[u8]) -> Secret {
     Secret::from(out)
 }
 
-/// Takes the padding off, with one error and one time for everything that can be wrong with it: a caller who may ask
-/// for any decryption but see none would otherwise read plaintext from the answers (Vaudenay).
+/// Removes the padding, with one error and one timing for every wrong padding: a caller who may request decryptions but
+/// not see their results could otherwise learn the plaintext from the responses (Vaudenay).
 fn unpad(mut out: Secret) -> Result<Secret, Rv> {
     let bytes = out.bytes_mut();
     let last: &[u8; BLOCK] = bytes.last_chunk().ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
     let count = last[BLOCK - 1];
-    let mut right = !count.ct_eq(&0) & count.ct_lt(&17);
+    let mut valid = !count.ct_eq(&0) & count.ct_lt(&17);
     for (distance, byte) in (0_u8..).zip(last.iter().rev()) {
         let in_padding: Choice = distance.ct_lt(&count);
-        right &= !in_padding | byte.ct_eq(&count);
+        valid &= !in_padding | byte.ct_eq(&count);
     }
-    if !bool::from(right) {
+    if !bool::from(valid) {
         return Err(Rv::ENCRYPTED_DATA_INVALID);
     }
     bytes.truncate(bytes.len() - usize::from(count));
@@ -324,8 +324,8 @@ mod tests {
         Mechanism { kind, parameters: Parameters::Iv([9; 16]) }
     }
 
-    /// Counter mode as the standard writes it: one block at a time.
-    fn counted(key: &dyn Modes, bits: u8, block: [u8; 16], data: &[u8]) -> Vec<u8> {
+    /// Counter mode as the standard defines it: one block at a time.
+    fn ctr_by_blocks(key: &dyn Modes, bits: u8, block: [u8; 16], data: &[u8]) -> Vec<u8> {
         let mask = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
         let mut counter = u128::from_be_bytes(block);
         let mut out = Vec::new();
@@ -352,13 +352,13 @@ mod tests {
                 prop_assert_eq!(ours.unwrap_err(), Rv::DATA_LEN_RANGE);
             } else {
                 let ours = ours.unwrap();
-                prop_assert_eq!(&*ours, counted(&*key, bits, block, &data));
+                prop_assert_eq!(&*ours, ctr_by_blocks(&*key, bits, block, &data));
                 prop_assert_eq!(&*key.decrypt(&ctr(bits, block), &ours).unwrap(), &data[..]);
             }
         }
 
         #[test]
-        fn what_is_encrypted_comes_back(
+        fn encrypted_data_is_decrypted(
             length in prop::sample::select(vec![16_usize, 24, 32]), data: Vec<u8>, iv: [u8; 16],
         ) {
             let key = key(length);
@@ -374,20 +374,20 @@ mod tests {
         }
 
         #[test]
-        fn padding_is_right_or_refused(last: [u8; 16], count in 0_u8..20) {
+        fn padding_is_valid_or_rejected(last: [u8; 16], count in 0_u8..20) {
             let mut block = last;
             for byte in block.iter_mut().rev().take(usize::from(count)) {
                 *byte = count;
             }
             let n = usize::from(block[15]);
-            let right = (1..=16).contains(&n) && block[16 - n..].iter().all(|byte| usize::from(*byte) == n);
+            let valid = (1..=16).contains(&n) && block[16 - n..].iter().all(|byte| usize::from(*byte) == n);
             match unpad(Secret::from(block.as_slice())) {
                 Ok(rest) => {
-                    prop_assert!(right);
+                    prop_assert!(valid);
                     prop_assert_eq!(&*rest, &block[..16 - n]);
                 }
                 Err(rv) => {
-                    prop_assert!(!right);
+                    prop_assert!(!valid);
                     prop_assert_eq!(rv, Rv::ENCRYPTED_DATA_INVALID);
                 }
             }
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_block_is_refused() {
+    fn incomplete_blocks_are_rejected() {
         let key = key(16);
         for mechanism in [Mechanism::plain(MechanismType::AES_ECB), cbc(MechanismType::AES_CBC)] {
             assert_eq!(key.encrypt(&mechanism, &[0; 17]).unwrap_err(), Rv::DATA_LEN_RANGE);
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_value_is_the_front_of_an_encrypted_zero_block() {
+    fn the_check_value_begins_an_encrypted_zero_block() {
         // FIPS 197's key of 128 zero bits encrypts the zero block to 66 e9 4b d4 ….
         assert_eq!(check_value(&KeyBytes::from(vec![0; 16])), Some([0x66, 0xe9, 0x4b]));
     }

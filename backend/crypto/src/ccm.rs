@@ -1,5 +1,5 @@
-//! AES-CCM (SP 800-38C): counter mode and CBC-MAC under one key, composed because the library's types fix the lengths of
-//! nonce and MAC when they are compiled, and PKCS #11 names them at each call.
+//! AES-CCM (SP 800-38C): counter mode and CBC-MAC under one key, composed because the library's types fix the lengths
+//! of nonce and MAC at compile time, and PKCS #11 gives them in each call.
 
 use aes::cipher::array::Array;
 use aes::cipher::consts::U16;
@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 /// The length of a block, in bytes.
 const BLOCK: usize = 16;
 
-/// What additional data is written as long in two bytes.
+/// The maximum length of AAD whose length is encoded in two bytes.
 const SHORT_AAD_BYTES_MAX: usize = 0xfeff;
 
-/// Encrypts `data` in place and gives the MAC, of the length asked for.
+/// Encrypts `data` in place and returns the MAC, `mac_bytes` long.
 ///
-/// Nonce, data and MAC have lengths that `Mechanism::check` let through.
+/// The lengths of nonce, data and MAC must be those that `Mechanism::check` accepts.
 pub(super) fn encrypt<C>(cipher: &C, nonce: &[u8], aad: &[u8], data: &mut [u8], mac_bytes: usize) -> Vec<u8>
 where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
@@ -28,7 +28,7 @@ where
     mac[..mac_bytes].to_vec()
 }
 
-/// Decrypts `data` in place, and wipes it again if the MAC is wrong: CCM's MAC is over the plaintext. False then.
+/// Decrypts `data` in place. If the MAC is wrong, wipes it and returns false: CCM's MAC is over the plaintext.
 pub(super) fn decrypt<C>(cipher: &C, nonce: &[u8], aad: &[u8], data: &mut [u8], given: &[u8]) -> bool
 where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
@@ -39,11 +39,11 @@ where
     stream.apply_keystream(data);
     let mut mac = cbc_mac(cipher, nonce, aad, data, given.len());
     mac.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
-    let right = bool::from(mac[..given.len()].ct_eq(given));
-    if !right {
+    let valid = bool::from(mac[..given.len()].ct_eq(given));
+    if !valid {
         data.fill(0);
     }
-    right
+    valid
 }
 
 /// The key stream: the first block masks the MAC, the rest the data.
@@ -57,12 +57,12 @@ where
     Ctr128BE::from_core(CtrCore::inner_iv_init(cipher, &first))
 }
 
-/// How many bytes of the first block say how long the data is: what the nonce leaves.
+/// The size of the length field in the first block, in bytes: what the nonce leaves free.
 fn length_bytes(nonce: &[u8]) -> u8 {
     u8::try_from(BLOCK - 1 - nonce.len()).expect("a nonce has 7 to 13 bytes")
 }
 
-/// The MAC before it is masked, whole (SP 800-38C, appendix A.2).
+/// The full MAC before it is masked (SP 800-38C, appendix A.2).
 fn cbc_mac<C>(cipher: &C, nonce: &[u8], aad: &[u8], data: &[u8], mac_bytes: usize) -> [u8; BLOCK]
 where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_composition_is_the_library_where_both_are(
+        fn the_composition_agrees_with_the_library(
             key: [u8; 32], nonce: [u8; 13], aad: Vec<u8>, data: Vec<u8>, flip in any::<prop::sample::Index>(),
         ) {
             let cipher = Aes256::new(&key.into());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn long_additional_data_is_written_as_the_library_writes_it() {
+    fn long_aad_is_encoded_as_in_the_library() {
         let (key, nonce) = ([7; 32], [9; 12]);
         let aad = vec![3; SHORT_AAD_BYTES_MAX + 1];
         let mut data = [5; 20];

@@ -11,27 +11,27 @@ pub(super) const KEY_BYTES: usize = 32;
 /// The length of a tag, in bytes.
 const TAG_BYTES: usize = 16;
 
-/// A key.
+/// A ChaCha20-Poly1305 key.
 pub(super) struct ChaChaKey(ChaCha20Poly1305);
 
 impl ChaChaKey {
-    /// None if no key has this length.
+    /// Opens a key. None if it has the wrong length.
     pub(super) fn open(material: &KeyBytes) -> Option<Self> {
         ChaCha20Poly1305::new_from_slice(material.as_ref()).ok().map(Self)
     }
 
-    /// Encrypts, the tag at the end.
+    /// Encrypts, and appends the tag.
     pub(super) fn encrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
-        let (nonce, aad) = read(mechanism)?;
+        let (nonce, aad) = nonce_and_aad(mechanism)?;
         let mut out = Secret::from(data);
         let tag = self.0.encrypt_inout_detached(&nonce.into(), aad, out.bytes_mut().as_mut_slice().into());
         out.bytes_mut().extend_from_slice(&tag.map_err(|_| Rv::DATA_LEN_RANGE)?);
         Ok(out)
     }
 
-    /// Decrypts, if the tag at the end is right.
+    /// Decrypts, if the tag at the end is valid.
     pub(super) fn decrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
-        let (nonce, aad) = read(mechanism)?;
+        let (nonce, aad) = nonce_and_aad(mechanism)?;
         let (data, tag) = data.split_last_chunk::<TAG_BYTES>().ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
         let mut out = Secret::from(data);
         let buffer = out.bytes_mut().as_mut_slice().into();
@@ -42,7 +42,7 @@ impl ChaChaKey {
     }
 }
 
-fn read(mechanism: &Mechanism) -> Result<([u8; 12], &[u8]), Rv> {
+fn nonce_and_aad(mechanism: &Mechanism) -> Result<([u8; 12], &[u8]), Rv> {
     match (mechanism.kind, &mechanism.parameters) {
         (MechanismType::CHACHA20_POLY1305, Parameters::Poly1305 { nonce, aad }) => {
             let nonce = nonce.as_ref().try_into().map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;

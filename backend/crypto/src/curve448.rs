@@ -1,6 +1,6 @@
-//! Curve 448: Ed448 and X448 out of RustCrypto's `ed448-goldilocks` and `x448`. Both are pre-releases that nobody has
-//! audited (`docs/decisions/0034`), so what leaves this room is looked at once more: a signature is verified before
-//! anybody sees it, and a secret that every partner would get is refused.
+//! Curve 448: Ed448 and X448 of RustCrypto's `ed448-goldilocks` and `x448`. Both are unaudited pre-releases
+//! (`docs/decisions/0034`), so their results are checked: a signature is verified before it is returned, and a shared
+//! secret that is the same for every partner is rejected.
 
 use ed448_goldilocks::elliptic_curve::zeroize::Zeroize;
 use ed448_goldilocks::shake::Shake256;
@@ -14,16 +14,17 @@ use zeroize::Zeroizing;
 /// The length of a public key of Ed448, in bytes.
 const EDWARDS_BYTES: usize = 57;
 
-/// The length of a public key of X448, and of what is agreed on, in bytes.
+/// The length of a public key of X448, and of a shared secret, in bytes.
 const MONTGOMERY_BYTES: usize = 56;
 
-/// Whether these bytes are a public key of Ed448: a point of the large group, written in its one way.
+/// Whether these bytes are a public key of Ed448: a point of large order in its canonical encoding.
 pub(super) fn is_public(key: &[u8]) -> bool {
-    verifying(key).is_some()
+    verifying_key(key).is_some()
 }
 
-/// The library ignores bits of the last byte, and numbers above the field's; RFC 8032 (section 5.2.3) has neither.
-fn verifying(key: &[u8]) -> Option<VerifyingKey> {
+/// Reads a public key. The library ignores bits of the last byte and accepts numbers beyond the field's order; RFC 8032
+/// (section 5.2.3) allows neither.
+fn verifying_key(key: &[u8]) -> Option<VerifyingKey> {
     let key = VerifyingKey::from_bytes(key.try_into().ok()?).ok()?;
     (key.to_edwards().to_affine().compress().to_bytes() == key.to_bytes()).then_some(key)
 }
@@ -32,7 +33,7 @@ fn verifying(key: &[u8]) -> Option<VerifyingKey> {
 pub(super) struct Ed448Key(SigningKey);
 
 impl Ed448Key {
-    /// From its secret.
+    /// Opens a key from its secret.
     pub(super) fn open(secret: &[u8]) -> Option<Self> {
         let mut secret = EdwardsScalarBytes::try_from(secret).ok()?;
         let key = SigningKey::from(&secret);
@@ -45,7 +46,7 @@ impl Ed448Key {
         self.0.verifying_key().to_bytes()
     }
 
-    /// Signs with Ed448, or with Ed448ph if the message is hashed before. An empty context is Ed448's own (RFC 8032,
+    /// Signs with Ed448, or with Ed448ph if the message is prehashed. Ed448 has an empty context by default (RFC 8032,
     /// section 5.2).
     pub(super) fn sign(&self, prehashed: bool, context: &[u8], data: &[u8]) -> Result<Secret, Rv> {
         let signature = if prehashed {
@@ -54,8 +55,8 @@ impl Ed448Key {
             self.0.sign_ctx(context, data)
         };
         let signature = signature.map_err(|_| Rv::FUNCTION_FAILED)?;
-        // A wrong sum would tell the private key (published faults on EdDSA); it does not leave.
-        if !holds(self.0.verifying_key(), prehashed, context, data, &signature) {
+        // A faulty signature would reveal the private key (published fault attacks on EdDSA), so it is not returned.
+        if !verifies(self.0.verifying_key(), prehashed, context, data, &signature) {
             return Err(Rv::FUNCTION_FAILED);
         }
         Ok(Secret::from(signature.to_bytes().to_vec()))
@@ -66,7 +67,7 @@ fn prehash(data: &[u8]) -> PreHasherXof<Shake256> {
     Shake256::default().chain(data).into()
 }
 
-fn holds(key: VerifyingKey, prehashed: bool, context: &[u8], data: &[u8], signature: &Signature) -> bool {
+fn verifies(key: VerifyingKey, prehashed: bool, context: &[u8], data: &[u8], signature: &Signature) -> bool {
     let verified = if prehashed {
         key.verify_prehashed(signature, Some(context), prehash(data))
     } else {
@@ -79,7 +80,7 @@ fn holds(key: VerifyingKey, prehashed: bool, context: &[u8], data: &[u8], signat
 pub(super) struct X448Key(StaticSecret);
 
 impl X448Key {
-    /// From its secret.
+    /// Opens a key from its secret.
     pub(super) fn open(secret: &[u8]) -> Option<Self> {
         let mut secret: [u8; MONTGOMERY_BYTES] = secret.try_into().ok()?;
         let key = StaticSecret::from(secret);
@@ -92,13 +93,13 @@ impl X448Key {
         *PublicKey::from(&self.0).as_bytes()
     }
 
-    /// What both sides get. None for a public value that gives every partner the same (RFC 7748, section 6.2); the
-    /// library knows some of them, and all of them give zeros.
+    /// The shared secret. None for a public key that gives every partner the same secret (RFC 7748, section 6.2); the
+    /// library rejects some of them, and all of them give zeros.
     pub(super) fn agree(&self, public: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let shared = self.0.diffie_hellman(&PublicKey::from_bytes(public)?);
         let zeros = [0; MONTGOMERY_BYTES];
-        let known = bool::from(shared.as_bytes().as_slice().ct_eq(&zeros));
-        (!known).then(|| Zeroizing::new(shared.as_bytes().to_vec()))
+        let is_zero = bool::from(shared.as_bytes().as_slice().ct_eq(&zeros));
+        (!is_zero).then(|| Zeroizing::new(shared.as_bytes().to_vec()))
     }
 }
 
@@ -108,7 +109,7 @@ mod tests {
 
     /// RFC 7748, section 6.2.
     #[test]
-    fn the_standards_two_sides_agree() {
+    fn the_standards_example_agrees() {
         let hex = |text: &str| -> Vec<u8> {
             (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
         };
@@ -127,9 +128,9 @@ mod tests {
         assert_eq!(*bob.agree(&public).unwrap(), shared);
     }
 
-    /// 0, 1, p - 1, and the first two written beyond the field's order.
+    /// 0, 1, p - 1, and the first two encoded beyond the field's order.
     #[test]
-    fn partners_who_are_nobody_are_refused_however_they_are_written() {
+    fn public_keys_of_small_order_are_rejected_in_any_encoding() {
         let key = X448Key::open(&[7; MONTGOMERY_BYTES]).unwrap();
         let mut one = [0; MONTGOMERY_BYTES];
         one[0] = 1;
@@ -137,7 +138,7 @@ mod tests {
         order[28] = 0xfe;
         let (mut before, mut after) = (order, order);
         before[0] = 0xfe;
-        // p + 1: the low half overflows.
+        // p + 1: the lower 28 bytes overflow.
         after[..28].fill(0);
         after[28] = 0xff;
         for public in [[0; MONTGOMERY_BYTES], one, before, order, after] {
@@ -147,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_point_is_written_in_one_way() {
+    fn a_point_has_one_encoding() {
         let key = Ed448Key::open(&[7; EDWARDS_BYTES]).unwrap();
         let public = key.public();
         assert!(is_public(&public) && !is_public(&public[1..]));
         for (at, bit) in [(56, 1), (56, 0x40)] {
             let mut other = public;
             other[at] ^= bit;
-            assert!(!is_public(&other), "a bit that no point has");
+            assert!(!is_public(&other), "a bit that no encoding has");
         }
         let mut neutral = [0; EDWARDS_BYTES];
         neutral[0] = 1;
@@ -167,7 +168,7 @@ mod tests {
         let signature = key.sign(false, b"context", b"message").unwrap();
         let signature = Signature::from_slice(&signature).unwrap();
         let check = |prehashed, context: &[u8], data: &[u8]| {
-            holds(key.0.verifying_key(), prehashed, context, data, &signature)
+            verifies(key.0.verifying_key(), prehashed, context, data, &signature)
         };
         assert!(check(false, b"context", b"message"));
         assert!(!check(true, b"context", b"message") && !check(false, b"", b"message"));

@@ -1,4 +1,4 @@
-//! The DER forms around keys: PKCS #8, `SubjectPublicKeyInfo`, and the OCTET STRING of `CKA_EC_POINT`.
+//! The DER encodings of keys: PKCS #8, `SubjectPublicKeyInfo`, and the OCTET STRING of `CKA_EC_POINT`.
 
 use kms_core::object::KeyBytes;
 use rsa::pkcs8::PrivateKeyInfoRef;
@@ -10,27 +10,27 @@ use zeroize::Zeroizing;
 /// The tag of an OCTET STRING.
 const OCTET_STRING: u8 = 0x04;
 
-/// The tag of a SEQUENCE: of a seed and the key expanded from it.
+/// The tag of a SEQUENCE, which contains a seed and the key expanded from it.
 const SEQUENCE: u8 = 0x30;
 
 /// The tag of a seed: `[0] IMPLICIT OCTET STRING`.
 const SEED: u8 = 0x80;
 
-/// A private key in PKCS #8, under an algorithm without parameters. `oid` and `inner` are DER.
+/// Encodes a private key in PKCS #8, with an algorithm without parameters. `oid` and `inner` are DER.
 pub(super) fn private_key(oid: &[u8], inner: &[u8]) -> Option<KeyBytes> {
     let algorithm = algorithm(oid)?;
     let info = PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(inner).ok()?);
     info.to_der().ok().map(KeyBytes::from)
 }
 
-/// What [`private_key`] put in, if the algorithm is this one.
+/// The `inner` of [`private_key`], if the algorithm is this one.
 pub(super) fn inner_of<'a>(material: &'a [u8], oid: &[u8]) -> Option<&'a [u8]> {
     let info = PrivateKeyInfoRef::try_from(material).ok()?;
     let same = info.algorithm == algorithm(oid)?;
     same.then(|| info.private_key.as_bytes())
 }
 
-/// A public key as certificates hold it: the value of `CKA_PUBLIC_KEY_INFO`.
+/// Encodes a public key as in certificates: the value of `CKA_PUBLIC_KEY_INFO`.
 pub(super) fn public_info(oid: &[u8], key: &[u8]) -> Option<Vec<u8>> {
     let subject_public_key = BitStringRef::from_bytes(key).ok()?;
     SubjectPublicKeyInfoRef { algorithm: algorithm(oid)?, subject_public_key }.to_der().ok()
@@ -40,7 +40,7 @@ fn algorithm(oid: &[u8]) -> Option<AlgorithmIdentifierRef<'static>> {
     Some(AlgorithmIdentifierRef { oid: ObjectIdentifier::from_der(oid).ok()?, parameters: None })
 }
 
-/// An OCTET STRING (spec, "Elliptic curve public key objects").
+/// Encodes an OCTET STRING (spec, "Elliptic curve public key objects").
 pub(super) fn octet_string(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let string = OctetStringRef::new(bytes).and_then(|string| string.to_der());
     Zeroizing::new(string.expect("keys are shorter than DER's longest string"))
@@ -54,13 +54,13 @@ pub(super) fn octets(der: &[u8]) -> Option<&[u8]> {
     <&OctetStringRef>::from_der(der).ok().map(OctetStringRef::as_bytes)
 }
 
-/// A point or a public value as a caller gives it: bare, or in an OCTET STRING. `length` is that of the bare form, which
-/// tells the two apart where both begin with 4.
+/// A point or a public key as callers give it: bare, or in an OCTET STRING. `length` is that of the bare form, which
+/// distinguishes the two where both begin with 4.
 pub(super) fn point(given: &[u8], length: usize) -> Option<&[u8]> {
     if given.len() == length { Some(given) } else { octets(given).filter(|point| point.len() == length) }
 }
 
-/// What PKCS #8 holds of a private key of ML-KEM or ML-DSA: its seed, what is expanded from it, or both (RFC 9881,
+/// The private key of ML-KEM or ML-DSA in PKCS #8: its seed, the key expanded from it, or both (RFC 9881,
 /// RFC 9935).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Forms<'a> {
@@ -88,7 +88,7 @@ impl<'a> Forms<'a> {
         }
     }
 
-    /// Writes it. None if there is nothing to write, or it is longer than such keys are.
+    /// Encodes it. None if both are missing, or too long for such keys.
     pub(super) fn write(self) -> Option<Zeroizing<Vec<u8>>> {
         match (self.seed, self.expanded) {
             (Some(seed), None) => {
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
+        fn encodings_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
             let string = octet_string(&bytes);
             prop_assert_eq!(octets(&string), Some(&bytes[..]));
             prop_assert_eq!(octets(&string[..string.len() - 1]), None);
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn a_lattice_key_is_read_as_it_was_written(
+        fn seeds_and_expanded_keys_round_trip(
             seed in prop::option::of(prop::collection::vec(any::<u8>(), 32..65)), fill: u8, has_expanded: bool,
         ) {
             let expanded = vec![fill; 2400];
@@ -138,7 +138,7 @@ mod tests {
         }
 
         #[test]
-        fn a_point_is_found_in_both_forms(mut point in prop::collection::vec(any::<u8>(), 1..140)) {
+        fn a_point_is_read_in_both_encodings(mut point in prop::collection::vec(any::<u8>(), 1..140)) {
             point[0] = 4;
             prop_assert_eq!(super::point(&point, point.len()), Some(&point[..]));
             let string = octet_string(&point);

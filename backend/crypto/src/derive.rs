@@ -1,4 +1,4 @@
-//! Keys from keys: agreement, derivation, encapsulation.
+//! Key agreement, derivation and encapsulation.
 
 use kms_core::object::KeyBytes;
 use kms_core::policy::{Permit, Usage};
@@ -7,14 +7,15 @@ use zeroize::Zeroizing;
 
 use super::kdf::{self, Hkdf};
 use super::mac::MacKey;
-use super::{Kind, OpenedKey, covered};
+use super::opened_key::{Kind, OpenedKey};
+use super::operations::check_permit;
 
-/// Derives a key. `bytes` is the wanted length, where the template says one or the key's type has one; `second` the
-/// other key, where the mechanism names one.
+/// Derives a key. `bytes` is the length, if the template states one or the key's type has one; `second` is the other
+/// key, if the mechanism names one.
 ///
 /// # Errors
-/// `CKR_TEMPLATE_INCOMPLETE` if the length must be told, `CKR_KEY_SIZE_RANGE` if it is not to be had,
-/// `CKR_KEY_TYPE_INCONSISTENT` if the base key does not do the mechanism, `CKR_MECHANISM_PARAM_INVALID`.
+/// `CKR_TEMPLATE_INCOMPLETE` if a length is required, `CKR_KEY_SIZE_RANGE` if the length is not available,
+/// `CKR_KEY_TYPE_INCONSISTENT` if the base key does not support the mechanism, `CKR_MECHANISM_PARAM_INVALID`.
 pub fn derive(
     permit: &Permit,
     base: &OpenedKey,
@@ -22,7 +23,7 @@ pub fn derive(
     second: Option<&KeyBytes>,
     bytes: Option<usize>,
 ) -> Result<KeyBytes, Rv> {
-    covered(permit, Usage::Derive, mechanism)?;
+    check_permit(permit, Usage::Derive, mechanism)?;
     let derived = match (mechanism.kind, &mechanism.parameters) {
         (
             MechanismType::ECDH1_DERIVE | MechanismType::ECDH1_COFACTOR_DERIVE,
@@ -62,8 +63,8 @@ pub fn derive(
             concatenate([data, value_of(base)?], bytes)
         }
         (MechanismType::XOR_BASE_AND_DATA, Parameters::Data { data, .. }) => {
-            let mixed = value_of(base)?.iter().zip(data.iter()).map(|(one, other)| one ^ other);
-            front(Zeroizing::new(mixed.collect()), bytes)
+            let xored = value_of(base)?.iter().zip(data.iter()).map(|(one, other)| one ^ other);
+            truncate(Zeroizing::new(xored.collect()), bytes)
         }
         (MechanismType::EXTRACT_KEY_FROM_KEY, Parameters::Extract { bit }) => {
             extract(value_of(base)?, *bit, bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)
@@ -112,7 +113,7 @@ fn kbkdf(
     kdf::kbkdf(prf, key, &data.0, feedback, bytes.ok_or(Rv::TEMPLATE_INCOMPLETE)?)
 }
 
-/// The front of what the data encrypts to (spec, "Key derivation by data encryption").
+/// The first bytes of the encrypted data (spec, "Key derivation by data encryption").
 fn encrypt_data(
     base: &OpenedKey,
     mechanism: &Mechanism,
@@ -128,20 +129,21 @@ fn encrypt_data(
         let iv = iv.as_ref().try_into().map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
         Mechanism { kind: MechanismType::AES_CBC, parameters: Parameters::Iv(iv) }
     };
-    // The data is the parameter: what is wrong with its length is wrong with the parameter.
+    // The data is the parameter: an error in its length is an error in the parameter.
     let of_data = |rv| match rv {
         Rv::DATA_LEN_RANGE | Rv::KEY_SIZE_RANGE => Rv::MECHANISM_PARAM_INVALID,
         other => other,
     };
     let encrypted = key.encrypt(&cipher, data).map_err(of_data)?;
-    front(Zeroizing::new(encrypted.to_vec()), bytes).map_err(of_data)
+    truncate(Zeroizing::new(encrypted.to_vec()), bytes).map_err(of_data)
 }
 
 fn concatenate(parts: [&[u8]; 2], bytes: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Rv> {
-    front(Zeroizing::new(parts.concat()), bytes)
+    truncate(Zeroizing::new(parts.concat()), bytes)
 }
 
-/// So many bytes from a bit on; after the last bit comes the first (spec, "Extraction of one key from another key").
+/// Extracts bytes from a bit on, continuing with the first bit after the last (spec, "Extraction of one key from
+/// another key").
 fn extract(base: &[u8], bit: u32, bytes: usize) -> Result<Zeroizing<Vec<u8>>, Rv> {
     let bit = usize::try_from(bit).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?;
     if bit >= base.len() * 8 {
@@ -152,14 +154,14 @@ fn extract(base: &[u8], bit: u32, bytes: usize) -> Result<Zeroizing<Vec<u8>>, Rv
     }
     let (first, shift) = (bit / 8, bit % 8);
     let byte = |at: usize| base[(first + at) % base.len()];
-    let taken = (0..bytes).map(|at| {
+    let extracted = (0..bytes).map(|at| {
         let both = u16::from_be_bytes([byte(at), byte(at + 1)]) << shift;
         both.to_be_bytes()[0]
     });
-    Ok(Zeroizing::new(taken.collect()))
+    Ok(Zeroizing::new(extracted.collect()))
 }
 
-fn front(mut derived: Zeroizing<Vec<u8>>, bytes: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Rv> {
+fn truncate(mut derived: Zeroizing<Vec<u8>>, bytes: Option<usize>) -> Result<Zeroizing<Vec<u8>>, Rv> {
     let wanted = bytes.unwrap_or(derived.len());
     if wanted > derived.len() {
         return Err(Rv::KEY_SIZE_RANGE);
@@ -168,31 +170,31 @@ fn front(mut derived: Zeroizing<Vec<u8>>, bytes: Option<usize>) -> Result<Zeroiz
     Ok(derived)
 }
 
-/// A fresh secret for who holds the private half, and what to send them.
+/// Generates a secret for the holder of the private key. Returns its encapsulation and the secret.
 ///
 /// # Errors
-/// `CKR_KEY_TYPE_INCONSISTENT` if the public key does not do the mechanism.
+/// `CKR_KEY_TYPE_INCONSISTENT` if the public key does not support the mechanism.
 pub fn encapsulate(
     permit: &Permit,
     public: &OpenedKey,
     mechanism: &Mechanism,
 ) -> Result<(Secret, KeyBytes), Rv> {
-    covered(permit, Usage::Encapsulate, mechanism)?;
+    check_permit(permit, Usage::Encapsulate, mechanism)?;
     let Kind::PublicKem(public) = &public.0 else { return Err(Rv::KEY_TYPE_INCONSISTENT) };
     public.encapsulate(mechanism)
 }
 
-/// The secret that was encapsulated. What nobody encapsulated gives one that nobody else has.
+/// Returns the encapsulated secret. An invalid ciphertext gives a secret that no other party has.
 ///
 /// # Errors
-/// `CKR_WRAPPED_KEY_LEN_RANGE`, or `CKR_KEY_TYPE_INCONSISTENT` if the private key does not do the mechanism.
+/// `CKR_WRAPPED_KEY_LEN_RANGE`, or `CKR_KEY_TYPE_INCONSISTENT` if the private key does not support the mechanism.
 pub fn decapsulate(
     permit: &Permit,
     private: &OpenedKey,
     mechanism: &Mechanism,
     ciphertext: &[u8],
 ) -> Result<KeyBytes, Rv> {
-    covered(permit, Usage::Decapsulate, mechanism)?;
+    check_permit(permit, Usage::Decapsulate, mechanism)?;
     let Kind::Kem(private) = &private.0 else { return Err(Rv::KEY_TYPE_INCONSISTENT) };
     private.decapsulate(mechanism, ciphertext)
 }
@@ -205,7 +207,7 @@ mod tests {
         Attribute, AttributeType, Counter, Kdf, KeyType, ObjectClass, ObjectId, ObjectRef, PrfPart, Template,
     };
 
-    use super::super::{GeneratedKey, generate, permits};
+    use super::super::{GeneratedKey, generate, test_support};
     use super::*;
 
     const SECRET: ObjectClass = ObjectClass::SECRET_KEY;
@@ -218,7 +220,8 @@ mod tests {
         bytes: Option<usize>,
     ) -> Result<Vec<u8>, Rv> {
         let (class, kind, material, attributes) = base;
-        let permit = permits::permit(Usage::Derive, mechanism, &permits::object(class, kind, attributes));
+        let permit =
+            test_support::permit(Usage::Derive, mechanism, &test_support::object(class, kind, attributes));
         let key = OpenedKey::open(class, kind, material).unwrap();
         derive(&permit, &key, mechanism, second, bytes).map(|derived| derived.as_ref().to_vec())
     }
@@ -289,15 +292,15 @@ mod tests {
         };
         let aes = derive(KeyType::AES, MechanismType::AES_CMAC, Some(40)).unwrap();
         assert_eq!(aes.len(), 40);
-        let refused = derive(KeyType::GENERIC_SECRET, MechanismType::AES_CMAC, Some(40));
-        assert_eq!(refused, Err(Rv::KEY_TYPE_INCONSISTENT));
+        let rejected = derive(KeyType::GENERIC_SECRET, MechanismType::AES_CMAC, Some(40));
+        assert_eq!(rejected, Err(Rv::KEY_TYPE_INCONSISTENT));
         let by_hmac = |kind| derive(kind, MechanismType::SHA512_HMAC, Some(100)).unwrap();
         assert_eq!(by_hmac(KeyType::AES), by_hmac(KeyType::GENERIC_SECRET));
         assert_eq!(derive(KeyType::AES, MechanismType::AES_CMAC, None), Err(Rv::TEMPLATE_INCOMPLETE));
     }
 
     #[test]
-    fn encrypted_data_is_the_key() {
+    fn the_derived_key_is_the_encrypted_data() {
         let (base, attributes) = secret(KeyType::AES, &[6; 16]);
         let mut derived = Vec::new();
         for (kind, iv) in [
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn concatenated_keys_are_both() {
+    fn concatenation_joins_the_base_with_the_other_part() {
         let (base, attributes) = secret(KeyType::GENERIC_SECRET, b"base");
         let data = || Parameters::Data { iv: Secret::default(), data: Secret::from(b"data".as_slice()) };
         let key = KeyBytes::from(b"key".to_vec());
@@ -343,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_mixed_with_data_or_cut_out_of_others() {
+    fn keys_are_xored_with_data_or_extracted_from_others() {
         let (base, attributes) = secret(KeyType::GENERIC_SECRET, &[0x32, 0x9f, 0x84, 0xa9]);
         let run = |mechanism: &Mechanism, bytes| {
             run((SECRET, KeyType::GENERIC_SECRET, &base, attributes.as_slice()), mechanism, None, bytes)
@@ -353,31 +356,31 @@ mod tests {
         assert_eq!(run(&mix, None).unwrap(), [0xcd, 0x9f, 0x85]);
         assert_eq!(run(&mix, Some(1)).unwrap(), [0xcd]);
         assert_eq!(run(&mix, Some(4)), Err(Rv::KEY_SIZE_RANGE));
-        let cut = |bit| Mechanism {
+        let extract_at = |bit| Mechanism {
             kind: MechanismType::EXTRACT_KEY_FROM_KEY,
             parameters: Parameters::Extract { bit },
         };
         // The specification's example.
-        assert_eq!(run(&cut(21), Some(2)).unwrap(), [0x95, 0x26]);
-        assert_eq!(run(&cut(0), Some(4)).unwrap(), [0x32, 0x9f, 0x84, 0xa9]);
-        assert_eq!(run(&cut(8), Some(4)).unwrap(), [0x9f, 0x84, 0xa9, 0x32]);
-        assert_eq!(run(&cut(31), Some(1)).unwrap(), [0x99]);
-        assert_eq!(run(&cut(32), Some(1)), Err(Rv::MECHANISM_PARAM_INVALID));
-        assert_eq!(run(&cut(0), Some(5)), Err(Rv::KEY_SIZE_RANGE));
-        assert_eq!(run(&cut(0), None), Err(Rv::TEMPLATE_INCOMPLETE));
+        assert_eq!(run(&extract_at(21), Some(2)).unwrap(), [0x95, 0x26]);
+        assert_eq!(run(&extract_at(0), Some(4)).unwrap(), [0x32, 0x9f, 0x84, 0xa9]);
+        assert_eq!(run(&extract_at(8), Some(4)).unwrap(), [0x9f, 0x84, 0xa9, 0x32]);
+        assert_eq!(run(&extract_at(31), Some(1)).unwrap(), [0x99]);
+        assert_eq!(run(&extract_at(32), Some(1)), Err(Rv::MECHANISM_PARAM_INVALID));
+        assert_eq!(run(&extract_at(0), Some(5)), Err(Rv::KEY_SIZE_RANGE));
+        assert_eq!(run(&extract_at(0), None), Err(Rv::TEMPLATE_INCOMPLETE));
     }
 
     #[test]
-    fn a_secret_is_encapsulated_for_the_private_half() {
-        let (kind, made) = pair(KeyType::ML_KEM, &KeySpec::MlKem { set: MlKemSet::Kem768 });
+    fn a_secret_is_encapsulated_for_the_private_key() {
+        let (kind, generated) = pair(KeyType::ML_KEM, &KeySpec::MlKem { set: MlKemSet::Kem768 });
         let kem = Mechanism::plain(MechanismType::ML_KEM);
-        let public = OpenedKey::public(kind, &Template(made.public.clone())).unwrap();
-        let object = permits::object(ObjectClass::PUBLIC_KEY, kind, &made.public);
-        let permit = permits::permit(Usage::Encapsulate, &kem, &object);
+        let public = OpenedKey::public(kind, &Template(generated.public.clone())).unwrap();
+        let object = test_support::object(ObjectClass::PUBLIC_KEY, kind, &generated.public);
+        let permit = test_support::permit(Usage::Encapsulate, &kem, &object);
         let (ciphertext, secret) = encapsulate(&permit, &public, &kem).unwrap();
-        let private = OpenedKey::open(PRIVATE, kind, &made.material).unwrap();
-        let object = permits::object(PRIVATE, kind, &made.attributes);
-        let opens = permits::permit(Usage::Decapsulate, &kem, &object);
+        let private = OpenedKey::open(PRIVATE, kind, &generated.material).unwrap();
+        let object = test_support::object(PRIVATE, kind, &generated.attributes);
+        let opens = test_support::permit(Usage::Decapsulate, &kem, &object);
         assert_eq!(decapsulate(&opens, &private, &kem, &ciphertext).unwrap().as_ref(), secret.as_ref());
         assert_eq!(
             decapsulate(&permit, &private, &kem, &ciphertext).unwrap_err(),

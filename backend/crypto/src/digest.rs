@@ -1,8 +1,8 @@
-//! From a digest's name to the code that computes it.
+//! The types that compute digests and HMACs, selected by mechanism; and the prefixes of PKCS #1 v1.5.
 
 use kms_protocol::MechanismType;
 
-/// Runs `$body` with `$digest` ring_role for the type that computes the digest `$kind` names.
+/// Runs `$body` with `$digest` as the type that computes the digest `$kind`.
 macro_rules! with_digest {
     ($kind:expr, $digest:ident => $body:expr) => {
         match $kind {
@@ -32,7 +32,7 @@ macro_rules! with_digest {
 }
 pub(super) use with_digest;
 
-/// Likewise, SHA-3 included: for what is composed, and needs no type for each pair of digests.
+/// The same with SHA-3, for compositions, which need no type for each pair of digests.
 macro_rules! with_any_digest {
     ($kind:expr, $digest:ident => $body:expr) => {
         match $kind {
@@ -58,7 +58,7 @@ macro_rules! with_any_digest {
 }
 pub(super) use with_any_digest;
 
-/// Runs `$body` with `$mac` ring_role for the type that computes the HMAC over the digest `$kind` names.
+/// Runs `$body` with `$mac` as the type that computes the HMAC over the digest `$kind`.
 macro_rules! with_hmac {
     ($kind:expr, $mac:ident => $body:expr) => {
         match $kind {
@@ -104,9 +104,9 @@ macro_rules! with_hmac {
 }
 pub(super) use with_hmac;
 
-/// What stands before a digest in a PKCS #1 v1.5 signature (RFC 8017, "EMSA-PKCS1-v1_5", note 1; for SHA-3, RFC 9688
+/// The prefix before a digest in a PKCS #1 v1.5 signature (RFC 8017, "EMSA-PKCS1-v1_5", note 1; for SHA-3, RFC 9688
 /// has the identifiers).
-pub(super) fn info_prefix(digest: MechanismType) -> Option<&'static [u8]> {
+pub(super) fn digest_info_prefix(digest: MechanismType) -> Option<&'static [u8]> {
     match digest {
         MechanismType::SHA_1 => {
             Some(&[0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14])

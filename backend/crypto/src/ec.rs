@@ -18,26 +18,26 @@ use zeroize::Zeroizing;
 use super::der;
 use super::random::Random;
 
-/// What an opened key takes: aws-lc's key with its group, roughly.
+/// The approximate memory of an opened key: aws-lc's key with its group.
 pub(super) const OPENED_BYTES: usize = 2048;
 
-/// A private key.
+/// A private key on a NIST curve.
 pub(super) struct EcKey {
     pair: EcdsaKeyPair,
     curve: Curve,
-    /// The same key for agreements, opened when it is first needed: most keys sign alone.
-    agrees: OnceLock<PrivateKey>,
+    /// The same key for agreements, opened at its first use: most keys only sign.
+    agreement_key: OnceLock<PrivateKey>,
 }
 
 impl EcKey {
-    /// Opens a private key from PKCS #8. None if it is not one on a curve we have.
+    /// Opens a private key from PKCS #8. None if it is not one on a supported curve.
     pub(super) fn open(material: &KeyBytes) -> Option<Self> {
         let curve = curve_of(material)?;
         let pair = EcdsaKeyPair::from_pkcs8(algorithm_of(curve), material.as_ref()).ok()?;
-        Some(Self { pair, curve, agrees: OnceLock::new() })
+        Some(Self { pair, curve, agreement_key: OnceLock::new() })
     }
 
-    /// Signs a digest: whatever is longer than the curve's order counts with its leftmost bits (FIPS 186-5).
+    /// Signs a digest. Of one that is longer than the curve's order, the leftmost bits are used (FIPS 186-5).
     pub(super) fn sign(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
         let row = mechanism_table::row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
         if row.signs.unwrap_or(mechanism.kind) != MechanismType::ECDSA {
@@ -45,7 +45,7 @@ impl EcKey {
         }
         let expected = row.digest.and_then(mechanism_table::digest_bytes);
         let expected = expected.map_or(Ok(data.len()), usize::try_from).map_err(|_| Rv::MECHANISM_INVALID)?;
-        // An empty digest is the number 0, whose signature anybody can make without the key.
+        // An empty digest is the number 0, for which a signature can be computed without the key.
         if data.is_empty() || data.len() != expected {
             return Err(Rv::DATA_LEN_RANGE);
         }
@@ -59,21 +59,21 @@ impl EcKey {
         Ok(Secret::from(signature.as_ref()))
     }
 
-    /// What both sides of an agreement get: the first coordinate of the common point. All our curves have cofactor 1.
+    /// The shared secret: the first coordinate of the common point. All supported curves have cofactor 1.
     ///
     /// # Errors
-    /// `CKR_MECHANISM_PARAM_INVALID` for what is no point of the curve, uncompressed.
+    /// `CKR_MECHANISM_PARAM_INVALID` unless `public` is an uncompressed point of the curve.
     pub(super) fn agree(&self, public: &[u8]) -> Result<Zeroizing<Vec<u8>>, Rv> {
         let invalid = Rv::MECHANISM_PARAM_INVALID;
         let public = der::point(public, 1 + 2 * self.curve.field_bytes()).ok_or(invalid)?;
         let algorithm = agreement_of(self.curve);
-        let key = match self.agrees.get() {
+        let key = match self.agreement_key.get() {
             Some(key) => key,
             None => {
                 let scalar = self.scalar().ok_or(Rv::FUNCTION_FAILED)?;
                 let key =
                     PrivateKey::from_private_key(algorithm, &scalar).map_err(|_| Rv::FUNCTION_FAILED)?;
-                self.agrees.get_or_init(|| key)
+                self.agreement_key.get_or_init(|| key)
             }
         };
         agreement::agree(key, UnparsedPublicKey::new(algorithm, public), invalid, |shared| {
@@ -81,13 +81,13 @@ impl EcKey {
         })
     }
 
-    /// The private number, as long as a field element.
+    /// The private scalar, as long as a field element.
     fn scalar(&self) -> Option<Zeroizing<Vec<u8>>> {
         let scalar = self.pair.private_key().as_be_bytes().ok()?;
         Some(Zeroizing::new(fitted(scalar.as_ref(), self.curve.field_bytes())))
     }
 
-    /// P-521 over more than 64 bytes. aws-lc-rs takes digests by their names, and no digest is that long.
+    /// Signs more than 64 bytes with P-521. aws-lc-rs takes digests by their algorithms, and no digest is that long.
     fn sign_long(&self, data: &[u8]) -> Result<Secret, Rv> {
         let scalar = self.pair.private_key().as_be_bytes().map_err(|_| Rv::FUNCTION_FAILED)?;
         let scalar = Zeroizing::new(scalar.as_ref().to_vec());
@@ -100,8 +100,8 @@ impl EcKey {
     }
 }
 
-/// A digest as the number it stands for, in exactly `length` bytes: zeros before a short one change nothing, and of a
-/// long one the leftmost bits count.
+/// A digest as a number of exactly `length` bytes: a short one gets leading zeros, which do not change the number; of a
+/// long one the leftmost bits are used.
 fn fitted(data: &[u8], length: usize) -> Vec<u8> {
     let taken = &data[..data.len().min(length)];
     let mut fitted = vec![0; length - taken.len()];
@@ -124,7 +124,7 @@ fn leftmost_521(data: &[u8]) -> Vec<u8> {
     shifted.collect()
 }
 
-/// The algorithm under which aws-lc-rs keeps a key. The digest in its name is only the one that fits the curve.
+/// The algorithm with which aws-lc-rs holds a key. The digest in its name is only the one that fits the curve.
 pub(super) fn algorithm_of(curve: Curve) -> &'static EcdsaSigningAlgorithm {
     match curve {
         Curve::P256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
@@ -153,16 +153,16 @@ pub(super) fn hash_of(curve: Curve) -> &'static aws_digest::Algorithm {
 pub(super) fn curve_of(material: &KeyBytes) -> Option<Curve> {
     let info = p521::pkcs8::PrivateKeyInfoRef::try_from(material.as_ref()).ok()?;
     let oid = info.algorithm.parameters_oid().ok()?;
-    // The attribute's form is the identifier with its two bytes of tag and length.
+    // `oid_der` has two bytes of tag and length before the identifier.
     Curve::ALL.into_iter().find(|curve| curve.oid_der().get(2..) == Some(oid.as_bytes()))
 }
 
-/// The private number, as long as a field element: for those who may see it.
+/// The private scalar, as long as a field element, for export.
 pub(super) fn scalar(material: &KeyBytes) -> Option<Zeroizing<Vec<u8>>> {
     EcKey::open(material)?.scalar()
 }
 
-/// A private key in our stored form, from its number, which may lack leading zeros or have some too many.
+/// Builds a private key in the stored form from its scalar, which may have any number of leading zeros.
 pub(super) fn build(curve: Curve, number: &[u8]) -> Option<KeyBytes> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let number = number.get(zeros..).filter(|number| number.len() <= curve.field_bytes())?;
@@ -180,7 +180,7 @@ pub(super) fn build(curve: Curve, number: &[u8]) -> Option<KeyBytes> {
     Some(KeyBytes::from(document.as_bytes().to_vec()))
 }
 
-/// A private key in PKCS #8 of anybody's making, in our stored form: with the public key, which some leave out.
+/// Converts a private key in PKCS #8 to the stored form, which contains the public key; other software may omit it.
 pub(super) fn stored(material: &KeyBytes) -> Option<KeyBytes> {
     macro_rules! rebuild {
         ($curve:ident) => {
@@ -207,12 +207,12 @@ mod tests {
     use crate::generate;
 
     fn key(curve: Curve) -> EcKey {
-        let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
-        EcKey::open(&made.material).unwrap()
+        let generated = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+        EcKey::open(&generated.material).unwrap()
     }
 
     /// Whether RustCrypto accepts a signature over the number that the leftmost bits of `data` are.
-    fn second_opinion(key: &EcKey, data: &[u8], signature: &[u8]) -> bool {
+    fn verifies_with_rustcrypto(key: &EcKey, data: &[u8], signature: &[u8]) -> bool {
         let point = key.pair.public_key().as_ref();
         macro_rules! verify {
             ($curve:ident, $digest:expr) => {{
@@ -236,9 +236,9 @@ mod tests {
                 let data: Vec<u8> = (1..=length).collect();
                 let signature = key.sign(&Mechanism::plain(MechanismType::ECDSA), &data).unwrap();
                 assert_eq!(signature.len(), 2 * curve.field_bytes());
-                assert!(second_opinion(&key, &data, &signature), "{curve:?}, {length} bytes");
+                assert!(verifies_with_rustcrypto(&key, &data, &signature), "{curve:?}, {length} bytes");
                 let other: Vec<u8> = (2..=length + 1).collect();
-                assert!(!second_opinion(&key, &other, &signature), "{curve:?}, {length} bytes");
+                assert!(!verifies_with_rustcrypto(&key, &other, &signature), "{curve:?}, {length} bytes");
             }
         }
     }
@@ -258,14 +258,14 @@ mod tests {
     #[test]
     fn the_curve_and_the_whole_scalar_are_read_back() {
         for curve in Curve::ALL {
-            let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
-            assert_eq!(scalar(&made.material).unwrap().len(), curve.field_bytes());
-            assert_eq!(curve_of(&made.material), Some(curve));
+            let generated = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+            assert_eq!(scalar(&generated.material).unwrap().len(), curve.field_bytes());
+            assert_eq!(curve_of(&generated.material), Some(curve));
         }
     }
 
     #[test]
-    fn two_sides_agree_and_a_third_library_too() {
+    fn two_sides_agree_and_so_does_another_library() {
         for curve in Curve::ALL {
             let keys = [key(curve), key(curve)];
             let public = |key: &EcKey| key.pair.public_key().as_ref().to_vec();
@@ -288,15 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_key_however_it_is_padded() {
+    fn a_scalar_may_have_any_number_of_leading_zeros() {
         for curve in Curve::ALL {
-            let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
-            let number = scalar(&made.material).unwrap();
+            let generated = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+            let number = scalar(&generated.material).unwrap();
             let zeros = number.iter().take_while(|byte| **byte == 0).count();
             for given in [number.to_vec(), number[zeros..].to_vec(), [&[0, 0], &number[..]].concat()] {
                 let built = build(curve, &given).unwrap();
                 assert_eq!(scalar(&built).unwrap(), number);
-                assert_eq!(stored(&made.material).unwrap().as_ref(), built.as_ref());
+                assert_eq!(stored(&generated.material).unwrap().as_ref(), built.as_ref());
             }
             assert!(build(curve, &[]).is_none());
             assert!(build(curve, &vec![0xff; curve.field_bytes()]).is_none(), "beyond the order");
@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shifting_keeps_the_leftmost_bits(data in prop::collection::vec(any::<u8>(), 66..100)) {
+        fn shifting_preserves_the_leftmost_bits(data in prop::collection::vec(any::<u8>(), 66..100)) {
             let shifted = leftmost_521(&data);
             prop_assert_eq!(shifted.len(), 66);
             prop_assert!(shifted[0] <= 1);

@@ -1,5 +1,5 @@
-//! Ed25519ctx (RFC 8032, section 5.1): Ed25519 under a context. `ed25519-dalek` computes it, over a digest that puts the
-//! context where the scheme has it: before all else that is hashed.
+//! Ed25519ctx (RFC 8032, section 5.1): Ed25519 under a context. `ed25519-dalek` computes it, over a digest that puts
+//! the context where the scheme requires it: before all other input.
 
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use ed25519_dalek::{Signature, SignatureError, SigningKey};
@@ -8,18 +8,18 @@ use sha2::digest::{FixedOutput, HashMarker, Output, OutputSizeUser, Update};
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
-/// What `dom2` begins with.
+/// The beginning of `dom2`.
 const DOMAIN: &[u8] = b"SigEd25519 no Ed25519 collisions";
 
-/// What is hashed before the message: half of the expanded secret, or two points.
-const HELD_BYTES: usize = 64;
+/// The size of the input before the message: half of the expanded secret, or two points.
+const BUFFERED_BYTES: usize = 64;
 
-/// Signs under a context of 1 to 255 bytes. Without one it is another scheme, which RFC 8032 advises against.
+/// Signs with a context of 1 to 255 bytes. RFC 8032 advises against an empty context, which gives another scheme.
 pub(super) fn sign(key: &SigningKey, context: &[u8], data: &[u8]) -> Result<Signature, SignatureError> {
     let length = u8::try_from(context.len()).ok().filter(|length| *length > 0);
     let length = length.ok_or_else(SignatureError::new)?;
     let expanded = ExpandedSecretKey::from(key.as_bytes());
-    let message = |digest: &mut Contextual| {
+    let message = |digest: &mut ContextDigest| {
         digest.begin(length, context);
         Update::update(digest, data);
         Ok(())
@@ -27,49 +27,49 @@ pub(super) fn sign(key: &SigningKey, context: &[u8], data: &[u8]) -> Result<Sign
     raw_sign_byupdate(&expanded, message, &key.verifying_key())
 }
 
-/// SHA-512 behind a context that is told late: what comes before is held until then.
-struct Contextual {
+/// SHA-512 after a context that is set later: input before that is buffered.
+struct ContextDigest {
     running: Option<Sha512>,
-    held: Zeroizing<Vec<u8>>,
+    buffered: Zeroizing<Vec<u8>>,
 }
 
-impl Contextual {
+impl ContextDigest {
     fn begin(&mut self, length: u8, context: &[u8]) {
         let mut digest = Sha512::new_with_prefix(DOMAIN);
-        for part in [&[0, length][..], context, &self.held] {
+        for part in [&[0, length][..], context, &self.buffered] {
             Digest::update(&mut digest, part);
         }
         self.running = Some(digest);
     }
 }
 
-impl Default for Contextual {
+impl Default for ContextDigest {
     fn default() -> Self {
-        Self { running: None, held: Zeroizing::new(Vec::with_capacity(HELD_BYTES)) }
+        Self { running: None, buffered: Zeroizing::new(Vec::with_capacity(BUFFERED_BYTES)) }
     }
 }
 
-impl Update for Contextual {
+impl Update for ContextDigest {
     fn update(&mut self, data: &[u8]) {
         match &mut self.running {
             Some(digest) => Digest::update(digest, data),
-            None => self.held.extend_from_slice(data),
+            None => self.buffered.extend_from_slice(data),
         }
     }
 }
 
-impl OutputSizeUser for Contextual {
+impl OutputSizeUser for ContextDigest {
     type OutputSize = U64;
 }
 
-impl FixedOutput for Contextual {
+impl FixedOutput for ContextDigest {
     fn finalize_into(self, out: &mut Output<Self>) {
         let digest = self.running.expect("each message begins with its context");
         Digest::finalize_into(digest, out);
     }
 }
 
-impl HashMarker for Contextual {}
+impl HashMarker for ContextDigest {}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The curves of Edwards's form, for signatures, and of Montgomery's, for agreements: 25519 here, 448 in its own room.
+//! Edwards curves for signatures and Montgomery curves for agreements: curve 25519 here, curve 448 in `curve448`.
 
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -10,15 +10,15 @@ use zeroize::Zeroizing;
 use super::curve448::{self, Ed448Key, X448Key};
 use super::{der, ed25519ctx};
 
-/// A fresh private key, in PKCS #8.
+/// Generates a private key, in PKCS #8.
 pub(super) fn generate(curve: EdwardsMontgomery, random: &SystemRandom) -> Option<KeyBytes> {
     let mut secret = Zeroizing::new(vec![0; curve.key_bytes()]);
     random.fill(&mut secret).ok()?;
     private_key(curve, &secret)
 }
 
-/// The private key with this secret, in PKCS #8 (RFC 8410: an OCTET STRING in an OCTET STRING). None if it is not as long
-/// as the curve's are.
+/// The private key with this secret, in PKCS #8 (RFC 8410: an OCTET STRING in an OCTET STRING). None if it does not
+/// have the curve's length.
 pub(super) fn private_key(curve: EdwardsMontgomery, secret: &[u8]) -> Option<KeyBytes> {
     if secret.len() != curve.key_bytes() {
         return None;
@@ -35,7 +35,7 @@ pub(super) fn read(kind: KeyType, material: &[u8]) -> Option<(EdwardsMontgomery,
     (secret.len() == curve.key_bytes()).then_some((curve, secret))
 }
 
-/// The public key that goes with a private one.
+/// The public key of a private key.
 pub(super) fn public_of(curve: EdwardsMontgomery, secret: &[u8]) -> Option<Vec<u8>> {
     match curve {
         EdwardsMontgomery::Ed25519 => {
@@ -50,7 +50,8 @@ pub(super) fn public_of(curve: EdwardsMontgomery, secret: &[u8]) -> Option<Vec<u
     }
 }
 
-/// Whether a public key is one: a point of large order on Edwards's form; any bytes of the right length on Montgomery's.
+/// Whether a public key is valid: a point of large order on Edwards curves, any bytes of the right length on Montgomery
+/// curves.
 pub(super) fn is_public(curve: EdwardsMontgomery, key: &[u8]) -> bool {
     match curve {
         EdwardsMontgomery::Ed25519 => <&[u8; 32]>::try_from(key)
@@ -60,7 +61,7 @@ pub(super) fn is_public(curve: EdwardsMontgomery, key: &[u8]) -> bool {
     }
 }
 
-/// A private key that signs.
+/// A private key on an Edwards curve.
 pub(super) enum EdwardsKey {
     Ed25519(Box<SigningKey>),
     Ed448(Box<Ed448Key>),
@@ -97,7 +98,7 @@ impl EdwardsKey {
         let signature = match scheme {
             None => key.try_sign(data),
             Some((true, context)) => key.sign_prehashed(Sha512::new_with_prefix(data), Some(context)),
-            // Without a context too it would not be Ed25519, though some who ask for that mean it.
+            // With an empty context it would not be Ed25519 either, though some callers mean that.
             Some((false, [])) => return Err(Rv::MECHANISM_PARAM_INVALID),
             Some((false, context)) => ed25519ctx::sign(key, context, data),
         };
@@ -105,7 +106,7 @@ impl EdwardsKey {
     }
 }
 
-/// A private key that agrees.
+/// A private key on a Montgomery curve.
 pub(super) enum MontgomeryKey {
     X25519(PrivateKey),
     X448(X448Key),
@@ -120,10 +121,10 @@ impl MontgomeryKey {
         }
     }
 
-    /// What both sides get: 32 or 56 bytes.
+    /// The shared secret: 32 or 56 bytes.
     ///
     /// # Errors
-    /// `CKR_MECHANISM_PARAM_INVALID` for no public value, or one that gives every partner the same secret.
+    /// `CKR_MECHANISM_PARAM_INVALID` for an invalid public key, or one that gives every partner the same secret.
     pub(super) fn agree(&self, public: &[u8]) -> Result<Zeroizing<Vec<u8>>, Rv> {
         let invalid = Rv::MECHANISM_PARAM_INVALID;
         match self {
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn another_library_verifies() {
+    fn another_library_verifies_signatures() {
         let material = generate(EdwardsMontgomery::Ed25519, &SystemRandom::new()).unwrap();
         let key = EdwardsKey::open(material.as_ref()).unwrap();
         let public =

@@ -1,4 +1,4 @@
-//! The secret attributes of a key whose owner made it neither sensitive nor unextractable.
+//! The secret attributes of a key that is neither sensitive nor unextractable.
 
 use kms_core::object::KeyBytes;
 use kms_core::policy::Permit;
@@ -11,7 +11,7 @@ use super::{CryptoError, ec, edwards_montgomery, rsa_parts};
 /// The attributes that hold a key's secret, as the specification names them for its class and type.
 ///
 /// # Errors
-/// When the permit is not one to reveal, or the material is not such a key's.
+/// When the permit is not for revealing, or the material is not that of such a key.
 pub fn export_value(
     permit: &Permit,
     kind: KeyType,
@@ -50,16 +50,59 @@ pub fn export_value(
         }
         (ObjectClass::PRIVATE_KEY, KeyType::ML_DSA) => {
             let expanded = DsaKey::open(material.as_ref()).and_then(|key| key.expanded());
-            let shown = value(&expanded.ok_or(CryptoError::Material(kind))?);
-            Ok(with_seed(shown, mldsa::seed_of(material.as_ref())))
+            let exported = value(&expanded.ok_or(CryptoError::Material(kind))?);
+            Ok(with_seed(exported, mldsa::seed_of(material.as_ref())))
         }
         _ => Err(CryptoError::Unsupported(class, kind)),
     }
 }
 
-fn with_seed(mut shown: Template, seed: Option<&[u8]>) -> Template {
+fn with_seed(mut exported: Template, seed: Option<&[u8]>) -> Template {
     if let Some(seed) = seed {
-        shown.set(Attribute::bytes(AttributeType::SEED, seed));
+        exported.set(Attribute::bytes(AttributeType::SEED, seed));
     }
-    shown
+    exported
+}
+
+#[cfg(test)]
+mod tests {
+    use ::rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
+    use aws_lc_rs::rand::SystemRandom;
+    use kms_core::object::{Curve, KeySpec, RingRole};
+    use kms_core::policy;
+    use kms_protocol::RingPolicy;
+
+    use super::*;
+    use crate::test_support::{caller, object};
+    use crate::{GeneratedKey, generate};
+
+    fn exported(class: ObjectClass, kind: KeyType, spec: &KeySpec) -> (GeneratedKey, Template) {
+        let generated = generate(spec, &SystemRandom::new()).unwrap();
+        let user = caller(Some(RingRole::User), RingPolicy::Strict);
+        let permit = policy::permit_reveal(&user, &object(class, kind, &generated.attributes)).unwrap();
+        let secret = export_value(&permit, kind, class, &generated.material).unwrap();
+        (generated, secret)
+    }
+
+    #[test]
+    fn the_exported_value_is_the_key() {
+        let (generated, secret) =
+            exported(ObjectClass::SECRET_KEY, KeyType::AES, &KeySpec::Aes { bytes: 32 });
+        assert_eq!(secret.bytes(AttributeType::VALUE), Some(generated.material.as_ref()));
+
+        let (generated, secret) =
+            exported(ObjectClass::PRIVATE_KEY, KeyType::EC, &KeySpec::Ec { curve: Curve::P521 });
+        let key = p521::SecretKey::from_slice(secret.bytes(AttributeType::VALUE).unwrap()).unwrap();
+        let info = Template(generated.public).bytes(AttributeType::PUBLIC_KEY_INFO).unwrap().to_vec();
+        assert_eq!(p521::PublicKey::from_public_key_der(&info).unwrap(), key.public_key());
+
+        let spec = KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] };
+        let (generated, secret) = exported(ObjectClass::PRIVATE_KEY, KeyType::RSA, &spec);
+        let other = ::rsa::PrivateKey::from_pkcs8_der(generated.material.as_ref()).unwrap();
+        let number = |kind| ::rsa::BoxedUint::from_be_slice(secret.bytes(kind).unwrap(), 2048).unwrap();
+        assert_eq!(&number(AttributeType::PRIVATE_EXPONENT), ::rsa::traits::PrivateKeyParts::d(&other));
+        let product = number(AttributeType::PRIME_1).wrapping_mul(number(AttributeType::PRIME_2));
+        assert_eq!(&product, ::rsa::traits::PublicKeyParts::n(&other).as_ref());
+        assert_eq!(secret.0.len(), 6);
+    }
 }

@@ -1,7 +1,7 @@
-//! AES-GCM (SP 800-38D) for the initialisation vectors and tags that `aes-gcm` has no type for.
+//! AES-GCM (SP 800-38D) for the IVs and tags for which `aes-gcm` has no type.
 //!
-//! Its types fix the lengths of IV and tag when they are compiled; PKCS #11 names them at each call. So IVs other than
-//! 12 bytes, and tags below 16 bytes when decrypting, are composed here from the same GHASH and counter mode.
+//! Its types fix the lengths of IV and tag at compile time; PKCS #11 gives them in each call. So GCM with IVs other
+//! than 12 bytes, and decryption with tags below 16 bytes, are composed here from the same GHASH and counter mode.
 
 use aes::Block;
 use aes::cipher::array::Array;
@@ -13,13 +13,13 @@ use ghash::universal_hash::UniversalHash;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-/// The length of a whole tag, in bytes.
+/// The length of a full tag, in bytes.
 pub(super) const TAG_BYTES: usize = 16;
 
 /// The length of the IV that needs no hashing, in bytes.
 pub(super) const IV_BYTES: usize = 12;
 
-/// The hash under a block cipher's hash key: made once for each key.
+/// The hash under a block cipher's hash key: computed once for each key.
 pub(super) fn hash_of<C>(cipher: &C) -> GHash
 where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
@@ -31,7 +31,7 @@ where
     hash
 }
 
-/// Encrypts `data` in place and gives the whole tag.
+/// Encrypts `data` in place and returns the full tag.
 pub(super) fn encrypt<C>(cipher: &C, hash: &GHash, iv: &[u8], aad: &[u8], data: &mut [u8]) -> [u8; TAG_BYTES]
 where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
@@ -54,9 +54,9 @@ where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
     let (mut stream, mask) = start(cipher, hash, iv);
-    let right = tag(hash, aad, data, &mask);
-    let Some(right) = right.get(..given.len()) else { return false };
-    if !bool::from(right.ct_eq(given)) {
+    let expected = tag(hash, aad, data, &mask);
+    let Some(expected) = expected.get(..given.len()) else { return false };
+    if !bool::from(expected.ct_eq(given)) {
         return false;
     }
     stream.apply_keystream(data);
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_composition_is_the_library_where_both_are(
+        fn the_composition_agrees_with_the_library(
             key: [u8; 32], iv: [u8; 12], aad: Vec<u8>, data: Vec<u8>,
         ) {
             let cipher = Aes256::new(&key.into());
@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn any_iv_and_tag_come_back(
+        fn any_iv_and_tag_round_trip(
             key: [u8; 32], iv in prop::collection::vec(any::<u8>(), 1..257), aad: Vec<u8>, data: Vec<u8>,
             length in prop::sample::select(vec![4_usize, 8, 12, 13, 14, 15, 16]), flip in any::<prop::sample::Index>(),
         ) {
@@ -139,7 +139,7 @@ mod tests {
             let mut wrong = tag[..length].to_vec();
             wrong[flip.index(length)] ^= 0x20;
             prop_assert!(!decrypt(&cipher, &hash, &iv, &aad, &mut bytes, &wrong));
-            prop_assert_eq!(&bytes, &encrypted, "nothing is decrypted before the tag is right");
+            prop_assert_eq!(&bytes, &encrypted, "nothing is decrypted before the tag is verified");
             prop_assert!(decrypt(&cipher, &hash, &iv, &aad, &mut bytes, &tag[..length]));
             prop_assert_eq!(bytes, data);
         }

@@ -1,4 +1,4 @@
-//! Making keys (`docs/decisions/0006`).
+//! Key generation (`docs/decisions/0006`).
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::encoding::Pkcs8V1Der;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::mldsa::DsaKey;
 use super::mlkem::KemKey;
-use super::public_attributes::{self, Halves};
+use super::public_attributes::{self, PairAttributes};
 use super::random::Random;
 use super::{CryptoError, ec, edwards_montgomery};
 
@@ -22,32 +22,32 @@ const USUAL_EXPONENT: &[u8] = &[1, 0, 1];
 /// The length of a ChaCha20 key.
 const CHACHA_BYTES: u32 = 32;
 
-/// A key that was made.
+/// A generated key.
 #[derive(Debug)]
 pub struct GeneratedKey {
     /// Its secret: a secret key's value, or a private key in PKCS #8.
     pub material: KeyBytes,
-    /// What came with it for the secret or private key's object.
+    /// The attributes that follow from it, for the secret or private key's object.
     pub attributes: Vec<Attribute>,
-    /// What came with it for the public key's object; nothing for a secret key.
+    /// The attributes that follow from it, for the public key's object; none for a secret key.
     pub public: Vec<Attribute>,
 }
 
-/// Makes a key.
+/// Generates a key.
 ///
 /// # Errors
-/// When the library cannot: a length it does not have, or no random numbers.
+/// When the library fails: an unsupported length, or no random numbers.
 pub fn generate(spec: &KeySpec, random: &SystemRandom) -> Result<GeneratedKey, CryptoError> {
     match spec {
-        KeySpec::Aes { bytes } => secret_key(fresh(*bytes, KeyType::AES, random)?, KeyType::AES),
+        KeySpec::Aes { bytes } => secret_key(random_material(*bytes, KeyType::AES, random)?, KeyType::AES),
         KeySpec::Generic { bytes } => {
             let kind = KeyType::GENERIC_SECRET;
-            secret_key(fresh(*bytes, kind, random)?, kind)
+            secret_key(random_material(*bytes, kind, random)?, kind)
         }
         KeySpec::Rsa { bits, exponent } => rsa_pair(*bits, exponent, random),
         KeySpec::Ec { curve } => ec_pair(*curve),
         KeySpec::ChaCha20 => {
-            let material = fresh(CHACHA_BYTES, KeyType::CHACHA20, random)?;
+            let material = random_material(CHACHA_BYTES, KeyType::CHACHA20, random)?;
             secret_key(material, KeyType::CHACHA20)
         }
         KeySpec::EdwardsMontgomery { curve } => {
@@ -58,31 +58,36 @@ pub fn generate(spec: &KeySpec, random: &SystemRandom) -> Result<GeneratedKey, C
     }
 }
 
-fn fresh(bytes: u32, kind: KeyType, random: &SystemRandom) -> Result<KeyBytes, CryptoError> {
-    let length = usize::try_from(bytes).map_err(|_| CryptoError::Making(kind))?;
+fn random_material(bytes: u32, kind: KeyType, random: &SystemRandom) -> Result<KeyBytes, CryptoError> {
+    let length = usize::try_from(bytes).map_err(|_| CryptoError::Generation(kind))?;
     let mut material = Zeroizing::new(vec![0; length]);
-    random.fill(&mut material).map_err(|_| CryptoError::Making(kind))?;
+    random.fill(&mut material).map_err(|_| CryptoError::Generation(kind))?;
     Ok(KeyBytes(material))
 }
 
 fn secret_key(material: KeyBytes, kind: KeyType) -> Result<GeneratedKey, CryptoError> {
-    let attributes = public_attributes::secret(kind, &material).map_err(|_| CryptoError::Making(kind))?;
+    let attributes =
+        public_attributes::of_secret(kind, &material).map_err(|_| CryptoError::Generation(kind))?;
     Ok(GeneratedKey { material, attributes, public: Vec::new() })
 }
 
 fn pair(kind: KeyType, material: Option<KeyBytes>) -> Result<GeneratedKey, CryptoError> {
-    let material = material.ok_or(CryptoError::Making(kind))?;
-    let halves = public_attributes::halves(kind, &material);
-    made(kind, material, halves)
+    let material = material.ok_or(CryptoError::Generation(kind))?;
+    let attributes = public_attributes::of_pair(kind, &material);
+    with_attributes(kind, material, attributes)
 }
 
-fn made(kind: KeyType, material: KeyBytes, halves: Option<Halves>) -> Result<GeneratedKey, CryptoError> {
-    let Halves { private, public } = halves.ok_or(CryptoError::Making(kind))?;
+fn with_attributes(
+    kind: KeyType,
+    material: KeyBytes,
+    attributes: Option<PairAttributes>,
+) -> Result<GeneratedKey, CryptoError> {
+    let PairAttributes { private, public } = attributes.ok_or(CryptoError::Generation(kind))?;
     Ok(GeneratedKey { material, attributes: private, public })
 }
 
 fn rsa_pair(bits: u32, exponent: &[u8], random: &SystemRandom) -> Result<GeneratedKey, CryptoError> {
-    const FAILED: CryptoError = CryptoError::Making(KeyType::RSA);
+    const FAILED: CryptoError = CryptoError::Generation(KeyType::RSA);
     let usual_size = match bits {
         2048 => Some(KeySize::Rsa2048),
         3072 => Some(KeySize::Rsa3072),
@@ -108,15 +113,15 @@ fn rsa_pair(bits: u32, exponent: &[u8], random: &SystemRandom) -> Result<Generat
             (pair, KeyBytes::from(der.as_bytes().to_vec()))
         }
     };
-    made(KeyType::RSA, material, public_attributes::rsa(&pair))
+    with_attributes(KeyType::RSA, material, public_attributes::of_rsa(&pair))
 }
 
 fn ec_pair(curve: Curve) -> Result<GeneratedKey, CryptoError> {
-    const FAILED: CryptoError = CryptoError::Making(KeyType::EC);
+    const FAILED: CryptoError = CryptoError::Generation(KeyType::EC);
     let pair = EcdsaKeyPair::generate(ec::algorithm_of(curve)).map_err(|_| FAILED)?;
     let der = pair.to_pkcs8v1().map_err(|_| FAILED)?;
     let material = KeyBytes::from(der.as_ref().to_vec());
-    made(KeyType::EC, material, public_attributes::of_ec(curve, &pair))
+    with_attributes(KeyType::EC, material, public_attributes::of_ec(curve, &pair))
 }
 
 #[cfg(test)]
@@ -151,14 +156,14 @@ mod tests {
     fn rsa_pairs_open_in_both_libraries() {
         let random = SystemRandom::new();
         for (bits, exponent) in [(2048, vec![1, 0, 1]), (3072, vec![1, 0, 1]), (2048, vec![3])] {
-            let made = generate(&KeySpec::Rsa { bits, exponent: exponent.clone() }, &random).unwrap();
-            let other = rsa::PrivateKey::from_pkcs8_der(made.material.as_ref()).unwrap();
+            let generated = generate(&KeySpec::Rsa { bits, exponent: exponent.clone() }, &random).unwrap();
+            let other = rsa::PrivateKey::from_pkcs8_der(generated.material.as_ref()).unwrap();
             other.validate().unwrap();
-            assert!(RsaKeyPair::from_pkcs8(made.material.as_ref()).is_ok());
-            assert_eq!(of(&made.public, AttributeType::MODULUS), other.n_bytes().to_vec());
-            assert_eq!(of(&made.public, AttributeType::MODULUS).len() * 8, bits as usize);
-            assert_eq!(of(&made.attributes, AttributeType::PUBLIC_EXPONENT), exponent);
-            let info = of(&made.attributes, AttributeType::PUBLIC_KEY_INFO);
+            assert!(RsaKeyPair::from_pkcs8(generated.material.as_ref()).is_ok());
+            assert_eq!(of(&generated.public, AttributeType::MODULUS), other.n_bytes().to_vec());
+            assert_eq!(of(&generated.public, AttributeType::MODULUS).len() * 8, bits as usize);
+            assert_eq!(of(&generated.attributes, AttributeType::PUBLIC_EXPONENT), exponent);
+            let info = of(&generated.attributes, AttributeType::PUBLIC_KEY_INFO);
             assert_eq!(rsa::PublicKey::from_public_key_der(&info).unwrap(), other.to_public_key());
         }
     }
@@ -167,15 +172,15 @@ mod tests {
     fn ec_pairs_open_in_both_libraries() {
         macro_rules! check {
             ($module:ident, $curve:expr, $head:expr) => {{
-                let made = generate(&KeySpec::Ec { curve: $curve }, &SystemRandom::new()).unwrap();
-                let secret = $module::SecretKey::from_pkcs8_der(made.material.as_ref()).unwrap();
-                let info = of(&made.attributes, AttributeType::PUBLIC_KEY_INFO);
+                let generated = generate(&KeySpec::Ec { curve: $curve }, &SystemRandom::new()).unwrap();
+                let secret = $module::SecretKey::from_pkcs8_der(generated.material.as_ref()).unwrap();
+                let info = of(&generated.attributes, AttributeType::PUBLIC_KEY_INFO);
                 assert_eq!($module::PublicKey::from_public_key_der(&info).unwrap(), secret.public_key());
-                let point = of(&made.public, AttributeType::EC_POINT);
+                let point = of(&generated.public, AttributeType::EC_POINT);
                 let (head, rest) = point.split_at($head.len());
                 assert_eq!(head, $head);
                 assert_eq!($module::PublicKey::from_sec1_bytes(rest).unwrap(), secret.public_key());
-                assert_eq!(of(&made.public, AttributeType::EC_PARAMS), $curve.oid_der());
+                assert_eq!(of(&generated.public, AttributeType::EC_PARAMS), $curve.oid_der());
             }};
         }
         check!(p256, Curve::P256, [4, 65]);

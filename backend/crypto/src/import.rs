@@ -1,5 +1,5 @@
-//! Keys that come from outside: by `C_CreateObject` in parts, or unwrapped as a whole. They are brought into the form in
-//! which we store keys, and refused if they are not consistent.
+//! Keys that are imported: in parts with `C_CreateObject`, or unwrapped as a whole. They are converted to the stored
+//! form, and rejected if they are not consistent.
 
 use kms_core::object::{Curve, EdwardsMontgomery, KeyBytes, MlDsaSet, MlKemSet};
 use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, Rv, Template};
@@ -9,40 +9,40 @@ use super::der::Forms;
 use super::edwards_montgomery;
 use super::mldsa::DsaKey;
 use super::mlkem::KemKey;
-use super::public_attributes::{self, Halves};
+use super::public_attributes::{self, PairAttributes};
 use super::{ec, public, rsa_parts};
 
-/// A key from outside.
+/// An imported key.
 #[derive(Debug)]
 pub struct Imported {
-    /// Its secret, in our stored form; a public key has none.
+    /// Its secret, in the stored form; a public key has none.
     pub material: Option<KeyBytes>,
     /// The attributes that follow from it.
     pub attributes: Vec<Attribute>,
 }
 
-/// Reads a key out of a creation template.
+/// Imports a key from a creation template.
 ///
 /// # Errors
-/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing, `CKR_ATTRIBUTE_VALUE_INVALID` if the parts make no key,
-/// `CKR_CURVE_NOT_SUPPORTED` or `CKR_PARAMETER_SET_NOT_SUPPORTED`, and `CKR_TEMPLATE_INCONSISTENT` for a class and a type
-/// that have no such keys here.
+/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing, `CKR_ATTRIBUTE_VALUE_INVALID` if the parts are not a key,
+/// `CKR_CURVE_NOT_SUPPORTED` or `CKR_PARAMETER_SET_NOT_SUPPORTED`, and `CKR_TEMPLATE_INCONSISTENT` for a class and a
+/// type that are not supported.
 pub fn import(class: ObjectClass, kind: KeyType, template: &Template) -> Result<Imported, Rv> {
     match class {
         ObjectClass::SECRET_KEY => {
             let value = required(template, AttributeType::VALUE)?;
             let material = KeyBytes::from(value.to_vec());
-            let attributes = public_attributes::secret(kind, &material).map_err(|rv| match rv {
+            let attributes = public_attributes::of_secret(kind, &material).map_err(|rv| match rv {
                 Rv::KEY_SIZE_RANGE => Rv::ATTRIBUTE_VALUE_INVALID,
                 other => other,
             })?;
-            agree(template, &attributes, AttributeType::VALUE_LEN)?;
+            check_consistent(template, &attributes, AttributeType::VALUE_LEN)?;
             Ok(Imported { material: Some(material), attributes })
         }
         ObjectClass::PRIVATE_KEY => {
             let material = private(kind, template)?;
-            let Halves { private, .. } =
-                public_attributes::halves(kind, &material).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
+            let PairAttributes { private, .. } =
+                public_attributes::of_pair(kind, &material).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
             Ok(Imported { material: Some(material), attributes: private })
         }
         ObjectClass::PUBLIC_KEY => {
@@ -52,14 +52,14 @@ pub fn import(class: ObjectClass, kind: KeyType, template: &Template) -> Result<
     }
 }
 
-/// What a template says twice must be the same.
-fn agree(template: &Template, attributes: &[Attribute], kind: AttributeType) -> Result<(), Rv> {
+/// Checks that an attribute of the template, if present, has the value that follows from the key.
+fn check_consistent(template: &Template, attributes: &[Attribute], kind: AttributeType) -> Result<(), Rv> {
     let given = template.value(kind);
     let found = attributes.iter().find(|attribute| attribute.kind == kind).map(|attribute| &attribute.value);
     if given.is_none() || given == found { Ok(()) } else { Err(Rv::TEMPLATE_INCONSISTENT) }
 }
 
-/// Bytes that must be in a template, and not empty.
+/// The bytes of a required attribute, which must not be empty.
 pub(super) fn required(template: &Template, kind: AttributeType) -> Result<&[u8], Rv> {
     template.bytes(kind).filter(|bytes| !bytes.is_empty()).ok_or(Rv::TEMPLATE_INCOMPLETE)
 }
@@ -76,21 +76,21 @@ pub(super) fn curve_of(template: &Template) -> Result<Curve, Rv> {
     Curve::ALL.into_iter().find(|curve| curve.oid_der() == params).ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
-/// The curve of Edwards's or Montgomery's form that a template names; it must be one for this type of keys.
-pub(super) fn twisted_of(kind: KeyType, template: &Template) -> Result<EdwardsMontgomery, Rv> {
+/// The Edwards or Montgomery curve that a template names; it must be one for this key type.
+pub(super) fn edwards_montgomery_of(kind: KeyType, template: &Template) -> Result<EdwardsMontgomery, Rv> {
     let params = required(template, AttributeType::EC_PARAMS)?;
     EdwardsMontgomery::of_params(params)
         .filter(|curve| curve.key_type() == kind)
         .ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
-/// A private key in our stored form, from its parts.
+/// A private key in the stored form, from its parts.
 fn private(kind: KeyType, template: &Template) -> Result<KeyBytes, Rv> {
     let built = match kind {
         KeyType::RSA => rsa_parts::build(&parts_of_rsa(template)?),
         KeyType::EC => ec::build(curve_of(template)?, required(template, AttributeType::VALUE)?),
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
-            let curve = twisted_of(kind, template)?;
+            let curve = edwards_montgomery_of(kind, template)?;
             edwards_montgomery::private_key(curve, required(template, AttributeType::VALUE)?)
         }
         KeyType::ML_KEM => {
@@ -108,7 +108,7 @@ fn private(kind: KeyType, template: &Template) -> Result<KeyBytes, Rv> {
     built.ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
 }
 
-/// The private key of a lattice in one of its forms, or in both.
+/// The seed, the expanded key or both, of a private key of ML-KEM or ML-DSA.
 fn forms_of(template: &Template) -> Result<Forms<'_>, Rv> {
     let part = |kind| template.bytes(kind).filter(|bytes| !bytes.is_empty());
     let forms = Forms { seed: part(AttributeType::SEED), expanded: part(AttributeType::VALUE) };
@@ -135,7 +135,7 @@ fn parts_of_rsa(template: &Template) -> Result<rsa_parts::Parts<'_>, Rv> {
     })
 }
 
-/// Whether there are keys of this class and type here that have a secret.
+/// Whether secret or private keys of this class and type are supported.
 pub(super) fn is_known(class: ObjectClass, kind: KeyType) -> bool {
     match class {
         ObjectClass::SECRET_KEY => {
@@ -154,11 +154,12 @@ pub(super) fn is_known(class: ObjectClass, kind: KeyType) -> bool {
     }
 }
 
-/// A key that came as a whole, in our stored form. None if it is no key of this class and type: nobody is told why.
+/// Converts an unwrapped key to the stored form. None if it is no key of this class and type; the reason is not
+/// reported.
 pub(super) fn stored(class: ObjectClass, kind: KeyType, bytes: Zeroizing<Vec<u8>>) -> Option<KeyBytes> {
     let bytes = KeyBytes(bytes);
     match (class, kind) {
-        (ObjectClass::SECRET_KEY, _) => public_attributes::secret(kind, &bytes).ok().map(|_| bytes),
+        (ObjectClass::SECRET_KEY, _) => public_attributes::of_secret(kind, &bytes).ok().map(|_| bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::RSA) => rsa_parts::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC) => ec::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
@@ -177,13 +178,13 @@ mod tests {
     use kms_core::object::{KeySpec, RingRole};
     use kms_core::policy;
 
-    use super::super::{GeneratedKey, export_value, generate, permits};
+    use super::super::{GeneratedKey, export_value, generate};
     use super::*;
-    use crate::callers::caller;
+    use crate::test_support::{caller, object};
 
     const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
 
-    fn made(spec: &KeySpec) -> GeneratedKey {
+    fn generated(spec: &KeySpec) -> GeneratedKey {
         generate(spec, &SystemRandom::new()).unwrap()
     }
 
@@ -199,40 +200,40 @@ mod tests {
             (KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem768 }),
             (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa65 }),
         ]
-        .map(|(kind, spec)| (kind, made(&spec)))
+        .map(|(kind, spec)| (kind, generated(&spec)))
         .into()
     }
 
-    /// What `C_CreateObject` is given by who read a private key elsewhere: all its parts.
-    fn parts(kind: KeyType, made: &GeneratedKey) -> Template {
-        let object = permits::object(PRIVATE, kind, &made.attributes);
+    /// The template for `C_CreateObject` of an exported private key: all its parts.
+    fn parts(kind: KeyType, generated: &GeneratedKey) -> Template {
+        let object = object(PRIVATE, kind, &generated.attributes);
         let user = caller(Some(RingRole::User), kms_protocol::RingPolicy::Compat);
         let permit = policy::permit_reveal(&user, &object).unwrap();
-        let mut parts = export_value(&permit, kind, PRIVATE, &made.material).unwrap();
+        let mut parts = export_value(&permit, kind, PRIVATE, &generated.material).unwrap();
         parts.0.extend(
-            made.attributes.iter().filter(|given| given.kind != AttributeType::PUBLIC_KEY_INFO).cloned(),
+            generated.attributes.iter().filter(|given| given.kind != AttributeType::PUBLIC_KEY_INFO).cloned(),
         );
         parts
     }
 
     #[test]
-    fn a_private_key_read_elsewhere_is_the_same_here() {
-        for (kind, made) in pairs() {
-            let imported = import(PRIVATE, kind, &parts(kind, &made)).unwrap();
-            assert_eq!(imported.material.unwrap().as_ref(), made.material.as_ref(), "{kind}");
-            assert_eq!(imported.attributes, made.attributes, "{kind}");
+    fn an_exported_private_key_is_imported_unchanged() {
+        for (kind, generated) in pairs() {
+            let imported = import(PRIVATE, kind, &parts(kind, &generated)).unwrap();
+            assert_eq!(imported.material.unwrap().as_ref(), generated.material.as_ref(), "{kind}");
+            assert_eq!(imported.attributes, generated.attributes, "{kind}");
         }
     }
 
     #[test]
-    fn a_public_key_gets_what_follows_from_it() {
-        for (kind, made) in pairs() {
-            let given: Vec<_> = made
+    fn a_public_key_gets_the_attributes_that_follow_from_it() {
+        for (kind, generated) in pairs() {
+            let given: Vec<_> = generated
                 .public
                 .iter()
                 .filter(|given| given.kind != AttributeType::PUBLIC_KEY_INFO)
                 .map(|given| match (given.kind, kind) {
-                    // Some give the point bare.
+                    // Some callers give the point without the OCTET STRING.
                     (AttributeType::EC_POINT, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
                         let Template(all) = Template(vec![given.clone()]);
                         let wrapped = Template(all);
@@ -244,17 +245,22 @@ mod tests {
                 .collect();
             let imported = import(ObjectClass::PUBLIC_KEY, kind, &Template(given)).unwrap();
             assert!(imported.material.is_none());
-            let made = Template(made.public);
+            let generated = Template(generated.public);
             for attribute in imported.attributes {
-                assert_eq!(made.value(attribute.kind), Some(&attribute.value), "{kind}, {}", attribute.kind);
+                assert_eq!(
+                    generated.value(attribute.kind),
+                    Some(&attribute.value),
+                    "{kind}, {}",
+                    attribute.kind
+                );
             }
         }
     }
 
     #[test]
-    fn parts_that_make_no_key_are_refused() {
-        for (kind, made) in pairs() {
-            let all = parts(kind, &made);
+    fn parts_that_are_not_a_key_are_rejected() {
+        for (kind, generated) in pairs() {
+            let all = parts(kind, &generated);
             let secret =
                 if kind == KeyType::RSA { AttributeType::PRIVATE_EXPONENT } else { AttributeType::VALUE };
             let without = Template(
@@ -267,9 +273,9 @@ mod tests {
             assert_eq!(import(PRIVATE, kind, &without).unwrap_err(), Rv::TEMPLATE_INCOMPLETE, "{kind}");
             let mut short = all.clone();
             short.set(Attribute::bytes(secret, [1]));
-            // One is a private number on any curve; it is no other key.
-            let refused = import(PRIVATE, kind, &short).err();
-            assert_eq!(refused, (kind != KeyType::EC).then_some(Rv::ATTRIBUTE_VALUE_INVALID), "{kind}");
+            // 1 is a valid private scalar on any NIST curve, and no valid key of another type.
+            let rejected = import(PRIVATE, kind, &short).err();
+            assert_eq!(rejected, (kind != KeyType::EC).then_some(Rv::ATTRIBUTE_VALUE_INVALID), "{kind}");
         }
         let random = generate(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap();
         let value = Attribute::bytes(AttributeType::VALUE, random.material.as_ref());
@@ -304,9 +310,9 @@ mod tests {
             import(ObjectClass::PUBLIC_KEY, KeyType::RSA, &template).err()
         };
         assert_eq!(rsa(vec![0xff; 128]), invalid);
-        assert_eq!(rsa(vec![0xff; 1024]), None, "as large as authorities have them");
+        assert_eq!(rsa(vec![0xff; 1024]), None, "as large as the keys of certificate authorities");
         assert_eq!(rsa([vec![1], vec![0xff; 1024]].concat()), invalid);
         assert_eq!(rsa(vec![0xfe; 256]), invalid, "an even number");
-        assert_eq!(rsa([vec![0], vec![0xff; 256]].concat()), None, "a leading zero is no size");
+        assert_eq!(rsa([vec![0], vec![0xff; 256]].concat()), None, "a leading zero does not count");
     }
 }

@@ -1,8 +1,8 @@
-//! The key flow (RFC 7523): what a service account's signed assertion must say, and the tokens it is exchanged for.
+//! The key flow (RFC 7523): checks of a service account's signed assertion, and the tokens that it is exchanged for.
 //! Pure: the time and all random numbers are arguments.
 //!
-//! Access and refresh tokens are JWTs (RFC 7519), because clients read their `exp`; each kind is signed under a key of
-//! its own, so that neither passes for the other. They name the account's generation: a newer one ends them.
+//! Access and refresh tokens are JWTs (RFC 7519), because clients read their `exp`; each kind is signed with a key of
+//! its own, so that neither is accepted as the other. They contain the account's generation: a newer one ends them.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::errors::ErrorKind;
@@ -12,25 +12,25 @@ use sha2::Sha512;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// The longest assertion or token that is looked at, in bytes: one under RSA-4096 takes 1,100.
+/// The maximum size of an assertion or a token, in bytes: one signed with RSA-4096 takes 1,100.
 pub const JWT_BYTES_MAX: usize = 4096;
 
-/// How far a client's clock may be off, in seconds.
+/// The tolerated deviation of a client's clock, in seconds.
 const LEEWAY_SECONDS: u64 = 60;
 
-/// The longest life of an assertion, in seconds: the vendor's Go client asks for an hour.
+/// The maximum lifetime of an assertion, in seconds: the vendor's Go client asks for an hour.
 const ASSERTION_SECONDS_MAX: u64 = 3600;
 
-/// The longest `jti` of an assertion, in bytes: clients send a UUID.
+/// The maximum length of an assertion's `jti`, in bytes: clients send a UUID.
 const ASSERTION_ID_BYTES_MAX: usize = 256;
 
-/// Who says so in our tokens.
+/// The issuer of our tokens.
 const ISSUER: &str = "kms";
 
-/// What a token of ours proves.
+/// The content of a token of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Issued {
-    /// Whose it is.
+    /// The account that it was issued to.
     pub account: Uuid,
     /// The account's generation when it was issued.
     pub generation: u64,
@@ -38,41 +38,41 @@ pub struct Issued {
     pub key: Uuid,
     /// When it was issued, in seconds since 1970.
     pub issued: u64,
-    /// From when it holds no longer.
+    /// When it expires, in the same unit.
     pub expires: u64,
 }
 
 /// The two kinds of tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum JwtUse {
-    /// Shown with each call.
+    /// Sent with each request.
     Access,
     /// Exchanged for the next access token.
     Refresh,
 }
 
-/// Why a text is no token of ours, or no assertion that counts.
+/// Why a token or an assertion is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum JwtError {
-    /// It is not one, or not signed by whom it should be.
-    #[error("it is not signed by a key that counts here")]
+    /// It is malformed, or not signed with the right key.
+    #[error("it is not signed with an accepted key")]
     Invalid,
-    /// It has ended.
+    /// It has expired.
     #[error("it has expired")]
     Expired,
     /// It is not valid yet.
     #[error("it is issued in the future: check the clocks")]
     Early,
-    /// It lives too long.
+    /// Its lifetime is too long.
     #[error("it is valid for longer than an hour")]
     TooLong,
-    /// It is meant for somebody else.
+    /// It has another audience.
     #[error("its audience is not this service")]
     Audience,
-    /// Issuer or subject are not the key's account.
+    /// Its issuer or subject is not the key's account.
     #[error("its issuer or subject is not the account whose key signed it")]
     Subject,
-    /// It has no name, so that it could be used twice.
+    /// It has no `jti`, so that a second use would not be detected.
     #[error("it has no jti of 1 to {ASSERTION_ID_BYTES_MAX} bytes")]
     Nameless,
 }
@@ -86,7 +86,7 @@ pub struct JwtKeys {
 impl From<Zeroizing<[u8; 32]>> for JwtKeys {
     fn from(key: Zeroizing<[u8; 32]>) -> Self {
         let pair = |label: &[u8]| {
-            // HS512 wants a key as long as its digest (RFC 7518, 3.2).
+            // HS512 requires a key as long as its digest (RFC 7518, 3.2).
             let mac = Hmac::<Sha512>::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
             let derived: Zeroizing<[u8; 64]> =
                 Zeroizing::new(mac.chain_update(label).finalize().into_bytes().into());
@@ -98,7 +98,7 @@ impl From<Zeroizing<[u8; 32]>> for JwtKeys {
 
 /// A token's claims as they are encoded.
 #[derive(Deserialize, Serialize)]
-struct Written {
+struct TokenClaims {
     iss: String,
     sub: Uuid,
     #[serde(rename = "gen")]
@@ -110,9 +110,9 @@ struct Written {
 }
 
 impl JwtKeys {
-    /// Writes a token. `name` is random, so that no two are alike.
+    /// Issues a token. `name` is random, so that no two tokens are equal.
     pub fn issue(&self, kind: JwtUse, issued: &Issued, name: Uuid) -> Zeroizing<String> {
-        let written = Written {
+        let claims = TokenClaims {
             iss: ISSUER.to_owned(),
             sub: issued.account,
             generation: issued.generation,
@@ -122,19 +122,19 @@ impl JwtKeys {
             exp: issued.expires,
         };
         let key = &self.pair(kind).0;
-        let text = encode(&Header::new(Algorithm::HS512), &written, key);
+        let text = encode(&Header::new(Algorithm::HS512), &claims, key);
         Zeroizing::new(text.expect("numbers and ids can be encoded and signed"))
     }
 
-    /// What a token proves at this time. Whether the account still has that generation is for the caller to compare.
+    /// Checks a token at this time and returns its content. The caller compares the generation with the account's.
     ///
     /// # Errors
-    /// [`JwtError::Expired`]; [`JwtError::Invalid`] for all that is no token of ours.
+    /// [`JwtError::Expired`]; [`JwtError::Invalid`] for everything that is no token of ours.
     pub fn check(&self, kind: JwtUse, text: &str, now: u64) -> Result<Issued, JwtError> {
         if text.len() > JWT_BYTES_MAX {
             return Err(JwtError::Invalid);
         }
-        let read = decode::<Written>(text, &self.pair(kind).1, &signature_alone(Algorithm::HS512));
+        let read = decode::<TokenClaims>(text, &self.pair(kind).1, &signature_only(Algorithm::HS512));
         let claims = read.map_err(|_| JwtError::Invalid)?.claims;
         if claims.iss != ISSUER {
             return Err(JwtError::Invalid);
@@ -159,8 +159,8 @@ impl JwtKeys {
     }
 }
 
-/// The library checks form and signature; times are checked here, for the library would read a clock of its own.
-fn signature_alone(algorithm: Algorithm) -> Validation {
+/// The library checks form and signature; times are checked here, because the library would read a clock of its own.
+fn signature_only(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -168,7 +168,7 @@ fn signature_alone(algorithm: Algorithm) -> Validation {
     validation
 }
 
-/// What an assertion's account is known by.
+/// The account that an assertion must be from.
 #[derive(Clone, Copy, Debug)]
 pub struct Asserter<'a> {
     /// Its id.
@@ -179,18 +179,18 @@ pub struct Asserter<'a> {
     pub public: &'a [u8],
 }
 
-/// An assertion that counts.
+/// A valid assertion.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Asserted {
-    /// Its name, given once by its account.
+    /// Its `jti`, which its account uses once.
     pub name: String,
-    /// When it can be forgotten: it is refused for its age from then on.
+    /// When its record can be deleted: from then on it is rejected as expired.
     pub forgotten_at: u64,
 }
 
 /// An assertion's claims.
 #[derive(Deserialize)]
-struct Claims {
+struct AssertionClaims {
     iss: String,
     sub: String,
     aud: Audience,
@@ -216,7 +216,7 @@ impl Audience {
     }
 }
 
-/// The key that an assertion says it is signed with; nothing of it is proven yet.
+/// The key with which an assertion claims to be signed; nothing is verified yet.
 pub fn assertion_key(text: &str) -> Option<Uuid> {
     if text.len() > JWT_BYTES_MAX {
         return None;
@@ -228,7 +228,7 @@ pub fn assertion_key(text: &str) -> Option<Uuid> {
 /// Checks an assertion of an account.
 ///
 /// # Errors
-/// Why it does not count.
+/// Why it is rejected.
 pub fn check_assertion(
     text: &str,
     asserter: Asserter<'_>,
@@ -239,10 +239,10 @@ pub fn check_assertion(
         return Err(JwtError::Invalid);
     }
     let key = DecodingKey::from_rsa_der(asserter.public);
-    let claims = match decode::<Claims>(text, &key, &signature_alone(Algorithm::RS512)) {
+    let claims = match decode::<AssertionClaims>(text, &key, &signature_only(Algorithm::RS512)) {
         Ok(read) => read.claims,
         Err(error) => {
-            // The signature held, but what it signs lacks a claim or has one of another form.
+            // The signature is valid, but a claim is missing or malformed.
             let unreadable = matches!(error.kind(), ErrorKind::Json(_));
             return Err(if unreadable { JwtError::Subject } else { JwtError::Invalid });
         }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_proves_what_was_written_until_it_ends() {
+    fn a_token_is_valid_until_it_expires() {
         let text = keys().issue(JwtUse::Access, &issued(), Uuid::from_u128(9));
         assert_eq!(keys().check(JwtUse::Access, &text, NOW + 599), Ok(issued()));
         assert_eq!(keys().check(JwtUse::Access, &text, NOW + 600), Err(JwtError::Expired));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_not_signed_or_signed_otherwise_is_none() {
+    fn a_token_without_our_signature_is_rejected() {
         let text = keys().issue(JwtUse::Access, &issued(), Uuid::from_u128(9));
         let claims = text.split('.').nth(1).unwrap();
         for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS256"}"#, r#"{"alg":"RS512"}"#] {
@@ -326,7 +326,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_changed_token_counts(at: prop::sample::Index, to in "[A-Za-z0-9_-]", other in ".{0,60}") {
+        fn a_changed_token_is_rejected(at: prop::sample::Index, to in "[A-Za-z0-9_-]", other in ".{0,60}") {
             let text = keys().issue(JwtUse::Access, &issued(), Uuid::from_u128(9));
             let at = at.index(text.len() - 1);
             let mut wrong = text.to_string();
@@ -344,13 +344,13 @@ mod tests {
         public: Vec<u8>,
     }
 
-    /// Two pairs, made once: the time goes into looking for primes.
+    /// Two key pairs, generated once because the search for primes takes long.
     fn pairs() -> &'static [Pair; 2] {
         static PAIRS: OnceLock<[Pair; 2]> = OnceLock::new();
         let pair = || {
-            let made = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+            let generated = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
             use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-            let der: Pkcs8V1Der<'_> = made.as_der().unwrap();
+            let der: Pkcs8V1Der<'_> = generated.as_der().unwrap();
             use rsa::pkcs8::DecodePrivateKey;
             let key = rsa::PrivateKey::from_pkcs8_der(der.as_ref()).unwrap();
             Pair {
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_counts_for_its_account_and_audience_alone() {
+    fn an_assertion_is_valid_for_its_account_and_audience_only() {
         let text = signed(&good(), Algorithm::RS512);
         let asserted = Asserted { name: "once".to_owned(), forgotten_at: NOW + 660 };
         assert_eq!(check(&text, NOW), Ok(asserted));
@@ -413,12 +413,12 @@ mod tests {
         }
         let several = with("aud", json!(["x", AUDIENCE]));
         assert!(check(&signed(&several, Algorithm::RS512), NOW).is_ok());
-        let ageless = with("iat", Value::Null);
-        assert!(check(&signed(&ageless, Algorithm::RS512), NOW).is_ok());
+        let without_iat = with("iat", Value::Null);
+        assert!(check(&signed(&without_iat, Algorithm::RS512), NOW).is_ok());
     }
 
     #[test]
-    fn an_assertion_ends_with_some_leeway_and_is_signed_with_rs512() {
+    fn an_assertion_expires_with_leeway_and_is_signed_with_rs512() {
         let text = signed(&good(), Algorithm::RS512);
         assert!(check(&text, NOW + 659).is_ok());
         assert_eq!(check(&text, NOW + 660), Err(JwtError::Expired));
@@ -429,7 +429,7 @@ mod tests {
             assert_eq!(check(&other, NOW), Err(JwtError::Invalid));
             assert_eq!(assertion_key(&other), None);
         }
-        // The public key as a secret: the old confusion of RS512 and HS512.
+        // The public key as an HMAC secret: the known confusion of RS512 and HS512.
         let secret = EncodingKey::from_secret(&pairs()[0].public);
         let confused = encode(&Header::new(Algorithm::HS512), &good(), &secret).unwrap();
         assert_eq!(check(&confused, NOW), Err(JwtError::Invalid));

@@ -1,4 +1,4 @@
-//! Key derivation functions: bytes in, as many bytes out as are asked for.
+//! Key derivation functions: bytes in, the requested number of bytes out.
 
 use hkdf::GenericHkdf;
 use kms_protocol::mechanism_table::{digest_bytes, mac_bytes, row_of};
@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::digest::{with_any_digest, with_hmac};
 use super::mac::{self, Function, MacKey};
 
-/// The most a derivation gives, in bytes: more than any key we have, and far below where counters end.
+/// The maximum length of a derived key, in bytes: more than any key has, and far below the limits of the counters.
 const DERIVED_BYTES_MAX: usize = 16 << 10;
 
-/// In which order a function after an agreement hashes the secret and its counter.
+/// The order in which a function after an agreement hashes the secret and its counter.
 #[derive(Clone, Copy)]
 enum Order {
     /// ANSI X9.63, section 5.6.3; SEC 1, "ANSI-X9.63-KDF".
@@ -45,10 +45,10 @@ fn digest_of(kdf: Kdf) -> Option<(MechanismType, Order)> {
     })
 }
 
-/// The function after a key agreement.
+/// Applies the function that follows a key agreement.
 ///
 /// # Errors
-/// `CKR_KEY_SIZE_RANGE` for a length it does not give, `CKR_MECHANISM_PARAM_INVALID` for a function we do not have.
+/// `CKR_KEY_SIZE_RANGE` for an unavailable length, `CKR_MECHANISM_PARAM_INVALID` for an unsupported function.
 pub(super) fn after_agreement(
     kdf: Kdf,
     secret: &[u8],
@@ -56,7 +56,7 @@ pub(super) fn after_agreement(
     bytes: Option<usize>,
 ) -> Result<Zeroizing<Vec<u8>>, Rv> {
     if kdf == Kdf::NULL {
-        // Spec, "Elliptic curve Diffie-Hellman": what is too much is taken off the leading end.
+        // Spec, "Elliptic curve Diffie-Hellman": surplus bytes are removed from the leading end.
         let wanted = bytes.unwrap_or(secret.len());
         let at = secret.len().checked_sub(wanted).ok_or(Rv::KEY_SIZE_RANGE)?;
         return Ok(Zeroizing::new(secret[at..].to_vec()));
@@ -87,32 +87,32 @@ fn bounded(bytes: usize) -> Result<usize, Rv> {
     if (1..=DERIVED_BYTES_MAX).contains(&bytes) { Ok(bytes) } else { Err(Rv::KEY_SIZE_RANGE) }
 }
 
-/// How HKDF runs (RFC 5869).
+/// The steps of HKDF (RFC 5869).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Hkdf<'a> {
-    /// The first half: a key of the digest's length, whatever it is used for.
+    /// The first step: a key of the digest's length, for any use.
     Extract {
-        /// None is as many zeros as the digest is long.
+        /// `None` stands for zeros, as many as the digest has bytes.
         salt: Option<&'a [u8]>,
     },
-    /// The second half: the base is what the first one gave.
+    /// The second step: the base is the result of the first one.
     Expand {
         /// What the key is for.
         info: &'a [u8],
     },
-    /// Both.
+    /// Both steps.
     Both {
-        /// As of the first.
+        /// As in the first step.
         salt: Option<&'a [u8]>,
-        /// As of the second.
+        /// As in the second step.
         info: &'a [u8],
     },
 }
 
-/// HKDF over a digest. A key whose length nobody names is as long as the digest.
+/// HKDF over a digest. Without a length, the key is as long as the digest.
 ///
 /// # Errors
-/// `CKR_KEY_SIZE_RANGE` for a length it does not give, or a base that is too short to be expanded.
+/// `CKR_KEY_SIZE_RANGE` for an unavailable length, or a base that is too short to be expanded.
 pub(super) fn hkdf(
     hash: MechanismType,
     how: Hkdf<'_>,
@@ -123,7 +123,7 @@ pub(super) fn hkdf(
         let (expander, info) = match how {
             Hkdf::Extract { salt } => {
                 let (extracted, _) = GenericHkdf::<M>::extract(salt, base);
-                // A part of it would be a key cut out of a key.
+                // A part of it would be a key extracted from a key.
                 return match bytes {
                     Some(bytes) if bytes != extracted.len() => Err(Rv::KEY_SIZE_RANGE),
                     _ => Ok(Zeroizing::new(extracted.to_vec())),
@@ -132,7 +132,7 @@ pub(super) fn hkdf(
             Hkdf::Expand { info } => (GenericHkdf::<M>::from_prk(base).map_err(|_| Rv::KEY_SIZE_RANGE)?, info),
             Hkdf::Both { salt, info } => (GenericHkdf::<M>::new(salt, base), info),
         };
-        // One block of the function, as extracting gives: nothing says how long a key of no stated length is.
+        // One block of the function, as in extraction: no length is specified for a key without a stated one.
         let wanted = match bytes {
             Some(bytes) => bounded(bytes)?,
             None => digest_bytes(hash).and_then(|bytes| usize::try_from(bytes).ok()).ok_or(Rv::MECHANISM_PARAM_INVALID)?,
@@ -143,7 +143,7 @@ pub(super) fn hkdf(
     })
 }
 
-/// SP 800-108, in counter mode or, with the value before the first, in feedback mode.
+/// SP 800-108, in counter mode or, with an initial value, in feedback mode.
 ///
 /// # Errors
 /// `CKR_KEY_SIZE_RANGE` for a length that the counter cannot count, `CKR_KEY_TYPE_INCONSISTENT` for a key that the
@@ -157,7 +157,7 @@ pub(super) fn kbkdf(
 ) -> Result<Zeroizing<Vec<u8>>, Rv> {
     let function = mac::function_of(prf).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
     let key = match (function, key) {
-        // An AES key is a secret of some bytes as well.
+        // HMAC takes an AES key as bytes.
         (Function::Hmac(_), MacKey::Aes(aes)) => MacKey::Bytes(aes.value()),
         (Function::Hmac(_), MacKey::Bytes(_)) | (Function::Cmac, _) => key,
     };
@@ -166,7 +166,7 @@ pub(super) fn kbkdf(
     let segment = row_of(prf).and_then(mac_bytes).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
     let segment = usize::try_from(segment).map_err(|_| Rv::KEY_SIZE_RANGE)?;
     let segments = u64::try_from(wanted.div_ceil(segment) * segment).map_err(|_| Rv::KEY_SIZE_RANGE)?;
-    let mut before = Zeroizing::new(feedback.unwrap_or_default().to_vec());
+    let mut previous = Zeroizing::new(feedback.unwrap_or_default().to_vec());
     let mut out = Zeroizing::new(Vec::with_capacity(wanted + 64));
     for iteration in 1_u64.. {
         if out.len() >= wanted {
@@ -175,24 +175,24 @@ pub(super) fn kbkdf(
         let mut input = Zeroizing::new(Vec::new());
         for part in parts {
             match part {
-                PrfPart::Iteration(_) if feedback.is_some() => input.extend_from_slice(&before),
+                PrfPart::Iteration(_) if feedback.is_some() => input.extend_from_slice(&previous),
                 PrfPart::Iteration(counter) | PrfPart::Counter(counter) => {
-                    write(&mut input, iteration, *counter)?
+                    append_number(&mut input, iteration, *counter)?
                 }
-                PrfPart::Length(counter) => write(&mut input, bits, *counter)?,
-                PrfPart::Segments(counter) => write(&mut input, segments * 8, *counter)?,
+                PrfPart::Length(counter) => append_number(&mut input, bits, *counter)?,
+                PrfPart::Segments(counter) => append_number(&mut input, segments * 8, *counter)?,
                 PrfPart::Bytes(bytes) => input.extend_from_slice(bytes),
             }
         }
-        *before = mac::full(key, function, &input)?.to_vec();
-        out.extend_from_slice(&before);
+        *previous = mac::full(key, function, &input)?.to_vec();
+        out.extend_from_slice(&previous);
     }
     out.truncate(wanted);
     Ok(out)
 }
 
-/// Writes a number as wide as the counter is. One that does not fit would repeat what came before it.
-fn write(input: &mut Vec<u8>, number: u64, counter: Counter) -> Result<(), Rv> {
+/// Appends a number in the counter's width. One that does not fit is an error: truncated, it would repeat another.
+fn append_number(input: &mut Vec<u8>, number: u64, counter: Counter) -> Result<(), Rv> {
     let width = usize::from(counter.bits / 8);
     let bytes = number.to_be_bytes();
     let at = bytes.len().checked_sub(width).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counter_mode_is_another_librarys(
+        fn counter_mode_agrees_with_another_library(
             key in prop::collection::vec(any::<u8>(), 16..80), info: Vec<u8>, bytes in 1_usize..200,
         ) {
             let parts = [PrfPart::Iteration(WIDE), PrfPart::Bytes(Secret::from(info.clone()))];
@@ -238,9 +238,9 @@ mod tests {
         }
     }
 
-    /// By another library, whose one-step function is this one (SP 800-56C).
+    /// Compared with another library's one-step function (SP 800-56C).
     #[test]
-    fn the_functions_of_sp800_count_first() {
+    fn the_functions_of_sp800_hash_the_counter_first() {
         use aws_lc_rs::kdf::{SskdfDigestAlgorithmId, get_sskdf_digest_algorithm, sskdf_digest};
         for (kdf, theirs) in [
             (Kdf::SHA224_KDF_SP800, SskdfDigestAlgorithmId::Sha224),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_function_that_has_a_name_gives_something() {
+    fn every_named_function_is_supported() {
         for (kdf, name) in Kdf::NAMED {
             assert_eq!(after_agreement(*kdf, &[7; 32], b"", Some(16)).unwrap().len(), 16, "{name}");
         }
@@ -284,10 +284,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_told_or_refused() {
+    fn numbers_are_encoded_in_their_width_or_rejected() {
         let written = |number, bits, little_endian| {
             let mut input = Vec::new();
-            write(&mut input, number, Counter { bits, little_endian }).map(|()| input)
+            append_number(&mut input, number, Counter { bits, little_endian }).map(|()| input)
         };
         assert_eq!(written(258, 24, false), Ok(vec![0, 1, 2]));
         assert_eq!(written(258, 24, true), Ok(vec![2, 1, 0]));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agreement_without_a_function_loses_its_leading_end() {
+    fn without_a_function_the_leading_end_is_removed() {
         let derive =
             |bytes| after_agreement(Kdf::NULL, &[1, 2, 3], &[], bytes).map(|derived| derived.to_vec());
         assert_eq!(derive(Some(2)), Ok(vec![2, 3]));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extracted_key_is_not_cut() {
+    fn an_extracted_key_is_not_truncated() {
         let extract = |bytes| hkdf(MechanismType::SHA256, Hkdf::Extract { salt: None }, b"base", bytes);
         assert_eq!(extract(None).unwrap().len(), 32);
         assert_eq!(extract(Some(16)).unwrap_err(), Rv::KEY_SIZE_RANGE);

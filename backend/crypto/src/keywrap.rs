@@ -1,30 +1,30 @@
-//! AES key wrap without and with padding (SP 800-38F, KW and KWP; RFC 3394 and RFC 5649), under a key already scheduled.
+//! AES key wrap without and with padding (SP 800-38F, KW and KWP; RFC 3394 and RFC 5649), with a prepared cipher.
 
 use aes::cipher::consts::U16;
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser};
 use aes_kw::{AesKw, AesKwp, InnerInit};
 use kms_protocol::{MechanismType, Parameters, Rv, Secret};
 
-/// Half a block: the unit of key wrap, in bytes.
-const HALF: usize = 8;
+/// A semiblock (half of a block): the unit of key wrap, in bytes.
+const SEMIBLOCK: usize = 8;
 
-/// How a key that is no whole number of half blocks is wrapped.
+/// How a key is wrapped that is not a whole number of semiblocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Padding {
-    /// It is not (KW).
+    /// Such a key is rejected (KW).
     None,
     /// With zeros after it, and its length before it (KWP).
     Zeros,
 }
 
-/// Which key wrap a mechanism is. None if it is another way of wrapping.
+/// The padding of a key wrap mechanism. None for other mechanisms.
 ///
 /// # Errors
-/// `CKR_MECHANISM_PARAM_INVALID` for an initial value of the caller's own: it is what tells a wrapped key from noise, and
-/// the library has the specified ones alone.
+/// `CKR_MECHANISM_PARAM_INVALID` for an initial value other than the specified one: it distinguishes a wrapped key from
+/// noise, and the library supports no other.
 pub(super) fn padding_of(kind: MechanismType, parameters: &Parameters) -> Result<Option<Padding>, Rv> {
     let (padding, initial): (_, &[u8]) = match kind {
-        MechanismType::AES_KEY_WRAP => (Padding::None, &[0xa6; HALF]),
+        MechanismType::AES_KEY_WRAP => (Padding::None, &[0xa6; SEMIBLOCK]),
         // SoftHSM's number and name for KWP, from before the specification gave it one.
         MechanismType::AES_KEY_WRAP_KWP | MechanismType::AES_KEY_WRAP_PAD => {
             (Padding::Zeros, &[0xa6, 0x59, 0x59, 0xa6])
@@ -48,14 +48,14 @@ where
     C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
     let fits = match padding {
-        // One half block alone would be a block cipher without the wrap's integrity (RFC 3394, "Key Wrap").
-        Padding::None => key.len().is_multiple_of(HALF) && key.len() >= 2 * HALF,
+        // A single semiblock would be a block cipher without the wrap's integrity (RFC 3394, "Key Wrap").
+        Padding::None => key.len().is_multiple_of(SEMIBLOCK) && key.len() >= 2 * SEMIBLOCK,
         Padding::Zeros => !key.is_empty(),
     };
     if !fits {
         return Err(Rv::KEY_SIZE_RANGE);
     }
-    let mut out = Secret::from(vec![0; key.len().next_multiple_of(HALF) + HALF]);
+    let mut out = Secret::from(vec![0; key.len().next_multiple_of(SEMIBLOCK) + SEMIBLOCK]);
     let wrapped = match padding {
         Padding::None => AesKw::inner_init(cipher).wrap_key(key, out.bytes_mut()).map(<[u8]>::len),
         Padding::Zeros => AesKwp::inner_init(cipher).wrap_key(key, out.bytes_mut()).map(<[u8]>::len),
@@ -67,19 +67,19 @@ where
 /// Unwraps a key.
 ///
 /// # Errors
-/// `CKR_WRAPPED_KEY_LEN_RANGE` for a length that nothing wrapped has, `CKR_WRAPPED_KEY_INVALID` for all else.
+/// `CKR_WRAPPED_KEY_LEN_RANGE` for a length that no wrapped key has, `CKR_WRAPPED_KEY_INVALID` for all other errors.
 pub(super) fn unwrap<C>(cipher: &C, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv>
 where
     C: BlockCipherDecrypt + BlockSizeUser<BlockSize = U16>,
 {
     let least = match padding {
-        Padding::None => 3 * HALF,
-        Padding::Zeros => 2 * HALF,
+        Padding::None => 3 * SEMIBLOCK,
+        Padding::Zeros => 2 * SEMIBLOCK,
     };
-    if !wrapped.len().is_multiple_of(HALF) || wrapped.len() < least {
+    if !wrapped.len().is_multiple_of(SEMIBLOCK) || wrapped.len() < least {
         return Err(Rv::WRAPPED_KEY_LEN_RANGE);
     }
-    let mut out = Secret::from(vec![0; wrapped.len() - HALF]);
+    let mut out = Secret::from(vec![0; wrapped.len() - SEMIBLOCK]);
     let length = match padding {
         Padding::None => AesKw::inner_init(cipher).unwrap_key(wrapped, out.bytes_mut()).map(<[u8]>::len),
         Padding::Zeros => AesKwp::inner_init(cipher).unwrap_key(wrapped, out.bytes_mut()).map(<[u8]>::len),
@@ -103,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_wrapped_comes_back_and_nothing_else(
+        fn wrapped_keys_round_trip_and_changed_ones_are_rejected(
             key in prop::collection::vec(any::<u8>(), 1..100), kek: [u8; 24], flip in any::<prop::sample::Index>(),
         ) {
             let cipher = Aes192::new(&kek.into());
@@ -131,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn an_initial_value_is_the_usual_one_or_refused() {
+    fn an_initial_value_is_the_specified_one_or_rejected() {
         let kind = MechanismType::AES_KEY_WRAP;
-        let usual = Parameters::WrapIv(Secret::from(vec![0xa6; 8]));
-        assert_eq!(padding_of(kind, &usual), Ok(Some(Padding::None)));
+        let specified = Parameters::WrapIv(Secret::from(vec![0xa6; 8]));
+        assert_eq!(padding_of(kind, &specified), Ok(Some(Padding::None)));
         let other = Parameters::WrapIv(Secret::from(vec![0xa5; 8]));
         assert_eq!(padding_of(kind, &other), Err(Rv::MECHANISM_PARAM_INVALID));
         assert_eq!(padding_of(MechanismType::AES_KEY_WRAP_PAD, &Parameters::None), Ok(Some(Padding::Zeros)));

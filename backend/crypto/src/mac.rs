@@ -8,12 +8,12 @@ use subtle::ConstantTimeEq;
 use super::aes::Modes;
 use super::digest::with_hmac;
 
-/// The key of a MAC.
+/// The key of a MAC function.
 #[derive(Clone, Copy)]
 pub(super) enum MacKey<'a> {
-    /// Of an HMAC.
+    /// The key of an HMAC.
     Bytes(&'a [u8]),
-    /// Of a CMAC.
+    /// The key of a CMAC.
     Aes(&'a dyn Modes),
 }
 
@@ -23,7 +23,7 @@ impl<'a> From<&'a KeyBytes> for MacKey<'a> {
     }
 }
 
-/// Which MAC.
+/// A MAC function.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Function {
     /// HMAC over this digest.
@@ -32,24 +32,24 @@ pub(super) enum Function {
     Cmac,
 }
 
-/// The MAC of `data`, cut to the length that the mechanism names.
+/// Computes the MAC of `data`, truncated to the mechanism's length.
 pub(super) fn sign(key: MacKey<'_>, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
-    let (function, length) = read(mechanism)?;
+    let (function, length) = function_and_length(mechanism)?;
     let mut mac = full(key, function, data)?;
     mac.bytes_mut().truncate(length);
     Ok(mac)
 }
 
-/// Whether `mac` is the MAC of `data`. Takes the same time wherever they differ.
+/// Checks that `mac` is the MAC of `data`, in the same time wherever they differ.
 pub(super) fn verify(key: MacKey<'_>, mechanism: &Mechanism, data: &[u8], mac: &[u8]) -> Result<(), Rv> {
-    let right = sign(key, mechanism, data)?;
-    if right.len() != mac.len() {
+    let expected = sign(key, mechanism, data)?;
+    if expected.len() != mac.len() {
         return Err(Rv::SIGNATURE_LEN_RANGE);
     }
-    if bool::from(right.ct_eq(mac)) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
+    if bool::from(expected.ct_eq(mac)) { Ok(()) } else { Err(Rv::SIGNATURE_INVALID) }
 }
 
-/// The function a mechanism stands for, if it stands for a MAC.
+/// The MAC function of a mechanism, if it has one.
 pub(super) fn function_of(kind: MechanismType) -> Option<Function> {
     let row = mechanism_table::row_of(kind)?;
     match row.digest.filter(|_| row.is_hmac()) {
@@ -58,8 +58,8 @@ pub(super) fn function_of(kind: MechanismType) -> Option<Function> {
     }
 }
 
-/// What a mechanism computes, and how much of it.
-fn read(mechanism: &Mechanism) -> Result<(Function, usize), Rv> {
+/// The MAC function of a mechanism, and the length of its MAC.
+fn function_and_length(mechanism: &Mechanism) -> Result<(Function, usize), Rv> {
     let row = mechanism.check()?;
     let function = function_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
     let full = mechanism_table::mac_bytes(row).ok_or(Rv::MECHANISM_INVALID)?;
@@ -89,8 +89,8 @@ fn read(mechanism: &Mechanism) -> Result<(Function, usize), Rv> {
     Ok((function, usize::try_from(length).map_err(|_| Rv::MECHANISM_PARAM_INVALID)?))
 }
 
-/// The whole MAC.
-// The key is hashed into the state at each call: two compressions, 0.1 µs, against keeping five states for each key.
+/// The full MAC.
+// The key is hashed into the state in each call: two compressions, 0.1 µs, instead of storing five states for each key.
 pub(super) fn full(key: MacKey<'_>, function: Function, data: &[u8]) -> Result<Secret, Rv> {
     match (function, key) {
         (Function::Hmac(digest), MacKey::Bytes(key)) => with_hmac!(digest, M => {
@@ -111,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    /// Every MAC mechanism with its second implementation.
-    fn second(kind: MechanismType) -> aws_lc_rs::hmac::Algorithm {
+    /// The other implementation of a mechanism.
+    fn other_library(kind: MechanismType) -> aws_lc_rs::hmac::Algorithm {
         match kind {
             MechanismType::SHA_1_HMAC => aws_lc_rs::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             MechanismType::SHA224_HMAC => aws_lc_rs::hmac::HMAC_SHA224,
@@ -136,20 +136,20 @@ mod tests {
         fn another_library_agrees(key in prop::collection::vec(any::<u8>(), 1..200), data: Vec<u8>, which in 0_usize..5) {
             let mechanism = Mechanism::plain(PLAIN[which]);
             let ours = sign(MacKey::Bytes(&key), &mechanism, &data).unwrap();
-            let theirs = aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(second(PLAIN[which]), &key), &data);
+            let theirs = aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(other_library(PLAIN[which]), &key), &data);
             prop_assert_eq!(&*ours, theirs.as_ref());
         }
     }
 
     #[test]
-    fn a_general_mac_is_the_front_of_the_whole_one() {
+    fn a_general_mac_is_a_prefix_of_the_full_one() {
         let key = MacKey::Bytes(&[7; 32]);
-        let whole = sign(key, &Mechanism::plain(MechanismType::SHA256_HMAC), b"data").unwrap();
+        let full_mac = sign(key, &Mechanism::plain(MechanismType::SHA256_HMAC), b"data").unwrap();
         for bytes in 1..=32 {
             let kind = MechanismType::SHA256_HMAC_GENERAL;
             let mechanism = Mechanism { kind, parameters: Parameters::MacBytes(bytes) };
             let mac = sign(key, &mechanism, b"data").unwrap();
-            assert_eq!(&*mac, &whole[..bytes as usize]);
+            assert_eq!(&*mac, &full_mac[..bytes as usize]);
             assert_eq!(verify(key, &mechanism, b"data", &mac), Ok(()));
             assert_eq!(verify(key, &mechanism, b"datb", &mac), Err(Rv::SIGNATURE_INVALID));
             assert_eq!(verify(key, &mechanism, b"data", &mac[1..]), Err(Rv::SIGNATURE_LEN_RANGE));

@@ -1,4 +1,4 @@
-//! Encryption whose initialisation vector is made here, so that no application repeats one.
+//! Encryption with an IV that is generated here, so that no application repeats one.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,18 +7,19 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use kms_core::policy::{Permit, Usage};
 use kms_protocol::{Mechanism, MechanismType, Parameters, Rv, Secret};
 
-use super::{Kind, OpenedKey, covered};
+use super::opened_key::{Kind, OpenedKey};
+use super::operations::check_permit;
 
-/// The bits that random vectors need, so that none comes twice in 2³² messages (SP 800-38D, "RBG-based Construction").
+/// The number of random bits in an IV with which none repeats in 2³² messages (SP 800-38D, "RBG-based Construction").
 const RANDOM_BITS_MIN: u16 = 96;
 
-/// The bits of a counter.
+/// The width of a counter.
 const COUNTER_BITS: u16 = 64;
 
-/// Encrypts a message: the vector, and the ciphertext with the tag at its end.
+/// Encrypts a message. Returns the IV, and the ciphertext followed by the tag.
 ///
 /// # Errors
-/// `CKR_MECHANISM_PARAM_INVALID` when the caller's part leaves too little room for the rest.
+/// `CKR_MECHANISM_PARAM_INVALID` when the caller's part leaves too few bits for the rest.
 pub fn encrypt_message(
     permit: &Permit,
     key: &OpenedKey,
@@ -26,22 +27,22 @@ pub fn encrypt_message(
     data: &[u8],
     random: &SystemRandom,
 ) -> Result<(Secret, Secret), Rv> {
-    covered(permit, Usage::Encrypt, mechanism)?;
+    check_permit(permit, Usage::Encrypt, mechanism)?;
     let Kind::Aes(key) = &key.0 else { return Err(Rv::KEY_TYPE_INCONSISTENT) };
     let Parameters::GcmGenerate { iv_bytes, fixed, fixed_bits, aad, tag_bits } = &mechanism.parameters else {
         return Err(Rv::MECHANISM_PARAM_INVALID);
     };
-    let iv = vector(*iv_bytes, fixed, *fixed_bits, random)?;
+    let iv = generate_iv(*iv_bytes, fixed, *fixed_bits, random)?;
     let parameters = Parameters::Gcm { iv: iv.clone(), aad: aad.clone(), tag_bits: *tag_bits };
     let encrypted = key.encrypt(&Mechanism { kind: MechanismType::AES_GCM, parameters }, data)?;
     Ok((iv, encrypted))
 }
 
-/// The caller's bits, and after them bits that have not been there before.
+/// Generates an IV: the caller's bits, and after them bits that do not repeat.
 ///
-/// With room for 96 bits they are random. With less they end in a counter of this process, which began at a random
-/// number: a key is used by few processes, and what one of them counts it never counts again.
-fn vector(bytes: u16, fixed: &[u8], fixed_bits: u16, random: &SystemRandom) -> Result<Secret, Rv> {
+/// If 96 bits are free, they are random. With fewer, they end in a counter of this process, which started at a random
+/// number: few processes use a key, and each of them counts a number only once.
+fn generate_iv(bytes: u16, fixed: &[u8], fixed_bits: u16, random: &SystemRandom) -> Result<Secret, Rv> {
     let invalid = Rv::MECHANISM_PARAM_INVALID;
     let free = bytes.checked_mul(8).and_then(|bits| bits.checked_sub(fixed_bits)).ok_or(invalid)?;
     if free < COUNTER_BITS || fixed.len() != usize::from(fixed_bits.div_ceil(8)) {
@@ -51,18 +52,18 @@ fn vector(bytes: u16, fixed: &[u8], fixed_bits: u16, random: &SystemRandom) -> R
     random.fill(&mut iv).map_err(|_| Rv::FUNCTION_FAILED)?;
     if free < RANDOM_BITS_MIN {
         let counted = iv.last_chunk_mut().ok_or(invalid)?;
-        *counted = next(random)?.to_be_bytes();
+        *counted = next_counter(random)?.to_be_bytes();
     }
     let (whole, rest) = (usize::from(fixed_bits / 8), fixed_bits % 8);
     iv[..whole].copy_from_slice(&fixed[..whole]);
     if rest != 0 {
-        let theirs = !(0xff_u8 >> rest);
-        iv[whole] = (fixed[whole] & theirs) | (iv[whole] & !theirs);
+        let fixed_mask = !(0xff_u8 >> rest);
+        iv[whole] = (fixed[whole] & fixed_mask) | (iv[whole] & !fixed_mask);
     }
     Ok(Secret::from(iv))
 }
 
-fn next(random: &SystemRandom) -> Result<u64, Rv> {
+fn next_counter(random: &SystemRandom) -> Result<u64, Rv> {
     static NEXT: OnceLock<AtomicU64> = OnceLock::new();
     let counter = match NEXT.get() {
         Some(counter) => counter,
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_callers_bits_stay_and_the_rest_is_new() {
+    fn the_fixed_bits_are_kept_and_the_rest_is_new() {
         let random = SystemRandom::new();
         for (bytes, fixed, bits) in [
             (12, vec![], 0),
@@ -92,7 +93,7 @@ mod tests {
         ] {
             let mut seen = HashSet::new();
             for _ in 0..100 {
-                let iv = vector(bytes, &fixed, bits, &random).unwrap();
+                let iv = generate_iv(bytes, &fixed, bits, &random).unwrap();
                 assert_eq!(iv.len(), usize::from(bytes));
                 let whole = usize::from(bits / 8);
                 assert_eq!(iv[..whole], fixed[..whole]);
@@ -102,7 +103,7 @@ mod tests {
                 assert!(seen.insert(iv.to_vec()));
             }
         }
-        assert_eq!(vector(12, &[0; 5], 40, &random).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
-        assert_eq!(vector(7, &[], 0, &random).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
+        assert_eq!(generate_iv(12, &[0; 5], 40, &random).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
+        assert_eq!(generate_iv(7, &[], 0, &random).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
     }
 }

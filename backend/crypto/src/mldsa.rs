@@ -1,4 +1,4 @@
-//! ML-DSA (FIPS 204): signatures that quantum computers do not forge.
+//! ML-DSA (FIPS 204): post-quantum signatures.
 
 use aws_lc_rs::encoding::AsRawBytes;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -22,7 +22,7 @@ const RANDOM_BYTES: usize = 32;
 /// `CKH_DETERMINISTIC_REQUIRED`.
 const DETERMINISTIC: u8 = 2;
 
-/// What an opened key takes, roughly: a matrix of polynomials and what was computed ahead of it.
+/// The approximate memory of an opened key: a matrix of polynomials and precomputed values.
 pub(super) const OPENED_BYTES: usize = 64 << 10;
 
 /// The library's name for a parameter set.
@@ -42,14 +42,14 @@ pub(super) struct DsaKey {
 }
 
 impl DsaKey {
-    /// A fresh private key, in PKCS #8: its seed.
+    /// Generates a private key, in PKCS #8: its seed.
     pub(super) fn generate(set: MlDsaSet, random: &SystemRandom) -> Option<KeyBytes> {
         let mut seed = Zeroizing::new([0; SEED_BYTES]);
         random.fill(&mut *seed).ok()?;
         Self::private_key(set, Some(&*seed), None)
     }
 
-    /// A private key in PKCS #8, from its seed or its expanded form; where both are given, they belong together.
+    /// A private key in PKCS #8, from its seed or its expanded form; if both are given, they must belong together.
     pub(super) fn private_key(
         set: MlDsaSet,
         seed: Option<&[u8]>,
@@ -70,7 +70,7 @@ impl DsaKey {
         der::private_key(set.oid_der(), &Forms { seed: Some(seed), expanded: None }.write()?)
     }
 
-    /// The private key in PKCS #8 of any of its forms, in ours.
+    /// Converts a private key in PKCS #8, in any of its forms, to the stored form.
     pub(super) fn stored(material: &[u8]) -> Option<KeyBytes> {
         let (set, Forms { seed, expanded }) = parts(material)?;
         Self::private_key(set, seed, expanded)
@@ -86,7 +86,7 @@ impl DsaKey {
         Some(Self { pair: pair.ok()?, set, seed: seed.map(|seed| Zeroizing::new(seed.to_vec())) })
     }
 
-    /// Which parameter set it is of.
+    /// The parameter set.
     pub(super) fn set(&self) -> MlDsaSet {
         self.set
     }
@@ -96,7 +96,7 @@ impl DsaKey {
         self.pair.public_key().as_ref()
     }
 
-    /// The expanded key, for those who may see it.
+    /// The expanded key, for export.
     pub(super) fn expanded(&self) -> Option<Zeroizing<Vec<u8>>> {
         expanded_of(&self.pair)
     }
@@ -111,7 +111,7 @@ impl DsaKey {
                 self.sign_plain(data)
             }
             (MechanismType::ML_DSA, Parameters::MlDsa { hedge, context }) => {
-                self.sign_otherwise(*hedge == DETERMINISTIC, context, data)
+                self.sign_with_options(*hedge == DETERMINISTIC, context, data)
             }
             (MechanismType::ML_DSA, _) => Err(Rv::MECHANISM_PARAM_INVALID),
             _ => {
@@ -122,8 +122,8 @@ impl DsaKey {
         }
     }
 
-    /// HashML-DSA (FIPS 204, section 5.4): what stands for the message goes to the algorithm inside, which the library
-    /// offers. A key without a seed does none of it, for the reason of [`DsaKey::sign_otherwise`].
+    /// Signs with HashML-DSA (FIPS 204, section 5.4): the bytes that stand for the message go to the internal
+    /// algorithm, which the library offers. It needs a seed, for the reason given at [`DsaKey::sign_with_options`].
     fn sign_prehashed(&self, deterministic: bool, message: &[u8]) -> Result<Secret, Rv> {
         let seed = self.seed.as_ref().ok_or(Rv::MECHANISM_INVALID)?;
         let mut random = Zeroizing::new([0; RANDOM_BYTES]);
@@ -150,9 +150,9 @@ impl DsaKey {
         Ok(Secret::from(signature))
     }
 
-    /// With a context, or without randomness: aws-lc-rs offers neither, and the other library reads expanded keys with
-    /// a panic where they are wrong. So a key without a seed signs the usual way only.
-    fn sign_otherwise(&self, deterministic: bool, context: &[u8], data: &[u8]) -> Result<Secret, Rv> {
+    /// Signs with a context, or without randomness: aws-lc-rs offers neither, and the other library panics on expanded
+    /// keys that are wrong. So a key without a seed supports neither.
+    fn sign_with_options(&self, deterministic: bool, context: &[u8], data: &[u8]) -> Result<Secret, Rv> {
         let seed = self.seed.as_ref().ok_or(Rv::MECHANISM_PARAM_INVALID)?;
         let random = SystemRandom::new();
         macro_rules! sign {
@@ -175,7 +175,7 @@ impl DsaKey {
     }
 }
 
-/// The seed in PKCS #8, for those who may see it; a key that came expanded has none.
+/// The seed in PKCS #8, for export; a key that was imported in expanded form has none.
 pub(super) fn seed_of(material: &[u8]) -> Option<&[u8]> {
     parts(material)?.1.seed
 }
@@ -190,7 +190,7 @@ fn expanded_of(pair: &PqdsaKeyPair) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(raw.as_ref().to_vec()))
 }
 
-/// The set, and what the PKCS #8 form holds.
+/// The parameter set, and the content of PKCS #8.
 fn parts(material: &[u8]) -> Option<(MlDsaSet, Forms<'_>)> {
     MlDsaSet::ALL.into_iter().find_map(|set| {
         let inner = der::inner_of(material, set.oid_der())?;
@@ -220,17 +220,17 @@ mod tests {
             let verify = |signature: &[u8]| {
                 UnparsedPublicKey::new(algorithm, key.public()).verify(b"message", signature).is_ok()
             };
-            let fixed = key.sign(&with(DETERMINISTIC, b""), b"message").unwrap();
-            assert!(verify(&plain) && verify(&fixed));
-            assert_eq!(key.sign(&with(DETERMINISTIC, b""), b"message").unwrap(), fixed);
+            let deterministic = key.sign(&with(DETERMINISTIC, b""), b"message").unwrap();
+            assert!(verify(&plain) && verify(&deterministic));
+            assert_eq!(key.sign(&with(DETERMINISTIC, b""), b"message").unwrap(), deterministic);
             let bound = key.sign(&with(0, b"context"), b"message").unwrap();
             assert!(!verify(&bound), "the context is part of what is signed");
         }
     }
 
-    /// Both libraries make the same deterministic signatures, and each verifies the other's.
+    /// Both libraries compute the same deterministic signatures, and each verifies the other's.
     #[test]
-    fn prehashed_signatures_are_another_librarys() {
+    fn prehashed_signatures_agree_with_another_library() {
         use fips204::traits::{KeyGen, SerDes, Signer, Verifier};
         let hashes = [
             (MechanismType::HASH_ML_DSA_SHA224, MechanismType::SHA224, 28, 4),
@@ -264,13 +264,13 @@ mod tests {
                             kind: named,
                             parameters: Parameters::MlDsa { hedge, context: secret() },
                         };
-                        let fixed = key.sign(&of_digest(DETERMINISTIC), &digest).unwrap();
-                        assert_eq!(key.sign(&of_message(DETERMINISTIC), &digest).unwrap(), fixed);
+                        let deterministic = key.sign(&of_digest(DETERMINISTIC), &digest).unwrap();
+                        assert_eq!(key.sign(&of_message(DETERMINISTIC), &digest).unwrap(), deterministic);
                         let theirs =
                             private.try_hash_sign_with_seed(&[0; 32], &digest, context, &oid).unwrap();
-                        assert_eq!(&*fixed, theirs.as_slice(), "{named}");
+                        assert_eq!(&*deterministic, theirs.as_slice(), "{named}");
                         let hedged = key.sign(&of_message(0), &digest).unwrap();
-                        assert_ne!(hedged, fixed);
+                        assert_ne!(hedged, deterministic);
                         let hedged = (*hedged).try_into().unwrap();
                         assert!(public.hash_verify(&digest, &hedged, context, &oid), "{named}");
                         assert!(!public.hash_verify(&digest, &hedged, b"other", &oid), "{named}");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expanded_key_signs_as_its_seed_does() {
+    fn an_expanded_key_is_the_key_of_its_seed() {
         let material = DsaKey::generate(MlDsaSet::Dsa65, &SystemRandom::new()).unwrap();
         let key = DsaKey::open(material.as_ref()).unwrap();
         let expanded = key.expanded().unwrap();

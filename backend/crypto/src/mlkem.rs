@@ -1,4 +1,4 @@
-//! ML-KEM (FIPS 203): secrets for who holds the private key, that quantum computers leave alone.
+//! ML-KEM (FIPS 203): post-quantum key encapsulation.
 
 use aws_lc_rs::kem::{self, Ciphertext, DecapsulationKey, EncapsulationKey};
 use kms_core::object::{KeyBytes, MlKemSet};
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::der::{self, Forms};
 
-/// What an opened key takes, roughly: a matrix of polynomials and what was computed ahead of it.
+/// The approximate memory of an opened key: a matrix of polynomials and precomputed values.
 pub(super) const OPENED_BYTES: usize = 32 << 10;
 
 /// The library's name for a parameter set.
@@ -31,15 +31,15 @@ pub(super) struct KemKey {
 }
 
 impl KemKey {
-    /// A fresh private key, in PKCS #8.
+    /// Generates a private key, in PKCS #8.
     pub(super) fn generate(set: MlKemSet) -> Option<KeyBytes> {
         let key = DecapsulationKey::generate(algorithm_of(set)).ok()?;
         let bytes = key.key_bytes().ok()?;
         Self::private_key(set, None, Some(bytes.as_ref()))
     }
 
-    /// A private key in PKCS #8, from its seed or its expanded form, if it is consistent: aws-lc-rs does not look. With
-    /// its seed we keep what it expands to, so that opening costs nothing.
+    /// A private key in PKCS #8, from its seed or its expanded form, if it is consistent, which aws-lc-rs does not
+    /// check. With a seed, the expanded key is stored too, so that opening the key costs nothing.
     pub(super) fn private_key(
         set: MlKemSet,
         seed: Option<&[u8]>,
@@ -59,7 +59,7 @@ impl KemKey {
         der::private_key(set.oid_der(), &Forms { seed, expanded: Some(expanded) }.write()?)
     }
 
-    /// The private key in PKCS #8 of any of its forms, in ours.
+    /// Converts a private key in PKCS #8, in any of its forms, to the stored form.
     pub(super) fn stored(material: &[u8]) -> Option<KeyBytes> {
         let (set, Forms { seed, expanded }) = parts(material)?;
         Self::private_key(set, seed, expanded)
@@ -72,7 +72,7 @@ impl KemKey {
         Some(Self { key, set })
     }
 
-    /// The set and the expanded key, for those who may see it.
+    /// The parameter set and the expanded key, for export.
     pub(super) fn expanded(material: &[u8]) -> Option<(MlKemSet, &[u8])> {
         let (set, forms) = parts(material)?;
         forms
@@ -88,7 +88,7 @@ impl KemKey {
             .filter(|_| expanded.len() == 768 * set.rank() + 96)
     }
 
-    /// The shared secret of 32 bytes. What nobody encapsulated gives bytes that depend on it and on the key alone.
+    /// The shared secret of 32 bytes. An invalid ciphertext gives bytes that depend on it and on the key only.
     pub(super) fn decapsulate(&self, mechanism: &Mechanism, ciphertext: &[u8]) -> Result<KeyBytes, Rv> {
         plain_kem(mechanism)?;
         if ciphertext.len() != self.set.ciphertext_bytes() {
@@ -104,13 +104,13 @@ impl KemKey {
 pub(super) struct KemPublic(EncapsulationKey);
 
 impl KemPublic {
-    /// None if it is not one of this set.
+    /// Opens a key. None if it is not one of this set.
     pub(super) fn open(set: MlKemSet, key: &[u8]) -> Option<Self> {
         is_reduced(key.get(..384 * set.rank())?)
             .then(|| EncapsulationKey::new(algorithm_of(set), key).ok().map(Self))?
     }
 
-    /// A fresh secret, and what lets the private key's holder find it.
+    /// Generates a secret. Returns its encapsulation for the private key's holder, and the secret.
     pub(super) fn encapsulate(&self, mechanism: &Mechanism) -> Result<(Secret, KeyBytes), Rv> {
         plain_kem(mechanism)?;
         let (ciphertext, secret) = self.0.encapsulate().map_err(|_| Rv::FUNCTION_FAILED)?;
@@ -118,12 +118,12 @@ impl KemPublic {
     }
 }
 
-/// The seed in PKCS #8, for those who may see it; a key that was made here or came expanded has none.
+/// The seed in PKCS #8, for export; a key that was generated here or imported in expanded form has none.
 pub(super) fn seed_of(material: &[u8]) -> Option<&[u8]> {
     parts(material)?.1.seed
 }
 
-/// The set, and what the PKCS #8 form holds.
+/// The parameter set, and the content of PKCS #8.
 fn parts(material: &[u8]) -> Option<(MlKemSet, Forms<'_>)> {
     MlKemSet::ALL.into_iter().find_map(|set| {
         let inner = der::inner_of(material, set.oid_der())?;
@@ -131,8 +131,8 @@ fn parts(material: &[u8]) -> Option<(MlKemSet, Forms<'_>)> {
     })
 }
 
-/// What a seed expands to. aws-lc-rs has no seeds here.
-#[expect(deprecated, reason = "the expanded form is what the other library and `CKA_VALUE` are made of")]
+/// Expands a seed. aws-lc-rs has no seeds of ML-KEM.
+#[expect(deprecated, reason = "the other library and `CKA_VALUE` have the expanded form")]
 fn expand(set: MlKemSet, seed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let seed = seed.try_into().ok()?;
     Some(Zeroizing::new(match set {
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_comes_out_on_both_sides() {
+    fn both_sides_get_the_same_secret() {
         let kem = Mechanism::plain(MechanismType::ML_KEM);
         for set in MlKemSet::ALL {
             let material = KemKey::generate(set).unwrap();
@@ -183,14 +183,17 @@ mod tests {
             assert_eq!(other.as_ref(), key.decapsulate(&kem, &wrong).unwrap().as_ref());
             let cut = key.decapsulate(&kem, &ciphertext[1..]);
             assert_eq!(cut.unwrap_err(), Rv::WRAPPED_KEY_LEN_RANGE);
-            let mut torn = expanded.to_vec();
-            torn[384 * set.rank()] ^= 1;
-            assert!(KemKey::private_key(set, None, Some(&torn)).is_none(), "its hash is another key's");
+            let mut inconsistent = expanded.to_vec();
+            inconsistent[384 * set.rank()] ^= 1;
+            assert!(
+                KemKey::private_key(set, None, Some(&inconsistent)).is_none(),
+                "its hash is that of another key"
+            );
         }
     }
 
     #[test]
-    fn a_seed_and_what_it_expands_to_are_one_key() {
+    fn a_seed_and_its_expanded_key_belong_together() {
         for set in MlKemSet::ALL {
             let material = KemKey::private_key(set, Some(&[5; 64]), None).unwrap();
             assert_eq!(seed_of(material.as_ref()), Some(&[5; 64][..]));

@@ -6,12 +6,12 @@ use sha2::Digest;
 
 use super::digest::with_any_digest;
 
-/// How a PSS signature is padded.
+/// The parameters of the padding of a PSS signature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Padding {
     /// The digest of the message.
     pub(super) hash: MechanismType,
-    /// The digest inside the mask generation function.
+    /// The digest of the mask generation function.
     pub(super) mask: MechanismType,
     /// The salt's length in bytes.
     pub(super) salt_bytes: usize,
@@ -24,18 +24,18 @@ impl Padding {
         usize::try_from(bytes).map_err(|_| Rv::MECHANISM_PARAM_INVALID)
     }
 
-    /// The longest salt that fits beside the digest under a modulus of so many bits.
+    /// The longest salt that fits beside the digest for a modulus of this size.
     pub(super) fn salt_bytes_max(&self, modulus_bits: usize) -> Result<usize, Rv> {
         let encoded = modulus_bits.saturating_sub(1).div_ceil(8);
         encoded.checked_sub(self.hash_bytes()? + 2).ok_or(Rv::KEY_SIZE_RANGE)
     }
 }
 
-/// The encoded message: what the private key is applied to.
+/// The encoded message, to which the private key is applied.
 ///
 /// # Errors
-/// `CKR_DATA_LEN_RANGE` if `digest` is not one of the padding's hash, `CKR_MECHANISM_PARAM_INVALID` if the salt does not
-/// fit.
+/// `CKR_DATA_LEN_RANGE` if `digest` is not one of the padding's hash, `CKR_MECHANISM_PARAM_INVALID` if the salt does
+/// not fit.
 pub(super) fn encode(
     padding: &Padding,
     modulus_bits: usize,
@@ -83,7 +83,7 @@ fn mask(digest: MechanismType, seed: &[u8], block: &mut [u8]) -> Result<(), Rv> 
     })
 }
 
-/// Reads the salt out of an encoded message, as a verifier does.
+/// Reads the salt from an encoded message, as a verifier does.
 #[cfg(test)]
 pub(super) fn salt_of(padding: &Padding, modulus_bits: usize, encoded: &[u8]) -> Option<Vec<u8>> {
     let hash_bytes = padding.hash_bytes().unwrap();
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn salts_fit_or_are_refused() {
+    fn salts_fit_or_are_rejected() {
         let padding = Padding { hash: MechanismType::SHA256, mask: MechanismType::SHA_1, salt_bytes: 0 };
         let longest = padding.salt_bytes_max(2048).unwrap();
         assert_eq!(longest, 256 - 32 - 2);

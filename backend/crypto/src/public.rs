@@ -1,5 +1,5 @@
-//! Public keys that the backend itself uses or stores: to wrap, to encapsulate; and what is known of them once they are
-//! imported. Verifying and encrypting with them is the provider's.
+//! Public keys that the backend uses, to wrap and to encapsulate, and the attributes of those that are imported. The
+//! provider verifies and encrypts with public keys itself.
 
 use aws_lc_rs::rand::SystemRandom;
 use kms_core::object::{Curve, MlDsaSet, MlKemSet};
@@ -9,12 +9,12 @@ use rsa::pkcs8::EncodePublicKey;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, PublicKey};
 
 use super::digest::with_digest;
-use super::import::{curve_of, required, set_of, twisted_of};
-use super::public_attributes::{self, Halves};
+use super::import::{curve_of, edwards_montgomery_of, required, set_of};
+use super::public_attributes::{self, PairAttributes};
 use super::random::Random;
 use super::{der, edwards_montgomery, mlkem};
 
-/// An RSA public key out of its attributes.
+/// Reads an RSA public key from its attributes.
 pub(super) fn rsa_of(template: &Template) -> Result<PublicKey, Rv> {
     let (modulus, exponent) =
         (required(template, AttributeType::MODULUS)?, required(template, AttributeType::PUBLIC_EXPONENT)?);
@@ -32,40 +32,40 @@ pub(super) fn rsa_of(template: &Template) -> Result<PublicKey, Rv> {
         .map_err(|_| Rv::ATTRIBUTE_VALUE_INVALID)
 }
 
-/// An ML-KEM public key out of its attributes.
+/// Reads an ML-KEM public key from its attributes.
 pub(super) fn kem_of(template: &Template) -> Result<mlkem::KemPublic, Rv> {
     let set = set_of(template, MlKemSet::of_number)?;
     let value = required(template, AttributeType::VALUE)?;
     mlkem::KemPublic::open(set, value).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
 }
 
-/// All that follows from a public key's template.
+/// The attributes that follow from a public key's template.
 pub(super) fn attributes(kind: KeyType, template: &Template) -> Result<Vec<Attribute>, Rv> {
-    let halves = match kind {
+    let pair = match kind {
         KeyType::RSA => return rsa_attributes(template),
-        KeyType::EC => ec_halves(curve_of(template)?, required(template, AttributeType::EC_POINT)?),
+        KeyType::EC => ec_attributes(curve_of(template)?, required(template, AttributeType::EC_POINT)?),
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
-            let curve = twisted_of(kind, template)?;
+            let curve = edwards_montgomery_of(kind, template)?;
             der::point(required(template, AttributeType::EC_POINT)?, curve.key_bytes())
                 .filter(|point| edwards_montgomery::is_public(curve, point))
                 .and_then(|point| {
                     let info = der::public_info(curve.oid_der(), point)?;
-                    Some(public_attributes::curve_halves(curve.oid_der(), point, &info))
+                    Some(public_attributes::of_curve(curve.oid_der(), point, &info))
                 })
         }
         KeyType::ML_KEM => {
             kem_of(template)?;
             let set = set_of(template, MlKemSet::of_number)?;
-            public_attributes::kem_halves(set, required(template, AttributeType::VALUE)?)
+            public_attributes::of_ml_kem(set, required(template, AttributeType::VALUE)?)
         }
         KeyType::ML_DSA => {
             let set = set_of(template, MlDsaSet::of_number)?;
             let value = required(template, AttributeType::VALUE)?;
-            (value.len() == set.public_bytes()).then(|| public_attributes::dsa_halves(set, value)).flatten()
+            (value.len() == set.public_bytes()).then(|| public_attributes::of_ml_dsa(set, value)).flatten()
         }
         _ => return Err(Rv::TEMPLATE_INCONSISTENT),
     };
-    halves.map(|halves| halves.public).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
+    pair.map(|pair| pair.public).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
 }
 
 fn rsa_attributes(template: &Template) -> Result<Vec<Attribute>, Rv> {
@@ -81,7 +81,7 @@ fn rsa_attributes(template: &Template) -> Result<Vec<Attribute>, Rv> {
     ])
 }
 
-fn ec_halves(curve: Curve, given: &[u8]) -> Option<Halves> {
+fn ec_attributes(curve: Curve, given: &[u8]) -> Option<PairAttributes> {
     let point = der::point(given, 1 + 2 * curve.field_bytes())?;
     macro_rules! info {
         ($curve:ident) => {
@@ -93,13 +93,13 @@ fn ec_halves(curve: Curve, given: &[u8]) -> Option<Halves> {
         Curve::P384 => info!(p384),
         Curve::P521 => info!(p521),
     };
-    Some(public_attributes::curve_halves(curve.oid_der(), point, info.as_bytes()))
+    Some(public_attributes::of_curve(curve.oid_der(), point, info.as_bytes()))
 }
 
 /// Encrypts with OAEP.
 ///
 /// # Errors
-/// `CKR_KEY_SIZE_RANGE` when the padding leaves too little room.
+/// `CKR_KEY_SIZE_RANGE` when the data does not fit beside the padding.
 pub(super) fn encrypt_oaep(
     key: &PublicKey,
     (hash, mgf, label): (MechanismType, Mgf, &[u8]),
@@ -117,7 +117,7 @@ pub(super) fn encrypt_oaep(
 /// Encrypts with PKCS #1 v1.5.
 ///
 /// # Errors
-/// `CKR_KEY_SIZE_RANGE` when the padding leaves too little room.
+/// `CKR_KEY_SIZE_RANGE` when the data does not fit beside the padding.
 pub(super) fn encrypt_pkcs1(key: &PublicKey, data: &[u8], random: &SystemRandom) -> Result<Secret, Rv> {
     let encrypted = key.encrypt(&mut Random(random), Pkcs1v15Encrypt, data);
     Ok(Secret::from(encrypted.map_err(|_| Rv::KEY_SIZE_RANGE)?))

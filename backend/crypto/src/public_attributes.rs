@@ -1,4 +1,4 @@
-//! What follows from a key's material: the attributes that come with it, for its own object and for its public half's.
+//! The attributes that follow from a key's material, for its own object and for its public key's object.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
@@ -12,36 +12,36 @@ use super::mldsa::{self, DsaKey};
 use super::mlkem::{self, KemKey};
 use super::{aes, der, ec, edwards_montgomery};
 
-/// The attributes of both halves of a key pair.
-pub(super) struct Halves {
-    /// Of the private key's object.
+/// The attributes of both keys of a pair.
+pub(super) struct PairAttributes {
+    /// The attributes of the private key's object.
     pub(super) private: Vec<Attribute>,
-    /// Of the public key's object.
+    /// The attributes of the public key's object.
     pub(super) public: Vec<Attribute>,
 }
 
-/// The attributes that follow from material got by unwrapping or deriving.
+/// The attributes that follow from unwrapped or derived material.
 ///
 /// # Errors
-/// `CKR_KEY_SIZE_RANGE` when no key of the type is so long, `CKR_TEMPLATE_INCONSISTENT` when there are no such keys here,
-/// or the material is another's.
+/// `CKR_KEY_SIZE_RANGE` when no key of the type has this length, `CKR_TEMPLATE_INCONSISTENT` when such keys are not
+/// supported, or the material is that of another type.
 pub fn public_attributes(
     class: ObjectClass,
     kind: KeyType,
     material: &KeyBytes,
 ) -> Result<Vec<Attribute>, Rv> {
     match class {
-        ObjectClass::SECRET_KEY => secret(kind, material),
+        ObjectClass::SECRET_KEY => of_secret(kind, material),
         ObjectClass::PRIVATE_KEY => {
-            halves(kind, material).map(|halves| halves.private).ok_or(Rv::TEMPLATE_INCONSISTENT)
+            of_pair(kind, material).map(|pair| pair.private).ok_or(Rv::TEMPLATE_INCONSISTENT)
         }
         _ => Err(Rv::TEMPLATE_INCONSISTENT),
     }
 }
 
-/// The attributes of the public half of a private key. None if the material is not that of one of this type.
+/// The attributes of a private key's public key. None if the material is not that of a key of this type.
 pub fn public_key_attributes(kind: KeyType, material: &KeyBytes) -> Option<Vec<Attribute>> {
-    halves(kind, material).map(|halves| halves.public)
+    of_pair(kind, material).map(|pair| pair.public)
 }
 
 /// Whether secret keys of this type are bytes of any length.
@@ -49,12 +49,12 @@ pub(super) fn is_any_secret(kind: KeyType) -> bool {
     kind == KeyType::GENERIC_SECRET || kind == KeyType::HKDF || is_hmac_key(kind)
 }
 
-/// The attributes that come with a secret key's value.
-pub(super) fn secret(kind: KeyType, material: &KeyBytes) -> Result<Vec<Attribute>, Rv> {
+/// The attributes that follow from a secret key's value.
+pub(super) fn of_secret(kind: KeyType, material: &KeyBytes) -> Result<Vec<Attribute>, Rv> {
     let length = material.as_ref().len();
     let check = match kind {
         KeyType::AES => aes::check_value(material).ok_or(Rv::KEY_SIZE_RANGE)?.to_vec(),
-        KeyType::CHACHA20 if length == CHACHA_BYTES => hashed(material),
+        KeyType::CHACHA20 if length == CHACHA_BYTES => sha1_check_value(material),
         KeyType::CHACHA20 => return Err(Rv::KEY_SIZE_RANGE),
         _ if is_any_secret(kind) => {
             let fits = u32::try_from(length)
@@ -62,7 +62,7 @@ pub(super) fn secret(kind: KeyType, material: &KeyBytes) -> Result<Vec<Attribute
             if !fits {
                 return Err(Rv::KEY_SIZE_RANGE);
             }
-            hashed(material)
+            sha1_check_value(material)
         }
         _ => return Err(Rv::TEMPLATE_INCONSISTENT),
     };
@@ -73,16 +73,16 @@ pub(super) fn secret(kind: KeyType, material: &KeyBytes) -> Result<Vec<Attribute
     ])
 }
 
-/// The check value of keys that are no block cipher's: the front of the value's SHA-1 (spec, "Generic secret key
+/// The check value of keys without a block cipher: the first bytes of the value's SHA-1 (spec, "Generic secret key
 /// objects").
-fn hashed(material: &KeyBytes) -> Vec<u8> {
+fn sha1_check_value(material: &KeyBytes) -> Vec<u8> {
     Sha1::digest(material.as_ref())[..3].to_vec()
 }
 
-/// The attributes that come with a private key in PKCS #8. None if it is not one of this type.
-pub(super) fn halves(kind: KeyType, material: &KeyBytes) -> Option<Halves> {
+/// The attributes that follow from a private key in PKCS #8. None if it is not one of this type.
+pub(super) fn of_pair(kind: KeyType, material: &KeyBytes) -> Option<PairAttributes> {
     match kind {
-        KeyType::RSA => rsa(&RsaKeyPair::from_pkcs8(material.as_ref()).ok()?),
+        KeyType::RSA => of_rsa(&RsaKeyPair::from_pkcs8(material.as_ref()).ok()?),
         KeyType::EC => {
             let curve = ec::curve_of(material)?;
             let pair = EcdsaKeyPair::from_pkcs8(ec::algorithm_of(curve), material.as_ref()).ok()?;
@@ -91,22 +91,22 @@ pub(super) fn halves(kind: KeyType, material: &KeyBytes) -> Option<Halves> {
         KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY => {
             let (curve, secret) = edwards_montgomery::read(kind, material.as_ref())?;
             let public = edwards_montgomery::public_of(curve, secret)?;
-            Some(curve_halves(curve.oid_der(), &public, &der::public_info(curve.oid_der(), &public)?))
+            Some(of_curve(curve.oid_der(), &public, &der::public_info(curve.oid_der(), &public)?))
         }
         KeyType::ML_KEM => {
             let (set, expanded) = KemKey::expanded(material.as_ref())?;
-            kem_halves(set, KemKey::public_in(set, expanded)?)
+            of_ml_kem(set, KemKey::public_in(set, expanded)?)
         }
         KeyType::ML_DSA => {
             let key = DsaKey::open(material.as_ref())?;
-            dsa_halves(key.set(), key.public())
+            of_ml_dsa(key.set(), key.public())
         }
         _ => None,
     }
 }
 
-/// Of an RSA pair.
-pub(super) fn rsa(pair: &RsaKeyPair) -> Option<Halves> {
+/// The attributes of an RSA key pair.
+pub(super) fn of_rsa(pair: &RsaKeyPair) -> Option<PairAttributes> {
     let info = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).ok()?;
     let numbers = ::rsa::pkcs1::RsaPublicKeyRef::try_from(pair.public_key().as_ref()).ok()?;
     let private = vec![
@@ -116,7 +116,7 @@ pub(super) fn rsa(pair: &RsaKeyPair) -> Option<Halves> {
     ];
     let mut public = private.clone();
     public.push(Attribute::ulong(AttributeType::MODULUS_BITS, modulus_bits(numbers.modulus.as_bytes())));
-    Some(Halves { private, public })
+    Some(PairAttributes { private, public })
 }
 
 /// The value of `CKA_MODULUS_BITS`.
@@ -127,41 +127,41 @@ pub(super) fn modulus_bits(modulus: &[u8]) -> u64 {
     u64::try_from(number.len()).unwrap_or(u64::MAX).saturating_mul(8).saturating_sub(u64::from(unused))
 }
 
-/// Of a pair on a NIST curve.
-pub(super) fn of_ec(curve: Curve, pair: &EcdsaKeyPair) -> Option<Halves> {
+/// The attributes of a key pair on a NIST curve.
+pub(super) fn of_ec(curve: Curve, pair: &EcdsaKeyPair) -> Option<PairAttributes> {
     let info = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).ok()?;
-    Some(curve_halves(curve.oid_der(), pair.public_key().as_ref(), info.as_ref()))
+    Some(of_curve(curve.oid_der(), pair.public_key().as_ref(), info.as_ref()))
 }
 
-/// Of a pair on any curve.
-pub(super) fn curve_halves(params: &[u8], point: &[u8], info: &[u8]) -> Halves {
+/// The attributes of a key pair on any curve.
+pub(super) fn of_curve(params: &[u8], point: &[u8], info: &[u8]) -> PairAttributes {
     let private = vec![
         Attribute::bytes(AttributeType::EC_PARAMS, params),
         Attribute::bytes(AttributeType::PUBLIC_KEY_INFO, info),
     ];
     let mut public = private.clone();
     public.push(Attribute::bytes(AttributeType::EC_POINT, der::octet_string(point).as_slice()));
-    Halves { private, public }
+    PairAttributes { private, public }
 }
 
-/// Of an ML-KEM pair.
-pub(super) fn kem_halves(set: MlKemSet, public: &[u8]) -> Option<Halves> {
-    Some(lattice_halves(set.number(), public, &mlkem::info(set, public)?))
+/// The attributes of an ML-KEM key pair.
+pub(super) fn of_ml_kem(set: MlKemSet, public: &[u8]) -> Option<PairAttributes> {
+    Some(of_parameter_set(set.number(), public, &mlkem::info(set, public)?))
 }
 
-/// Of an ML-DSA pair.
-pub(super) fn dsa_halves(set: MlDsaSet, public: &[u8]) -> Option<Halves> {
-    Some(lattice_halves(set.number(), public, &mldsa::info(set, public)?))
+/// The attributes of an ML-DSA key pair.
+pub(super) fn of_ml_dsa(set: MlDsaSet, public: &[u8]) -> Option<PairAttributes> {
+    Some(of_parameter_set(set.number(), public, &mldsa::info(set, public)?))
 }
 
-fn lattice_halves(set: u64, public_key: &[u8], info: &[u8]) -> Halves {
+fn of_parameter_set(set: u64, public_key: &[u8], info: &[u8]) -> PairAttributes {
     let private = vec![
         Attribute::ulong(AttributeType::PARAMETER_SET, set),
         Attribute::bytes(AttributeType::PUBLIC_KEY_INFO, info),
     ];
     let mut public = private.clone();
     public.push(Attribute::bytes(AttributeType::VALUE, public_key));
-    Halves { private, public }
+    PairAttributes { private, public }
 }
 
 #[cfg(test)]
@@ -173,7 +173,7 @@ mod tests {
     use crate::generate;
 
     #[test]
-    fn what_is_made_is_described_as_it_was_made() {
+    fn generated_keys_have_the_attributes_that_follow_from_their_material() {
         let specs = [
             (KeyType::AES, KeySpec::Aes { bytes: 24 }),
             (KeyType::CHACHA20, KeySpec::ChaCha20),
@@ -188,27 +188,31 @@ mod tests {
             (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa44 }),
         ];
         for (kind, spec) in specs {
-            let made = generate(&spec, &SystemRandom::new()).unwrap();
+            let generated = generate(&spec, &SystemRandom::new()).unwrap();
             let class =
-                if made.public.is_empty() { ObjectClass::SECRET_KEY } else { ObjectClass::PRIVATE_KEY };
-            assert_eq!(public_attributes(class, kind, &made.material).unwrap(), made.attributes, "{kind}");
+                if generated.public.is_empty() { ObjectClass::SECRET_KEY } else { ObjectClass::PRIVATE_KEY };
+            assert_eq!(
+                public_attributes(class, kind, &generated.material).unwrap(),
+                generated.attributes,
+                "{kind}"
+            );
             if class == ObjectClass::PRIVATE_KEY {
-                assert_eq!(halves(kind, &made.material).unwrap().public, made.public, "{kind}");
+                assert_eq!(of_pair(kind, &generated.material).unwrap().public, generated.public, "{kind}");
             }
         }
     }
 
     #[test]
-    fn lengths_no_key_has_are_refused() {
-        let refusal = |kind, bytes| {
+    fn lengths_that_no_key_has_are_rejected() {
+        let error = |kind, bytes| {
             public_attributes(ObjectClass::SECRET_KEY, kind, &KeyBytes::from(vec![1; bytes])).err()
         };
-        assert_eq!(refusal(KeyType::AES, 17), Some(Rv::KEY_SIZE_RANGE));
-        assert_eq!(refusal(KeyType::CHACHA20, 31), Some(Rv::KEY_SIZE_RANGE));
-        assert_eq!(refusal(KeyType::GENERIC_SECRET, 0), Some(Rv::KEY_SIZE_RANGE));
-        assert_eq!(refusal(KeyType::SHA256_HMAC, 513), Some(Rv::KEY_SIZE_RANGE));
-        assert_eq!(refusal(KeyType::SHA256_HMAC, 32), None);
-        assert_eq!(refusal(KeyType::RSA, 32), Some(Rv::TEMPLATE_INCONSISTENT));
+        assert_eq!(error(KeyType::AES, 17), Some(Rv::KEY_SIZE_RANGE));
+        assert_eq!(error(KeyType::CHACHA20, 31), Some(Rv::KEY_SIZE_RANGE));
+        assert_eq!(error(KeyType::GENERIC_SECRET, 0), Some(Rv::KEY_SIZE_RANGE));
+        assert_eq!(error(KeyType::SHA256_HMAC, 513), Some(Rv::KEY_SIZE_RANGE));
+        assert_eq!(error(KeyType::SHA256_HMAC, 32), None);
+        assert_eq!(error(KeyType::RSA, 32), Some(Rv::TEMPLATE_INCONSISTENT));
     }
 
     #[test]

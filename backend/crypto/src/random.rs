@@ -1,10 +1,10 @@
-//! aws-lc's random numbers for the libraries that ask for a generator: blinding and salts.
+//! aws-lc's random numbers for the libraries that take a generator: blinding and salts.
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use rsa::rand_core::{TryCryptoRng, TryRng};
 
-/// The generator of aws-lc, as RustCrypto's crates want it. It has no state of its own.
+/// The generator of aws-lc, with the traits that RustCrypto's crates require. It has no state of its own.
 pub(super) struct Random<'a>(pub(super) &'a SystemRandom);
 
 impl TryRng for Random<'_> {

@@ -1,7 +1,7 @@
 //! RSA private keys: signatures and decryption.
 //!
-//! aws-lc-rs signs in a fifth of the time of `rsa` (architecture D10), but offers no raw private operation: what it has
-//! no form for goes to `rsa`, blinded and checked against faults.
+//! aws-lc-rs signs in a fifth of the time of `rsa` (architecture D10), but offers no raw private operation: the forms
+//! that it lacks are computed by `rsa`, blinded and checked for faults.
 
 use std::sync::OnceLock;
 
@@ -21,18 +21,18 @@ use rsa::pkcs8::DecodePrivateKey;
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, Pkcs1v15Sign, PrivateKey};
 
-use super::digest::{info_prefix, with_digest};
+use super::digest::{digest_info_prefix, with_digest};
 use super::pss::{self, Padding};
 use super::random::Random;
 
-/// The least padding of PKCS #1 v1.5, in bytes.
+/// The minimum padding of PKCS #1 v1.5, in bytes.
 const PKCS1_PADDING_BYTES: usize = 11;
 
-/// A private key, opened by each library when it is first needed.
+/// A private key, opened in each library at its first use there.
 pub(super) struct RsaKey {
-    fast: RsaKeyPair,
+    aws: RsaKeyPair,
     oaep: OnceLock<OaepPrivateDecryptingKey>,
-    other: OnceLock<PrivateKey>,
+    rust_crypto: OnceLock<PrivateKey>,
     material: KeyBytes,
     modulus_bits: usize,
 }
@@ -40,23 +40,23 @@ pub(super) struct RsaKey {
 impl RsaKey {
     /// Opens a private key from PKCS #8. None if it is not one, or is inconsistent.
     pub(super) fn open(material: &KeyBytes) -> Option<Self> {
-        let fast = RsaKeyPair::from_pkcs8(material.as_ref()).ok()?;
-        let public = rsa::pkcs1::RsaPublicKeyRef::try_from(fast.public_key().as_ref()).ok()?;
+        let aws = RsaKeyPair::from_pkcs8(material.as_ref()).ok()?;
+        let public = rsa::pkcs1::RsaPublicKeyRef::try_from(aws.public_key().as_ref()).ok()?;
         let modulus = public.modulus.as_bytes();
         let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
         let modulus_bits = modulus.len() * 8 - unused;
         let material = KeyBytes::from(material.as_ref().to_vec());
-        Some(Self { fast, oaep: OnceLock::new(), other: OnceLock::new(), material, modulus_bits })
+        Some(Self { aws, oaep: OnceLock::new(), rust_crypto: OnceLock::new(), material, modulus_bits })
     }
 
-    /// Memory, roughly: the numbers, their Montgomery forms and blinding factors, in up to three libraries.
+    /// The approximate memory: the numbers, their Montgomery forms and blinding factors, in up to three libraries.
     pub(super) fn bytes(&self) -> usize {
         40 * self.size()
     }
 
-    /// The modulus in bytes.
+    /// The length of the modulus, in bytes.
     pub(super) fn size(&self) -> usize {
-        self.fast.public_modulus_len()
+        self.aws.public_modulus_len()
     }
 
     /// Signs data, or the digest of a hash-then-sign mechanism.
@@ -74,31 +74,31 @@ impl RsaKey {
                 None => self.sign_raw(data),
             },
             MechanismType::RSA_PKCS_PSS => self.sign_pss(&padding_of(mechanism)?, data),
-            MechanismType::RSA_X_509 => self.raw(data, Rv::DATA_INVALID),
+            MechanismType::RSA_X_509 => self.raw_operation(data, Rv::DATA_INVALID),
             _ => Err(Rv::MECHANISM_INVALID),
         }
     }
 
-    /// PKCS #1 v1.5 over whatever the caller prepared: a `DigestInfo` for nearly all, or any short bytes.
+    /// Signs with PKCS #1 v1.5 the bytes that the caller prepared: nearly always a `DigestInfo`, or any short bytes.
     fn sign_raw(&self, data: &[u8]) -> Result<Secret, Rv> {
         for digest in [MechanismType::SHA256, MechanismType::SHA384, MechanismType::SHA512] {
-            if let Some(prefix) = info_prefix(digest)
+            if let Some(prefix) = digest_info_prefix(digest)
                 && let Some(rest) = data.strip_prefix(prefix)
                 && let Ok(digest) = Digest::import_less_safe(rest, aws_of(digest)?)
             {
-                return self.sign_fast(pkcs1_of(&digest)?, &digest);
+                return self.sign_with_aws(pkcs1_of(&digest)?, &digest);
             }
         }
         if data.len() + PKCS1_PADDING_BYTES > self.size() {
             return Err(Rv::DATA_LEN_RANGE);
         }
         let mut random = Random(&SystemRandom::new());
-        let signature = self.other()?.sign_with_rng(&mut random, Pkcs1v15Sign::new_unprefixed(), data);
+        let signature = self.rust_crypto()?.sign_with_rng(&mut random, Pkcs1v15Sign::new_unprefixed(), data);
         Ok(Secret::from(signature.map_err(|_| Rv::FUNCTION_FAILED)?))
     }
 
     fn sign_digest(&self, digest: MechanismType, data: &[u8]) -> Result<Secret, Rv> {
-        let prefix = info_prefix(digest).ok_or(Rv::MECHANISM_INVALID)?;
+        let prefix = digest_info_prefix(digest).ok_or(Rv::MECHANISM_INVALID)?;
         self.sign_raw(&[prefix, data].concat())
     }
 
@@ -113,7 +113,7 @@ impl RsaKey {
         if let Some(encoding) = pss_of(padding, longest) {
             let digest =
                 Digest::import_less_safe(data, aws_of(padding.hash)?).map_err(|_| Rv::DATA_LEN_RANGE)?;
-            return self.sign_fast(encoding, &digest);
+            return self.sign_with_aws(encoding, &digest);
         }
         let random = SystemRandom::new();
         let mut salt = vec![0; padding.salt_bytes];
@@ -121,20 +121,20 @@ impl RsaKey {
         self.apply(&random, &pss::encode(padding, self.modulus_bits, data, &salt)?)
     }
 
-    fn sign_fast(&self, encoding: &'static dyn RsaEncoding, digest: &Digest) -> Result<Secret, Rv> {
+    fn sign_with_aws(&self, encoding: &'static dyn RsaEncoding, digest: &Digest) -> Result<Secret, Rv> {
         let mut signature = vec![0; self.size()];
-        self.fast.sign_digest(encoding, digest, &mut signature).map_err(|_| Rv::FUNCTION_FAILED)?;
+        self.aws.sign_digest(encoding, digest, &mut signature).map_err(|_| Rv::FUNCTION_FAILED)?;
         Ok(Secret::from(signature))
     }
 
-    /// The bare private operation, on a number below the modulus; `beyond` is the code for any other.
-    fn raw(&self, data: &[u8], beyond: Rv) -> Result<Secret, Rv> {
+    /// The raw private operation on a number below the modulus; `beyond` is the error for any other number.
+    fn raw_operation(&self, data: &[u8], beyond: Rv) -> Result<Secret, Rv> {
         if data.is_empty() || data.len() > self.size() {
             return Err(Rv::DATA_LEN_RANGE);
         }
         let padded = [&vec![0; self.size() - data.len()], data].concat();
-        // Both are as long: the order of the bytes is that of the numbers. The modulus is no secret, nor is the data.
-        if padded >= self.other()?.n_bytes().to_vec() {
+        // Both have the same length, so their bytes compare as the numbers do. Neither modulus nor data is secret.
+        if padded >= self.rust_crypto()?.n_bytes().to_vec() {
             return Err(beyond);
         }
         self.apply(&SystemRandom::new(), &padded)
@@ -142,16 +142,16 @@ impl RsaKey {
 
     /// The private operation on an encoded message, blinded, its result checked with the public key.
     fn apply(&self, random: &SystemRandom, encoded: &[u8]) -> Result<Secret, Rv> {
-        let key = self.other()?;
+        let key = self.rust_crypto()?;
         let message =
             BoxedUint::from_be_slice(encoded, key.n_bits_precision()).map_err(|_| Rv::FUNCTION_FAILED)?;
         let signature = rsa::hazmat::rsa_decrypt_and_check(key, Some(&mut Random(random)), &message);
         let bytes = signature.map_err(|_| Rv::FUNCTION_FAILED)?.to_be_bytes();
-        let front = bytes.len().checked_sub(self.size()).ok_or(Rv::FUNCTION_FAILED)?;
-        Ok(Secret::from(&bytes[front..]))
+        let surplus = bytes.len().checked_sub(self.size()).ok_or(Rv::FUNCTION_FAILED)?;
+        Ok(Secret::from(&bytes[surplus..]))
     }
 
-    /// Decrypts as the mechanism says.
+    /// Decrypts with the mechanism's padding.
     pub(super) fn decrypt(&self, mechanism: &Mechanism, data: &[u8]) -> Result<Secret, Rv> {
         if data.len() != self.size() {
             return Err(Rv::ENCRYPTED_DATA_LEN_RANGE);
@@ -160,14 +160,16 @@ impl RsaKey {
             (MechanismType::RSA_PKCS_OAEP, Parameters::Oaep { hash, mgf, label }) => {
                 self.decrypt_oaep(*hash, *mgf, label, data)
             }
-            // Wrong padding gives bytes that depend on key and data alone, not an error: nothing for an oracle
+            // Wrong padding gives bytes that depend on key and data only, not an error, so that there is no oracle
             // (Bleichenbacher, Marvin; draft-irtf-cfrg-rsa-guidance, "implicit rejection").
             (MechanismType::RSA_PKCS, Parameters::None) => {
                 let mut random = Random(&SystemRandom::new());
-                let plain = self.other()?.decrypt_blinded(&mut random, Pkcs1v15Encrypt, data);
+                let plain = self.rust_crypto()?.decrypt_blinded(&mut random, Pkcs1v15Encrypt, data);
                 Ok(Secret::from(plain.map_err(|_| Rv::ENCRYPTED_DATA_INVALID)?))
             }
-            (MechanismType::RSA_X_509, Parameters::None) => self.raw(data, Rv::ENCRYPTED_DATA_INVALID),
+            (MechanismType::RSA_X_509, Parameters::None) => {
+                self.raw_operation(data, Rv::ENCRYPTED_DATA_INVALID)
+            }
             _ => Err(Rv::MECHANISM_INVALID),
         }
     }
@@ -182,7 +184,7 @@ impl RsaKey {
             plain.bytes_mut().truncate(length);
             return Ok(plain);
         }
-        let key = self.other()?;
+        let key = self.rust_crypto()?;
         let mut random = Random(&SystemRandom::new());
         let plain = with_digest!(hash, D => with_digest!(mask, M => {
             let scheme = Oaep::<D, M>::new_with_mgf_hash_and_label(label);
@@ -198,12 +200,12 @@ impl RsaKey {
         })
     }
 
-    fn other(&self) -> Result<&PrivateKey, Rv> {
-        opened(&self.other, || PrivateKey::from_pkcs8_der(self.material.as_ref()).ok())
+    fn rust_crypto(&self) -> Result<&PrivateKey, Rv> {
+        opened(&self.rust_crypto, || PrivateKey::from_pkcs8_der(self.material.as_ref()).ok())
     }
 }
 
-/// What is in the cell, or what `open` puts there. Two at once open it twice, and one is dropped.
+/// The key in the cell, which `open` fills first. Concurrent callers may open it twice; one result is dropped.
 fn opened<T>(cell: &OnceLock<T>, open: impl FnOnce() -> Option<T>) -> Result<&T, Rv> {
     if let Some(key) = cell.get() {
         return Ok(key);
@@ -240,7 +242,8 @@ fn pkcs1_of(digest: &Digest) -> Result<&'static dyn RsaEncoding, Rv> {
     }
 }
 
-/// The form aws-lc-rs has for a padding. It takes salt lengths as constants: those of the digests, none, and the longest.
+/// The encoding in aws-lc-rs for a padding, if it has one. It takes salt lengths as constants: those of the digests,
+/// none, and the longest.
 fn pss_of(padding: &Padding, longest: usize) -> Option<&'static dyn RsaEncoding> {
     macro_rules! salted {
         ($encoding:ident) => {
@@ -303,14 +306,14 @@ mod tests {
     #[test]
     fn another_library_verifies_pkcs1_signatures() {
         let key = key();
-        let public = key.other().unwrap().to_public_key();
+        let public = key.rust_crypto().unwrap().to_public_key();
         macro_rules! check {
             ($mechanism:ident, $hash:ident, $digest:ident) => {{
                 let digest = $digest::digest(b"message");
                 let signature = key.sign(&Mechanism::plain(MechanismType::$mechanism), &digest).unwrap();
                 Pkcs1v15Sign::new::<$digest>().verify(&public, &digest, &signature).unwrap();
-                // A DigestInfo that the caller made gives the same signature: the scheme has no randomness.
-                let info = [info_prefix(MechanismType::$hash).unwrap(), &digest[..]].concat();
+                // A DigestInfo that the caller prepared gives the same signature: the scheme has no randomness.
+                let info = [digest_info_prefix(MechanismType::$hash).unwrap(), &digest[..]].concat();
                 assert_eq!(key.sign(&Mechanism::plain(MechanismType::RSA_PKCS), &info).unwrap(), signature);
                 let short = key.sign(&Mechanism::plain(MechanismType::$mechanism), &digest[1..]);
                 assert_eq!(short.unwrap_err(), Rv::DATA_LEN_RANGE);
@@ -330,7 +333,7 @@ mod tests {
     #[test]
     fn raw_data_is_signed_up_to_the_paddings_length() {
         let key = key();
-        let public = key.other().unwrap().to_public_key();
+        let public = key.rust_crypto().unwrap().to_public_key();
         let raw = Mechanism::plain(MechanismType::RSA_PKCS);
         for length in [0, 1, 36, 245] {
             let data = vec![0x5a; length];
@@ -343,7 +346,7 @@ mod tests {
     #[test]
     fn another_library_verifies_pss_with_any_salt() {
         let key = key();
-        let public = key.other().unwrap().to_public_key();
+        let public = key.rust_crypto().unwrap().to_public_key();
         macro_rules! check {
             ($hash:ident, $mgf:ident, $digest:ident, $salts:expr) => {{
                 let digest = $digest::digest(b"message");
@@ -368,12 +371,12 @@ mod tests {
     }
 
     #[test]
-    fn pss_with_two_digests_pads_as_it_is_told() {
+    fn pss_uses_both_of_two_digests() {
         let key = key();
         let digest = Sha256::digest(b"message");
         let mechanism = pss(MechanismType::SHA256_RSA_PKCS_PSS, MechanismType::SHA256, Mgf::SHA1, 32);
         let signature = key.sign(&mechanism, &digest).unwrap();
-        let public = key.other().unwrap();
+        let public = key.rust_crypto().unwrap();
         let number = BoxedUint::from_be_slice(&signature, public.n_bits_precision()).unwrap();
         let encoded = rsa::hazmat::rsa_encrypt(public, &number).unwrap().to_be_bytes();
         let padding = Padding { hash: MechanismType::SHA256, mask: MechanismType::SHA_1, salt_bytes: 32 };
@@ -382,9 +385,9 @@ mod tests {
     }
 
     #[test]
-    fn oaep_of_any_two_digests_comes_back() {
+    fn oaep_with_any_two_digests_is_decrypted() {
         let key = key();
-        let public = key.other().unwrap().to_public_key();
+        let public = key.rust_crypto().unwrap().to_public_key();
         let random = SystemRandom::new();
         macro_rules! check {
             ($hash:ident, $digest:ident, $mgf:ident, $mask:ident, $label:expr) => {{
@@ -416,10 +419,10 @@ mod tests {
     }
 
     #[test]
-    fn the_bare_operation_is_undone_by_the_public_one() {
+    fn the_raw_operation_is_reversed_by_the_public_one() {
         let key = key();
         let raw = Mechanism::plain(MechanismType::RSA_X_509);
-        let public = key.other().unwrap();
+        let public = key.rust_crypto().unwrap();
         for data in [&[7][..], &[0, 0, 9], &[0x11; 256]] {
             let signed = key.sign(&raw, data).unwrap();
             assert_eq!(signed, key.decrypt(&raw, &[&vec![0; 256 - data.len()], data].concat()).unwrap());
@@ -433,9 +436,9 @@ mod tests {
     }
 
     #[test]
-    fn wrong_pkcs1_padding_is_answered_with_the_same_bytes_each_time() {
+    fn wrong_pkcs1_padding_gives_the_same_bytes_each_time() {
         let key = key();
-        let public = key.other().unwrap().to_public_key();
+        let public = key.rust_crypto().unwrap().to_public_key();
         let random = SystemRandom::new();
         let raw = Mechanism::plain(MechanismType::RSA_PKCS);
         let encrypted = public.encrypt(&mut Random(&random), Pkcs1v15Encrypt, b"secret").unwrap();

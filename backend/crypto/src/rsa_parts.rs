@@ -1,4 +1,4 @@
-//! RSA private keys in parts, and put together from them.
+//! The parts of RSA private keys, and keys built from them.
 
 use kms_core::object::KeyBytes;
 use kms_protocol::mechanism_table::RSA_BITS;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::rsa::RsaKey;
 
-/// The parts of a private key that its PKCS #8 form holds: for those who may see them.
+/// The parts of a private key in its PKCS #8 form, for export.
 pub(super) struct Components {
     pub(super) private_exponent: Zeroizing<Vec<u8>>,
     pub(super) primes: [Zeroizing<Vec<u8>>; 2],
@@ -26,14 +26,14 @@ pub(super) struct Parts<'a> {
     pub(super) public_exponent: &'a [u8],
     /// The private exponent.
     pub(super) private_exponent: &'a [u8],
-    /// The primes, if they are told.
+    /// The primes, if given.
     pub(super) primes: Option<[&'a [u8]; 2]>,
-    /// What follows from the rest, if it is told: both exponents and the coefficient.
+    /// The values that follow from the rest, if given: both exponents and the coefficient.
     pub(super) derived: [Option<&'a [u8]>; 3],
 }
 
-/// A private key in our stored form, from its parts. None if they do not belong together, or are of a size we do not
-/// have.
+/// Builds a private key in the stored form from its parts. None if they do not belong together, or have an unsupported
+/// size.
 pub(super) fn build(parts: &Parts<'_>) -> Option<KeyBytes> {
     let modulus = number(parts.modulus)?;
     let primes = match parts.primes {
@@ -42,22 +42,22 @@ pub(super) fn build(parts: &Parts<'_>) -> Option<KeyBytes> {
     };
     let (public, private) = (number(parts.public_exponent)?, number(parts.private_exponent)?);
     let key = PrivateKey::from_components(modulus, public, private, primes).ok()?;
-    let material = written(&key)?;
+    let material = encode(&key)?;
     let found = components(&material)?;
     let derived = [&found.exponents[0], &found.exponents[1], &found.coefficient];
-    let told_right = |(told, found): (Option<&[u8]>, &Zeroizing<Vec<u8>>)| {
-        told.is_none_or(|told| bool::from(unpadded(told).ct_eq(unpadded(found))))
+    let agrees = |(given, found): (Option<&[u8]>, &Zeroizing<Vec<u8>>)| {
+        given.is_none_or(|given| bool::from(unpadded(given).ct_eq(unpadded(found))))
     };
-    parts.derived.into_iter().zip(derived).all(told_right).then_some(material)
+    parts.derived.into_iter().zip(derived).all(agrees).then_some(material)
 }
 
-/// A private key in PKCS #8 of anybody's making, in our stored form, if it is consistent.
+/// Converts a private key in PKCS #8 to the stored form, if it is consistent.
 pub(super) fn stored(material: &KeyBytes) -> Option<KeyBytes> {
-    written(&PrivateKey::from_pkcs8_der(material.as_ref()).ok()?)
+    encode(&PrivateKey::from_pkcs8_der(material.as_ref()).ok()?)
 }
 
-/// A key of a size we have, that both libraries take.
-fn written(key: &PrivateKey) -> Option<KeyBytes> {
+/// Encodes a key of a supported size that both libraries accept.
+fn encode(key: &PrivateKey) -> Option<KeyBytes> {
     let bits = key.n().bit_width();
     if !(RSA_BITS.0..=RSA_BITS.1).contains(&bits) {
         return None;
@@ -67,7 +67,7 @@ fn written(key: &PrivateKey) -> Option<KeyBytes> {
     RsaKey::open(&material).map(|_| material)
 }
 
-/// A number of the length that its bytes have; none of more than the largest modulus.
+/// A number as long as its bytes. None if it is longer than the largest modulus.
 fn number(bytes: &[u8]) -> Option<BoxedUint> {
     let bytes = unpadded(bytes);
     let bits = u32::try_from(bytes.len()).ok()?.checked_mul(8).filter(|bits| *bits <= RSA_BITS.1)?;
@@ -79,7 +79,7 @@ fn unpadded(bytes: &[u8]) -> &[u8] {
     &bytes[zeros..]
 }
 
-/// Takes a private key apart.
+/// Reads the parts of a private key.
 pub(super) fn components(material: &KeyBytes) -> Option<Components> {
     let info = rsa::pkcs8::PrivateKeyInfoRef::try_from(material.as_ref()).ok()?;
     let key = rsa::pkcs1::RsaPrivateKeyRef::try_from(info.private_key.as_bytes()).ok()?;
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_in_parts_is_the_key_again_and_only_if_they_fit() {
-        let made =
+    fn a_key_is_built_from_its_parts_if_they_belong_together() {
+        let generated =
             generate(&KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }, &SystemRandom::new()).unwrap();
-        let found = components(&made.material).unwrap();
-        let modulus = Template(made.attributes.clone());
+        let found = components(&generated.material).unwrap();
+        let modulus = Template(generated.attributes.clone());
         let modulus = modulus.bytes(AttributeType::MODULUS).unwrap();
         let parts = |primes| Parts {
             modulus,
@@ -125,6 +125,6 @@ mod tests {
         assert!(build(&Parts { derived, ..parts(primes) }).is_none());
         assert!(build(&Parts { public_exponent: &[3], ..parts(primes) }).is_none());
         assert!(build(&Parts { modulus: &modulus[1..], ..parts(primes) }).is_none());
-        assert!(stored(&made.material).is_some());
+        assert!(stored(&generated.material).is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! ECDSA with a public key, and the two forms of its signatures: PKCS #11 has both numbers side by side, X.509 and the
-//! service's API have them in DER (RFC 3279, "ECDSA Signature Algorithm").
+//! ECDSA with a public key, and the two encodings of its signatures: PKCS #11 concatenates the two numbers, X.509 and
+//! the REST API have them in DER (RFC 3279, "ECDSA Signature Algorithm").
 
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::signature::{
@@ -18,7 +18,7 @@ pub(super) struct EcPublic {
 }
 
 impl EcPublic {
-    /// A public key out of its attributes.
+    /// Reads a public key from its attributes.
     pub(super) fn open(template: &Template) -> Option<Self> {
         let params = template.bytes(AttributeType::EC_PARAMS)?;
         let curve = Curve::ALL.into_iter().find(|curve| curve.oid_der() == params)?;
@@ -26,11 +26,11 @@ impl EcPublic {
         Some(Self { curve, point: point.to_vec() })
     }
 
-    /// Verifies a signature over a digest that has the length of the curve's own.
+    /// Verifies a signature over a digest of the length that belongs to the curve.
     ///
     /// # Errors
-    /// `CKR_SIGNATURE_LEN_RANGE`, `CKR_SIGNATURE_INVALID`, and `CKR_DATA_LEN_RANGE` for a digest of another length: those
-    /// are the provider's to verify.
+    /// `CKR_SIGNATURE_LEN_RANGE`, `CKR_SIGNATURE_INVALID`, and `CKR_DATA_LEN_RANGE` for a digest of another length: the
+    /// provider verifies those.
     pub(super) fn verify(&self, mechanism: &Mechanism, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
         let row = mechanism_table::row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
         if row.signs.unwrap_or(mechanism.kind) != MechanismType::ECDSA {
@@ -55,7 +55,7 @@ fn verification_of(curve: Curve) -> &'static dyn VerificationAlgorithm {
     }
 }
 
-/// A signature's two numbers in DER. None if it is no signature of this curve's length.
+/// Encodes a signature's two numbers in DER. None if it is no signature of this curve's length.
 pub fn signature_to_der(curve: Curve, signature: &[u8]) -> Option<Vec<u8>> {
     Some(match curve {
         Curve::P256 => p256::ecdsa::Signature::from_slice(signature).ok()?.to_der().as_bytes().to_vec(),
@@ -64,7 +64,7 @@ pub fn signature_to_der(curve: Curve, signature: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// A signature out of DER. None for what is no such signature.
+/// Decodes a signature from DER. None if it is no such signature.
 pub fn signature_from_der(curve: Curve, der: &[u8]) -> Option<Vec<u8>> {
     Some(match curve {
         Curve::P256 => p256::ecdsa::Signature::from_der(der).ok()?.to_bytes().to_vec(),
@@ -82,11 +82,11 @@ mod tests {
     use crate::generate;
 
     #[test]
-    fn what_a_key_signs_its_public_half_verifies_in_both_forms() {
+    fn signatures_are_verified_and_converted_between_both_encodings() {
         for curve in Curve::ALL {
-            let made = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
-            let pair = ec::EcKey::open(&made.material).unwrap();
-            let public = EcPublic::open(&Template(made.public)).unwrap();
+            let generated = generate(&KeySpec::Ec { curve }, &SystemRandom::new()).unwrap();
+            let pair = ec::EcKey::open(&generated.material).unwrap();
+            let public = EcPublic::open(&Template(generated.public)).unwrap();
             let mechanism = Mechanism::plain(MechanismType::ECDSA);
             let digest = vec![7; ec::hash_of(curve).output_len()];
             let signature = pair.sign(&mechanism, &digest).unwrap();

@@ -1,7 +1,7 @@
-//! Keys under keys: a secret key as its value, a private key as PKCS #8.
+//! Wrapping and unwrapping keys: a secret key as its value, a private key as PKCS #8.
 //!
-//! Whatever is wrong with a wrapped key but its length has one code, and costs what a right one costs as far as the
-//! libraries let it: who may ask for any unwrapping must not learn a padding from the answers.
+//! Every error in a wrapped key except its length has one code and, as far as the libraries allow, the timing of a
+//! valid key: a caller who may unwrap anything must not learn about the padding from the responses.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use kms_core::object::KeyBytes;
@@ -10,16 +10,18 @@ use kms_protocol::{KeyType, Mechanism, MechanismType, ObjectClass, Parameters, R
 use zeroize::Zeroizing;
 
 use super::keywrap::{self, Padding};
-use super::{Kind, OpenedKey, aes, covered, import, public, rsa};
+use super::opened_key::{Kind, OpenedKey};
+use super::operations::check_permit;
+use super::{aes, import, public, rsa};
 
-/// The shortest tag of GCM around a key (SP 800-38D, "Requirements and Guidelines for Using Short Tags").
+/// The minimum GCM tag of a wrapped key (SP 800-38D, "Requirements and Guidelines for Using Short Tags").
 const TAG_BITS_MIN: u8 = 96;
 
 /// Wraps a key.
 ///
 /// # Errors
-/// `CKR_KEY_NOT_WRAPPABLE` for what is no secret, `CKR_KEY_SIZE_RANGE` if the mechanism does not take its length,
-/// `CKR_WRAPPING_KEY_TYPE_INCONSISTENT` if the wrapping key does not do the mechanism.
+/// `CKR_KEY_NOT_WRAPPABLE` for a key without a secret, `CKR_KEY_SIZE_RANGE` if the mechanism does not take its length,
+/// `CKR_WRAPPING_KEY_TYPE_INCONSISTENT` if the wrapping key does not support the mechanism.
 pub fn wrap(
     permit: &Permit,
     wrapping: &OpenedKey,
@@ -29,7 +31,7 @@ pub fn wrap(
     material: &KeyBytes,
     random: &SystemRandom,
 ) -> Result<Secret, Rv> {
-    covered(permit, Usage::Wrap, mechanism)?;
+    check_permit(permit, Usage::Wrap, mechanism)?;
     if !import::is_known(class, kind) {
         return Err(Rv::KEY_NOT_WRAPPABLE);
     }
@@ -42,11 +44,12 @@ pub fn wrap(
                 public::encrypt_oaep(wrapping, (*hash, *mgf, label), key, random)
             }
             (MechanismType::RSA_AES_KEY_WRAP, Parameters::RsaAes { aes_bits, hash, mgf, label }) => {
-                let between = fresh(*aes_bits, random)?;
-                let front = public::encrypt_oaep(wrapping, (*hash, *mgf, label), between.as_ref(), random)?;
-                let between = aes::open(&between).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
-                let back = between.wrap(Padding::Zeros, key)?;
-                Ok(Secret::from([&*front, &*back].concat()))
+                let intermediate = intermediate_key(*aes_bits, random)?;
+                let rsa_part =
+                    public::encrypt_oaep(wrapping, (*hash, *mgf, label), intermediate.as_ref(), random)?;
+                let intermediate = aes::open(&intermediate).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+                let aes_part = intermediate.wrap(Padding::Zeros, key)?;
+                Ok(Secret::from([&*rsa_part, &*aes_part].concat()))
             }
             _ => Err(Rv::MECHANISM_INVALID),
         },
@@ -70,10 +73,10 @@ fn wrap_aes(wrapping: &dyn aes::Modes, mechanism: &Mechanism, key: &[u8]) -> Res
     })
 }
 
-/// The ciphers that wrap keys.
+/// Checks that a cipher wraps keys.
 ///
 /// # Errors
-/// `CKR_MECHANISM_PARAM_INVALID` for a tag that can be guessed: what is guessed would be a key.
+/// `CKR_MECHANISM_PARAM_INVALID` for a tag that can be guessed: the result would be accepted as a key.
 fn check_cipher(mechanism: &Mechanism) -> Result<(), Rv> {
     match (mechanism.kind, &mechanism.parameters) {
         (MechanismType::AES_CBC | MechanismType::AES_CBC_PAD, _) => Ok(()),
@@ -83,18 +86,18 @@ fn check_cipher(mechanism: &Mechanism) -> Result<(), Rv> {
     }
 }
 
-/// The AES key between, of RSA_AES_KEY_WRAP.
-fn fresh(bits: u16, random: &SystemRandom) -> Result<KeyBytes, Rv> {
+/// Generates the intermediate AES key of RSA_AES_KEY_WRAP.
+fn intermediate_key(bits: u16, random: &SystemRandom) -> Result<KeyBytes, Rv> {
     let mut key = Zeroizing::new(vec![0; usize::from(bits / 8)]);
     random.fill(&mut key).map_err(|_| Rv::FUNCTION_FAILED)?;
     Ok(KeyBytes(key))
 }
 
-/// Unwraps a key, and brings it into our stored form.
+/// Unwraps a key, and converts it to the stored form.
 ///
 /// # Errors
-/// `CKR_WRAPPED_KEY_LEN_RANGE` if the length alone is wrong, `CKR_WRAPPED_KEY_INVALID` for all else that is wrong with
-/// it, `CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT` if the unwrapping key does not do the mechanism.
+/// `CKR_WRAPPED_KEY_LEN_RANGE` for a wrong length, `CKR_WRAPPED_KEY_INVALID` for any other error in it,
+/// `CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT` if the unwrapping key does not support the mechanism.
 pub fn unwrap(
     permit: &Permit,
     unwrapping: &OpenedKey,
@@ -103,7 +106,7 @@ pub fn unwrap(
     class: ObjectClass,
     kind: KeyType,
 ) -> Result<KeyBytes, Rv> {
-    covered(permit, Usage::Unwrap, mechanism)?;
+    check_permit(permit, Usage::Unwrap, mechanism)?;
     let bytes = match &unwrapping.0 {
         Kind::Aes(unwrapping) => unwrap_aes(unwrapping.as_ref(), mechanism, wrapped),
         Kind::Rsa(unwrapping) => unwrap_rsa(unwrapping, mechanism, wrapped),
@@ -135,25 +138,28 @@ fn unwrap_rsa(unwrapping: &rsa::RsaKey, mechanism: &Mechanism, wrapped: &[u8]) -
     let Parameters::RsaAes { aes_bits, hash, mgf, label } = &mechanism.parameters else {
         return unwrapping.decrypt(mechanism, wrapped);
     };
-    let (front, back) = wrapped.split_at_checked(unwrapping.size()).ok_or(Rv::WRAPPED_KEY_LEN_RANGE)?;
-    if back.len() < 16 || !back.len().is_multiple_of(8) {
+    let (rsa_part, aes_part) =
+        wrapped.split_at_checked(unwrapping.size()).ok_or(Rv::WRAPPED_KEY_LEN_RANGE)?;
+    if aes_part.len() < 16 || !aes_part.len().is_multiple_of(8) {
         return Err(Rv::WRAPPED_KEY_LEN_RANGE);
     }
     let oaep = Parameters::Oaep { hash: *hash, mgf: *mgf, label: label.clone() };
     let oaep = Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters: oaep };
-    let between = unwrapping.decrypt(&oaep, front);
-    // A front that is wrong goes on with a key that opens nothing: both halves fail at the same place.
-    let right = between.as_ref().is_ok_and(|key| key.len() == usize::from(aes_bits / 8));
-    let between = match between {
-        Ok(key) if right => KeyBytes::from(key.to_vec()),
+    let intermediate = unwrapping.decrypt(&oaep, rsa_part);
+    // If the RSA part is wrong, a key that opens nothing is used instead, so that both parts fail at the same place.
+    let valid = intermediate.as_ref().is_ok_and(|key| key.len() == usize::from(aes_bits / 8));
+    let intermediate = match intermediate {
+        Ok(key) if valid => KeyBytes::from(key.to_vec()),
         Ok(_) | Err(Rv::ENCRYPTED_DATA_INVALID) => KeyBytes::from(vec![0; usize::from(aes_bits / 8)]),
         Err(rv) => return Err(rv),
     };
-    let between = aes::open(&between).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
-    // The specification has padding (KWP). What was wrapped without (KW) is taken as well: the two tell each other apart.
-    let key = between.unwrap(Padding::Zeros, back).or_else(|_| between.unwrap(Padding::None, back));
-    // Who knows that zeros follow a wrong front could wrap under them.
-    if right { key } else { Err(Rv::WRAPPED_KEY_INVALID) }
+    let intermediate = aes::open(&intermediate).ok_or(Rv::MECHANISM_PARAM_INVALID)?;
+    // The specification has padding (KWP). KW is accepted as well: each of the two rejects the output of the other.
+    let key = intermediate
+        .unwrap(Padding::Zeros, aes_part)
+        .or_else(|_| intermediate.unwrap(Padding::None, aes_part));
+    // Otherwise a caller who knows that zeros replace the key of a wrong RSA part could wrap under them.
+    if valid { key } else { Err(Rv::WRAPPED_KEY_INVALID) }
 }
 
 #[cfg(test)]
@@ -161,7 +167,7 @@ mod tests {
     use kms_core::object::{Curve, EdwardsMontgomery, KeySpec, MlDsaSet, MlKemSet};
     use kms_protocol::{Attribute, Mgf};
 
-    use super::super::{GeneratedKey, generate, permits};
+    use super::super::{GeneratedKey, generate, test_support};
     use super::*;
 
     const SECRET: ObjectClass = ObjectClass::SECRET_KEY;
@@ -192,7 +198,7 @@ mod tests {
         .into()
     }
 
-    /// A wrapping key: what it is opened as to wrap and to unwrap, and what policy sees of it.
+    /// A wrapping key: opened to wrap and to unwrap, with class and attributes for policy.
     struct Wrapping {
         wraps: (OpenedKey, ObjectClass, Vec<Attribute>),
         unwraps: (OpenedKey, ObjectClass, Vec<Attribute>),
@@ -200,21 +206,26 @@ mod tests {
     }
 
     fn aes_key() -> Wrapping {
-        let made = generate(&KeySpec::Aes { bytes: 32 }, &SystemRandom::new()).unwrap();
+        let generated = generate(&KeySpec::Aes { bytes: 32 }, &SystemRandom::new()).unwrap();
         let open = || {
-            (OpenedKey::open(SECRET, KeyType::AES, &made.material).unwrap(), SECRET, made.attributes.clone())
+            (
+                OpenedKey::open(SECRET, KeyType::AES, &generated.material).unwrap(),
+                SECRET,
+                generated.attributes.clone(),
+            )
         };
         Wrapping { wraps: open(), unwraps: open(), kind: KeyType::AES }
     }
 
     fn rsa_key() -> Wrapping {
         let spec = KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] };
-        let made = generate(&spec, &SystemRandom::new()).unwrap();
-        let public = OpenedKey::public(KeyType::RSA, &kms_protocol::Template(made.public.clone())).unwrap();
-        let private = OpenedKey::open(PRIVATE, KeyType::RSA, &made.material).unwrap();
+        let generated = generate(&spec, &SystemRandom::new()).unwrap();
+        let public =
+            OpenedKey::public(KeyType::RSA, &kms_protocol::Template(generated.public.clone())).unwrap();
+        let private = OpenedKey::open(PRIVATE, KeyType::RSA, &generated.material).unwrap();
         Wrapping {
-            wraps: (public, ObjectClass::PUBLIC_KEY, made.public),
-            unwraps: (private, PRIVATE, made.attributes),
+            wraps: (public, ObjectClass::PUBLIC_KEY, generated.public),
+            unwraps: (private, PRIVATE, generated.attributes),
             kind: KeyType::RSA,
         }
     }
@@ -226,8 +237,8 @@ mod tests {
             key: &(ObjectClass, KeyType, GeneratedKey),
         ) -> Result<Secret, Rv> {
             let (wrapping, class, attributes) = &self.wraps;
-            let object = permits::object(*class, self.kind, attributes);
-            let permit = permits::permit(Usage::Wrap, mechanism, &object);
+            let object = test_support::object(*class, self.kind, attributes);
+            let permit = test_support::permit(Usage::Wrap, mechanism, &object);
             wrap(&permit, wrapping, mechanism, key.0, key.1, &key.2.material, &SystemRandom::new())
         }
 
@@ -239,8 +250,8 @@ mod tests {
             kind: KeyType,
         ) -> Result<KeyBytes, Rv> {
             let (unwrapping, own, attributes) = &self.unwraps;
-            let object = permits::object(*own, self.kind, attributes);
-            let permit = permits::permit(Usage::Unwrap, mechanism, &object);
+            let object = test_support::object(*own, self.kind, attributes);
+            let permit = test_support::permit(Usage::Unwrap, mechanism, &object);
             unwrap(&permit, unwrapping, mechanism, wrapped, class, kind)
         }
     }
@@ -261,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_comes_back_under_every_mechanism_that_takes_it() {
+    fn every_key_round_trips_with_every_mechanism_that_takes_it() {
         let (aes, rsa) = (aes_key(), rsa_key());
         let iv = Parameters::Iv([5; 16]);
         let padded = Mechanism { kind: MechanismType::AES_CBC_PAD, parameters: iv.clone() };
@@ -278,24 +289,24 @@ mod tests {
             (&rsa, oaep(MechanismType::RSA_PKCS_OAEP), false),
             (&rsa, Mechanism::plain(MechanismType::RSA_PKCS), false),
         ] {
-            let mut back = 0;
+            let mut round_trips = 0;
             for key in &keys {
                 let name = format!("{} under {}", key.1, mechanism.kind);
                 match wrapping.wrap(&mechanism, key) {
                     Ok(wrapped) => {
                         let unwrapped = wrapping.unwrap(&mechanism, &wrapped, key.0, key.1);
                         assert_eq!(unwrapped.expect(&name).as_ref(), key.2.material.as_ref(), "{name}");
-                        back += 1;
+                        round_trips += 1;
                     }
                     Err(rv) => assert!(!takes_all && rv == Rv::KEY_SIZE_RANGE, "{name}: {rv}"),
                 }
             }
-            assert!(back >= 2, "{}", mechanism.kind);
+            assert!(round_trips >= 2, "{}", mechanism.kind);
         }
     }
 
     #[test]
-    fn what_is_wrong_with_a_wrapped_key_is_not_told() {
+    fn errors_in_a_wrapped_key_have_one_code() {
         let (aes, rsa) = (aes_key(), rsa_key());
         let key = &keys()[1];
         for (wrapping, mechanism) in [
@@ -309,9 +320,9 @@ mod tests {
             for at in [0, 7, wrapped.len() / 2, wrapped.len() - 1] {
                 let mut wrong = wrapped.to_vec();
                 wrong[at] ^= 0x10;
-                // The first byte of an RSA ciphertext may make it larger than the modulus; that is no length either.
-                let refused = wrapping.unwrap(&mechanism, &wrong, SECRET, KeyType::AES).unwrap_err();
-                assert_eq!(refused, Rv::WRAPPED_KEY_INVALID, "{} at {at}", mechanism.kind);
+                // The first byte of an RSA ciphertext may make it larger than the modulus: no length error either.
+                let error = wrapping.unwrap(&mechanism, &wrong, SECRET, KeyType::AES).unwrap_err();
+                assert_eq!(error, Rv::WRAPPED_KEY_INVALID, "{} at {at}", mechanism.kind);
             }
             let other = wrapping.unwrap(&mechanism, &wrapped, PRIVATE, KeyType::EC).unwrap_err();
             assert_eq!(other, Rv::WRAPPED_KEY_INVALID, "{}", mechanism.kind);
@@ -322,9 +333,10 @@ mod tests {
 
     #[test]
     fn public_keys_and_unknown_types_are_not_wrapped() {
-        let (aes, made) = (aes_key(), generate(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap());
+        let (aes, generated) =
+            (aes_key(), generate(&KeySpec::Aes { bytes: 16 }, &SystemRandom::new()).unwrap());
         let mechanism = Mechanism::plain(MechanismType::AES_KEY_WRAP);
-        let key = (ObjectClass::PUBLIC_KEY, KeyType::RSA, made);
+        let key = (ObjectClass::PUBLIC_KEY, KeyType::RSA, generated);
         assert_eq!(aes.wrap(&mechanism, &key).unwrap_err(), Rv::KEY_NOT_WRAPPABLE);
         let key = (SECRET, KeyType::RSA, key.2);
         assert_eq!(aes.wrap(&mechanism, &key).unwrap_err(), Rv::KEY_NOT_WRAPPABLE);

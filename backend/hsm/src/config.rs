@@ -1,4 +1,4 @@
-//! How to reach the HSM: module, token, and the file with its PIN.
+//! Access to the HSM: module, token, and the file with its PIN.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 /// The maximum length of a PIN file: twice the longest PIN that any known HSM accepts.
 const PIN_BYTES_MAX: u64 = 512;
 
-/// How to reach the HSM.
+/// Access to the HSM.
 #[derive(Clone, Debug)]
 pub struct HsmConfig {
-    /// Its PKCS#11 module.
+    /// The HSM's PKCS#11 module.
     pub module: PathBuf,
     /// The token's label or serial number.
     pub token: String,
@@ -49,7 +49,7 @@ pub enum PinError {
 }
 
 impl HsmConfig {
-    /// Reads the PIN from its file, without the line's end.
+    /// Reads the PIN from its file, without the line ending.
     ///
     /// # Errors
     /// When the file is missing or empty, or can be read by other users.
@@ -73,8 +73,8 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     fs::File::open(path)?.take(PIN_BYTES_MAX + 1).read_to_string(&mut text)?;
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > PIN_BYTES_MAX {
-        let problem = format!("it is longer than {PIN_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        let message = format!("it is longer than {PIN_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     Ok(text)
 }

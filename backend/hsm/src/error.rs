@@ -1,4 +1,4 @@
-//! Why the HSM did not do its part, told so that an operator knows what to do next.
+//! Failures of the HSM, with messages from which an operator knows what to do next.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use kms_core::object::MasterVersion;
 
 use crate::config::PinError;
 
-/// A failure of the HSM's module. Displayed as the specification names it, `C_Sign returned CKR_DEVICE_ERROR`, so that
-/// it can be looked up; `cryptoki` would fingerprint the specification's paragraph about the code.
+/// A failure of the HSM's module. It is displayed with the specification's names, `C_Sign returned CKR_DEVICE_ERROR`,
+/// so that it can be looked up; `cryptoki` would print the specification's paragraph about the code.
 #[derive(Debug)]
 pub struct Pkcs11Failure(Box<Cryptoki>);
 
@@ -32,7 +32,7 @@ impl fmt::Display for Pkcs11Failure {
     }
 }
 
-/// `GeneralError` as the specification writes it: `CKR_GENERAL_ERROR`.
+/// Returns the specification's name of a code, `CKR_GENERAL_ERROR` for `GeneralError`.
 fn code_name(variant: &str) -> String {
     let mut name = "CKR".to_owned();
     for character in variant.chars() {
@@ -44,10 +44,10 @@ fn code_name(variant: &str) -> String {
     name
 }
 
-/// Why the HSM did not do its part.
+/// A failure of the HSM.
 #[derive(Debug, thiserror::Error)]
 pub enum HsmError {
-    /// There is no module.
+    /// The module does not exist.
     #[error("the HSM's module {} does not exist; install it (SoftHSM: `apt-get install softhsm2`), or correct \
              [hsm] module in kms.toml", .0.display())]
     ModuleMissing(PathBuf),
@@ -56,11 +56,11 @@ pub enum HsmError {
     ModuleUnusable {
         /// The module.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: Pkcs11Failure,
     },
-    /// No token has the name.
+    /// No token has this label or serial number.
     #[error("the HSM has no token {wanted:?} ({}); check [hsm] token and conf in kms.toml", labels(.seen))]
     TokenMissing {
         /// The label or serial number that was looked for.
@@ -69,7 +69,7 @@ pub enum HsmError {
         seen: Vec<String>,
     },
     /// The PIN cannot be read.
-    #[error("the HSM's PIN is not to be had")]
+    #[error("the HSM's PIN cannot be read")]
     Pin(#[from] PinError),
     /// The PIN is wrong. It is not tried again before a restart: that could lock the token.
     #[error("the HSM refused the PIN in [hsm] pin_file ({0}); correct it and start again")]
@@ -77,28 +77,28 @@ pub enum HsmError {
     /// The token has no such master key.
     #[error("the token holds no master key of version {}; is it this home's token, or was the key deleted?", .0.0)]
     MasterMissing(MasterVersion),
-    /// The token has one already.
+    /// The token has a master key of this version already.
     #[error("the token already holds a master key of version {}", .0.0)]
     MasterExists(MasterVersion),
-    /// The token has two.
-    #[error("the token holds two master keys of version {}; one of them was put there by somebody else", .0.0)]
+    /// The token has two master keys of this version.
+    #[error("the token holds two master keys of version {}; one of them was not created by this KMS", .0.0)]
     MasterTwice(MasterVersion),
-    /// What should be opened was not wrapped under this master key and this identity, or was changed since.
-    #[error("key_material_invalid: the master key does not open it")]
+    /// The material was not wrapped under this master key and this identity, or was changed since.
+    #[error("key_material_invalid: the master key does not unwrap it")]
     MaterialInvalid,
-    /// What should be wrapped is too large.
+    /// The material is too large to be wrapped.
     #[error("{0} bytes are too many for a key")]
     TooLarge(usize),
     /// The HSM, or its queue, took too long.
-    #[error("the HSM did not answer in time")]
+    #[error("the HSM did not respond in time")]
     TimedOut,
     /// The HSM's threads have ended.
     #[error("the HSM's threads have stopped")]
     Stopped,
     /// A thread could not be started.
-    #[error("no thread for the HSM")]
+    #[error("cannot start a thread for the HSM")]
     Thread(#[source] std::io::Error),
-    /// The operating system gave no random numbers.
+    /// The operating system returned no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
     /// The HSM failed otherwise.
@@ -107,7 +107,7 @@ pub enum HsmError {
 }
 
 fn labels(seen: &[String]) -> String {
-    if seen.is_empty() { "it has none at all".to_owned() } else { format!("it has {}", seen.join(", ")) }
+    if seen.is_empty() { "it has no tokens".to_owned() } else { format!("it has {}", seen.join(", ")) }
 }
 
 impl From<Cryptoki> for HsmError {
@@ -117,7 +117,7 @@ impl From<Cryptoki> for HsmError {
 }
 
 impl HsmError {
-    /// Whether a new session, a new login and a new search for the keys may help.
+    /// Whether the error may be solved by a new session, a new login and a new search for the keys.
     pub(super) fn is_lost_session(&self) -> bool {
         let Self::Failed(error) = self else { return false };
         matches!(

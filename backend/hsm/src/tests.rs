@@ -1,6 +1,8 @@
-//! Against SoftHSM itself.
+//! Tests with SoftHSM.
 
 use std::sync::Barrier;
+
+use kms_core::object::MasterVersion;
 
 use super::*;
 
@@ -14,8 +16,8 @@ const FIRST: MasterVersion = MasterVersion(1);
 const SECOND: MasterVersion = MasterVersion(2);
 
 #[test]
-fn what_is_wrapped_opens_under_its_identity_and_master_alone() {
-    let Some(config) = config("what_is_wrapped_opens_under_its_identity_and_master_alone") else { return };
+fn material_is_unwrapped_with_its_identity_and_master_only() {
+    let Some(config) = config("material_is_unwrapped_with_its_identity_and_master_only") else { return };
     let hsm = Hsm::open(&config).unwrap();
     assert_eq!(hsm.masters().unwrap(), []);
     assert!(matches!(hsm.alive(), Err(HsmError::MasterMissing(_))));
@@ -30,27 +32,27 @@ fn what_is_wrapped_opens_under_its_identity_and_master_alone() {
         let wrapped = hsm.wrap(FIRST, b"identity", &material).unwrap();
         assert_eq!(wrapped.len(), 12 + length + 16);
         assert_eq!(hsm.unwrap(FIRST, b"identity", &wrapped).unwrap().as_ref(), material);
-        let refused = |master, identity: &[u8], wrapped: &[u8]| {
-            let refused = hsm.unwrap(master, identity, wrapped);
-            assert!(matches!(refused, Err(HsmError::MaterialInvalid)), "{refused:?}");
+        let rejected = |master, identity: &[u8], wrapped: &[u8]| {
+            let result = hsm.unwrap(master, identity, wrapped);
+            assert!(matches!(result, Err(HsmError::MaterialInvalid)), "{result:?}");
         };
-        refused(SECOND, b"identity", &wrapped);
-        refused(FIRST, b"identitx", &wrapped);
-        refused(FIRST, b"", &wrapped);
+        rejected(SECOND, b"identity", &wrapped);
+        rejected(FIRST, b"identitx", &wrapped);
+        rejected(FIRST, b"", &wrapped);
         for at in [0, 11, 12, 12 + length, wrapped.len() - 1] {
             let mut changed = wrapped.clone();
             changed[at] ^= 1;
-            refused(FIRST, b"identity", &changed);
+            rejected(FIRST, b"identity", &changed);
         }
-        refused(FIRST, b"identity", &wrapped[..wrapped.len() - 1]);
+        rejected(FIRST, b"identity", &wrapped[..wrapped.len() - 1]);
     }
     assert!(matches!(hsm.unwrap(FIRST, b"", &[0; 27]), Err(HsmError::MaterialInvalid)));
     assert!(matches!(hsm.wrap(FIRST, b"", &[0; MATERIAL_BYTES_MAX + 1]), Err(HsmError::TooLarge(_))));
     assert!(matches!(hsm.wrap(MasterVersion(3), b"", b"x"), Err(HsmError::MasterMissing(MasterVersion(3)))));
-    // After all that was refused, the sessions still work.
+    // The sessions still work after the rejected calls.
     hsm.alive().unwrap();
-    let again = Hsm::open(&config).unwrap();
-    assert_eq!(again.masters().unwrap(), [FIRST, SECOND]);
+    let reopened = Hsm::open(&config).unwrap();
+    assert_eq!(reopened.masters().unwrap(), [FIRST, SECOND]);
 }
 
 #[test]
@@ -65,14 +67,14 @@ fn a_master_key_does_not_leave_the_token() {
     let key = session.find_objects(&[Attribute::Label(b"kms-master".to_vec())]).unwrap()[0];
     let kinds =
         [AttributeType::Extractable, AttributeType::Sensitive, AttributeType::Wrap, AttributeType::Value];
-    let said = format!("{:?}", session.get_attributes(key, &kinds).unwrap());
-    assert_eq!(said, "[Extractable(false), Sensitive(true), Wrap(false)]");
+    let attributes = format!("{:?}", session.get_attributes(key, &kinds).unwrap());
+    assert_eq!(attributes, "[Extractable(false), Sensitive(true), Wrap(false)]");
 }
 
 #[test]
-fn what_is_missing_or_wrong_has_its_own_message() {
-    let Some(config) = config("what_is_missing_or_wrong_has_its_own_message") else { return };
-    let error = |config: &HsmConfig| Hsm::open(config).map(drop).expect_err("it is wrong");
+fn each_configuration_error_has_its_own_message() {
+    let Some(config) = config("each_configuration_error_has_its_own_message") else { return };
+    let error = |config: &HsmConfig| Hsm::open(config).map(drop).expect_err("the configuration is wrong");
     let module = config.pin_file.clone();
     assert!(matches!(error(&HsmConfig { module, ..config.clone() }), HsmError::ModuleUnusable { .. }));
     let module = "/nonexistent.so".into();
@@ -89,12 +91,12 @@ fn what_is_missing_or_wrong_has_its_own_message() {
 }
 
 #[test]
-fn a_token_that_was_away_is_found_again() {
-    let Some(config) = config("a_token_that_was_away_is_found_again") else { return };
+fn a_lost_session_is_replaced() {
+    let Some(config) = config("a_lost_session_is_replaced") else { return };
     let hsm = Hsm::open(&config).unwrap();
     hsm.create_master(FIRST).unwrap();
     let wrapped = hsm.wrap(FIRST, b"identity", b"material").unwrap();
-    // What a token does that is pulled and put back: the application's login ends, and its handles with it.
+    // The effect of a token that is removed and inserted again: the application's login ends, and its handles with it.
     let module = cryptoki::context::Pkcs11::new(&config.module).unwrap();
     let slot = module.get_slots_with_initialized_token().unwrap()[0];
     module.open_rw_session(slot).unwrap().logout().unwrap();

@@ -1,4 +1,4 @@
-//! One session with the token, logged in, and what it does with the master key.
+//! A logged-in session with the token, and the operations with the master key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,38 +13,39 @@ use cryptoki::types::{AuthPin, Ulong};
 use kms_core::object::{KeyBytes, MasterVersion};
 use zeroize::Zeroizing;
 
-use super::{HsmError, MATERIAL_BYTES_MAX};
-use crate::HsmConfig;
+use crate::config::HsmConfig;
+use crate::error::HsmError;
+use crate::hsm::MATERIAL_BYTES_MAX;
 
 /// The master keys' label in the token; their `CKA_ID` is the version.
 const MASTER_LABEL: &[u8] = b"kms-master";
 
-/// The master key's length.
+/// The length of a master key, in bytes.
 const MASTER_BYTES: u64 = 32;
 
-/// The initialisation vector in front of wrapped bytes. It is random: 96 bits are safe for 2^32 keys under one version
-/// of the master key (NIST SP 800-38D, "RBG-based Construction"), and rotation starts anew.
+/// The length of the IV before wrapped bytes. It is random: 96 bits are safe for 2^32 keys under one version of the
+/// master key (NIST SP 800-38D, "RBG-based Construction"), and each rotation starts a new count.
 const IV_BYTES: usize = 12;
 
-/// The tag behind them.
+/// The length of the tag after wrapped bytes.
 const TAG_BYTES: usize = 16;
 
 /// The tag's length as `CK_GCM_PARAMS` counts it.
 const TAG_BITS: u64 = 128;
 
-/// `CKR_AEAD_DECRYPT_FAILED`, which `cryptoki` has no name for.
+/// `CKR_AEAD_DECRYPT_FAILED`, for which `cryptoki` has no name.
 const AEAD_DECRYPT_FAILED: u64 = 0x42;
 
-/// The module, loaded, and how to log in to the token.
+/// The loaded module, and the data to log in to the token.
 pub(super) struct Access {
     module: Pkcs11,
     token: String,
     pin: Zeroizing<String>,
-    refused: AtomicBool,
+    pin_rejected: AtomicBool,
 }
 
 impl Access {
-    /// Loads the module. The environment must be as `Config::environment` says.
+    /// Loads the module. The process must have the environment of `Config::environment`.
     pub(super) fn load(config: &HsmConfig) -> Result<Self, HsmError> {
         let path = &config.module;
         if !path.exists() {
@@ -54,12 +55,12 @@ impl Access {
             |source: Cryptoki| HsmError::ModuleUnusable { path: path.clone(), source: source.into() };
         let module = Pkcs11::new(path).map_err(unusable)?;
         match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-            // Another `Hsm` of this process was there first, which a command that makes and opens a home does.
+            // Another `Hsm` of this process initialised it, as in a command that creates and opens a home.
             Ok(()) | Err(Cryptoki::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(unusable(error)),
         }
-        let (token, pin, refused) = (config.token.clone(), config.pin()?, AtomicBool::new(false));
-        Ok(Self { module, token, pin, refused })
+        let (token, pin, pin_rejected) = (config.token.clone(), config.pin()?, AtomicBool::new(false));
+        Ok(Self { module, token, pin, pin_rejected })
     }
 
     /// Opens a session and logs in.
@@ -70,14 +71,14 @@ impl Access {
         Ok(Token { session, masters: HashMap::new() })
     }
 
-    /// A PIN that was refused once is refused from here on: each try brings a real token nearer to locking it.
+    /// Logs in. A PIN that was rejected once is not tried again: after some wrong PINs a token locks.
     fn log_in(&self, session: &Session) -> Result<(), HsmError> {
-        if self.refused.load(Ordering::SeqCst) {
+        if self.pin_rejected.load(Ordering::SeqCst) {
             return Err(HsmError::PinRefused(RvError::PinIncorrect));
         }
         let pin = AuthPin::from(self.pin.as_str());
         match session.login(UserType::User, Some(&pin)) {
-            // Spec, "C_Login": a login holds for all sessions of the application with that token.
+            // Spec, "C_Login": a login is valid for all sessions of the application with that token.
             Ok(()) | Err(Cryptoki::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(Cryptoki::Pkcs11(
                 rv @ (RvError::PinIncorrect
@@ -88,14 +89,14 @@ impl Access {
                 | RvError::UserPinNotInitialized),
                 _,
             )) => {
-                self.refused.store(true, Ordering::SeqCst);
+                self.pin_rejected.store(true, Ordering::SeqCst);
                 Err(HsmError::PinRefused(rv))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The token, by serial number or label.
+    /// Finds the token by serial number or label.
     fn slot(&self) -> Result<Slot, HsmError> {
         let mut seen = Vec::new();
         for slot in self.module.get_slots_with_token()? {
@@ -112,7 +113,7 @@ impl Access {
     }
 }
 
-/// A session, logged in. One thread owns it.
+/// A logged-in session, owned by one thread.
 pub(super) struct Token {
     session: Session,
     masters: HashMap<MasterVersion, ObjectHandle>,
@@ -138,7 +139,7 @@ impl Token {
         }
     }
 
-    /// Makes a master key inside the token, which never leaves it.
+    /// Generates a master key inside the token, which never leaves it.
     pub(super) fn create_master(&self, version: MasterVersion) -> Result<(), HsmError> {
         if self.masters()?.contains(&version) {
             return Err(HsmError::MasterExists(version));
@@ -151,7 +152,7 @@ impl Token {
             Attribute::Extractable(false),
             Attribute::Encrypt(true),
             Attribute::Decrypt(true),
-            // It works on bytes of ours alone. With these it could unwrap what it encrypted, and so give away keys.
+            // The key encrypts our bytes only. With these it could unwrap what it encrypted, and so reveal keys.
             Attribute::Wrap(false),
             Attribute::Unwrap(false),
             Attribute::Sign(false),
@@ -162,7 +163,7 @@ impl Token {
         Ok(())
     }
 
-    /// `IV ‖ AES-GCM(material)` with the identity as AAD.
+    /// Returns `IV ‖ AES-GCM(material)` with the identity as AAD.
     pub(super) fn wrap(
         &mut self,
         version: MasterVersion,
@@ -181,7 +182,7 @@ impl Token {
         Ok(wrapped)
     }
 
-    /// What [`Token::wrap`] wrapped.
+    /// Unwraps what [`Token::wrap`] returned.
     pub(super) fn unwrap(
         &mut self,
         version: MasterVersion,
@@ -192,10 +193,10 @@ impl Token {
             return Err(HsmError::MaterialInvalid);
         }
         let master = self.master(version)?;
-        let (iv, inside) = wrapped.split_at(IV_BYTES);
+        let (iv, ciphertext) = wrapped.split_at(IV_BYTES);
         let mut iv = iv.to_vec();
         let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, identity, Ulong::from(TAG_BITS))?);
-        match self.session.decrypt(&mechanism, master, inside) {
+        match self.session.decrypt(&mechanism, master, ciphertext) {
             Ok(material) => Ok(KeyBytes::from(material)),
             Err(Cryptoki::Pkcs11(
                 RvError::EncryptedDataInvalid
@@ -203,7 +204,7 @@ impl Token {
                 | RvError::UnknownErrorCode(AEAD_DECRYPT_FAILED),
                 _,
             )) => Err(HsmError::MaterialInvalid),
-            // SoftHSM says so of a wrong tag, too; whether it is the tag or the HSM shows in what it can still do.
+            // SoftHSM returns these for a wrong tag, too; if a probe still works, it was the tag and not the HSM.
             Err(error @ Cryptoki::Pkcs11(RvError::GeneralError | RvError::FunctionFailed, _)) => {
                 match self.round_trip(version) {
                     Ok(()) => Err(HsmError::MaterialInvalid),
@@ -214,8 +215,8 @@ impl Token {
         }
     }
 
-    /// Wraps and unwraps something under the newest master key.
-    pub(super) fn prove(&mut self) -> Result<(), HsmError> {
+    /// Wraps and unwraps a probe under the newest master key.
+    pub(super) fn self_test(&mut self) -> Result<(), HsmError> {
         let newest = self.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
         self.round_trip(newest)
     }
@@ -224,18 +225,18 @@ impl Token {
         let (identity, probe) = (b"kms probe", [0x5a; 32]);
         let wrapped = self.wrap(version, identity, &probe)?;
         let master = self.master(version)?;
-        let (iv, inside) = wrapped.split_at(IV_BYTES);
+        let (iv, ciphertext) = wrapped.split_at(IV_BYTES);
         let mut iv = iv.to_vec();
         let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, identity, Ulong::from(TAG_BITS))?);
-        if self.session.decrypt(&mechanism, master, inside)? == probe {
+        if self.session.decrypt(&mechanism, master, ciphertext)? == probe {
             Ok(())
         } else {
             Err(HsmError::MaterialInvalid)
         }
     }
 
-    /// Finds objects. Without a login the master keys are not refused but unseen, so "there are none" is believed only
-    /// while the login holds.
+    /// Finds objects. Without a login the master keys are invisible rather than an error, so an empty result is valid
+    /// only while the session is logged in.
     fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, HsmError> {
         let found = self.session.find_objects(template)?;
         if found.is_empty()
@@ -262,7 +263,7 @@ impl Token {
     }
 }
 
-/// What master keys look like: all, or one version.
+/// The search template for master keys: all, or one version.
 fn template(version: Option<MasterVersion>) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Class(ObjectClass::SECRET_KEY),

@@ -1,7 +1,7 @@
 //! Threads that each own one session with the token, and the bounded queue in front of them.
 //!
-//! A job that finds its session gone is done once more with a new one: a token that was away for a moment is not felt.
-//! A second failure is the caller's.
+//! A job whose session is lost is repeated once with a new session, so that a token's short absence causes no error. A
+//! second failure is returned to the caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::HsmError;
-use super::token::{Access, Token};
+use crate::error::HsmError;
+use crate::token::{Access, Token};
 
-/// Jobs that wait: one for each connection there may be.
+/// The maximum number of waiting jobs: one for each possible connection.
 const QUEUE_MAX: usize = 1024;
 
-/// How long a caller waits, in the queue and for the HSM: less than the provider waits for the answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// The maximum time that a call takes in the queue and in the HSM: less than the provider waits for its response.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
-/// How long the threads may take to close their sessions at the end. A module whose threads still work when the
-/// process ends may crash it; one that hangs must not keep it from ending.
-const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// The maximum time that the threads take to close their sessions at shutdown. A module whose threads still run when
+/// the process ends may crash it; a module that hangs must not prevent the process from ending.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The queue and the threads behind it. Dropping it lets them finish what waits.
+/// The queue and its threads. When it is dropped, the waiting jobs are finished.
 pub(super) struct Workers {
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
@@ -34,7 +34,7 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts the threads. The first session is opened here, so that a wrong PIN is tried once, and told at once.
+    /// Starts the threads. The first session is opened here, so that a wrong PIN is tried once, and reported at once.
     pub(super) fn start(access: Access, threads: usize) -> Result<Self, HsmError> {
         let (jobs, queue) = bounded(QUEUE_MAX);
         let access = Arc::new(access);
@@ -55,17 +55,17 @@ impl Workers {
         Ok(workers)
     }
 
-    /// How often something was asked since the start, and how often it failed.
-    pub(super) fn asked(&self) -> (u64, u64) {
+    /// The number of calls since the start, and how many of them failed.
+    pub(super) fn call_counts(&self) -> (u64, u64) {
         (self.calls.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
     }
 
-    /// Has a thread do something with its session.
-    pub(super) fn ask<T: Send + 'static>(
+    /// Runs `work` on one of the threads, with its session.
+    pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Token) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
-        let result = self.hand_over(work);
+        let result = self.submit(work);
         self.calls.fetch_add(1, Ordering::Relaxed);
         if result.is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
@@ -73,25 +73,25 @@ impl Workers {
         result
     }
 
-    fn hand_over<T: Send + 'static>(
+    fn submit<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Token) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
-        let until = now() + ANSWER_WITHIN;
-        let (reply, answer) = bounded(1);
+        let deadline = now() + CALL_TIMEOUT;
+        let (sender, receiver) = bounded(1);
         let job: Job = Box::new(move |worker| {
-            // Who has stopped waiting is not worked for: a queue behind a slow HSM would only grow older.
-            let result = if now() < until { worker.run(&work) } else { Err(HsmError::TimedOut) };
-            if reply.send(result).is_err() {
+            // Jobs whose caller has stopped waiting are skipped: otherwise the delay behind a slow HSM would only grow.
+            let result = if now() < deadline { worker.run(&work) } else { Err(HsmError::TimedOut) };
+            if sender.send(result).is_err() {
                 tracing::warn!("a caller had stopped waiting for the HSM");
             }
         });
         let jobs = self.jobs.as_ref().ok_or(HsmError::Stopped)?;
-        jobs.send_deadline(job, until).map_err(|error| match error.is_timeout() {
+        jobs.send_deadline(job, deadline).map_err(|error| match error.is_timeout() {
             true => HsmError::TimedOut,
             false => HsmError::Stopped,
         })?;
-        match answer.recv_deadline(until) {
+        match receiver.recv_deadline(deadline) {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => Err(HsmError::TimedOut),
             Err(RecvTimeoutError::Disconnected) => Err(HsmError::Stopped),
@@ -102,13 +102,13 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         drop(self.jobs.take());
-        let until = now() + LEAVE_WITHIN;
+        let deadline = now() + SHUTDOWN_TIMEOUT;
         for thread in self.threads.drain(..) {
-            while !thread.is_finished() && now() < until {
+            while !thread.is_finished() && now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
             if !thread.is_finished() {
-                tracing::warn!("the HSM still works on something; it is left to it");
+                tracing::warn!("a thread still waits for the HSM; it is not joined");
             } else if thread.join().is_err() {
                 tracing::error!("a thread of the HSM had panicked");
             }
@@ -116,7 +116,7 @@ impl Drop for Workers {
     }
 }
 
-/// One thread's own.
+/// The state of one thread.
 struct Worker {
     access: Arc<Access>,
     token: Option<Token>,
@@ -125,23 +125,23 @@ struct Worker {
 impl Worker {
     fn run<T>(&mut self, work: impl Fn(&mut Token) -> Result<T, HsmError>) -> Result<T, HsmError> {
         let had_session = self.token.is_some();
-        match self.once(&work) {
+        match self.run_once(&work) {
             Err(error) if error.is_lost_session() && had_session => {
                 tracing::warn!(%error, "the HSM's session is lost; trying once more with a new one");
                 self.token = None;
-                self.once(&work)
+                self.run_once(&work)
             }
             result => result,
         }
     }
 
-    fn once<T>(&mut self, work: impl Fn(&mut Token) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    fn run_once<T>(&mut self, work: impl Fn(&mut Token) -> Result<T, HsmError>) -> Result<T, HsmError> {
         let mut token = match self.token.take() {
             Some(token) => token,
             None => self.access.session()?,
         };
         let result = work(&mut token);
-        // A session that is gone is closed here; one that works is kept.
+        // A lost session is closed here; one that works is reused.
         if !matches!(&result, Err(error) if error.is_lost_session()) {
             self.token = Some(token);
         }
@@ -149,7 +149,7 @@ impl Worker {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a shell that waits owns a clock")]
+#[expect(clippy::disallowed_methods, reason = "I/O code that waits reads the clock")]
 fn now() -> Instant {
     Instant::now()
 }

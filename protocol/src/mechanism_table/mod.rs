@@ -1,7 +1,7 @@
-//! The mechanism table: what we offer, for which keys, of which sizes, and who computes it.
+//! The mechanism table: the supported mechanisms, their functions, key types, key sizes and parameters.
 //!
-//! Everything that depends on a mechanism alone is read from here: mechanism lists and infos, parameter checks, what a
-//! hash-then-sign mechanism is made of, and `provider/SUPPORT.md`.
+//! Everything that depends on a mechanism alone is read from here: mechanism lists and infos, parameter checks, the
+//! parts of a hash-then-sign mechanism, and `provider/SUPPORT.md`.
 
 mod rows;
 
@@ -11,7 +11,7 @@ use crate::response::RingPolicy;
 
 pub use rows::TABLE;
 
-/// Which functions a mechanism serves, as `CK_MECHANISM_INFO` flags name them.
+/// The functions that a mechanism supports, as flags of `CK_MECHANISM_INFO`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Uses(pub u32);
 
@@ -38,26 +38,26 @@ impl Uses {
     pub const MESSAGE: Self = Self(Self::MESSAGE_ENCRYPT.0 | Self::MESSAGE_DECRYPT.0);
     pub const KEM: Self = Self(Self::ENCAPSULATE.0 | Self::DECAPSULATE.0);
 
-    /// Whether all of `other` are among these.
+    /// Whether these flags include all of `other`.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// These and `other`.
+    /// These flags and `other`.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// These without `other`.
+    /// These flags without `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 }
 
-/// The kind of parameter a mechanism takes.
+/// The kind of parameter that a mechanism takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Parameter {
-    /// None at all.
+    /// No parameter.
     None,
     /// 16 bytes.
     Iv,
@@ -75,7 +75,7 @@ pub enum Parameter {
     Ccm,
     /// `CK_SALSA20_CHACHA20_POLY1305_PARAMS`.
     Poly1305,
-    /// `CK_EDDSA_PARAMS`, or none for Ed25519 and Ed448 as most know them.
+    /// `CK_EDDSA_PARAMS`, or none for plain Ed25519 and Ed448.
     Eddsa,
     /// `CK_SIGN_ADDITIONAL_CONTEXT`, or none.
     MlDsa,
@@ -87,19 +87,19 @@ pub enum Parameter {
     Hkdf,
     /// `CK_SP800_108_KDF_PARAMS`, or `CK_SP800_108_FEEDBACK_KDF_PARAMS`.
     Kbkdf {
-        /// Which.
+        /// Whether it is the second.
         feedback: bool,
     },
     /// `CK_KEY_DERIVATION_STRING_DATA`, or `CK_AES_CBC_ENCRYPT_DATA_PARAMS`.
     Data {
-        /// The length of the vector before the data; 0 for the first.
+        /// The length of the IV before the data; 0 for the first.
         iv_bytes: usize,
     },
     /// `CK_OBJECT_HANDLE`.
     Key,
     /// `CK_EXTRACT_PARAMS`.
     Extract,
-    /// An initial value of AES key wrap, or none for the usual one.
+    /// An initial value of AES key wrap, or none for the default one.
     WrapIv {
         /// Its length.
         bytes: usize,
@@ -109,7 +109,7 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    /// Whether the mechanism may come without.
+    /// Whether the parameter may be missing.
     pub const fn is_optional(self) -> bool {
         match self {
             Self::None => true,
@@ -132,24 +132,24 @@ pub enum SizeUnit {
     Bytes,
 }
 
-/// One mechanism.
+/// The row of one mechanism.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Row {
-    /// Its name.
+    /// The mechanism.
     pub kind: M,
-    /// What it serves.
+    /// The functions that it supports.
     pub uses: Uses,
-    /// What a strict ring leaves out of `uses`.
+    /// The part of `uses` that a strict ring does not allow.
     pub not_strict: Uses,
-    /// The type of key it works with or makes; [`Row::suits`] says which others serve it as well.
+    /// The type of the key that it uses or generates; [`Row::suits`] has the other types that it accepts.
     pub key: Option<KeyType>,
-    /// Smallest and largest key.
+    /// The smallest and the largest key.
     pub sizes: (u32, u32),
-    /// What `sizes` counts.
+    /// The unit of `sizes`.
     pub unit: SizeUnit,
-    /// What parameter it takes.
+    /// The parameter that it takes.
     pub parameter: Parameter,
-    /// The digest inside: of a hash-then-sign mechanism, of an HMAC, or the digest itself.
+    /// The digest: that of a hash-then-sign mechanism or of an HMAC, or the digest mechanism itself.
     pub digest: Option<M>,
     /// Of a hash-then-sign mechanism: the mechanism that signs the digest.
     pub signs: Option<M>,
@@ -164,49 +164,50 @@ impl Row {
         }
     }
 
-    /// Whether a key of this type serves the mechanism.
+    /// Whether the mechanism accepts keys of this type.
     pub fn suits(&self, kind: KeyType) -> bool {
         if self.key == Some(kind) {
             return true;
         }
         match self.kind {
-            // Key agreement on Montgomery's curve goes by the same name (spec, "Elliptic curve Diffie-Hellman").
+            // Key agreement on Montgomery curves has the same mechanism (spec, "Elliptic curve Diffie-Hellman").
             M::ECDH1_DERIVE | M::ECDH1_COFACTOR_DERIVE => kind == KeyType::EC_MONTGOMERY,
             M::HKDF_DERIVE => kind == KeyType::GENERIC_SECRET,
-            // What the pseudorandom function takes is checked where the key is: an AES key, or any bytes.
+            // Which of the two the pseudorandom function takes, an AES key or any bytes, is checked where the key is
+            // used.
             M::SP800_108_COUNTER_KDF | M::SP800_108_FEEDBACK_KDF => kind == KeyType::AES || is_hmac_key(kind),
             M::CONCATENATE_BASE_AND_KEY
             | M::CONCATENATE_BASE_AND_DATA
             | M::CONCATENATE_DATA_AND_BASE
             | M::XOR_BASE_AND_DATA => kind == KeyType::AES || is_hmac_key(kind),
-            // A part of an AES key is no key of anybody's.
+            // Parts of AES keys are not used as keys.
             M::EXTRACT_KEY_FROM_KEY => is_hmac_key(kind),
             _ => self.is_hmac() && self.digest.and_then(hmac_key) == Some(kind),
         }
     }
 
-    /// Whether it is an HMAC.
+    /// Whether the mechanism is an HMAC.
     pub fn is_hmac(&self) -> bool {
         self.key == Some(KeyType::GENERIC_SECRET) && self.digest.is_some()
     }
 
-    const fn taking(mut self, parameter: Parameter) -> Self {
+    const fn with_parameter(mut self, parameter: Parameter) -> Self {
         self.parameter = parameter;
         self
     }
 
-    const fn over(mut self, digest: M) -> Self {
+    const fn with_digest(mut self, digest: M) -> Self {
         self.digest = Some(digest);
         self
     }
 
-    const fn hashed(mut self, digest: M, signs: M) -> Self {
+    const fn hash_then_sign(mut self, digest: M, signs: M) -> Self {
         self.digest = Some(digest);
         self.signs = Some(signs);
         self
     }
 
-    const fn sized(mut self, sizes: (u32, u32)) -> Self {
+    const fn with_sizes(mut self, sizes: (u32, u32)) -> Self {
         self.sizes = sizes;
         self
     }
@@ -217,33 +218,33 @@ impl Row {
     }
 }
 
-/// RSA moduli we make and use, in bits.
+/// The sizes of RSA moduli that are generated and used, in bits.
 pub const RSA_BITS: (u32, u32) = (2048, 4096);
 
-/// The largest modulus of a public key that comes from elsewhere, in bits: certificates of authorities have such.
+/// The largest modulus of an imported public key, in bits: certificate authorities have such keys.
 pub const RSA_PUBLIC_BITS_MAX: u32 = 8192;
 
-/// The fields of the curves we have, in bits: P-256, P-384, P-521.
+/// The field sizes of the NIST curves, in bits: P-256, P-384, P-521.
 pub const EC_BITS: (u32, u32) = (256, 521);
 
-/// Generic secrets, in bytes. A strict ring has its own minimum.
+/// The sizes of generic secrets, in bytes. A strict ring has its own minimum.
 pub const GENERIC_BYTES: (u32, u32) = (1, 512);
 
-/// The fields of the curves of Edwards's and Montgomery's form, in bits: curve 25519 and curve 448.
+/// The field sizes of the Edwards and Montgomery curves, in bits: curve 25519 and curve 448.
 pub const EDWARDS_BITS: (u32, u32) = (255, 448);
 
-/// The curves of key agreement, in bits: curve 25519 and those of [`EC_BITS`].
+/// The field sizes for key agreement, in bits: from curve 25519 to the largest of [`EC_BITS`].
 pub const AGREEMENT_BITS: (u32, u32) = (EDWARDS_BITS.0, EC_BITS.1);
 
-/// ChaCha20's one length of keys, in bytes.
+/// The size of ChaCha20 keys, in bytes.
 pub const CHACHA_BYTES: (u32, u32) = (32, 32);
 
-/// What we know of a mechanism, if we offer it.
+/// The row of a mechanism, if it is supported.
 pub fn row_of(kind: M) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.kind == kind)
 }
 
-/// The key type made for an HMAC over this digest, which serves it like a generic secret.
+/// The key type for the HMAC over this digest, which the HMAC accepts beside generic secrets.
 pub fn hmac_key(digest: M) -> Option<KeyType> {
     match digest {
         M::SHA_1 => Some(KeyType::SHA_1_HMAC),
@@ -259,7 +260,7 @@ pub fn hmac_key(digest: M) -> Option<KeyType> {
     }
 }
 
-/// Whether keys of this type are secrets of any length that only HMACs use.
+/// Whether this is a key type for HMACs: secrets of any length that only HMACs use.
 pub fn is_hmac_key(kind: KeyType) -> bool {
     TABLE
         .iter()
@@ -268,7 +269,7 @@ pub fn is_hmac_key(kind: KeyType) -> bool {
         .any(|digest| hmac_key(digest) == Some(kind))
 }
 
-/// The length of the whole MAC that a mechanism makes, if it makes MACs.
+/// The length of a mechanism's full MAC, if it computes MACs.
 pub fn mac_bytes(row: &Row) -> Option<u32> {
     match row.kind {
         M::AES_CMAC | M::AES_CMAC_GENERAL => Some(16),
@@ -277,7 +278,7 @@ pub fn mac_bytes(row: &Row) -> Option<u32> {
     }
 }
 
-/// The length of a digest in bytes, if `kind` is one we know.
+/// The length of a digest in bytes, if `kind` is a supported digest.
 pub fn digest_bytes(kind: M) -> Option<u32> {
     match kind {
         M::SHA_1 => Some(20),
@@ -298,17 +299,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_mechanism_stands_once_and_has_a_name() {
+    fn each_mechanism_has_one_row_and_a_name() {
         for (at, row) in TABLE.iter().enumerate() {
             assert!(row.kind.name().is_some(), "{at}");
             assert!(TABLE[..at].iter().all(|other| other.kind != row.kind), "{}", row.kind);
-            assert!(row.uses.has(row.not_strict), "{}: it leaves out what it has", row.kind);
+            assert!(row.uses.has(row.not_strict), "{}: not_strict is a part of uses", row.kind);
             assert!(row.sizes.0 <= row.sizes.1, "{}", row.kind);
         }
     }
 
     #[test]
-    fn keys_serve_the_mechanisms_they_are_made_for() {
+    fn mechanisms_accept_the_key_types_made_for_them() {
         let suits = |kind, key| row_of(kind).unwrap().suits(key);
         assert!(
             suits(M::SHA256_HMAC, KeyType::GENERIC_SECRET) && suits(M::SHA256_HMAC, KeyType::SHA256_HMAC)
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_ring_wraps_and_derives_with_what_is_safe() {
+    fn a_strict_ring_wraps_and_derives_with_safe_mechanisms_only() {
         let strict = |kind| row_of(kind).map(|row| row.uses.without(row.not_strict)).unwrap();
         for kind in [M::RSA_PKCS, M::AES_CBC, M::AES_CBC_PAD] {
             assert_eq!(strict(kind).0 & Uses::WRAPPING.0, 0, "{kind}");

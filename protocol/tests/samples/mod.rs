@@ -1,4 +1,4 @@
-//! One message of each kind, for the golden files and for the properties.
+//! One message of each kind, for the golden files and the property tests.
 
 use kms_protocol::{
     Attribute, AttributeType, Counter, Kdf, KeyType, Mechanism, MechanismType, Mechanisms, Mgf, Nested,
@@ -27,7 +27,7 @@ fn gcm() -> Mechanism {
     Mechanism { kind: MechanismType::AES_GCM, parameters }
 }
 
-/// Every request, by name. A new one does not compile until it stands here.
+/// One request of each kind. `has_sample` does not compile until it names a new kind.
 pub(crate) fn requests() -> Vec<Request> {
     let key = ObjectRef::Token(ObjectId(300));
     let sealed = ObjectRef::Session(secret(b"sealed"));
@@ -70,11 +70,11 @@ pub(crate) fn requests() -> Vec<Request> {
             signature: secret(&[2; 16]),
         },
     ];
-    all.extend(later_requests());
-    all.into_iter().inspect(|request| assert!(listed(request))).collect()
+    all.extend(further_requests());
+    all.into_iter().inspect(|request| assert!(has_sample(request))).collect()
 }
 
-fn listed(request: &Request) -> bool {
+fn has_sample(request: &Request) -> bool {
     match request {
         Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => true,
         Request::Find { .. } | Request::Attributes { .. } | Request::Reveal { .. } => true,
@@ -89,8 +89,8 @@ fn listed(request: &Request) -> bool {
     }
 }
 
-/// The requests that make keys of other keys, and the like.
-fn later_requests() -> Vec<Request> {
+/// The requests that import, wrap, unwrap and derive keys, and those with further parameters.
+fn further_requests() -> Vec<Request> {
     let token = ObjectRef::Token(ObjectId(300));
     let nested = Nested(vec![Attribute::bool(AttributeType::SENSITIVE, true)]);
     let with_template =
@@ -183,8 +183,8 @@ fn gcm_generate() -> Parameters {
     }
 }
 
-/// A request as it goes over the wire.
-pub(crate) fn ask(request: Request) -> RequestEnvelope {
+/// A request in its envelope.
+pub(crate) fn envelope(request: Request) -> RequestEnvelope {
     RequestEnvelope {
         id: RequestId([9; 16]),
         slot: SlotId(1),
@@ -193,8 +193,8 @@ pub(crate) fn ask(request: Request) -> RequestEnvelope {
     }
 }
 
-/// Every answer, with a name for its file.
-pub(crate) fn answers() -> Vec<(&'static str, ResponseEnvelope)> {
+/// One response of each kind, with a name for its file.
+pub(crate) fn responses() -> Vec<(&'static str, ResponseEnvelope)> {
     let view = ObjectView { object: ObjectRef::Token(ObjectId(300)), attributes: template() };
     let slot = Slot {
         id: SlotId(1),
@@ -206,7 +206,7 @@ pub(crate) fn answers() -> Vec<(&'static str, ResponseEnvelope)> {
         initialized: true,
     };
     let ok = |name, response| {
-        assert!(known(&response));
+        assert!(response_has_sample(&response));
         (name, ResponseEnvelope { ticket: None, result: Ok(response) })
     };
     vec![
@@ -227,7 +227,7 @@ pub(crate) fn answers() -> Vec<(&'static str, ResponseEnvelope)> {
     ]
 }
 
-fn known(response: &Response) -> bool {
+fn response_has_sample(response: &Response) -> bool {
     match response {
         Response::Done | Response::Slots(_) | Response::LoggedIn { .. } | Response::Found { .. } => true,
         Response::Object(_) | Response::Pair { .. } | Response::Revealed(_) | Response::Bytes(_) => true,

@@ -1,4 +1,4 @@
-//! Published vectors for keys under keys and keys from keys.
+//! Published vectors for key wrap, key agreement, derivation and encapsulation.
 
 use kms_core::object::{Curve, EdwardsMontgomery, KeyBytes, MlKemSet};
 use kms_protocol::MechanismType;
@@ -49,7 +49,7 @@ fn ecdh() {
                 panic!("{name:?}, test {}: its private key does not open", test.tc_id);
             };
             let shared = key.agree(&test.public_key);
-            // Compressed points are not taken: the specification has them for domain parameters alone.
+            // Compressed points are not accepted: the specification has them for domain parameters only.
             let compressed = test.public_key.first().is_some_and(|first| matches!(first, 2 | 3));
             if test.result.must_fail() || compressed {
                 assert!(shared.is_err(), "{name:?}, test {}", test.tc_id);
@@ -73,7 +73,7 @@ fn x25519_and_x448() {
         (xdh::TestName::X25519, EdwardsMontgomery::X25519, 400),
         (xdh::TestName::X448, EdwardsMontgomery::X448, 400),
     ] {
-        let (mut ran, mut refused) = (0, 0);
+        let (mut ran, mut rejected) = (0, 0);
         let set = xdh::TestSet::load(name).unwrap();
         for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
             let material = edwards_montgomery::private_key(curve, &test.private_key).unwrap();
@@ -83,16 +83,16 @@ fn x25519_and_x448() {
                     assert_eq!(shared.as_slice(), &test.shared_secret[..], "{name:?}, test {}", test.tc_id);
                     ran += 1;
                 }
-                // Refused, as it should be: a partner who is nobody, with a secret that everybody knows.
+                // Correctly rejected: a public key of small order, with a known shared secret, or of a wrong length.
                 Err(_) => {
                     let known = test.shared_secret.iter().all(|byte| *byte == 0);
                     let is_key = test.public_key.len() == curve.key_bytes();
                     assert!(known || !is_key, "{name:?}, test {}", test.tc_id);
-                    refused += 1;
+                    rejected += 1;
                 }
             }
         }
-        assert!(ran > least && refused > 3, "{name:?}: {ran} tests ran, {refused} were refused");
+        assert!(ran > least && rejected > 3, "{name:?}: {ran} tests ran, {rejected} were rejected");
     }
 }
 
@@ -187,7 +187,7 @@ fn ml_kem_public_keys() {
 }
 
 #[test]
-fn points_in_octet_strings_are_the_points() {
+fn points_in_octet_strings_are_read() {
     let set = xdh::TestSet::load(xdh::TestName::X25519).unwrap();
     for test in set.test_groups.into_iter().flat_map(|group| group.tests).take(20) {
         let string = der::octet_string(&test.public_key);

