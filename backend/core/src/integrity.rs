@@ -1,5 +1,5 @@
-//! Row MACs, and the identity that a key's material is bound to (architecture D7, docs/decisions/0005). Pure: no database
-//! and no HSM, only the values that they check.
+//! Row MACs, and the identity that a key's material is bound to (architecture D7, docs/decisions/0005). Pure: no
+//! database and no HSM, only the values that they check.
 
 use std::fmt;
 
@@ -120,8 +120,8 @@ impl RowKey {
         Self(Zeroizing::new(mac.finalize().into_bytes().into()))
     }
 
-    /// Whether a row's MAC is right. Compared in constant time: an attacker who edits rows must not learn the right MAC byte
-    /// by byte.
+    /// Whether a row's MAC is right. Compared in constant time: an attacker who edits rows must not learn the right MAC
+    /// byte by byte.
     pub fn holds(&self, table: &str, columns: &[(&str, Cell<'_>)], mac: &[u8]) -> bool {
         self.mac(table, columns).as_slice().ct_eq(mac).into()
     }

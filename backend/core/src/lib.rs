@@ -1,7 +1,7 @@
 //! The pure part of the backend: objects, the KMS API's domain, policy, the audit chain, integrity and seals.
 //!
-//! No I/O, no clock, no randomness: times and random bytes are arguments, and no dependency provides them. Everything here
-//! can be tested, mutated and fuzzed without a database, an HSM or a socket.
+//! No I/O, no clock, no randomness: times and random bytes are arguments, and no dependency provides them. Everything
+//! here can be tested, mutated and fuzzed without a database, an HSM or a socket.
 #![forbid(unsafe_code)]
 
 mod error_chain;

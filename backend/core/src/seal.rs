@@ -1,11 +1,11 @@
 //! Seals: encrypted session objects (architecture D4). Pure: randomness is an argument.
 //!
-//! A session object is stored in the provider's memory, which an attacker may control: the provider can neither read nor
-//! change it, nor use it in another ring, nor, if it is private, under another principal's login. Any backend that has
-//! the seal key can open it.
+//! A session object is stored in the provider's memory, which an attacker may control: the provider can neither read
+//! nor change it, nor use it in another ring, nor, if it is private, under another principal's login. Any backend that
+//! has the seal key can open it.
 //!
-//! A seal is `kind ‖ nonce ‖ AES-256-GCM(attributes, material)`. Each seal has a key of its own, HMAC-SHA-256 of the nonce
-//! under the seal key: with 24 random bytes no two seals ever share a key, however many there are.
+//! A seal is `kind ‖ nonce ‖ AES-256-GCM(attributes, material)`. Each seal has a key of its own, HMAC-SHA-256 of the
+//! nonce under the seal key: with 24 random bytes no two seals ever share a key, however many there are.
 
 use std::fmt;
 
@@ -21,8 +21,8 @@ use crate::object::{KeyBytes, Material, Object};
 /// The number of random bytes in a seal.
 pub const NONCE_BYTES: usize = 24;
 
-/// The maximum length of a key's seal: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has space for it
-/// and for the data of the call.
+/// The maximum length of a key's seal: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has space for
+/// it and for the data of the call.
 pub const SEAL_BYTES_MAX: usize = 32 << 10;
 
 /// The maximum length of a data object's seal, its value and its attributes: no call sends other data with it.
@@ -72,7 +72,8 @@ struct ContentRef<'a> {
     material: &'a Secret,
 }
 
-/// The initial buffer size, enough for the attributes of most keys: a longer seal is reallocated once while it is written.
+/// The initial buffer size, enough for the attributes of most keys: a longer seal is reallocated once while it is
+/// written.
 const INITIAL_BYTES: usize = 1 << 10;
 
 /// The fingerprint of a key's value, which reveals nothing of the value without the seal key.
@@ -135,7 +136,8 @@ impl Seals {
     /// Opens a seal that a caller sent, in a ring and as a principal if it is logged in.
     ///
     /// # Errors
-    /// When it was not sealed by this KMS, or not for this ring and principal; the error does not distinguish the cases.
+    /// When it was not sealed by this KMS, or not for this ring and principal; the error does not distinguish the
+    /// cases.
     pub fn open(&self, ring: RingId, principal: Option<&str>, seal: &[u8]) -> Result<Object, SealError> {
         if seal.len() > DATA_SEAL_BYTES_MAX {
             return Err(SealError::Invalid);

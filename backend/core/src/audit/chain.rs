@@ -1,7 +1,7 @@
-//! The audit chain: each entry's MAC covers the entry and the MAC before it, and the head, which names the last entry, has
-//! a MAC of its own. Without the key it is not possible to edit, remove, reorder or add entries, or to truncate the log,
-//! undetected. One change cannot be detected from the log alone: that the whole database was replaced by an older copy. For
-//! that a copy of the head is stored elsewhere ([`Walk::expecting`]).
+//! The audit chain: each entry's MAC covers the entry and the MAC before it, and the head, which names the last entry,
+//! has a MAC of its own. Without the key it is not possible to edit, remove, reorder or add entries, or to truncate the
+//! log, undetected. One change cannot be detected from the log alone: that the whole database was replaced by an older
+//! copy. For that a copy of the head is stored elsewhere ([`Walk::expecting`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -158,9 +158,9 @@ impl fmt::Display for Broken {
         let Self { sequence, fault } = self;
         match fault {
             Fault::Changed => write!(f, "entry {sequence} was changed, or moved here from elsewhere"),
-            Fault::Missing => write!(f, "entry {sequence} is gone"),
+            Fault::Missing => write!(f, "entry {sequence} is missing"),
             Fault::Added => write!(f, "entry {sequence} was added from outside"),
-            Fault::Head => f.write_str("the row that says where the log ends is gone, or was changed"),
+            Fault::Head => f.write_str("the row that records the end of the log is missing or was changed"),
             Fault::Replaced => write!(f, "entry {sequence} is not the one that the given head names"),
             Fault::SetAside => {
                 write!(f, "what restart {sequence} of the log has set aside was changed since")

@@ -34,8 +34,8 @@ pub struct Entry {
     pub resource: String,
     /// The initiator: the account's id, if there is an account.
     pub initiator: Option<Uuid>,
-    /// The initiator's name for readers: an email address, `user@ring` over PKCS#11, `kms` for the service itself, or the
-    /// operator's user name.
+    /// The initiator's name for readers: an email address, `user@ring` over PKCS#11, `kms` for the service itself, or
+    /// the operator's user name.
     pub name: String,
     /// The API and the call: `POST /v1/…`, `pkcs11 C_GenerateKey`, `kms key rotate`.
     pub endpoint: String,

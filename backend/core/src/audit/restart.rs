@@ -1,5 +1,5 @@
-//! Restarts of a log in which a fault was found: the existing entries are set aside as they are, and the new chain begins
-//! with a link whose MAC covers all of them. They cannot be changed or removed undetected.
+//! Restarts of a log in which a fault was found: the existing entries are set aside as they are, and the new chain
+//! begins with a link whose MAC covers all of them. They cannot be changed or removed undetected.
 
 use sha2::{Digest, Sha256};
 
@@ -98,7 +98,7 @@ mod tests {
             number: 1,
             at: 2,
             name: "uid 0".to_owned(),
-            problem: "entry 3 is gone".to_owned(),
+            problem: "entry 3 is missing".to_owned(),
             head: Some("7:aa".to_owned()),
             entries: 6,
             digest: [1; MAC_BYTES],

@@ -12,8 +12,8 @@ use crate::object::KeyVersion;
 /// The number of parts of the table with a lock each: more than there are threads that sign at the same time.
 const SHARDS: usize = 16;
 
-/// The maximum number of counters in one part: 10,000 in all, as many as there are opened keys (`[keys] cache_entries`).
-/// Further uses in the same minute are counted in one sum, without caller and key.
+/// The maximum number of counters in one part: 10,000 in all, as many as there are opened keys (`[keys]
+/// cache_entries`). Further uses in the same minute are counted in one sum, without caller and key.
 const COUNTERS_MAX: usize = 10_000 / SHARDS;
 
 /// One use of a key version, or one call that was denied.

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 pub use caller::{Caller, Login, Peer, RingRole};
 pub use key_spec::{Curve, EdwardsMontgomery, KeySpec, MlDsaSet, MlKemSet};
 
-/// Key bytes outside the HSM: neither `Clone` nor `Serialize`, and wiped when dropped. A secret key is its value; a private
-/// key is PKCS #8 (`PrivateKeyInfo`, RFC 5958), DER.
+/// Key bytes outside the HSM: neither `Clone` nor `Serialize`, and wiped when dropped. A secret key is its value; a
+/// private key is PKCS #8 (`PrivateKeyInfo`, RFC 5958), DER.
 pub struct KeyBytes(pub Zeroizing<Vec<u8>>);
 
 impl From<Vec<u8>> for KeyBytes {

@@ -56,8 +56,8 @@ pub(super) fn with_computed_attributes(
     Draft { attributes, token }
 }
 
-/// The attributes of a key's next version, which is generated now: those of the version before, except those that belong
-/// to its value.
+/// The attributes of a key's next version, which is generated now: those of the version before, except those that
+/// belong to its value.
 pub fn next_version_attributes(before: &Template, today: &[u8; 8]) -> Template {
     let mut attributes = before.clone();
     let of_the_value = [AttributeType::ID, AttributeType::UNIQUE_ID, AttributeType::END_DATE];

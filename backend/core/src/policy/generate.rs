@@ -1,5 +1,5 @@
-//! Decisions on `C_GenerateKey` and `C_GenerateKeyPair`: mechanism and templates → the specification of the key, and the
-//! attributes of its objects.
+//! Decisions on `C_GenerateKey` and `C_GenerateKeyPair`: mechanism and templates → the specification of the key, and
+//! the attributes of its objects.
 
 use kms_protocol::{
     Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingPolicy, Rv, Template,
@@ -229,7 +229,8 @@ mod tests {
         Attribute::ulong(AttributeType::MODULUS_BITS, bits)
     }
 
-    /// The template that `pkcs11-tool --keygen --key-type AES:32 --label a` sends (OpenSC 0.23, recorded by pkcs11-spy).
+    /// The template that `pkcs11-tool --keygen --key-type AES:32 --label a` sends (OpenSC 0.23, recorded by
+    /// pkcs11-spy).
     fn pkcs11_tool_aes() -> Vec<Attribute> {
         vec![
             Attribute::ulong(AttributeType::CLASS, 4),

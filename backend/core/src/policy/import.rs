@@ -33,8 +33,8 @@ const X_509: u64 = 0;
 /// Decides on an object that is created from its values (`C_CreateObject`).
 ///
 /// # Errors
-/// The errors of the attribute table, and `CKR_TEMPLATE_INCONSISTENT` for a secret that a strict ring does not accept in
-/// plaintext.
+/// The errors of the attribute table, and `CKR_TEMPLATE_INCONSISTENT` for a secret that a strict ring does not accept
+/// in plaintext.
 pub fn create(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
     let class = class_of(template)?;
     let kind = if is_key(class) {
@@ -83,8 +83,8 @@ pub fn imported(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
 /// Decides on a key that is unwrapped.
 ///
 /// # Errors
-/// The errors of the attribute table, and `CKR_TEMPLATE_INCONSISTENT` where the template contradicts the unwrapping key's,
-/// or requests a token key in a strict ring whose value could also be decrypted.
+/// The errors of the attribute table, and `CKR_TEMPLATE_INCONSISTENT` where the template contradicts the unwrapping
+/// key's, or requests a token key in a strict ring whose value could also be decrypted.
 pub fn unwrap(caller: &Caller, unwrapping: &Object, template: &Template) -> Result<Decision, Rv> {
     let template = merge_prescribed(unwrapping, AttributeType::UNWRAP_TEMPLATE, template)?;
     let class = class_of(&template)?;
@@ -106,8 +106,8 @@ pub fn unwrap(caller: &Caller, unwrapping: &Object, template: &Template) -> Resu
     Ok(decision(creation, attributes, KeySource::External))
 }
 
-/// Makes an unwrapped key of a strict ring sensitive and unextractable: a caller may have wrapped it to unwrap it under a
-/// weaker template and read it.
+/// Makes an unwrapped key of a strict ring sensitive and unextractable: a caller may have wrapped it to unwrap it under
+/// a weaker template and read it.
 fn protect(policy: RingPolicy, attributes: &mut Template) {
     if policy == RingPolicy::Strict {
         attributes.set(Attribute::bool(AttributeType::SENSITIVE, true));
@@ -132,8 +132,8 @@ pub fn derive(
     let not_sensitive = |base: &&Object| base.attributes.bool(AttributeType::SENSITIVE) == Some(false);
     reject_plaintext(caller, creation.class, &attributes, !bases.iter().any(not_sensitive))?;
     let (agreed, inherits) = match mechanism.kind {
-        // The other party knows the value, so it need not be kept from callers: ECDH applications read it, and can derive it
-        // again at any time.
+        // The other party knows the value, so it need not be kept from callers: ECDH applications read it, and can
+        // derive it again at any time.
         MechanismType::ECDH1_DERIVE | MechanismType::ECDH1_COFACTOR_DERIVE => (true, false),
         // Spec, "Concatenation of a base key and another key": in any ring, since the result reveals the base key.
         MechanismType::CONCATENATE_BASE_AND_KEY
@@ -162,8 +162,8 @@ pub fn derive(
     Ok(decision(creation, attributes, KeySource::Derived(bases)))
 }
 
-/// Decides on a shared secret that is agreed on with the holder of a key pair: by the public key (`C_EncapsulateKey`) or
-/// the private key (`C_DecapsulateKey`).
+/// Decides on a shared secret that is agreed on with the holder of a key pair: by the public key (`C_EncapsulateKey`)
+/// or the private key (`C_DecapsulateKey`).
 ///
 /// # Errors
 /// The errors of the attribute table, and `CKR_TEMPLATE_INCONSISTENT` where the template contradicts the key's.

@@ -1,7 +1,7 @@
 //! Policy: decisions on what a caller may do with an object.
 //!
-//! Each decision depends only on values: the caller, the object's attributes, the ring's policy. The module has no access
-//! to keys, storage or a clock. Permission to use a key is a value, the `Permit`; no key is opened without one.
+//! Each decision depends only on values: the caller, the object's attributes, the ring's policy. The module has no
+//! access to keys, storage or a clock. Permission to use a key is a value, the `Permit`; no key is opened without one.
 
 mod attributes;
 mod classes;

@@ -1,13 +1,13 @@
 //! Ring policies: the defaults of attributes in a strict and in a compat ring, and what a strict ring enforces.
 //!
-//! `compat` has the defaults of SoftHSM 2.6, except that private keys are sensitive. `strict` gives a key the uses of its
-//! type and no others, and keeps token keys sensitive and private.
+//! `compat` has the defaults of SoftHSM 2.6, except that private keys are sensitive. `strict` gives a key the uses of
+//! its type and no others, and keeps token keys sensitive and private.
 //!
 //! `separation` decides what keys of a strict ring may do to other keys.
 //!
 //! Where a strict ring cannot grant what a template requests, it creates the object with what it grants instead of
-//! rejecting the template: pkcs11-tool requests `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key unless
-//! options say otherwise, and Vault, python-pkcs11 and pkcs11-provider request encrypting and wrapping at once
+//! rejecting the template: pkcs11-tool requests `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key
+//! unless options say otherwise, and Vault, python-pkcs11 and pkcs11-provider request encrypting and wrapping at once
 //! (`docs/decisions/0009`). The object's attributes always state what was granted.
 
 use kms_protocol::{Attribute, AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
@@ -183,8 +183,8 @@ encrypts, decrypts, signs or verifies.
 
 - Secret and private token keys are sensitive and private.
 - A sensitive secret key that is generated with `CKA_WRAP` is unextractable. If it also works on data, and does not
-  derive keys, it wraps and unwraps with a wrapping subkey (`CKA_KMS_WRAP_SUBKEY`): nothing that it wraps can be decrypted
-  with it.
+  derive keys, it wraps and unwraps with a wrapping subkey (`CKA_KMS_WRAP_SUBKEY`): nothing that it wraps can be
+  decrypted with it.
 - Any other secret key with `CKA_WRAP` wraps only readable keys if it works on data, derives keys, was not generated in
   the KMS or is not sensitive. Its `CKA_WRAP_TEMPLATE` states this; if the template requests other keys there,
   `CKA_WRAP` is false. The same holds for the public key of a pair if the private key works on data, derives keys, is

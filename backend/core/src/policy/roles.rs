@@ -5,8 +5,8 @@ use uuid::Uuid;
 use crate::api::{Grant, Permission, Role};
 use crate::object::RingRole;
 
-/// The permissions of a role. A project-wide permission (to create a ring, to export) needs a grant for the whole project;
-/// with a grant for one ring, the list of rings shows that ring.
+/// The permissions of a role. A project-wide permission (to create a ring, to export) needs a grant for the whole
+/// project; with a grant for one ring, the list of rings shows that ring.
 pub fn permissions(role: Role) -> &'static [Permission] {
     use Permission::{
         AuditRead, KeyCreate, KeyDelete, KeyGet, KeyImport, KeyList, KeyRotate, KeyUpdate, KeyringCreate,
@@ -122,7 +122,8 @@ mod tests {
         if allowed { "✔" } else { "✘" }
     }
 
-    /// The permissions of each role, and where they apply. `UPDATE_EXPECT=1 cargo test -p kms-core roles` writes it again.
+    /// The permissions of each role, and where they apply. `UPDATE_EXPECT=1 cargo test -p kms-core roles` writes it
+    /// again.
     #[test]
     fn the_matrix_is_as_committed() {
         let mut page = String::from(

@@ -1,12 +1,12 @@
 //! How a strict ring separates keys that protect keys from keys that work on data.
 //!
 //! A caller that can wrap a key and decrypt the result reads the key (Clulow; Delaune, Kremer and Steel; Bortolozzo,
-//! Centenaro, Focardi and Steel). Yet Vault, python-pkcs11 and many others request encrypting and wrapping at once. So a
-//! generated secret key that requests both has two values: its own works on data, and a wrapping subkey, which is
+//! Centenaro, Focardi and Steel). Yet Vault, python-pkcs11 and many others request encrypting and wrapping at once. So
+//! a generated secret key that requests both has two values: its own works on data, and a wrapping subkey, which is
 //! derived from it and never shown, wraps and unwraps (`CKA_KMS_WRAP_SUBKEY`, `kms_crypto`'s `wrap_subkey`). Where that
-//! is not possible, because a caller may know the key or derives from it, or because it is the public key of a pair, the
-//! key wraps only keys that every caller that may use them can read anyway: its `CKA_WRAP_TEMPLATE` states this, and
-//! copies keep it.
+//! is not possible, because a caller may know the key or derives from it, or because it is the public key of a pair,
+//! the key wraps only keys that every caller that may use them can read anyway: its `CKA_WRAP_TEMPLATE` states this,
+//! and copies keep it.
 //!
 //! What a key that works on data unwraps could also be decrypted, so it counts as imported in plaintext.
 //! `docs/decisions/0042` has the arguments.

@@ -19,7 +19,8 @@ pub(super) struct Creation {
 }
 
 /// Checks a template against the table and completes it: every attribute that the object will have, except those that
-/// are added with the key. Attributes that the object cannot have (`CKA_MODULUS_BITS` of a private key, say) are rejected.
+/// are added with the key. Attributes that the object cannot have (`CKA_MODULUS_BITS` of a private key, say) are
+/// rejected.
 ///
 /// # Errors
 /// `CKR_ATTRIBUTE_TYPE_INVALID`, `CKR_ATTRIBUTE_READ_ONLY`, `CKR_ATTRIBUTE_VALUE_INVALID`,

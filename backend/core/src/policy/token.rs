@@ -1,8 +1,8 @@
 //! Static tokens: `kms_` and 48 characters, which hold 32 random bytes and a checksum (docs/decisions/0024). Pure:
 //! randomness is an argument.
 //!
-//! The database stores SHA-256 of a token. No slow hash is needed: 256 random bits cannot be guessed. The checksum is not
-//! secret; it distinguishes a token from text that only looks like one, without a database query.
+//! The database stores SHA-256 of a token. No slow hash is needed: 256 random bits cannot be guessed. The checksum is
+//! not secret; it distinguishes a token from text that only looks like one, without a database query.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

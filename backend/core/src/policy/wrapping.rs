@@ -1,5 +1,5 @@
-//! Permits for keys whose value goes into another object: wrapped under a key, copied, or used in a derivation. No caller
-//! sees the value then, but the result must not reveal more than the key itself may.
+//! Permits for keys whose value goes into another object: wrapped under a key, copied, or used in a derivation. No
+//! caller sees the value then, but the result must not reveal more than the key itself may.
 
 use kms_protocol::{AttributeType, Mechanism, ObjectClass, RingPolicy, Rv};
 
