@@ -34,7 +34,7 @@ fn a_log_whose_end_is_not_known_stops_changes_until_it_is_begun_anew() {
     assert!(refused.status >= 400, "{refused}");
     let log = read_log(&stack.log());
     assert!(log.contains("`kms audit restart`"), "the daemon's log says what to do: {log}");
-    refuses(stack.kms(&["audit", "verify"]), "where the log ends is gone", "`kms audit restart`");
+    refuses(stack.kms(&["audit", "verify"]), "the end of the log is missing", "`kms audit restart`");
     let told = stack.kms(&["doctor", "--json", "--module", stack.module().to_str().expect("a path")]);
     let found = String::from_utf8_lossy(&told.output).into_owned();
     assert!(found.contains("takes no entries") && found.contains("`kms audit restart`"), "{found}");
@@ -48,7 +48,7 @@ fn a_log_whose_end_is_not_known_stops_changes_until_it_is_begun_anew() {
     assert!(text.starts_with("the audit log is whole: "), "{text}");
     let line = text.lines().find(|line| line.starts_with("begun anew after entry "));
     let line = line.unwrap_or_else(|| panic!("the restart is told: {text}"));
-    assert!(line.contains("by uid ") && line.contains("where the log ends is gone"), "{line}");
+    assert!(line.contains("by uid ") && line.contains("the end of the log is missing"), "{line}");
     refuses(stack.kms(&["audit", "restart"]), "is whole", "`kms audit verify`");
     let copy = stack.folder().join("copy.db");
     stack.kms(&["backup", "--to", copy.to_str().expect("a path")]).ok();

@@ -1,5 +1,5 @@
-//! What binds a row, and a key's material, to its identity (architecture D7, docs/decisions/0005). Pure: knows no
-//! database and no HSM, only what both are given to check.
+//! Row MACs, and the identity that a key's material is bound to (architecture D7, docs/decisions/0005). Pure: no
+//! database and no HSM, only the values that they check.
 
 use std::fmt;
 
@@ -11,23 +11,23 @@ use zeroize::Zeroizing;
 
 use crate::object::KeyVersion;
 
-/// A row's MAC, in bytes.
+/// The length of a row MAC, in bytes.
 pub const MAC_BYTES: usize = 32;
 
-/// What the HSM binds a key's material to: all that never changes in a key's life. Opened under any other identity,
-/// the material is refused by the HSM itself.
+/// The identity that the HSM binds a key's material to: everything about a key that never changes. The HSM rejects the
+/// material under any other identity.
 pub fn identity(ring: RingId, version: KeyVersion, class: ObjectClass, kind: KeyType) -> Vec<u8> {
     let mut identity = b"kms key material v1 ".to_vec();
     identity.extend_from_slice(&ring.0);
     identity.extend_from_slice(&version.key);
-    // Everything has a fixed length, so no two identities write the same bytes.
+    // Every part has a fixed length, so no two identities have the same bytes.
     for number in [version.number, class.0, kind.0] {
         identity.extend_from_slice(&number.to_be_bytes());
     }
     identity
 }
 
-/// The same for the value of an object that is no key, whose unique id never changes either.
+/// The identity for the value of an object that is not a key; its unique id never changes either.
 pub fn value_identity(ring: RingId, unique_id: &[u8]) -> Vec<u8> {
     [b"kms object value v1 ".as_slice(), &ring.0, unique_id].concat()
 }
@@ -63,7 +63,7 @@ impl From<Option<i64>> for Cell<'_> {
     }
 }
 
-/// The key of the rows' MACs, itself wrapped by the HSM.
+/// The key of the row MACs, itself wrapped by the HSM.
 pub struct RowKey(Zeroizing<[u8; 32]>);
 
 impl From<Zeroizing<[u8; 32]>> for RowKey {
@@ -79,11 +79,11 @@ impl fmt::Debug for RowKey {
 }
 
 impl RowKey {
-    /// The MAC of a row: over its table, and name and value of every column that holds one, the primary key among
-    /// them.
+    /// The MAC of a row: over its table, and the name and value of every column that is not null, including the primary
+    /// key.
     ///
-    /// A column without value does not count, so a column that a later migration adds leaves the rows before it
-    /// valid; a value cannot be taken away or added unseen, because each stands under its column's name.
+    /// Null columns are left out, so rows stay valid when a later migration adds a column. A value cannot be removed or
+    /// added undetected, because the MAC covers each value with its column's name.
     pub fn mac(&self, table: &str, columns: &[(&str, Cell<'_>)]) -> [u8; MAC_BYTES] {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
@@ -110,17 +110,18 @@ impl RowKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// Another key for a purpose of its own: who has that one cannot make the MACs of rows.
+    /// Derives a key for another purpose. It cannot be used to create MACs of rows.
     pub fn derive(&self, purpose: &str) -> Self {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
-        // A row's MAC begins with `R`, so no row has this one.
+        // The input of a row MAC begins with `R`, so no row MAC equals this value.
         mac.update(b"D");
         mac.update(purpose.as_bytes());
         Self(Zeroizing::new(mac.finalize().into_bytes().into()))
     }
 
-    /// Whether a row bears its MAC. Compared in constant time: who edits rows must not learn the right MAC bytewise.
+    /// Whether a row's MAC is right. Compared in constant time: an attacker who edits rows must not learn the right MAC
+    /// byte by byte.
     pub fn holds(&self, table: &str, columns: &[(&str, Cell<'_>)], mac: &[u8]) -> bool {
         self.mac(table, columns).as_slice().ct_eq(mac).into()
     }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_an_identity_counts() {
+    fn each_part_of_an_identity_changes_it() {
         let version = KeyVersion { key: [1; 16], number: 1 };
         let of = |ring: u8, version, class, kind| identity(RingId([ring; 16]), version, class, kind);
         let first = of(1, version, ObjectClass::SECRET_KEY, KeyType::AES);
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_is_of_a_table_and_a_key() {
+    fn a_mac_belongs_to_a_table_and_a_key() {
         let row = [("id", Cell::Integer(1))];
         let mac = key().mac("objects", &row);
         assert!(key().holds("objects", &row, &mac));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_key_is_another_for_each_purpose() {
+    fn derived_keys_differ_by_purpose() {
         let row = [("id", Cell::Integer(1))];
         let macs = [key(), key().derive("a"), key().derive("b"), key().derive("a").derive("b")]
             .map(|key| key.mac("t", &row));
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_column_without_value_changes_nothing_and_with_one_does() {
+    fn a_new_column_changes_the_mac_only_if_it_is_not_null() {
         let row = [("id", Cell::Integer(1))];
         let later = [("id", Cell::Integer(1)), ("later", Cell::Null)];
         let used = [("id", Cell::Integer(1)), ("later", Cell::Integer(0))];
@@ -211,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_rows_have_one_mac_only_if_they_are_one(left in row(), right in row()) {
+        fn only_equal_rows_have_the_same_mac(left in row(), right in row()) {
             let columns = |row: &'_ [(String, Owned)]| {
                 key().mac("t", &row.iter().map(|(name, value)| (name.as_str(), cell(value))).collect::<Vec<_>>())
             };

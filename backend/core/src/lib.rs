@@ -1,24 +1,24 @@
 //! The pure part of the backend: objects, the KMS API's domain, policy, the audit chain, integrity and seals.
 //!
-//! No I/O, no clock, no randomness: times and random bytes are arguments, and the manifest holds nothing to get them
-//! with. Everything here can be tested, mutated and fuzzed without a database, an HSM or a socket.
+//! No I/O, no clock, no randomness: times and random bytes are arguments, and no dependency provides them. Everything
+//! here can be tested, mutated and fuzzed without a database, an HSM or a socket.
 #![forbid(unsafe_code)]
 
 mod error_chain;
 
 // The public interface is:
 
-/// The KMS API's domain: operations, responses, states, permissions.
+/// The KMS API's domain: operations, requests, responses, states, permissions.
 pub mod api;
-/// What is recorded of each call, and the chain that makes a change of the record visible.
+/// Audit entries, the audit chain that makes changes to the log detectable, and counters of uses.
 pub mod audit;
 /// MACs that bind a row, and a key's material, to its identity.
 pub mod integrity;
-/// Objects, callers and key bytes: what the crates of the backend pass to each other.
+/// Objects, key material, key specifications and callers: the types that the backend's crates pass to each other.
 pub mod object;
-/// Decisions: who may do what with which object, and what a template becomes.
+/// Policy: what a caller may do with an object, and the attributes that a template gives an object.
 pub mod policy;
-/// Session objects, sealed so that only the backends can open them.
+/// Seals: session objects, encrypted so that only the backend can open them.
 pub mod seal;
 
 pub use error_chain::error_chain;

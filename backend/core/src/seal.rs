@@ -1,11 +1,11 @@
-//! Session objects under the backends' seal (architecture D4). Pure: randomness is an argument.
+//! Seals: encrypted session objects (architecture D4). Pure: randomness is an argument.
 //!
-//! A session object lives in the provider's memory, which may be an attacker's: the provider can neither read it, nor
-//! change it, nor use it in another ring, nor, if it is private, under another principal's login. Any backend that
-//! has the seals' key opens it.
+//! A session object is stored in the provider's memory, which an attacker may control: the provider can neither read
+//! nor change it, nor use it in another ring, nor, if it is private, under another principal's login. Any backend that
+//! has the seal key can open it.
 //!
-//! A seal is `form ‖ nonce ‖ AES-256-GCM(attributes, material)`. Each seal has a key of its own, HMAC-SHA-256 of the
-//! nonce under the seals' key: with 24 random bytes no two seals ever share one, however many there are.
+//! A seal is `kind ‖ nonce ‖ AES-256-GCM(attributes, material)`. Each seal has a key of its own, HMAC-SHA-256 of the
+//! nonce under the seal key: with 24 random bytes no two seals ever share a key, however many there are.
 
 use std::fmt;
 
@@ -18,68 +18,69 @@ use zeroize::Zeroizing;
 
 use crate::object::{KeyBytes, Material, Object};
 
-/// The random bytes of a seal.
+/// The number of random bytes in a seal.
 pub const NONCE_BYTES: usize = 24;
 
-/// The longest seal of a key: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has room for it and for
-/// the data of the call.
+/// The maximum length of a key's seal: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has space for
+/// it and for the data of the call.
 pub const SEAL_BYTES_MAX: usize = 32 << 10;
 
-/// The longest seal of a data object, which no call has other data beside: its value and its attributes.
+/// The maximum length of a data object's seal, its value and its attributes: no call sends other data with it.
 pub const DATA_SEAL_BYTES_MAX: usize = DATA_BYTES_MAX + SEAL_BYTES_MAX;
 
 const TAG_BYTES: usize = 16;
 
-/// What stands in front of the ciphertext.
-const HEAD_BYTES: usize = 1 + NONCE_BYTES;
+/// The length of the kind and the nonce before the ciphertext.
+const HEADER_BYTES: usize = 1 + NONCE_BYTES;
 
-/// Why there is no seal, or none that opens.
+/// The reason why an object cannot be sealed, or a seal cannot be opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SealError {
-    /// Not made here, changed since, or made for another ring or another principal.
-    #[error("it was not sealed here, or for another ring or login")]
+    /// Not sealed by this KMS, changed since, or sealed for another ring or another principal.
+    #[error("the session object was not sealed by this KMS, or it was sealed for another ring or login")]
     Invalid,
     /// The object does not fit.
     #[error(
-        "a session object is larger than {SEAL_BYTES_MAX} bytes, or a data object than {DATA_SEAL_BYTES_MAX}"
+        "a session object is larger than {SEAL_BYTES_MAX} bytes, or a data object larger than {DATA_SEAL_BYTES_MAX} bytes"
     )]
     TooLarge,
-    /// A private object needs a principal to belong to.
-    #[error("a private session object is made without a login")]
+    /// The object is private, and there is no principal that it could belong to.
+    #[error("a private session object cannot be created without a login")]
     NoOwner,
 }
 
-/// For whom a seal opens: its first byte.
+/// The kind of a seal, its first byte: who may open it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Form {
-    /// For everybody in the ring.
+enum Kind {
+    /// All callers of the ring.
     Public = 1,
-    /// For one principal of the ring.
+    /// One principal of the ring.
     Private = 2,
 }
 
-/// What is inside, as it is read.
+/// The plaintext of a seal, for reading.
 #[derive(serde::Deserialize)]
-struct Sealed {
+struct Content {
     attributes: Template,
     material: Secret,
 }
 
-/// The same as it is written.
+/// The plaintext of a seal, for writing.
 #[derive(serde::Serialize)]
-struct Sealing<'a> {
+struct ContentRef<'a> {
     attributes: &'a Template,
     material: &'a Secret,
 }
 
-/// Room for the attributes of most keys: a seal that takes more is moved once while it is written.
-const ROOM_BYTES: usize = 1 << 10;
+/// The initial buffer size, enough for the attributes of most keys: a longer seal is reallocated once while it is
+/// written.
+const INITIAL_BYTES: usize = 1 << 10;
 
-/// A name for a key's value that tells nothing of it to who lacks the seals' key.
+/// The fingerprint of a key's value, which reveals nothing of the value without the seal key.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Fingerprint(pub [u8; 32]);
 
-/// Seals, and opens what it sealed.
+/// Seals session objects, and opens them.
 pub struct Seals(Zeroizing<[u8; 32]>);
 
 impl fmt::Debug for Seals {
@@ -89,12 +90,12 @@ impl fmt::Debug for Seals {
 }
 
 impl Seals {
-    /// Works with a key that only the backends have.
+    /// Creates it with the seal key, which only the backend has.
     pub fn new(key: Zeroizing<[u8; 32]>) -> Self {
         Self(key)
     }
 
-    /// Seals an object for a ring, and a private one for `principal` too. `nonce` is random.
+    /// Seals an object for a ring; a private object also for `principal`. `nonce` is random.
     ///
     /// # Errors
     /// When the object is too large, or private without a principal.
@@ -106,56 +107,57 @@ impl Seals {
         material: &KeyBytes,
         nonce: [u8; NONCE_BYTES],
     ) -> Result<Secret, SealError> {
-        let (form, owner) = match (attributes.bool(AttributeType::PRIVATE), principal) {
+        let (kind, owner) = match (attributes.bool(AttributeType::PRIVATE), principal) {
             (Some(true), None) => return Err(SealError::NoOwner),
-            (Some(true), Some(principal)) => (Form::Private, principal),
-            (Some(false) | None, _) => (Form::Public, ""),
+            (Some(true), Some(principal)) => (Kind::Private, principal),
+            (Some(false) | None, _) => (Kind::Public, ""),
         };
-        let most = match attributes.class() {
+        let max_bytes = match attributes.class() {
             Some(ObjectClass::DATA) => DATA_SEAL_BYTES_MAX,
             _ => SEAL_BYTES_MAX,
         };
-        let mut seal = Zeroizing::new(Vec::with_capacity(ROOM_BYTES + material.as_ref().len()));
-        seal.push(form as u8);
+        let mut seal = Zeroizing::new(Vec::with_capacity(INITIAL_BYTES + material.as_ref().len()));
+        seal.push(kind as u8);
         seal.extend_from_slice(&nonce);
-        let sealing = Sealing { attributes, material: &Secret::from(material.as_ref()) };
-        frame::append(&sealing, &mut seal).map_err(|_| SealError::TooLarge)?;
-        if seal.len() + TAG_BYTES > most {
+        let content = ContentRef { attributes, material: &Secret::from(material.as_ref()) };
+        frame::append(&content, &mut seal).map_err(|_| SealError::TooLarge)?;
+        if seal.len() + TAG_BYTES > max_bytes {
             return Err(SealError::TooLarge);
         }
-        let bound = bound(ring, form, owner);
-        let inside = &mut seal[HEAD_BYTES..];
-        let tag = self.cipher(&nonce).encrypt_inout_detached(&Nonce::default(), &bound, inside.into());
+        let aad = additional_data(ring, kind, owner);
+        let content = &mut seal[HEADER_BYTES..];
+        let tag = self.cipher(&nonce).encrypt_inout_detached(&Nonce::default(), &aad, content.into());
         let tag = tag.map_err(|_| SealError::TooLarge)?;
-        // From here on there is nothing to hide: it may grow where it likes.
+        // The buffer holds no plaintext any more, so it may be reallocated.
         seal.extend_from_slice(&tag);
         Ok(Secret::from(std::mem::take(&mut *seal)))
     }
 
-    /// Opens a seal shown in a ring by a principal, if the caller is one.
+    /// Opens a seal that a caller sent, in a ring and as a principal if it is logged in.
     ///
     /// # Errors
-    /// When it is no seal of ours, or not for this ring and principal; which of them is not told.
+    /// When it was not sealed by this KMS, or not for this ring and principal; the error does not distinguish the
+    /// cases.
     pub fn open(&self, ring: RingId, principal: Option<&str>, seal: &[u8]) -> Result<Object, SealError> {
         if seal.len() > DATA_SEAL_BYTES_MAX {
             return Err(SealError::Invalid);
         }
-        let (form, rest) = seal.split_first().ok_or(SealError::Invalid)?;
+        let (kind, rest) = seal.split_first().ok_or(SealError::Invalid)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Invalid)?;
-        let (inside, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(SealError::Invalid)?;
-        let (form, owner) = match (*form, principal) {
-            (1, _) => (Form::Public, ""),
-            (2, Some(principal)) => (Form::Private, principal),
+        let (ciphertext, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(SealError::Invalid)?;
+        let (kind, owner) = match (*kind, principal) {
+            (1, _) => (Kind::Public, ""),
+            (2, Some(principal)) => (Kind::Private, principal),
             _ => return Err(SealError::Invalid),
         };
-        let mut opened = Zeroizing::new(inside.to_vec());
-        let bound = bound(ring, form, owner);
+        let mut opened = Zeroizing::new(ciphertext.to_vec());
+        let aad = additional_data(ring, kind, owner);
         let cipher = self.cipher(nonce);
         cipher
-            .decrypt_inout_detached(&Nonce::default(), &bound, opened.as_mut_slice().into(), &Tag::from(*tag))
+            .decrypt_inout_detached(&Nonce::default(), &aad, opened.as_mut_slice().into(), &Tag::from(*tag))
             .map_err(|_| SealError::Invalid)?;
-        let Sealed { attributes, mut material } = match postcard::take_from_bytes(&opened) {
-            Ok((sealed, [])) => sealed,
+        let Content { attributes, mut material } = match postcard::take_from_bytes(&opened) {
+            Ok((content, [])) => content,
             Ok(_) | Err(_) => return Err(SealError::Invalid),
         };
         let material = match material.is_empty() {
@@ -170,13 +172,14 @@ impl Seals {
         Fingerprint(self.mac(b"kms print v1 ", value))
     }
 
-    /// The cipher of one seal alone, which is why its own nonce is always zero.
+    /// The cipher of one seal. Its key is used once, so the GCM nonce is always zero.
     fn cipher(&self, nonce: &[u8; NONCE_BYTES]) -> Aes256Gcm {
         let key: Zeroizing<[u8; 32]> = Zeroizing::new(self.mac(b"kms seal v1 ", nonce));
         Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&*key))
     }
 
-    /// What the seals' key says of some bytes. No purpose is the beginning of another, so none answers for another.
+    /// The MAC of some bytes under the seal key, for a purpose. No purpose is a prefix of another, so MACs of different
+    /// purposes cannot be confused.
     fn mac(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice())
             .expect("HMAC takes a key of any length");
@@ -186,13 +189,13 @@ impl Seals {
     }
 }
 
-/// What is authenticated with the inside: the form, the ring, and the owner's name to the end.
-fn bound(ring: RingId, form: Form, owner: &str) -> Vec<u8> {
-    let mut bound = Vec::with_capacity(1 + ring.0.len() + owner.len());
-    bound.push(form as u8);
-    bound.extend_from_slice(&ring.0);
-    bound.extend_from_slice(owner.as_bytes());
-    bound
+/// The additional authenticated data of a seal: its kind, the ring, and the owner's name to the end.
+fn additional_data(ring: RingId, kind: Kind, owner: &str) -> Vec<u8> {
+    let mut aad = Vec::with_capacity(1 + ring.0.len() + owner.len());
+    aad.push(kind as u8);
+    aad.extend_from_slice(&ring.0);
+    aad.extend_from_slice(owner.as_bytes());
+    aad
 }
 
 #[cfg(test)]
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_opens_for_its_ring_and_owner_alone() {
+    fn a_seal_opens_only_for_its_ring_and_owner() {
         let open = |ring, principal, private| seals().open(ring, principal, &sealed(private)).map(drop);
         assert_eq!(open(RING, Some("user"), true), Ok(()));
         assert_eq!(open(RING, Some("other"), true), Err(SealError::Invalid));
@@ -244,27 +247,27 @@ mod tests {
     }
 
     #[test]
-    fn a_print_names_a_value_under_one_key() {
-        let others = Seals::new(Zeroizing::new([8; 32]));
+    fn a_fingerprint_depends_on_the_value_and_the_seal_key() {
+        let other = Seals::new(Zeroizing::new([8; 32]));
         assert_eq!(seals().fingerprint(&[5; 32]), seals().fingerprint(&[5; 32]));
         assert_ne!(seals().fingerprint(&[5; 32]), seals().fingerprint(&[5; 31]));
-        assert_ne!(seals().fingerprint(&[5; 32]), others.fingerprint(&[5; 32]));
+        assert_ne!(seals().fingerprint(&[5; 32]), other.fingerprint(&[5; 32]));
     }
 
     #[test]
     fn another_key_opens_nothing() {
-        let others = Seals::new(Zeroizing::new([8; 32]));
-        assert!(others.open(RING, Some("user"), &sealed(true)).is_err());
+        let other = Seals::new(Zeroizing::new([8; 32]));
+        assert!(other.open(RING, Some("user"), &sealed(true)).is_err());
     }
 
     #[test]
-    fn a_private_object_needs_an_owner_and_a_large_one_has_no_seal() {
+    fn private_objects_without_an_owner_and_large_objects_are_rejected() {
         let key = KeyBytes::from(vec![5; 32]);
-        let none = seals().seal(RING, None, &attributes(true), &key, [0; NONCE_BYTES]);
-        assert_eq!(none.map(drop), Err(SealError::NoOwner));
+        let rejected = seals().seal(RING, None, &attributes(true), &key, [0; NONCE_BYTES]);
+        assert_eq!(rejected.map(drop), Err(SealError::NoOwner));
         let large = KeyBytes::from(vec![5; SEAL_BYTES_MAX]);
-        let none = seals().seal(RING, None, &attributes(false), &large, [0; NONCE_BYTES]);
-        assert_eq!(none.map(drop), Err(SealError::TooLarge));
+        let rejected = seals().seal(RING, None, &attributes(false), &large, [0; NONCE_BYTES]);
+        assert_eq!(rejected.map(drop), Err(SealError::TooLarge));
         let data = Template(vec![Attribute::ulong(AttributeType::CLASS, ObjectClass::DATA.0.into())]);
         let seal = |bytes| {
             let value = KeyBytes::from(vec![5; bytes]);
@@ -272,14 +275,13 @@ mod tests {
         };
         assert!(seals().open(RING, None, &seal(DATA_BYTES_MAX).unwrap()).is_ok());
         assert_eq!(seal(DATA_SEAL_BYTES_MAX).map(drop), Err(SealError::TooLarge));
-        let nothing =
-            seals().seal(RING, None, &Template::default(), &KeyBytes::from(vec![]), [0; NONCE_BYTES]);
-        assert!(matches!(seals().open(RING, None, &nothing.unwrap()).unwrap().material, Material::None));
+        let empty = seals().seal(RING, None, &Template::default(), &KeyBytes::from(vec![]), [0; NONCE_BYTES]);
+        assert!(matches!(seals().open(RING, None, &empty.unwrap()).unwrap().material, Material::None));
     }
 
     proptest! {
         #[test]
-        fn no_changed_seal_opens(at in 0_usize..200, change in 1_u8.., private: bool) {
+        fn a_changed_seal_does_not_open(at in 0_usize..200, change in 1_u8.., private: bool) {
             let mut seal = sealed(private).to_vec();
             let at = at % seal.len();
             seal[at] ^= change;
@@ -287,12 +289,12 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_of_somebody_elses_open(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn other_bytes_do_not_open(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(seals().open(RING, Some("user"), &bytes).is_err());
         }
     }
 
-    /// Not a test of time: `cargo test --release -p kms-core seal::tests::cost -- --ignored --nocapture` prints it.
+    /// Prints the time to open a seal: `cargo test --release -p kms-core seal::tests::cost -- --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement, not a test"]
     #[expect(clippy::disallowed_methods, reason = "a measurement")]

@@ -1,4 +1,4 @@
-//! The algorithms that the API has names for, and what each is in PKCS#11's terms.
+//! The algorithms of the API, and what they are in PKCS#11.
 
 use kms_protocol::{AttributeType, KeyType, MechanismType, Mgf, ObjectClass, Template};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::object::{Curve, KeySpec};
 
-/// What a key is.
+/// The algorithm of a key.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = algorithm)]
@@ -46,22 +46,22 @@ pub enum Algorithm {
     EcdsaP521Sha512,
 }
 
-/// What a key is for. Each algorithm has one purpose.
+/// The purpose of a key. Each algorithm has one purpose.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = purpose)]
 pub enum Purpose {
-    /// Encrypt and decrypt with one secret.
+    /// Encrypt and decrypt with a secret key.
     SymmetricEncryptDecrypt,
-    /// Encrypt with the public half, decrypt with the private one.
+    /// Encrypt with the public key, decrypt with the private key.
     AsymmetricEncryptDecrypt,
     /// Authenticate messages.
     MessageAuthenticationCode,
-    /// Sign with the private half, verify with the public one.
+    /// Sign with the private key, verify with the public key.
     AsymmetricSignVerify,
 }
 
-/// From where a key may be used.
+/// The networks from which a key may be used.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schema(as = access_scope)]
@@ -73,7 +73,7 @@ pub enum AccessScope {
     Sna,
 }
 
-/// A digest.
+/// A hash function.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Hash {
     /// SHA-256.
@@ -85,7 +85,7 @@ pub enum Hash {
 }
 
 impl Hash {
-    /// Its length in bytes.
+    /// The length of its digest, in bytes.
     pub fn bytes(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -94,7 +94,7 @@ impl Hash {
         }
     }
 
-    /// Its mechanism, as OAEP names it.
+    /// Its mechanism, for OAEP parameters.
     pub fn mechanism(self) -> MechanismType {
         match self {
             Self::Sha256 => MechanismType::SHA256,
@@ -103,7 +103,7 @@ impl Hash {
         }
     }
 
-    /// The mask generation function over it.
+    /// The mask generation function (MGF1) with it.
     pub fn mgf(self) -> Mgf {
         match self {
             Self::Sha256 => Mgf::SHA256,
@@ -112,7 +112,7 @@ impl Hash {
         }
     }
 
-    /// HMAC over it.
+    /// The mechanism of HMAC with it.
     pub fn hmac(self) -> MechanismType {
         match self {
             Self::Sha256 => MechanismType::SHA256_HMAC,
@@ -160,7 +160,7 @@ impl Algorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// What it is for.
+    /// Its purpose.
     pub fn purpose(self) -> Purpose {
         match self {
             Self::Aes256Gcm => Purpose::SymmetricEncryptDecrypt,
@@ -175,7 +175,7 @@ impl Algorithm {
         }
     }
 
-    /// Its digest; AES has none.
+    /// Its hash function; AES has none.
     pub fn hash(self) -> Option<Hash> {
         match self {
             Self::Aes256Gcm => None,
@@ -189,7 +189,7 @@ impl Algorithm {
         }
     }
 
-    /// The key to be made for it. HMAC keys have the length of their digest (RFC 2104: no less).
+    /// The specification of its keys. HMAC keys are as long as their digest (RFC 2104: no less).
     pub fn spec(self) -> KeySpec {
         let rsa = |bits| KeySpec::Rsa { bits, exponent: vec![1, 0, 1] };
         match self {
@@ -216,7 +216,7 @@ impl Algorithm {
         }
     }
 
-    /// The class of the object that has its secret.
+    /// The class of the object that has the secret.
     pub fn class(self) -> ObjectClass {
         match self.purpose() {
             Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => ObjectClass::SECRET_KEY,
@@ -225,15 +225,15 @@ impl Algorithm {
     }
 }
 
-/// The name that the API has for a key that was made over PKCS#11, by the attributes of its secret or private object;
-/// none for a shape the API cannot say.
+/// The API's algorithm of a key that was created over PKCS#11, from the attributes of its secret or private object;
+/// none if the API has no name for it.
 pub fn algorithm_of(attributes: &Template) -> Option<Algorithm> {
     let is = |kind| attributes.bool(kind) == Some(true);
     match (attributes.class()?, attributes.key_type()?) {
         (ObjectClass::SECRET_KEY, KeyType::AES) => {
-            let whole = attributes.ulong(AttributeType::VALUE_LEN) == Some(32);
+            let right_length = attributes.ulong(AttributeType::VALUE_LEN) == Some(32);
             let both = is(AttributeType::ENCRYPT) && is(AttributeType::DECRYPT);
-            (whole && both).then_some(Algorithm::Aes256Gcm)
+            (right_length && both).then_some(Algorithm::Aes256Gcm)
         }
         (ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET) => {
             let both = is(AttributeType::SIGN) && is(AttributeType::VERIFY);
@@ -264,8 +264,8 @@ pub fn algorithm_of(attributes: &Template) -> Option<Algorithm> {
     }
 }
 
-/// How key material is wrapped for the way here. The names without suffix put the material itself under OAEP; those with
-/// `_aes_256_key_wrap` put an AES key there, and the material under that (`CKM_RSA_AES_KEY_WRAP`).
+/// How key material is wrapped for import. The names without a suffix encrypt the material itself with OAEP; those with
+/// `_aes_256_key_wrap` encrypt an AES key with OAEP, which wraps the material (`CKM_RSA_AES_KEY_WRAP`).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[schema(as = wrappingAlgorithm)]
 pub enum WrappingAlgorithm {
@@ -339,7 +339,7 @@ impl WrappingAlgorithm {
         }
     }
 
-    /// The digest of its OAEP, and of the MGF1 inside.
+    /// The hash function of OAEP and its MGF1.
     pub fn hash(self) -> Hash {
         match self {
             Self::Rsa4096OaepSha512 | Self::Rsa4096OaepSha512Aes256KeyWrap => Hash::Sha512,
@@ -352,13 +352,13 @@ impl WrappingAlgorithm {
         }
     }
 
-    /// Whether an AES key is between the RSA key and the material.
+    /// Whether the RSA key wraps an AES key, which wraps the material.
     pub fn wraps_by_aes(self) -> bool {
         self.name().ends_with("_aes_256_key_wrap")
     }
 }
 
-/// What a wrapping key may wrap.
+/// The purpose of a wrapping key: what it may wrap.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = wrappingPurpose)]
@@ -370,7 +370,7 @@ pub enum WrappingPurpose {
 }
 
 impl WrappingPurpose {
-    /// Whether material for a key of this purpose may come under it.
+    /// Whether it may wrap material for a key of this purpose.
     pub fn suits(self, purpose: Purpose) -> bool {
         match purpose {
             Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => {
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_serde_writes() {
+    fn names_are_those_of_serde() {
         for algorithm in Algorithm::ALL {
             assert_eq!(serde_json::to_value(algorithm).unwrap(), algorithm.name());
             assert_eq!(Algorithm::named(algorithm.name()), Some(algorithm));

@@ -1,44 +1,44 @@
-//! Who asks over REST, and what is known of the context.
+//! The caller of a REST request, and the request's context.
 
 use core::net::IpAddr;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-/// A service account, as a door has recognised it.
+/// A service account that the REST API has authenticated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Account {
     /// Its id.
     pub id: Uuid,
     /// Its address: its name for people and for the key flow.
     pub email: String,
-    /// What it was given.
+    /// Its grants.
     pub grants: Vec<Grant>,
 }
 
-/// A role, and where it holds.
+/// A role, and where it applies.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Grant {
-    /// Which.
+    /// The role.
     pub role: Role,
-    /// The project; every project without.
+    /// The project; all projects if none.
     pub project: Option<Uuid>,
-    /// The ring; all rings of the project without.
+    /// The ring; all rings of the project if none.
     pub ring: Option<Uuid>,
 }
 
-/// What an account may do, in a word. `policy::roles` says what each permits.
+/// A role of an account. `policy::roles` has the permissions of each.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     /// Everything.
     Owner,
     /// Everything with rings, keys and their use.
     Admin,
-    /// Use and rotate.
+    /// Use and rotate keys.
     Editor,
-    /// Use.
+    /// Use keys.
     User,
-    /// See.
+    /// See rings and keys.
     Reader,
     /// Read the audit log.
     AuditReader,
@@ -67,17 +67,17 @@ impl Role {
     }
 }
 
-/// One call of a caller.
+/// The context of a request.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
-    /// Who asks.
+    /// The account that sent it.
     pub account: Arc<Account>,
-    /// From where.
+    /// The client's address.
     pub source: IpAddr,
-    /// With what, as it calls itself; bounded by the door.
+    /// The client's `User-Agent`, truncated by the REST listener.
     pub agent: Arc<str>,
     /// The method and the path, without query.
     pub endpoint: String,
-    /// The call's own id: `x-trace-id`.
+    /// The request's id: `x-trace-id`.
     pub trace: Uuid,
 }

@@ -1,4 +1,4 @@
-//! The states of keys, versions and wrapping keys, and what they follow from.
+//! The states of keys, versions and wrapping keys, and the transitions of a version.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,7 +17,7 @@ pub enum KeyState {
     NotAvailable,
     /// The material of some version cannot be used, or not now.
     ErrorsExist,
-    /// Its first version is being made.
+    /// Its first version is being created.
     Creating,
     /// It has no version yet: one must be imported.
     NoVersion,
@@ -29,13 +29,13 @@ pub enum KeyState {
 pub enum VersionState {
     /// It can be used.
     Active,
-    /// It is being made.
+    /// It is being created.
     Creating,
-    /// Its row or its material was changed behind our back.
+    /// Its row or its material was changed outside the service.
     KeyMaterialInvalid,
     /// The HSM cannot open it now.
     KeyMaterialUnavailable,
-    /// It is not to be used for now.
+    /// It must not be used for now.
     Disabled,
     /// Its destruction is scheduled, or done.
     Destroyed,
@@ -47,9 +47,9 @@ pub enum VersionState {
 pub enum WrappingKeyState {
     /// It can be used.
     Active,
-    /// It is being made.
+    /// It is being created.
     Creating,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It is deleted.
     Deleted,
@@ -57,9 +57,9 @@ pub enum WrappingKeyState {
     KeyMaterialUnavailable,
 }
 
-/// A state in the API's own word.
+/// The name of a state in the API.
 pub trait Words {
-    /// The word.
+    /// The name.
     fn word(&self) -> &'static str;
 }
 
@@ -89,47 +89,48 @@ impl Words for KeyState {
     }
 }
 
-/// Where a version stands in its life.
+/// The lifecycle state of a version.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Life {
     /// It can be used, unless its key is to be deleted.
     Active,
-    /// It is not to be used for now.
+    /// It must not be used for now.
     Disabled,
-    /// Its material will be erased at this time (seconds since 1970), and can be brought back until then.
+    /// Its destruction is scheduled: its material will be erased at this time (seconds since 1970), and it can be
+    /// restored until then.
     Leaving {
         /// Whether it was disabled before.
         disabled: bool,
-        /// When.
+        /// When it will be erased.
         at: u64,
     },
     /// Its material was erased.
     Erased {
         /// Whether it was disabled before.
         disabled: bool,
-        /// When it was scheduled for.
+        /// When the erasure was due.
         at: u64,
     },
 }
 
-/// What is done to a version.
+/// A change of a version's state.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Change {
-    /// It may be used again.
+    /// Allows its use again.
     Enable,
-    /// It may not be used.
+    /// Forbids its use.
     Disable,
-    /// Its destruction is scheduled.
+    /// Schedules its destruction.
     Destroy,
-    /// That is taken back.
+    /// Cancels its scheduled destruction.
     Restore,
 }
 
 impl Life {
-    /// What a version becomes; `at` is when it would be erased.
+    /// The state after a change; `at` is when the material would be erased.
     ///
     /// # Errors
-    /// 409 when it is not in a state for this.
+    /// 409 when the state does not allow the change.
     pub fn after(self, change: Change, at: u64) -> Result<Self, Problem> {
         match (self, change) {
             (Self::Active | Self::Disabled, Change::Enable) => Ok(Self::Active),
@@ -150,7 +151,7 @@ impl Life {
         }
     }
 
-    /// Its state in the API.
+    /// The state in the API.
     pub fn state(self) -> VersionState {
         match self {
             Self::Active => VersionState::Active,
@@ -159,7 +160,7 @@ impl Life {
         }
     }
 
-    /// Whether it is, or was, disabled.
+    /// Whether the version is disabled, or was when it was destroyed.
     pub fn is_disabled(self) -> bool {
         match self {
             Self::Active => false,
@@ -168,7 +169,7 @@ impl Life {
         }
     }
 
-    /// When its material is, or was, erased.
+    /// When the material will be, or was, erased.
     pub fn destroy_date(self) -> Option<u64> {
         match self {
             Self::Active | Self::Disabled => None,
@@ -176,13 +177,13 @@ impl Life {
         }
     }
 
-    /// Whether its material is still held.
+    /// Whether the material is not erased.
     pub fn is_held(self) -> bool {
         !matches!(self, Self::Erased { .. })
     }
 }
 
-/// A key's state follows from whether its deletion is scheduled and from its versions; the first that fits.
+/// The state of a key, from whether its deletion is scheduled and the states of its versions; the first that matches.
 pub fn key_state(deleted: bool, versions: impl IntoIterator<Item = VersionState>) -> KeyState {
     if deleted {
         return KeyState::Deleted;
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_life_goes_forth_and_back_until_it_is_erased() {
+    fn versions_change_state_until_they_are_erased() {
         let disabled = Life::Active.after(Change::Disable, 0).unwrap();
         let leaving = disabled.after(Change::Destroy, 30).unwrap();
         assert_eq!((leaving.state(), leaving.destroy_date()), (VersionState::Destroyed, Some(30)));
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keys_state_follows_from_its_versions() {
+    fn the_state_of_a_key_depends_on_its_versions() {
         use VersionState::{Active, Destroyed, Disabled, KeyMaterialInvalid};
         for (versions, expected) in [
             (vec![], KeyState::NoVersion),

@@ -1,8 +1,8 @@
-//! The words of the key management service: what is asked, what is answered, which rules hold. Pure: no sockets, no
-//! clock, no database, no keys.
+//! The domain of the KMS API: operations, requests, responses and their rules. Pure: no sockets, no clock, no database,
+//! no keys.
 //!
-//! The shapes, names and codes are those of the public REST API (`docs/rest.md`): the door hands an `Operation` to the
-//! dispatcher, and gets an `Outcome` or a `Problem` whose form is what the client sees.
+//! The types, names and codes are those of the public REST API (`docs/rest.md`): the REST listener passes an
+//! `Operation` to the dispatcher, and gets an `Outcome` or a `Problem` in the form that the client sees.
 
 mod algorithm;
 mod caller;
@@ -39,8 +39,8 @@ pub use response::{
     SignedData, Time, VerifiedData, Version, VersionList, VersionedData, WrappingKey, WrappingKeyList,
 };
 
-/// The most plaintext that one call encrypts: 64 KiB, as the service certificate says.
+/// The maximum plaintext that one call encrypts: 64 KiB, as in the service certificate.
 pub const PLAINTEXT_BYTES_MAX: usize = 64 << 10;
 
-/// The most data that one call takes in any other field: the largest ciphertext, and some.
+/// The maximum data in any other field of a call: the longest ciphertext, and some more.
 pub const DATA_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + 1024;

@@ -1,19 +1,19 @@
-//! Names, descriptions and tags: checked once, where they come in.
+//! Names, descriptions and tags: checked once, when a request is parsed.
 
 use std::collections::BTreeMap;
 
 use super::Problem;
 
-/// The longest display name, in characters.
+/// The maximum length of a display name, in characters.
 pub const DISPLAY_NAME_MAX: usize = 64;
 
-/// The longest description, in characters: longer ones break the vendor's clients when they read them back.
+/// The maximum length of a description, in characters: the vendor's clients fail when they read longer ones.
 pub const DESCRIPTION_MAX: usize = 256;
 
-/// The most tags of one key.
+/// The maximum number of tags of a key.
 pub const TAGS_MAX: usize = 50;
 
-/// The longest tag and the longest value of one, in characters.
+/// The maximum length of a tag's name and of its value, in characters.
 pub const TAG_MAX: usize = 128;
 
 /// A display name: 1 to 64 of `a-z`, `A-Z`, `0-9`, `_` and `-`.
@@ -24,7 +24,7 @@ impl DisplayName {
     /// Checks a name.
     ///
     /// # Errors
-    /// 400, with what is wrong.
+    /// 400, with the rule that it violates.
     pub fn new(name: impl Into<String>) -> Result<Self, Problem> {
         let name = name.into();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -35,7 +35,7 @@ impl DisplayName {
         Ok(Self(name))
     }
 
-    /// The display name that comes nearest to a PKCS#11 label, which may be any bytes.
+    /// The display name that is most similar to a PKCS#11 label, which may be any bytes.
     pub fn nearest(label: &[u8]) -> Self {
         let allowed = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
         let text = String::from_utf8_lossy(label);
@@ -50,7 +50,7 @@ impl DisplayName {
     }
 }
 
-/// A description: up to 256 characters. An empty one is none.
+/// A description: up to 256 characters. An empty one counts as none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Description(Option<String>);
 
@@ -74,7 +74,7 @@ impl Description {
     }
 }
 
-/// Tags: names with values, for the customer's own order (an extension).
+/// Tags: names with values that the customer chooses (an extension).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tags(BTreeMap<String, String>);
 
@@ -82,17 +82,17 @@ impl Tags {
     /// Checks tags.
     ///
     /// # Errors
-    /// 400, with what is wrong.
+    /// 400, with the rule that they violate.
     pub fn new(tags: BTreeMap<String, String>) -> Result<Self, Problem> {
         if tags.len() > TAGS_MAX {
             return Err(Problem::malformed(format!(
-                "tags: at most {TAGS_MAX} are kept; these are {}",
+                "tags: a key has at most {TAGS_MAX} tags; these are {}",
                 tags.len()
             )));
         }
-        let long = |text: &str| text.is_empty() || text.chars().count() > TAG_MAX;
+        let invalid = |name: &str| name.is_empty() || name.chars().count() > TAG_MAX;
         if let Some((name, _)) =
-            tags.iter().find(|(name, value)| long(name) || value.chars().count() > TAG_MAX)
+            tags.iter().find(|(name, value)| invalid(name) || value.chars().count() > TAG_MAX)
         {
             let shown: String = name.chars().take(20).collect();
             let rule =
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_matched_to_their_end() {
+    fn names_are_checked_to_their_end() {
         for good in ["a", "A-b_9", &"x".repeat(64)] {
             assert_eq!(DisplayName::new(good).unwrap().as_str(), good);
         }
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_are_counted_in_characters_and_empty_is_none() {
+    fn descriptions_are_counted_in_characters_and_empty_ones_are_none() {
         assert_eq!(Description::new(Some("ä".repeat(256))).unwrap().text().unwrap().chars().count(), 256);
         assert!(Description::new(Some("ä".repeat(257))).is_err());
         assert_eq!(Description::new(Some(String::new())).unwrap(), Description::new(None).unwrap());
     }
 
     #[test]
-    fn any_label_has_a_nearest_name() {
+    fn every_label_has_a_display_name() {
         for (label, name) in [(b"a.b".as_slice(), "a_b"), (b"", "unnamed"), (b"\xff!", "__")] {
             assert_eq!(DisplayName::nearest(label).as_str(), name);
             assert!(DisplayName::new(name).is_ok());

@@ -1,4 +1,4 @@
-//! Every operation of the service, as one type: what a door makes of a call, and what the dispatcher answers.
+//! The operations of the API, which the REST listener passes to the dispatcher, and their outcomes.
 
 use uuid::Uuid;
 
@@ -8,7 +8,7 @@ use super::{
     VerifiedData, Version, VersionList, VersionedData, WrappingKey, WrappingKeyList,
 };
 
-/// A ring of a project.
+/// The path of a ring in a project.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct RingPath {
     /// The project.
@@ -24,7 +24,7 @@ impl RingPath {
     }
 }
 
-/// A key of a ring.
+/// The path of a key in a ring.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct KeyPath {
     /// The ring.
@@ -33,16 +33,16 @@ pub struct KeyPath {
     pub key: Uuid,
 }
 
-/// A version of a key. A number that none can have (0, negative) is no version's.
+/// The path of a version of a key. A number that no version can have (0, negative) names no version.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct VersionPath {
     /// The key.
     pub key: KeyPath,
-    /// The version's number, as it came.
+    /// The version's number, as the client sent it.
     pub number: i64,
 }
 
-/// A wrapping key of a ring.
+/// The path of a wrapping key in a ring.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct WrappingKeyPath {
     /// The ring.
@@ -51,7 +51,7 @@ pub struct WrappingKeyPath {
     pub key: Uuid,
 }
 
-/// What an operation is about.
+/// The resource that an operation concerns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Subject {
     /// A project as a whole.
@@ -78,7 +78,7 @@ impl Subject {
         }
     }
 
-    /// The ring, if it is in one.
+    /// The ring, unless it is a project.
     pub fn ring(self) -> Option<Uuid> {
         match self {
             Self::Project(_) => None,
@@ -89,7 +89,7 @@ impl Subject {
         }
     }
 
-    /// Its name in the audit log: `projects/…/keyrings/…/keys/…/versions/…`.
+    /// The resource's name in the audit log: `projects/…/keyrings/…/keys/…/versions/…`.
     pub fn resource(self) -> String {
         let ring = |ring: RingPath| format!("projects/{}/keyrings/{}", ring.project, ring.ring);
         let key = |path: KeyPath| format!("{}/keys/{}", ring(path.ring), path.key);
@@ -103,9 +103,9 @@ impl Subject {
     }
 }
 
-/// What is asked. The first 25 are the public API's; the others are extensions.
+/// An operation. The first 25 are those of the public API; the others are extensions.
 ///
-/// A `repeat` is the client's idempotency key: the same one within a day makes nothing twice.
+/// `repeat` is the client's idempotency key: a request repeated with the same key within a day creates nothing again.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is the API's operation of the same name")]
 pub enum Operation {
@@ -186,7 +186,7 @@ pub enum Operation {
         key: KeyPath,
         ask: EditKey,
     },
-    /// Encrypts under the current version: the highest that is active.
+    /// Encrypts under the current version: the highest active one.
     EncryptCurrent {
         key: KeyPath,
         data: Data,
@@ -198,24 +198,24 @@ pub enum Operation {
         data: Data,
         aad: Vec<u8>,
     },
-    /// Decrypts, and encrypts under the current version, without showing the plaintext.
+    /// Decrypts and encrypts again under the current version, without returning the plaintext.
     ReEncrypt {
         key: KeyPath,
         data: Data,
         aad: Vec<u8>,
     },
-    /// Makes a data key under the current version.
+    /// Generates a data key, encrypted under the current version.
     MakeDataKey {
         key: KeyPath,
         ask: MakeDataKey,
     },
-    /// Counts.
+    /// Counts the resources of a project.
     Amounts {
         project: Uuid,
     },
 }
 
-/// What is answered.
+/// The result of a successful operation.
 #[derive(Clone)]
 #[expect(missing_docs, reason = "each is the body of that name in the API")]
 pub enum Outcome {
@@ -275,7 +275,7 @@ impl Operation {
         }
     }
 
-    /// What the caller must be permitted.
+    /// The permissions that the caller needs.
     pub fn permissions(&self) -> &'static [Permission] {
         match self {
             Self::ListKeyRings { .. } => &[Permission::KeyringList],
@@ -309,7 +309,7 @@ impl Operation {
         }
     }
 
-    /// What it is about.
+    /// The resource that it concerns.
     pub fn subject(&self) -> Subject {
         match self {
             Self::ListKeyRings { project, .. }
@@ -346,7 +346,7 @@ impl Operation {
         }
     }
 
-    /// Whether it changes something, and so belongs in the audit log for good.
+    /// Whether it changes something, and so is always recorded in the audit log.
     pub fn is_administrative(&self) -> bool {
         match self {
             Self::CreateKeyRing { .. }
@@ -384,7 +384,7 @@ impl Operation {
         }
     }
 
-    /// The status of its success.
+    /// The HTTP status of success.
     pub fn success(&self) -> u16 {
         match self {
             Self::CreateKeyRing { .. }

@@ -1,13 +1,13 @@
-//! What may be permitted, by the names that the vendor's identity service has for it where it has one.
+//! Permissions, with the names of the vendor's identity service where it has one.
 
 use std::fmt;
 
-/// A permission: one verb on one kind of thing in a project, or in one of its rings.
+/// A permission: one action on one kind of resource in a project, or in one of its rings.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Permission {
     /// See the list of rings.
     KeyringList,
-    /// Make a ring.
+    /// Create a ring.
     KeyringCreate,
     /// See a ring.
     KeyringGet,
@@ -19,19 +19,19 @@ pub enum Permission {
     KeyList,
     /// See a key, a version or a wrapping key.
     KeyGet,
-    /// Make a key.
+    /// Create a key.
     KeyCreate,
     /// Change a key: description, tags, rotation period.
     KeyUpdate,
     /// Delete and restore a key.
     KeyDelete,
-    /// Make the next version, here or by import.
+    /// Create the next version, generated or imported.
     KeyRotate,
     /// Import a version.
     KeyImport,
     /// Enable, disable, destroy and restore a version.
     VersionManage,
-    /// Encrypt; make data keys.
+    /// Encrypt; generate data keys.
     VersionEncrypt,
     /// Decrypt.
     VersionDecrypt,

@@ -1,41 +1,41 @@
-//! Why an operation is not done, as a client sees it.
+//! Problems: why an operation failed, as the client sees it.
 
 use std::fmt;
 
-/// A problem: a status and a sentence in plain words. It never says more than the caller may know.
+/// A problem: a status and a sentence. It contains nothing that the caller may not know.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// Which status.
+    /// The status.
     pub status: Status,
-    /// What is wrong, and where there is one, the next step.
+    /// What is wrong and, if there is one, the next step.
     pub message: String,
 }
 
-/// The statuses that the API has for problems (RFC 9110).
+/// The statuses of problems (RFC 9110).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Status {
     /// 400: the request itself is wrong.
     Malformed,
-    /// 401: nobody knows who asks.
+    /// 401: the caller is not authenticated.
     Unauthenticated,
-    /// 403: who asks may not.
+    /// 403: the caller is not permitted to do this.
     Forbidden,
-    /// 404: what is asked for is not there, or not for this caller.
+    /// 404: the resource does not exist, or the caller may not know of it.
     NotFound,
-    /// 409: it is there, but not in a state for this.
+    /// 409: the resource's state does not allow this.
     Conflict,
     /// 413: the body is too long.
     TooLarge,
     /// 429: too many calls.
     TooMany,
-    /// 500: our own failure.
+    /// 500: a failure of the service itself.
     Internal,
-    /// 503: the HSM or the database is away.
+    /// 503: the HSM or the database is unavailable.
     Unavailable,
 }
 
 impl Status {
-    /// The number.
+    /// The HTTP status code.
     pub fn code(self) -> u16 {
         match self {
             Self::Malformed => 400,

@@ -1,7 +1,7 @@
-//! What is told of a project as a whole, in shapes of our own: the export and the usage (extensions).
+//! Reports on a whole project: the export and the usage (extensions).
 //!
-//! The lists in an export may be long: they are written one entry after the other, and are empty in these values
-//! (`dispatch/kms/export.rs`).
+//! The lists in an export may be long: they are streamed entry by entry, and are empty in these values
+//! (`dispatch/api/export.rs`).
 
 use std::borrow::Cow;
 
@@ -13,21 +13,21 @@ use uuid::Uuid;
 
 use super::{Key, KeyRing, KeyState, Time, Version, WrappingKey};
 
-/// The form of an export; it grows with each change that a reader must know of.
+/// The version of the export format, incremented with each change that readers must know of.
 pub const EXPORT_FORMAT: u32 = 1;
 
-/// All that is needed to build the architecture of a project's keys anew, without any material (an extension).
+/// Everything needed to recreate a project's rings and keys, without key material (an extension).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = export)]
 pub struct Export {
-    /// The form of this document.
+    /// The version of the format.
     pub format: u32,
     /// `kms`.
     pub service: &'static str,
     /// The region.
     pub region: &'static str,
-    /// When it was taken: everything in it is as it was at that moment.
+    /// When it was created: everything in it is as of that moment.
     pub exported_at: Time,
     /// The projects.
     pub projects: Vec<ExportedProject>,
@@ -44,18 +44,18 @@ pub struct ExportedProject {
     pub id: Uuid,
     /// Its name.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
     /// Its rings, by slot.
     pub key_rings: Vec<ExportedRing>,
 }
 
-/// A ring, and what PKCS #11 knows of it.
+/// A ring, with its properties over PKCS #11.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = exportedKeyRing)]
 pub struct ExportedRing {
-    /// As the API shows it.
+    /// The ring as in the API.
     #[serde(flatten)]
     pub ring: KeyRing,
     /// The label of its token.
@@ -64,49 +64,49 @@ pub struct ExportedRing {
     pub slot: u64,
     /// `strict` or `compat`.
     pub policy: &'static str,
-    /// Who may log in to it.
+    /// Its principals.
     pub principals: Vec<ExportedPrincipal>,
     /// Its keys, the oldest first.
     pub keys: Vec<ExportedKey>,
 }
 
-/// Who may log in to a ring over PKCS #11.
+/// A principal, who may log in to a ring over PKCS #11.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = exportedPrincipal)]
 pub struct ExportedPrincipal {
     /// The name.
     pub name: String,
-    /// What it may do, in a word.
+    /// Its role in the ring.
     #[serde(rename = "standing")]
     pub ring_role: String,
 }
 
-/// A key, also one that the API has no name for.
+/// A key, including those whose algorithm the API has no name for.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = exportedKey)]
 pub struct ExportedKey {
-    /// As the API shows it.
+    /// The key as in the API.
     #[serde(flatten)]
     pub metadata: ExportedMetadata,
     /// `key` or `wrapping`.
     #[serde(rename = "use")]
     pub used_for: &'static str,
-    /// What it is, in a word.
+    /// The type of key, in a word.
     #[serde(rename = "type")]
     pub shape: String,
     /// Its label over PKCS #11.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The same where it is no text.
+    /// The label's bytes, if it is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_bytes: Option<Vec<u8>>,
     /// Its versions.
     pub versions: Vec<Version>,
 }
 
-/// What the API knows of a key.
+/// A key's metadata in the API.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum ExportedMetadata {
@@ -114,18 +114,18 @@ pub enum ExportedMetadata {
     Key(Box<Key>),
     /// A wrapping key.
     Wrapping(Box<WrappingKey>),
-    /// A key of a shape that the API has no name for.
+    /// A key whose algorithm the API has no name for.
     Other(OtherKey),
 }
 
-/// Any of them, not one alone: what the API has a name for has the fields of what it has none for as well.
+/// `anyOf`, not `oneOf`: the other variants have all the fields of `OtherKey` as well.
 impl PartialSchema for ExportedMetadata {
     fn schema() -> RefOr<Schema> {
         let any = AnyOfBuilder::new();
         let any = [Key::name(), WrappingKey::name(), OtherKey::name()]
             .into_iter()
             .fold(any, |any, name| any.item(Ref::from_schema_name(name)));
-        RefOr::T(Schema::AnyOf(any.description(Some("What the API knows of a key.")).build()))
+        RefOr::T(Schema::AnyOf(any.description(Some("A key's metadata in the API.")).build()))
     }
 }
 
@@ -140,7 +140,7 @@ impl ToSchema for ExportedMetadata {
     }
 }
 
-/// A key of a shape that the API has no name for.
+/// A key whose algorithm the API has no name for.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = otherKey)]
@@ -149,7 +149,7 @@ pub struct OtherKey {
     pub id: Uuid,
     /// Its state.
     pub state: KeyState,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
 }
 
@@ -162,12 +162,12 @@ pub struct ExportedAccount {
     pub id: Uuid,
     /// Its address.
     pub email: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
-    /// Since when it is shut out.
+    /// When it was disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disabled_at: Option<Time>,
-    /// What it was given.
+    /// Its grants.
     pub grants: Vec<ExportedGrant>,
     /// Its tokens.
     pub tokens: Vec<ExportedToken>,
@@ -175,22 +175,22 @@ pub struct ExportedAccount {
     pub keys: Vec<ExportedAccountKey>,
 }
 
-/// A role, and where it holds.
+/// A role, and where it applies.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = exportedGrant)]
 pub struct ExportedGrant {
-    /// Which.
+    /// The role.
     pub role: &'static str,
-    /// The project; every project without.
+    /// The project; all projects if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project: Option<Uuid>,
-    /// The ring; all rings without.
+    /// The ring; all rings if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_ring: Option<Uuid>,
 }
 
-/// A static token, never itself.
+/// A static token, without its value.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = exportedToken)]
@@ -199,9 +199,9 @@ pub struct ExportedToken {
     pub id: Uuid,
     /// Its name.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
-    /// From when it holds no longer; never without.
+    /// When it expires; never if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 }
@@ -213,37 +213,37 @@ pub struct ExportedToken {
 pub struct ExportedAccountKey {
     /// Its id.
     pub id: Uuid,
-    /// What it is.
+    /// Its algorithm.
     pub algorithm: &'static str,
-    /// When it came.
+    /// When it was added.
     pub created_at: Time,
-    /// From when it holds no longer; never without.
+    /// When it expires; never if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,
     /// Whether it can be used now.
     pub active: bool,
 }
 
-/// How many key versions were available, hour by hour (an extension).
+/// The number of available key versions in each hour (an extension).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = usage)]
 pub struct Usage {
     /// The sum of all hours: the unit of billing.
     pub version_hours: u64,
-    /// The hours in which there were any.
+    /// The hours in which there were any available versions.
     pub hours: Vec<UsageHour>,
 }
 
-/// An hour.
+/// The usage in one hour.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = usageHour)]
 pub struct UsageHour {
     /// When it began.
     pub hour: Time,
-    /// How many versions were available at any time in it.
+    /// The number of versions that were available at any time in it.
     pub versions: u64,
-    /// For how long, all of them together, in seconds.
+    /// The sum of the times for which they were available, in seconds.
     pub version_seconds: u64,
 }

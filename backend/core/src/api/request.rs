@@ -1,4 +1,4 @@
-//! What an operation brings, checked: whoever holds one of these need not look again.
+//! The checked inputs of operations: values of these types need no further checks.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::{AccessScope, Algorithm, Description, DisplayName, Tags, WrappingAlgorithm, WrappingPurpose};
 
-/// The longest rotation period, in days: ten years.
+/// The maximum rotation period, in days: ten years.
 pub const ROTATION_DAYS_MAX: u32 = 3650;
 
-/// Where a key's material is while it is used (architecture D5).
+/// The protection level: where a key's material is while it is used (architecture D5).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Protection {
     /// Wrapped by the HSM, opened in the backend.
@@ -26,7 +26,7 @@ impl Protection {
     }
 }
 
-/// A ring to be made.
+/// The input for creating a ring.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CreateKeyRing {
     /// Its name.
@@ -35,28 +35,28 @@ pub struct CreateKeyRing {
     pub description: Description,
 }
 
-/// A key to be made. The purpose is the algorithm's own.
+/// The input for creating a key. The purpose follows from the algorithm.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CreateKey {
     /// Its name.
     pub display_name: DisplayName,
     /// Its description.
     pub description: Description,
-    /// What it is.
+    /// Its algorithm.
     pub algorithm: Algorithm,
-    /// Where its material is.
+    /// Its protection level.
     pub protection: Protection,
-    /// Whether its versions come from outside alone.
+    /// Whether its versions are imported only.
     pub import_only: bool,
-    /// From where it may be used.
+    /// The networks from which it may be used.
     pub access_scope: AccessScope,
-    /// An extension.
+    /// Its tags (an extension).
     pub tags: Tags,
-    /// How often it is rotated by itself, in days (an extension).
+    /// The period of automatic rotation, in days (an extension).
     pub rotation_days: Option<u32>,
 }
 
-/// A wrapping key to be made.
+/// The input for creating a wrapping key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CreateWrappingKey {
     /// Its name.
@@ -67,44 +67,44 @@ pub struct CreateWrappingKey {
     pub algorithm: WrappingAlgorithm,
     /// What it wraps.
     pub purpose: WrappingPurpose,
-    /// Where its material is.
+    /// Its protection level.
     pub protection: Protection,
-    /// From where it may be used.
+    /// The networks from which it may be used.
     pub access_scope: AccessScope,
 }
 
-/// Material from outside.
+/// Wrapped material to be imported.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImportKey {
-    /// The wrapping key it is wrapped under.
+    /// The wrapping key that it is wrapped under.
     pub wrapping_key: Uuid,
     /// The wrapped bytes.
     pub wrapped: Vec<u8>,
 }
 
-/// A change to a ring (an extension). What is `None` stays.
+/// A change to a ring (an extension). Fields that are `None` do not change.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct EditKeyRing {
     /// A new name.
     pub display_name: Option<DisplayName>,
-    /// A new description; an empty one takes it away.
+    /// A new description; an empty one removes it.
     pub description: Option<Description>,
 }
 
-/// A change to a key (an extension). What is `None` stays.
+/// A change to a key (an extension). Fields that are `None` do not change.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct EditKey {
     /// A new name.
     pub display_name: Option<DisplayName>,
-    /// A new description; an empty one takes it away.
+    /// A new description; an empty one removes it.
     pub description: Option<Description>,
-    /// All tags anew.
+    /// New tags, which replace all existing ones.
     pub tags: Option<Tags>,
     /// A new rotation period in days; `Some(None)` ends it.
     pub rotation_days: Option<Option<u32>>,
 }
 
-/// Data to be encrypted, decrypted, signed or verified: wiped when dropped, never printed.
+/// Data to be encrypted, decrypted, signed or verified: wiped when dropped, and not shown by `Debug`.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Data(pub Zeroizing<Vec<u8>>);
 
@@ -114,22 +114,22 @@ impl fmt::Debug for Data {
     }
 }
 
-/// A data key to be made (an extension).
+/// The input for generating a data key (an extension).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MakeDataKey {
     /// Its length, in bytes.
     pub bytes: u16,
-    /// What it is bound to.
+    /// The additional authenticated data that the wrapped copy is bound to.
     pub aad: Vec<u8>,
-    /// Whether the key itself comes with the wrapped copy.
+    /// Whether the response contains the key itself with the wrapped copy.
     pub plaintext: bool,
 }
 
-/// Which part of a list (an extension). The default is all of it.
+/// The requested part of a list (an extension). The default is all of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Page {
-    /// At most so many entries.
+    /// The maximum number of entries.
     pub limit: Option<u32>,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub cursor: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What operations answer, in the API's own shapes. Optional fields without a value are left out.
+//! The response bodies of the API. Optional fields without a value are left out.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     WrappingPurpose,
 };
 
-/// A time in seconds since 1970, written as RFC 3339 has it, in UTC.
+/// A time in seconds since 1970, serialised in RFC 3339 format, in UTC.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ToSchema)]
 #[schema(value_type = String, format = DateTime)]
 pub struct Time(pub u64);
@@ -27,7 +27,7 @@ impl Serialize for Time {
     }
 }
 
-/// Every problem's body.
+/// The body of every problem.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = httpError)]
 pub struct HttpError {
@@ -49,9 +49,9 @@ pub struct KeyRing {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 256)]
     pub description: Option<String>,
-    /// `active`: a ring is there at once, and gone when it is deleted.
+    /// `active`: a ring can be used at once, and does not exist after its deletion.
     pub state: &'static str,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
 }
 
@@ -73,29 +73,29 @@ pub struct Key {
     pub description: Option<String>,
     /// Its state.
     pub state: KeyState,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
-    /// When it will be deleted for good, if that is scheduled.
+    /// When it will be deleted permanently, if that is scheduled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_date: Option<Time>,
-    /// Whether its versions come from outside alone.
+    /// Whether its versions are imported only.
     pub import_only: bool,
-    /// Where its material is.
+    /// Its protection level.
     pub protection: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// What it is.
+    /// Its algorithm.
     pub algorithm: Algorithm,
-    /// From where it may be used.
+    /// The networks from which it may be used.
     #[serde(rename = "access_scope")]
     pub access_scope: AccessScope,
-    /// The customer's own order (an extension).
+    /// Tags of the customer (an extension).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// How often it is rotated by itself, in days (an extension).
+    /// The period of automatic rotation, in days (an extension).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation_days: Option<u32>,
-    /// When that happens next (an extension).
+    /// When it is rotated next (an extension).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_rotation_at: Option<Time>,
 }
@@ -113,14 +113,14 @@ pub struct Version {
     pub key_ring_id: Uuid,
     /// Its state.
     pub state: VersionState,
-    /// Whether it is disabled; a destroyed version remembers it.
+    /// Whether it is disabled, or was when it was destroyed.
     pub disabled: bool,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
-    /// When its material is erased for good, if that is scheduled or done.
+    /// When its material is erased permanently, if that is scheduled or done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destroy_date: Option<Time>,
-    /// The public half, PEM (`SubjectPublicKeyInfo`, RFC 5280).
+    /// The public key, PEM (`SubjectPublicKeyInfo`, RFC 5280).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
 }
@@ -143,25 +143,25 @@ pub struct WrappingKey {
     pub description: Option<String>,
     /// Its state.
     pub state: WrappingKeyState,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Time,
-    /// From when it can no longer be used.
+    /// When it expires.
     pub expires_at: Time,
-    /// Where its material is.
+    /// Its protection level.
     pub protection: &'static str,
     /// What it wraps.
     pub purpose: WrappingPurpose,
     /// How it wraps.
     pub algorithm: WrappingAlgorithm,
-    /// From where it may be used.
+    /// The networks from which it may be used.
     #[serde(rename = "access_scope")]
     pub access_scope: AccessScope,
-    /// The public half, PEM (`SubjectPublicKeyInfo`, RFC 5280).
+    /// The public key, PEM (`SubjectPublicKeyInfo`, RFC 5280).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
 }
 
-/// A list's end: where the next page begins, if the list goes on (an extension).
+/// Defines a list response.
 macro_rules! list {
     ($name:ident, $schema:ident, $field:ident, $of:ident, $what:literal) => {
         #[doc = $what]
@@ -171,17 +171,17 @@ macro_rules! list {
         pub struct $name {
             /// The entries; empty, never absent.
             pub $field: Vec<$of>,
-            /// Where the next page begins, if a page was asked for and the list goes on (an extension).
+            /// The start of the next page, if the request asked for a page and the list goes on (an extension).
             #[serde(skip_serializing_if = "Option::is_none")]
             pub next_cursor: Option<String>,
         }
     };
 }
 
-list!(KeyRingList, keyRingList, key_rings, KeyRing, "Rings.");
-list!(KeyList, keyList, keys, Key, "Keys.");
-list!(VersionList, versionList, versions, Version, "Versions.");
-list!(WrappingKeyList, wrappingKeyList, wrapping_keys, WrappingKey, "Wrapping keys.");
+list!(KeyRingList, keyRingList, key_rings, KeyRing, "A list of rings.");
+list!(KeyList, keyList, keys, Key, "A list of keys.");
+list!(VersionList, versionList, versions, Version, "A list of versions.");
+list!(WrappingKeyList, wrappingKeyList, wrapping_keys, WrappingKey, "A list of wrapping keys.");
 
 /// Ciphertext.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -201,11 +201,11 @@ pub struct DecryptedData {
     pub data: String,
 }
 
-/// A signature with what it signs.
+/// A signature with the data that it signs.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = signedData)]
 pub struct SignedData {
-    /// What was signed, base64.
+    /// The signed data, base64.
     #[schema(format = Byte)]
     pub data: String,
     /// The signature, base64: ECDSA in DER (RFC 3279), HMAC as it is.
@@ -213,11 +213,11 @@ pub struct SignedData {
     pub signature: String,
 }
 
-/// Whether a signature holds.
+/// The result of verifying a signature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
 #[schema(as = verifiedData)]
 pub struct VerifiedData {
-    /// Whether it does.
+    /// Whether the signature is valid.
     pub valid: bool,
 }
 
@@ -238,27 +238,27 @@ pub struct VersionedData {
 #[serde(rename_all = "camelCase")]
 #[schema(as = dataKey)]
 pub struct DataKey {
-    /// The key itself, base64, if it was asked for.
+    /// The key itself, base64, if it was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = Byte)]
     pub plaintext: Option<String>,
-    /// The key encrypted under the version, base64: `decrypt` opens it.
+    /// The key encrypted under the version, base64: `decrypt` returns it.
     #[schema(format = Byte)]
     pub wrapped: String,
     /// The version.
     pub version_number: u32,
 }
 
-/// How much there is in a project (an extension; the certificate's "amounts").
+/// The numbers of resources in a project (an extension; "amounts" in the service certificate).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = amounts)]
 pub struct Amounts {
     /// Rings.
     pub key_rings: u64,
-    /// Keys, those whose deletion is scheduled among them.
+    /// Keys, including those whose deletion is scheduled.
     pub keys: u64,
-    /// Versions whose material is still held.
+    /// Versions whose material is not erased.
     pub versions: u64,
     /// Versions that can be used now.
     pub available_versions: u64,

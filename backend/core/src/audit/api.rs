@@ -1,4 +1,4 @@
-//! An entry as the Audit Log API shows it, and times as it writes them.
+//! Entries and times in the form of the Audit Log API.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::{Kind, Record};
 
-/// Where there is no address: the call came over the machine's own socket, or from its command line.
+/// The source address of calls without one, over a Unix socket or from the command line.
 const LOCAL: &str = "local";
 
-/// The one region.
+/// The only region.
 const REGION: &str = "eu01";
 
 /// A page of the log (Audit Log API, `ListAuditLogResponse`).
@@ -22,9 +22,9 @@ const REGION: &str = "eu01";
 pub struct AuditItems {
     /// The entries, the oldest first.
     pub items: Vec<Item>,
-    /// How many there are at most.
+    /// The maximum number of entries in a page.
     pub limit: u64,
-    /// Where the next page begins, if this one is full.
+    /// The start of the next page, if this one is full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -36,80 +36,80 @@ pub struct AuditItems {
 pub struct Item {
     /// Its id.
     pub id: Uuid,
-    /// When it was written down.
+    /// The time when it was recorded.
     #[schema(format = DateTime)]
     pub received_time_stamp: String,
-    /// When it happened.
+    /// The time when it happened.
     #[schema(format = DateTime)]
     pub event_time_stamp: String,
-    /// Of this form.
+    /// The version of the event format.
     pub event_version: &'static str,
     /// `kms`.
     pub event_source: &'static str,
     /// The region.
     pub region: &'static str,
-    /// `INFO`, or `ERROR` for what was not done.
+    /// `INFO` for success, else `ERROR`.
     pub severity: &'static str,
     /// `PUBLIC`.
     pub visibility: &'static str,
-    /// Of which kind.
+    /// The kind of event.
     pub event_type: Kind,
-    /// What happened.
+    /// The event's name.
     pub event_name: String,
-    /// From where; `local` for this machine's own socket and command line.
+    /// The client's address; `local` for a Unix socket and the command line.
     pub source_ip_address: String,
-    /// With what, as it calls itself.
+    /// The client's name for itself.
     pub user_agent: String,
-    /// Who.
+    /// The initiator.
     pub initiator: Initiator,
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// How it ended.
-    pub result: Ended,
-    /// To what.
+    /// The result.
+    pub result: EventResult,
+    /// The resource.
     pub resource_id: String,
     /// Its number in the log.
     pub sequence: u64,
-    /// Where.
+    /// The context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<Context>,
     /// `x-trace-id` of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Uuid>,
-    /// What of the request may be told.
+    /// The parts of the request that are recorded.
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
     pub details: Map<String, Value>,
 }
 
-/// Who.
+/// The initiator of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = auditLogInitiator)]
 pub struct Initiator {
-    /// The account's id, or the name of who has none.
+    /// The account's id, or the name of an initiator without an account.
     pub id: String,
     /// The account's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
 }
 
-/// What was asked.
+/// The request that caused an event.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = auditLogRequest)]
 pub struct Request {
-    /// Through which door, and what.
+    /// The API and the call.
     pub endpoint: String,
 }
 
-/// How it ended.
+/// The result of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = auditLogResult)]
-pub struct Ended {
-    /// As HTTP numbers it.
+pub struct EventResult {
+    /// The HTTP status.
     pub status: u16,
 }
 
-/// Where.
+/// The context of an event.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = auditLogContext)]
@@ -138,11 +138,11 @@ pub fn item(record: &Record) -> Item {
         user_agent: body.agent.clone(),
         initiator: Initiator {
             id: body.initiator.map_or_else(|| body.name.clone(), |id| id.to_string()),
-            // The field is for addresses; other names are the id already.
+            // The field is for addresses; other names are in `id` already.
             email: body.initiator.map(|_| body.name.clone()),
         },
         request: Request { endpoint: body.endpoint.clone() },
-        result: Ended { status: body.status },
+        result: EventResult { status: body.status },
         resource_id: body.resource.clone(),
         sequence: record.sequence,
         context: record.project.map(|project_id| Context { project_id }),
@@ -151,15 +151,15 @@ pub fn item(record: &Record) -> Item {
     }
 }
 
-/// A time in milliseconds since 1970 as RFC 3339 writes it.
+/// A time in milliseconds since 1970, in RFC 3339 format.
 pub fn timestamp(millis: u64) -> String {
-    let written = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
+    let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok());
-    written.unwrap_or_else(|| millis.to_string())
+    text.unwrap_or_else(|| millis.to_string())
 }
 
-/// The milliseconds since 1970 of a time in RFC 3339; none for what is no such time, or before 1970.
+/// Parses a time in RFC 3339 format to milliseconds since 1970; none if it is malformed or before 1970.
 pub fn millis(text: &str) -> Option<u64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
@@ -173,7 +173,7 @@ mod tests {
     use crate::audit::{Body, Link};
 
     #[test]
-    fn times_are_read_as_they_are_written() {
+    fn a_formatted_time_can_be_parsed() {
         assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(millis("2023-11-14T22:13:20.123Z"), Some(1_700_000_000_123));
         assert_eq!(millis("2023-11-14T23:13:20+01:00"), Some(1_700_000_000_000));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_has_all_that_the_api_requires() {
+    fn an_item_has_all_required_fields() {
         let body = Body {
             event: "kms.key.rotate".to_owned(),
             kind: Kind::PolicyDenied,
@@ -198,8 +198,8 @@ mod tests {
             details: Map::new(),
         };
         let link = Link { sequence: 3, mac: [7; 32] };
-        let written = serde_json::to_string(&body).unwrap();
-        let record = Record::read(&link, 0, Some(Uuid::nil()), &written).unwrap();
+        let json = serde_json::to_string(&body).unwrap();
+        let record = Record::read(&link, 0, Some(Uuid::nil()), &json).unwrap();
         let item = serde_json::to_value(item(&record)).unwrap();
         let required = [
             "id",

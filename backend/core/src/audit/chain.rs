@@ -1,7 +1,7 @@
-//! What makes the log one chain: each entry's MAC covers the entry and the MAC before it, and the head, which is the
-//! last of them, has a MAC of its own. Who has not the key can neither edit, remove, reorder nor add entries, nor cut
-//! off the end, without its being found. What cannot be found from here: that the whole database was replaced by an
-//! older copy; against that the head is kept elsewhere ([`Walk::expecting`]).
+//! The audit chain: each entry's MAC covers the entry and the MAC before it, and the head, which names the last entry,
+//! has a MAC of its own. Without the key it is not possible to edit, remove, reorder or add entries, or to truncate the
+//! log, undetected. One change cannot be detected from the log alone: that the whole database was replaced by an older
+//! copy. For that a copy of the head is stored elsewhere ([`Walk::expecting`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::integrity::{Cell, MAC_BYTES, RowKey};
 
-/// The key of the chain: made from the rows' key, and good for nothing else.
+/// The key of the audit chain, derived from the row key for this purpose only.
 pub struct Chain(RowKey);
 
-/// One place in the log, and the MAC that stands for all up to there.
+/// A position in the log, and the MAC that covers all entries up to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Link {
     /// The entry's number.
@@ -24,11 +24,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Before the first entry.
+    /// The position before the first entry.
     pub const START: Self = Self { sequence: 0, mac: [0; MAC_BYTES] };
 }
 
-/// `sequence:mac`, as an operator keeps it elsewhere.
+/// `sequence:mac`, the form in which an operator stores it elsewhere.
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.sequence)?;
@@ -56,42 +56,42 @@ impl FromStr for Link {
     }
 }
 
-/// Where the log begins and ends.
+/// The audit head: where the log begins and ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// The last entry.
     pub last: Link,
-    /// The last entry of those that were pruned: what is there begins after it.
+    /// The last entry that was pruned; the stored entries begin after it.
     pub anchor: Link,
-    /// The MAC of the last restart, if the log was ever begun anew (`restart`).
+    /// The MAC of the last restart, if the log was ever restarted (`restart`).
     pub restarted: Option<[u8; MAC_BYTES]>,
 }
 
 impl Head {
-    /// Of an empty log.
+    /// The head of an empty log.
     pub const START: Self = Self { last: Link::START, anchor: Link::START, restarted: None };
 }
 
 /// An entry as it is stored, without its MAC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Row<'a> {
-    /// Its number, as it was found.
+    /// Its number, as it was read.
     pub sequence: i64,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: i64,
     /// The project.
     pub project: Option<Uuid>,
-    /// The rest, as `form` writes it.
+    /// The rest, as JSON (`record`).
     pub body: &'a str,
 }
 
 impl Chain {
-    /// The key of the chain of a home with this row key.
+    /// Derives the chain's key from the home's row key.
     pub fn of(rows: &RowKey) -> Self {
         Self(rows.derive("kms audit chain v1"))
     }
 
-    /// The MAC of an entry that comes after another.
+    /// The MAC of an entry, which follows another.
     pub fn mac(&self, before: &Link, row: &Row<'_>) -> [u8; MAC_BYTES] {
         let project = row.project.as_ref().map(|project| project.as_bytes().as_slice());
         self.0.mac(
@@ -121,35 +121,35 @@ impl Chain {
         )
     }
 
-    /// The MAC of another row of the log's.
+    /// The MAC of another row that belongs to the log.
     pub(super) fn row(&self, table: &str, cells: &[(&str, Cell<'_>)]) -> [u8; MAC_BYTES] {
         self.0.mac(table, cells)
     }
 }
 
-/// What is wrong with the log, and where first.
+/// The first fault that was found in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Broken {
     /// The number of the entry.
     pub sequence: i64,
-    /// What is wrong.
+    /// What is wrong with it.
     pub fault: Fault,
 }
 
-/// What can be wrong.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// The entry is not what was written there.
+    /// The entry is not the one that was written.
     Changed,
-    /// The entry is gone.
+    /// The entry is missing.
     Missing,
-    /// There is an entry where none can be.
+    /// There is an entry where there can be none.
     Added,
-    /// The row that says where the log ends is gone, or was changed.
+    /// The row that records the end of the log is missing or was changed.
     Head,
-    /// The log is another one than the head that was kept elsewhere says.
+    /// The log is not the one of the head that was stored elsewhere.
     Replaced,
-    /// What a restart has set aside is not what it was then, or the restart itself is not.
+    /// The entries that a restart set aside, or the restart itself, were changed.
     SetAside,
 }
 
@@ -158,9 +158,9 @@ impl fmt::Display for Broken {
         let Self { sequence, fault } = self;
         match fault {
             Fault::Changed => write!(f, "entry {sequence} was changed, or moved here from elsewhere"),
-            Fault::Missing => write!(f, "entry {sequence} is gone"),
+            Fault::Missing => write!(f, "entry {sequence} is missing"),
             Fault::Added => write!(f, "entry {sequence} was added from outside"),
-            Fault::Head => f.write_str("the row that says where the log ends is gone, or was changed"),
+            Fault::Head => f.write_str("the row that records the end of the log is missing or was changed"),
             Fault::Replaced => write!(f, "entry {sequence} is not the one that the given head names"),
             Fault::SetAside => {
                 write!(f, "what restart {sequence} of the log has set aside was changed since")
@@ -169,110 +169,110 @@ impl fmt::Display for Broken {
     }
 }
 
-/// A log that is whole.
+/// The result of verifying a log without faults.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Verified {
-    /// How many entries are there.
+    /// The number of stored entries.
     pub entries: u64,
-    /// How many before them were removed for their age.
+    /// The number of entries before them that were pruned because of their age.
     pub pruned: u64,
-    /// How often it was begun anew.
+    /// The number of restarts.
     pub restarts: u64,
-    /// Where it begins and ends.
+    /// The head.
     pub head: Head,
 }
 
-/// Goes along a log, entry by entry.
+/// Verifies a log entry by entry.
 pub struct Walk<'a> {
     chain: &'a Chain,
     head: Head,
     expected: Option<Link>,
-    here: Link,
+    position: Link,
     entries: u64,
-    /// After which number the log was begun last, and how often that was anew.
-    begun: (u64, u64),
+    /// The number after which the last restart began, and the number of restarts.
+    restarted: (u64, u64),
 }
 
 impl<'a> Walk<'a> {
-    /// Begins where the head says.
+    /// Begins at the head's anchor.
     ///
     /// # Errors
-    /// [`Fault::Head`] when the head does not bear its MAC.
+    /// [`Fault::Head`] when the head's MAC is wrong.
     pub fn begin(chain: &'a Chain, head: Head, mac: &[u8]) -> Result<Self, Broken> {
-        let walk = Self { chain, head, expected: None, here: head.anchor, entries: 0, begun: (0, 0) };
-        let holds: bool = chain.head_mac(&head).as_slice().ct_eq(mac).into();
-        if holds && head.anchor.sequence <= head.last.sequence { Ok(walk) } else { Err(Broken::HEAD) }
+        let walk = Self { chain, head, expected: None, position: head.anchor, entries: 0, restarted: (0, 0) };
+        let authentic: bool = chain.head_mac(&head).as_slice().ct_eq(mac).into();
+        if authentic && head.anchor.sequence <= head.last.sequence { Ok(walk) } else { Err(Broken::HEAD) }
     }
 
-    /// Tells how often the log was begun anew, and after which number last.
+    /// Sets the number after which the last restart began, and the number of restarts.
     #[must_use]
     pub fn begun(mut self, after: u64, restarts: u64) -> Self {
-        self.begun = (after, restarts);
+        self.restarted = (after, restarts);
         self
     }
 
-    /// Checks on the way that the log holds what an earlier head stood for. An entry that has been pruned since cannot
-    /// be compared any more.
+    /// Also checks that the log contains the entry of an earlier head. An entry that has been pruned since cannot be
+    /// compared any more.
     ///
     /// # Errors
-    /// [`Fault::Replaced`] when the log ends before it.
+    /// [`Fault::Replaced`] when the log ends before that entry.
     pub fn expecting(mut self, earlier: Link) -> Result<Self, Broken> {
         if earlier.sequence > self.head.last.sequence {
             return Err(Broken { sequence: signed(earlier.sequence), fault: Fault::Replaced });
         }
         self.expected = Some(earlier);
-        self.compare()?;
+        self.check_expected()?;
         Ok(self)
     }
 
-    /// The next entry that is there, in the order of their numbers.
+    /// Verifies the next stored entry, in the order of their numbers.
     ///
     /// # Errors
-    /// When it is not the one that was written there.
+    /// When it is not the one that was written.
     pub fn step(&mut self, row: &Row<'_>, mac: &[u8]) -> Result<(), Broken> {
-        let (next, last) = (signed(self.here.sequence + 1), signed(self.head.last.sequence));
+        let (next, last) = (signed(self.position.sequence + 1), signed(self.head.last.sequence));
         if row.sequence < next || next > last {
             return Err(Broken { sequence: row.sequence, fault: Fault::Added });
         }
         if row.sequence > next {
             return Err(Broken { sequence: next, fault: Fault::Missing });
         }
-        let right = self.chain.mac(&self.here, row);
-        if !bool::from(right.as_slice().ct_eq(mac)) {
+        let expected = self.chain.mac(&self.position, row);
+        if !bool::from(expected.as_slice().ct_eq(mac)) {
             return Err(Broken { sequence: row.sequence, fault: Fault::Changed });
         }
-        self.here = Link { sequence: self.here.sequence + 1, mac: right };
+        self.position = Link { sequence: self.position.sequence + 1, mac: expected };
         self.entries += 1;
-        self.compare()
+        self.check_expected()
     }
 
-    /// There is no further entry.
+    /// Finishes after the last stored entry.
     ///
     /// # Errors
-    /// When there should be.
+    /// When there should be more entries.
     pub fn end(self) -> Result<Verified, Broken> {
-        let next = signed(self.here.sequence + 1);
-        if self.here.sequence < self.head.last.sequence {
+        let next = signed(self.position.sequence + 1);
+        if self.position.sequence < self.head.last.sequence {
             return Err(Broken { sequence: next, fault: Fault::Missing });
         }
-        if self.here != self.head.last {
+        if self.position != self.head.last {
             return Err(Broken::HEAD);
         }
-        let pruned = self.head.anchor.sequence.saturating_sub(self.begun.0);
-        Ok(Verified { entries: self.entries, pruned, restarts: self.begun.1, head: self.head })
+        let pruned = self.head.anchor.sequence.saturating_sub(self.restarted.0);
+        Ok(Verified { entries: self.entries, pruned, restarts: self.restarted.1, head: self.head })
     }
 
-    fn compare(&self) -> Result<(), Broken> {
-        let other = self
-            .expected
-            .is_some_and(|expected| expected.sequence == self.here.sequence && expected.mac != self.here.mac);
-        let sequence = signed(self.here.sequence);
+    fn check_expected(&self) -> Result<(), Broken> {
+        let other = self.expected.is_some_and(|expected| {
+            expected.sequence == self.position.sequence && expected.mac != self.position.mac
+        });
+        let sequence = signed(self.position.sequence);
         if other { Err(Broken { sequence, fault: Fault::Replaced }) } else { Ok(()) }
     }
 }
 
 impl Broken {
-    /// The head is not ours.
+    /// The fault of a missing or changed head.
     pub const HEAD: Self = Self { sequence: 0, fault: Fault::Head };
 }
 
@@ -302,7 +302,7 @@ mod tests {
         }
     }
 
-    /// A log as a database would hold it.
+    /// A log as a database stores it.
     #[derive(Clone, Debug, PartialEq)]
     struct Log {
         rows: Vec<Stored>,
@@ -317,7 +317,7 @@ mod tests {
     fn log(entries: u8) -> Log {
         let (chain, mut head, mut rows) = (chain(), Head::START, Vec::new());
         for number in 1..=entries {
-            // Bodies repeat, so that what differs between two entries is their place alone.
+            // Bodies repeat, so that some entries differ only in their position.
             let (at, project) = (i64::from(number / 2), (number % 3 == 0).then(|| Uuid::from_u128(1)));
             let body = format!("entry of kind {}", number % 2);
             let mut row = Stored { sequence: i64::from(number), at, project, body, mac: Vec::new() };
@@ -335,7 +335,7 @@ mod tests {
         if let Some(expected) = expected {
             walk = walk.expecting(expected)?;
         }
-        // A database gives rows by their number, however they were put there.
+        // A database returns rows ordered by their number, however they were inserted.
         let mut rows: Vec<_> = log.rows.iter().collect();
         rows.sort_by_key(|row| row.sequence);
         for row in rows {
@@ -346,14 +346,14 @@ mod tests {
 
     fn link(log: &Log, index: usize) -> Link {
         let row = &log.rows[index];
-        // Somebody may have cut it before: what is missing is zeros then.
+        // An earlier tampering may have truncated the MAC; missing bytes are zeros.
         let mut mac = [0; 32];
         mac[..row.mac.len()].copy_from_slice(&row.mac);
         Link { sequence: row.sequence.unsigned_abs(), mac }
     }
 
     #[test]
-    fn a_log_as_it_was_written_is_whole() {
+    fn an_unchanged_log_has_no_faults() {
         for entries in 0..20 {
             let log = log(entries);
             let verified = verify(&log, None).unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_read_as_it_is_printed() {
+    fn a_printed_head_can_be_parsed() {
         let head = log(3).head.last;
         assert_eq!(head.to_string().parse(), Ok(head));
         for wrong in ["", "3", "3:", "3:zz", "x:00", &format!("3:{}", "é".repeat(32))] {
@@ -371,22 +371,22 @@ mod tests {
     }
 
     #[test]
-    fn an_older_copy_is_found_with_a_head_that_was_kept_elsewhere() {
+    fn an_older_copy_is_detected_with_a_head_that_was_stored_elsewhere() {
         let (old, new) = (log(4), log(9));
-        assert!(verify(&old, None).is_ok(), "from inside it looks whole");
-        let kept = new.head.last;
-        assert_eq!(verify(&old, Some(kept)), Err(Broken { sequence: 9, fault: Fault::Replaced }));
+        assert!(verify(&old, None).is_ok(), "the copy itself has no faults");
+        let stored = new.head.last;
+        assert_eq!(verify(&old, Some(stored)), Err(Broken { sequence: 9, fault: Fault::Replaced }));
         assert!(verify(&new, Some(old.head.last)).is_ok());
         let other = Link { mac: [1; 32], ..old.head.last };
         assert_eq!(verify(&new, Some(other)), Err(Broken { sequence: 4, fault: Fault::Replaced }));
     }
 
     #[test]
-    fn what_was_pruned_is_replaced_by_its_link() {
+    fn pruned_entries_are_replaced_by_the_anchor() {
         let mut log = log(9);
         log.head.anchor = link(&log, 3);
         log.rows.drain(..4);
-        assert_eq!(verify(&log, None), Err(Broken::HEAD), "only who has the key may prune");
+        assert_eq!(verify(&log, None), Err(Broken::HEAD), "pruning requires the key");
         log.head_mac = chain().head_mac(&log.head).to_vec();
         assert_eq!(verify(&log, None).unwrap().entries, 5);
         assert!(verify(&log, Some(log.head.anchor)).is_ok());
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(verify(&log, None), Err(Broken { sequence: 5, fault: Fault::Missing }));
     }
 
-    /// What somebody with the database but without the key may do.
+    /// Changes that are possible with access to the database but without the key.
     #[derive(Clone, Debug)]
     enum Tampering {
         Edit(usize, u8),
@@ -409,7 +409,7 @@ mod tests {
     fn tampering() -> impl Strategy<Value = Tampering> {
         let at = 0..12_usize;
         prop_oneof![
-            (at.clone(), 0..6_u8).prop_map(|(index, what)| Tampering::Edit(index, what)),
+            (at.clone(), 0..6_u8).prop_map(|(index, column)| Tampering::Edit(index, column)),
             at.clone().prop_map(Tampering::Remove),
             (at.clone(), at.clone()).prop_map(|(left, right)| Tampering::Swap(left, right)),
             at.clone().prop_map(Tampering::Truncate),
@@ -422,9 +422,9 @@ mod tests {
     fn tamper(log: &mut Log, tampering: &Tampering) {
         let count = log.rows.len();
         match *tampering {
-            Tampering::Edit(index, what) => {
+            Tampering::Edit(index, column) => {
                 let row = &mut log.rows[index % count];
-                match what {
+                match column {
                     0 => row.at += 1,
                     1 => row.project = row.project.is_none().then(|| Uuid::from_u128(1)),
                     2 => row.body.push(' '),
@@ -441,7 +441,7 @@ mod tests {
             }
             Tampering::Truncate(index) => log.rows.truncate(index % count),
             Tampering::Duplicate(index, to) => {
-                // Where there is a row already, a database takes no second one.
+                // A database accepts no second row with the same number.
                 if log.rows.iter().all(|row| row.sequence != to) {
                     log.rows.push(Stored { sequence: to, ..log.rows[index % count].clone() });
                 }
@@ -456,19 +456,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_can_be_changed_unseen(entries in 1..12_u8, acts in proptest::collection::vec(tampering(), 1..3)) {
-            let whole = log(entries);
-            let mut log = whole.clone();
-            for act in &acts {
+        fn every_change_is_detected(entries in 1..12_u8, changes in proptest::collection::vec(tampering(), 1..3)) {
+            let original = log(entries);
+            let mut log = original.clone();
+            for change in &changes {
                 if !log.rows.is_empty() {
-                    tamper(&mut log, act);
+                    tamper(&mut log, change);
                 }
             }
-            // Two acts may undo each other.
+            // Two changes may undo each other.
             let mut rows = log.rows.clone();
             rows.sort_by_key(|row| row.sequence);
-            let same = rows == whole.rows && log.head == whole.head && log.head_mac == whole.head_mac;
-            prop_assert_eq!(verify(&log, None).is_ok(), same, "{:?}", acts);
+            let same = rows == original.rows && log.head == original.head && log.head_mac == original.head_mac;
+            prop_assert_eq!(verify(&log, None).is_ok(), same, "{:?}", changes);
         }
     }
 }

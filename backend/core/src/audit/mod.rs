@@ -1,13 +1,13 @@
-//! What is recorded of a call: who did what to which resource, from where, and how it ended. Never data, signatures,
-//! PINs or wrapped keys. Pure: knows no clock and no database.
+//! The audit log's entries: who did what to which resource, from where, and with which result. They never contain data,
+//! signatures, PINs or wrapped keys. Pure: no clock and no database.
 
 mod api;
 mod chain;
-mod form;
+mod record;
 mod restart;
-mod tally;
+mod usage_counters;
 
-// `core`, for this room knows no network: only how an address is written.
+// From `core`: this module has no network I/O, only addresses as values.
 use core::net::IpAddr;
 
 use serde_json::{Map, Value};
@@ -15,63 +15,64 @@ use uuid::Uuid;
 
 pub use api::{AuditItems, Item, item, millis, timestamp};
 pub use chain::{Broken, Chain, Fault, Head, Link, Row, Verified, Walk};
-pub use form::{Body, Record, body};
+pub use record::{Body, Record, body};
 pub use restart::{Heap, Restart};
-pub use tally::{Count, Counted, Tally, Used};
+pub use usage_counters::{Count, Counted, Tally, Used};
 
-/// One entry, before it has its place in the log.
+/// An audit entry before it is appended to the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: u64,
-    /// What happened: `kms.key.rotate`, say.
+    /// The event's name, `kms.key.rotate` for example.
     pub event: &'static str,
-    /// Of which kind.
+    /// The kind of event.
     pub kind: Kind,
-    /// The project; none for what concerns the home as a whole.
+    /// The project; none for events that concern the home as a whole.
     pub project: Option<Uuid>,
     /// The resource: `projects/…/keyrings/…/keys/…`.
     pub resource: String,
-    /// Who: the account's id, where it has one.
+    /// The initiator: the account's id, if there is an account.
     pub initiator: Option<Uuid>,
-    /// Who, for people: an email, `user@ring` over PKCS#11, `kms` for the service itself, the operator's user name.
+    /// The initiator's name for readers: an email address, `user@ring` over PKCS#11, `kms` for the service itself, or
+    /// the operator's user name.
     pub name: String,
-    /// Through which door, and what was asked: `POST /v1/…`, `pkcs11 C_GenerateKey`, `kms key rotate`.
+    /// The API and the call: `POST /v1/…`, `pkcs11 C_GenerateKey`, `kms key rotate`.
     pub endpoint: String,
-    /// From where, over a network.
+    /// The client's address, if the call came over a network.
     pub source: Option<IpAddr>,
-    /// With what, as it calls itself.
+    /// The client's name for itself (`User-Agent`).
     pub agent: String,
-    /// The call's own id.
+    /// The call's trace id.
     pub trace: Option<Uuid>,
-    /// How it ended, as HTTP numbers it; 200 to 299 is success.
+    /// The result as an HTTP status; 200 to 299 is success.
     pub status: u16,
-    /// What of the request may be told: names, algorithms, numbers.
+    /// The parts of the request that may be recorded: names, algorithms, numbers.
     pub details: Map<String, Value>,
 }
 
-/// What kind of event it is (Audit Log API, `eventType`).
+/// The kind of an event (Audit Log API, `eventType`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schema(as = auditLogEventType)]
 pub enum Kind {
-    /// Somebody changed or used something.
+    /// A caller changed or used something.
     AdminActivity,
-    /// The service did it by itself: a purge, a rotation that was due.
+    /// The service did something automatically: a purge, a rotation that was due.
     SystemEvent,
-    /// It was not permitted.
+    /// A call was not permitted.
     PolicyDenied,
 }
 
-/// What is recorded of uses of keys.
+/// How uses of keys are recorded.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CryptoAudit {
-    /// Nothing.
+    /// Not at all.
     Off,
-    /// How often each caller used each key version, each minute.
+    /// As the number of times that each caller used each key version, once a minute.
     #[default]
     Summary,
-    /// Each use, before it is answered.
+    /// Each use, before the response is sent.
     Each,
 }

@@ -1,29 +1,29 @@
-//! A log that was found broken and begun anew: what was there is set aside as it was found, and the new chain begins with
-//! a link that stands for all of it. Nothing of it can be changed, or forgotten, unseen.
+//! Restarts of a log in which a fault was found: the existing entries are set aside as they are, and the new chain
+//! begins with a link whose MAC covers all of them. They cannot be changed or removed undetected.
 
 use sha2::{Digest, Sha256};
 
 use super::chain::{Chain, Link};
 use crate::integrity::{Cell, MAC_BYTES};
 
-/// A restart.
+/// A restart of the audit log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Restart {
-    /// Which: 1 for the first.
+    /// Its number: 1 for the first.
     pub number: u64,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: u64,
-    /// By whom.
+    /// The name of the operator who restarted the log.
     pub name: String,
-    /// What was found to be wrong.
+    /// The fault that was found.
     pub problem: String,
     /// The head as it was found, if there was one.
     pub head: Option<String>,
-    /// How many entries were set aside.
+    /// The number of entries that were set aside.
     pub entries: u64,
-    /// What stands for them as they were found, and for all that was set aside before.
+    /// The digest of the entries as they were found, and of everything that was set aside before.
     pub digest: [u8; MAC_BYTES],
-    /// The new log's first entry is the next after this number.
+    /// The new log's first entry has the next number after this one.
     pub after: u64,
 }
 
@@ -48,18 +48,18 @@ impl Chain {
 }
 
 impl Restart {
-    /// Where the new chain begins.
+    /// The link at which the new chain begins.
     pub fn link(&self, mac: [u8; MAC_BYTES]) -> Link {
         Link { sequence: self.after, mac }
     }
 }
 
-/// What stands for rows, whatever is in them.
+/// The digest of rows, whatever they contain.
 #[derive(Default)]
 pub struct Heap(Sha256);
 
 impl Heap {
-    /// Takes the next row, whose columns always come in one order.
+    /// Adds the next row, whose columns are always in the same order.
     pub fn add(&mut self, columns: &[Cell<'_>]) {
         for column in columns {
             let (tag, number, bytes);
@@ -78,7 +78,7 @@ impl Heap {
         }
     }
 
-    /// All of them.
+    /// The digest of all rows.
     pub fn digest(self) -> [u8; MAC_BYTES] {
         self.0.finalize().into()
     }
@@ -92,13 +92,13 @@ mod tests {
     use crate::integrity::RowKey;
 
     #[test]
-    fn each_part_of_a_restart_counts() {
+    fn the_mac_covers_each_part_of_a_restart() {
         let chain = Chain::of(&RowKey::from(Zeroizing::new([3; 32])));
         let one = Restart {
             number: 1,
             at: 2,
             name: "uid 0".to_owned(),
-            problem: "entry 3 is gone".to_owned(),
+            problem: "entry 3 is missing".to_owned(),
             head: Some("7:aa".to_owned()),
             entries: 6,
             digest: [1; MAC_BYTES],
@@ -122,22 +122,22 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_what_is_set_aside_counts() {
-        let of = |rows: &[&[Cell<'_>]]| {
-            let mut heap = Heap::default();
-            rows.iter().for_each(|row| heap.add(row));
-            heap.digest()
+    fn the_digest_covers_each_part_of_the_rows() {
+        let digest_of = |rows: &[&[Cell<'_>]]| {
+            let mut digest = Heap::default();
+            rows.iter().for_each(|row| digest.add(row));
+            digest.digest()
         };
         let (one, two) = (Cell::Integer(1), Cell::Integer(2));
         let all = [
-            of(&[]),
-            of(&[&[one, Cell::Null, Cell::Bytes(b"body")]]),
-            of(&[&[two, Cell::Null, Cell::Bytes(b"body")]]),
-            of(&[&[one, Cell::Bytes(b""), Cell::Bytes(b"body")]]),
-            of(&[&[one, Cell::Null, Cell::Text("body")]]),
-            of(&[&[one, Cell::Bytes(b"bo"), Cell::Bytes(b"dy")]]),
-            of(&[&[one, Cell::Null, Cell::Bytes(b"body")], &[two]]),
-            of(&[&[two], &[one, Cell::Null, Cell::Bytes(b"body")]]),
+            digest_of(&[]),
+            digest_of(&[&[one, Cell::Null, Cell::Bytes(b"body")]]),
+            digest_of(&[&[two, Cell::Null, Cell::Bytes(b"body")]]),
+            digest_of(&[&[one, Cell::Bytes(b""), Cell::Bytes(b"body")]]),
+            digest_of(&[&[one, Cell::Null, Cell::Text("body")]]),
+            digest_of(&[&[one, Cell::Bytes(b"bo"), Cell::Bytes(b"dy")]]),
+            digest_of(&[&[one, Cell::Null, Cell::Bytes(b"body")], &[two]]),
+            digest_of(&[&[two], &[one, Cell::Null, Cell::Bytes(b"body")]]),
         ];
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());

@@ -1,32 +1,32 @@
-//! What a row of the attribute table says: who may set an attribute and when, and what it starts as. The rows
-//! themselves are next door (`classes`); making and changing objects are walks over them (`template`).
+//! The type of a row of the attribute table: who may set an attribute and when, and its default value. `classes` has
+//! the rows; `template` applies them when objects are created and changed.
 
 use kms_protocol::{AttributeType as A, Mechanisms, Nested, Secret, Shape, Value};
 
 /// One attribute of one class.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rule {
-    /// Which attribute.
+pub(super) struct AttributeRule {
+    /// The attribute's type.
     pub(super) kind: A,
-    /// In which templates it may stand.
-    pub(super) given: Origins,
-    /// In which templates it must stand.
-    pub(super) required: Origins,
-    /// What it is when the template does not say.
-    pub(super) starts: Start,
+    /// The functions whose templates may contain it.
+    pub(super) allowed_in: Functions,
+    /// The functions whose templates must contain it.
+    pub(super) required_in: Functions,
+    /// Its value when the template does not contain it.
+    pub(super) initial: Initial,
     /// Whether `C_SetAttributeValue` may set it.
     pub(super) change: Change,
     /// Whether it is part of the key's secret: never in an object's visible attributes.
     pub(super) secret: bool,
-    /// The most bytes of a value that is bytes.
+    /// The maximum length of a byte string, in bytes.
     pub(super) bytes_max: usize,
 }
 
-/// The ways an object comes to be, as a set.
+/// The PKCS#11 functions that create an object, as a set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Origins(u8);
+pub(super) struct Functions(u8);
 
-impl Origins {
+impl Functions {
     pub(super) const NONE: Self = Self(0);
     /// `C_GenerateKey`, `C_GenerateKeyPair`.
     pub(super) const GENERATE: Self = Self(1);
@@ -38,12 +38,12 @@ impl Origins {
     pub(super) const DERIVE: Self = Self(8);
     /// `C_CopyObject`.
     pub(super) const COPY: Self = Self(16);
-    /// What holds for objects that are no keys: they are created or copied.
-    pub(super) const STORED: Self = Self(2 | 16);
-    /// All but copying.
-    pub(super) const NEW: Self = Self(15);
+    /// Objects that are not keys: they are created or copied.
+    pub(super) const CREATE_OR_COPY: Self = Self(2 | 16);
+    /// All except copying.
+    pub(super) const ALL_BUT_COPY: Self = Self(15);
     /// All of them.
-    pub(super) const ANY: Self = Self::NEW.or(Self::COPY);
+    pub(super) const ANY: Self = Self::ALL_BUT_COPY.or(Self::COPY);
 
     pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -54,23 +54,23 @@ impl Origins {
     }
 }
 
-/// What an attribute is when the template does not say.
+/// The initial value of an attribute that the template does not contain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Start {
-    /// Not there.
+pub(super) enum Initial {
+    /// The object does not have it.
     Absent,
-    /// This.
+    /// This boolean.
     Bool(bool),
-    /// No bytes, no mechanisms, or a template of nothing.
+    /// An empty byte string, mechanism list or template.
     Empty,
     /// This number.
     Ulong(u64),
-    /// What the ring's table says (`ring`).
+    /// The value in the ring policy's table (`ring`).
     Ring,
-    /// What policy computes when the object is made.
+    /// A value that policy computes when the object is created.
     Computed,
-    /// What comes with the key itself (`crypto::make`).
-    GeneratedKey,
+    /// A value that is added with the key's value, by `kms_crypto` or the dispatcher.
+    SetWithKey,
 }
 
 /// Whether `C_SetAttributeValue` may set an attribute.
@@ -79,56 +79,57 @@ pub(super) enum Change {
     /// No.
     Never,
     /// To any value of its shape.
-    Free,
-    /// To this value only, and never back.
+    Any,
+    /// To this value only; it cannot be changed back.
     OnlyTo(bool),
-    /// What a key may be used for: freely in a compat ring, only given up in a strict one. Otherwise a key's owner
-    /// makes a data key a wrapping key, wraps, and changes it back to decrypt (Clulow; Delaune, Kremer and Steel).
-    Use,
-    /// By the security officer.
+    /// A use of a key: any value in a compat ring, only to false in a strict ring. Otherwise a caller could turn a data
+    /// key into a wrapping key, wrap with it, and change it back to decrypt (Clulow; Delaune, Kremer and Steel).
+    UsageFlag,
+    /// By the security officer only.
     Officer,
 }
 
-/// The longest label, in bytes. Oracle's have 98 characters.
+/// The maximum length of a label, in bytes. Oracle's have 98 characters.
 pub(super) const LABEL_BYTES_MAX: usize = 1024;
 
-/// The longest `CKA_ID`, in bytes: consumers write it in hexadecimal in URIs.
+/// The maximum length of a `CKA_ID`, in bytes: applications write it in hexadecimal in URIs.
 pub(super) const ID_BYTES_MAX: usize = 256;
 
-/// The longest DER name or key, in bytes.
+/// The maximum length of a DER name or key, in bytes.
 pub(super) const DER_BYTES_MAX: usize = 8 << 10;
 
-/// The longest certificate, in bytes: RSA-4096 with a chain of names takes 4 KiB. It fits in a seal.
+/// The maximum length of a certificate, in bytes: RSA-4096 with a chain of names takes 4 KiB. It fits in a seal.
 pub(super) const CERTIFICATE_BYTES_MAX: usize = 24 << 10;
 
-/// The longest of all other values, in bytes: an RSA number.
+/// The maximum length of all other values, in bytes: an RSA number.
 const OTHER_BYTES_MAX: usize = 1024;
 
-pub(super) const fn rule(kind: A) -> Rule {
-    Rule {
+/// A row in which nothing is allowed yet.
+pub(super) const fn rule(kind: A) -> AttributeRule {
+    AttributeRule {
         kind,
-        given: Origins::NONE,
-        required: Origins::NONE,
-        starts: Start::Absent,
+        allowed_in: Functions::NONE,
+        required_in: Functions::NONE,
+        initial: Initial::Absent,
         change: Change::Never,
         secret: false,
         bytes_max: OTHER_BYTES_MAX,
     }
 }
 
-impl Rule {
-    pub(super) const fn given(mut self, origins: Origins) -> Self {
-        self.given = self.given.or(origins);
+impl AttributeRule {
+    pub(super) const fn allowed(mut self, functions: Functions) -> Self {
+        self.allowed_in = self.allowed_in.or(functions);
         self
     }
 
-    pub(super) const fn required(mut self, origins: Origins) -> Self {
-        self.required = origins;
-        self.given(origins)
+    pub(super) const fn required(mut self, functions: Functions) -> Self {
+        self.required_in = functions;
+        self.allowed(functions)
     }
 
-    pub(super) const fn starts(mut self, start: Start) -> Self {
-        self.starts = start;
+    pub(super) const fn initial(mut self, value: Initial) -> Self {
+        self.initial = value;
         self
     }
 
@@ -142,13 +143,13 @@ impl Rule {
         self
     }
 
-    pub(super) const fn up_to(mut self, bytes: usize) -> Self {
+    pub(super) const fn max_bytes(mut self, bytes: usize) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// Whether bytes are ones this attribute may hold.
-    pub(super) fn takes_bytes(&self, bytes: &[u8]) -> bool {
+    /// Whether the attribute may have this byte string as its value.
+    pub(super) fn accepts_bytes(&self, bytes: &[u8]) -> bool {
         match self.kind {
             // CK_DATE: year, month and day in digits, or nothing.
             A::START_DATE | A::END_DATE => {
@@ -159,17 +160,18 @@ impl Rule {
     }
 }
 
-pub(super) const fn usage(kind: A) -> Rule {
-    rule(kind).given(Origins::ANY).starts(Start::Ring).change(Change::Use)
+/// A row of an attribute that allows a use of the key.
+pub(super) const fn usage_flag(kind: A) -> AttributeRule {
+    rule(kind).allowed(Functions::ANY).initial(Initial::Ring).change(Change::UsageFlag)
 }
 
-/// The row of one attribute.
-pub(super) fn rule_of(rules: &[&'static [Rule]], kind: A) -> Option<&'static Rule> {
+/// The row of an attribute, if the object has one for it.
+pub(super) fn find_rule(rules: &[&'static [AttributeRule]], kind: A) -> Option<&'static AttributeRule> {
     rules.iter().flat_map(|rows| rows.iter()).find(|rule| rule.kind == kind)
 }
 
-/// The shape of an attribute's empty value.
-pub(super) fn empty_of(kind: A) -> Value {
+/// The empty value of an attribute, in its shape.
+pub(super) fn empty_value(kind: A) -> Value {
     match kind.shape() {
         Shape::Mechanisms => Value::Mechanisms(Mechanisms::default()),
         Shape::Template => Value::Template(Nested::default()),
@@ -182,12 +184,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_dates() {
+    fn dates_are_checked() {
         let row = rule(A::START_DATE);
         for (bytes, right) in
             [(&b""[..], true), (b"20260131", true), (b"2026013", false), (b"2026-1-1", false)]
         {
-            assert_eq!(row.takes_bytes(bytes), right);
+            assert_eq!(row.accepts_bytes(bytes), right);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! What `C_GenerateKey` and `C_GenerateKeyPair` make: mechanism and templates → a key to be made, and the attributes of
-//! its objects.
+//! Decisions on `C_GenerateKey` and `C_GenerateKeyPair`: mechanism and templates → the specification of the key, and
+//! the attributes of its objects.
 
 use kms_protocol::{
     Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingPolicy, Rv, Template,
     mechanism_table::{EC_BITS, GENERIC_BYTES, RSA_BITS, Uses, is_hmac_key, row_of},
 };
 
-use super::attributes::Origins;
-use super::defaults::{Descent, may_make, with_defaults};
+use super::attributes::Functions;
+use super::defaults::{KeySource, may_create, with_computed_attributes};
 use super::ring;
 use super::separation;
 use super::template::{Creation, complete};
@@ -16,27 +16,28 @@ use crate::object::{Caller, Curve, Draft, EdwardsMontgomery, KeySpec, MlDsaSet, 
 /// The public exponent when the template names none, big endian.
 const EXPONENT: &[u8] = &[1, 0, 1];
 
-/// The longest public exponent, in bits: the libraries take no longer one.
+/// The maximum length of a public exponent, in bits: the libraries accept no longer one.
 const EXPONENT_BITS_MAX: u32 = 33;
 
 /// The length of a ChaCha20 key, in bytes.
 const CHACHA20_BYTES: u64 = 32;
 
-/// Decides on a secret key: what to make, and what its object will be like.
+/// Decides on a secret key: its specification, and the attributes of its object.
 ///
 /// # Errors
-/// What `template` refuses, and `CKR_USER_NOT_LOGGED_IN`, `CKR_TOKEN_WRITE_PROTECTED` or `CKR_FUNCTION_REJECTED` for
-/// who may not make it.
+/// The errors of the attribute table, and `CKR_USER_NOT_LOGGED_IN`, `CKR_TOKEN_WRITE_PROTECTED` or
+/// `CKR_FUNCTION_REJECTED` for a caller that may not create it.
 pub fn generate(caller: &Caller, mechanism: &Mechanism, template: &Template) -> Result<(KeySpec, Draft), Rv> {
     let kind = kind_of(mechanism, Uses::GENERATE)?;
-    let creation = Creation { origin: Origins::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(kind) };
+    let creation =
+        Creation { function: Functions::GENERATE, class: ObjectClass::SECRET_KEY, kind: Some(kind) };
     let attributes = complete(creation, caller, template)?;
     let spec = secret_spec(caller.policy, kind, attributes.ulong(AttributeType::VALUE_LEN))?;
-    may_make(caller, creation, &attributes)?;
-    Ok((spec, with_defaults(creation, attributes, Descent::GeneratedKey(mechanism.kind))))
+    may_create(caller, creation, &attributes)?;
+    Ok((spec, with_computed_attributes(creation, attributes, KeySource::Generated(mechanism.kind))))
 }
 
-/// Decides on a key pair: what to make, and what its public and its private object will be like.
+/// Decides on a key pair: its specification, and the attributes of its public and its private object.
 ///
 /// # Errors
 /// As [`generate`].
@@ -47,57 +48,58 @@ pub fn generate_pair(
     private: &Template,
 ) -> Result<(KeySpec, Draft, Draft), Rv> {
     let kind = kind_of(mechanism, Uses::GENERATE_PAIR)?;
-    let creation = |class| Creation { origin: Origins::GENERATE, class, kind: Some(kind) };
+    let creation = |class| Creation { function: Functions::GENERATE, class, kind: Some(kind) };
     let (of_public, of_private) = (creation(ObjectClass::PUBLIC_KEY), creation(ObjectClass::PRIVATE_KEY));
-    let mut public_half = complete(of_public, caller, public)?;
-    let mut private_half = complete(of_private, caller, private)?;
+    let mut public_key = complete(of_public, caller, public)?;
+    let mut private_key = complete(of_private, caller, private)?;
     if caller.policy == RingPolicy::Strict {
-        separation::settle_public(&private_half, &mut public_half);
+        separation::restrict_public_wrapping(&private_key, &mut public_key);
     }
-    // What both templates name must be one thing: the curve, the parameter set.
-    for named in [AttributeType::EC_PARAMS, AttributeType::PARAMETER_SET] {
-        let (one, other) = (public_half.value(named), private_half.value(named));
-        if one.is_some() && other.is_some() && one != other {
+    // If both templates name the curve or the parameter set, they must agree.
+    for kind in [AttributeType::EC_PARAMS, AttributeType::PARAMETER_SET] {
+        let (in_public, in_private) = (public_key.value(kind), private_key.value(kind));
+        if in_public.is_some() && in_private.is_some() && in_public != in_private {
             return Err(Rv::TEMPLATE_INCONSISTENT);
         }
     }
-    let spec = pair_spec(caller.policy, kind, &public_half)?;
-    may_make(caller, of_public, &public_half)?;
-    may_make(caller, of_private, &private_half)?;
-    one_id(&mut public_half, &mut private_half);
-    let descent = Descent::GeneratedKey(mechanism.kind);
+    let spec = pair_spec(caller.policy, kind, &public_key)?;
+    may_create(caller, of_public, &public_key)?;
+    may_create(caller, of_private, &private_key)?;
+    share_id(&mut public_key, &mut private_key);
+    let source = KeySource::Generated(mechanism.kind);
     Ok((
         spec,
-        with_defaults(of_public, public_half, descent),
-        with_defaults(of_private, private_half, descent),
+        with_computed_attributes(of_public, public_key, source),
+        with_computed_attributes(of_private, private_key, source),
     ))
 }
 
-/// What the next version of a key is made of: the same as the one that `now` is, a secret or a private key.
+/// The specification of a key's next version: that of its current version, a secret or private key with the attributes
+/// `current`.
 ///
 /// # Errors
-/// `CKR_KEY_TYPE_INCONSISTENT` for what no next one can be made of.
-pub fn successor(now: &Template) -> Result<KeySpec, Rv> {
-    let kind = now.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
-    let spec = match now.class() {
+/// `CKR_KEY_TYPE_INCONSISTENT` for an object of which there can be no next version.
+pub fn successor(current: &Template) -> Result<KeySpec, Rv> {
+    let kind = current.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+    let spec = match current.class() {
         Some(ObjectClass::SECRET_KEY) => {
-            secret_spec(RingPolicy::Compat, kind, now.ulong(AttributeType::VALUE_LEN))
+            secret_spec(RingPolicy::Compat, kind, current.ulong(AttributeType::VALUE_LEN))
         }
         Some(ObjectClass::PRIVATE_KEY) => {
-            let mut asked = now.clone();
+            let mut template = current.clone();
             let bits =
-                now.bytes(AttributeType::MODULUS).and_then(|bytes| u64::try_from(bytes.len() * 8).ok());
-            asked.0.extend(bits.map(|bits| Attribute::ulong(AttributeType::MODULUS_BITS, bits)));
-            pair_spec(RingPolicy::Compat, kind, &asked)
+                current.bytes(AttributeType::MODULUS).and_then(|bytes| u64::try_from(bytes.len() * 8).ok());
+            template.0.extend(bits.map(|bits| Attribute::ulong(AttributeType::MODULUS_BITS, bits)));
+            pair_spec(RingPolicy::Compat, kind, &template)
         }
         _ => Err(Rv::KEY_TYPE_INCONSISTENT),
     };
     spec.map_err(|_| Rv::KEY_TYPE_INCONSISTENT)
 }
 
-/// What type of key a mechanism makes.
-fn kind_of(mechanism: &Mechanism, makes: Uses) -> Result<KeyType, Rv> {
-    let row = row_of(mechanism.kind).filter(|row| row.uses.has(makes)).ok_or(Rv::MECHANISM_INVALID)?;
+/// The type of key that a mechanism generates.
+fn kind_of(mechanism: &Mechanism, usage: Uses) -> Result<KeyType, Rv> {
+    let row = row_of(mechanism.kind).filter(|row| row.uses.has(usage)).ok_or(Rv::MECHANISM_INVALID)?;
     row.key.ok_or(Rv::MECHANISM_INVALID)
 }
 
@@ -142,9 +144,9 @@ fn pair_spec(policy: RingPolicy, kind: KeyType, public: &Template) -> Result<Key
     }
 }
 
-/// Consumers find one half by the other's `CKA_ID`: a half whose template names none takes the other's.
-fn one_id(public: &mut Template, private: &mut Template) {
-    let id_of = |half: &Template| half.bytes(AttributeType::ID).unwrap_or_default().to_vec();
+/// Gives both keys of a pair one `CKA_ID` if only one template names it: applications find one key by the other's.
+fn share_id(public: &mut Template, private: &mut Template) {
+    let id_of = |key: &Template| key.bytes(AttributeType::ID).unwrap_or_default().to_vec();
     let (of_public, of_private) = (id_of(public), id_of(private));
     match (of_public.is_empty(), of_private.is_empty()) {
         (true, false) => public.set(Attribute::bytes(AttributeType::ID, of_private)),
@@ -162,10 +164,10 @@ fn rsa_spec(policy: RingPolicy, public: &Template) -> Result<KeySpec, Rv> {
     let exponent = public.bytes(AttributeType::PUBLIC_EXPONENT).unwrap_or(EXPONENT);
     let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
     let exponent = &exponent[zeros..];
-    let mut wide = [0; 8];
-    let front = wide.len().checked_sub(exponent.len()).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
-    wide[front..].copy_from_slice(exponent);
-    let number = u64::from_be_bytes(wide);
+    let mut padded = [0; 8];
+    let start = padded.len().checked_sub(exponent.len()).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
+    padded[start..].copy_from_slice(exponent);
+    let number = u64::from_be_bytes(padded);
     let least = match policy {
         RingPolicy::Strict => ring::STRICT_EXPONENT_MIN,
         RingPolicy::Compat => 3,
@@ -227,7 +229,8 @@ mod tests {
         Attribute::ulong(AttributeType::MODULUS_BITS, bits)
     }
 
-    /// What `pkcs11-tool --keygen --key-type AES:32 --label a` sends (OpenSC 0.23, seen by pkcs11-spy).
+    /// The template that `pkcs11-tool --keygen --key-type AES:32 --label a` sends (OpenSC 0.23, recorded by
+    /// pkcs11-spy).
     fn pkcs11_tool_aes() -> Vec<Attribute> {
         vec![
             Attribute::ulong(AttributeType::CLASS, 4),
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pkcs11_tool_sends_makes_keys_in_both_rings() {
+    fn templates_of_pkcs11_tool_are_accepted_in_both_rings() {
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
             let (spec, draft) = aes(policy, &pkcs11_tool_aes()).unwrap();
             assert_eq!(spec, KeySpec::Aes { bytes: 32 });
@@ -257,7 +260,7 @@ mod tests {
             assert_eq!(draft.attributes.ulong(AttributeType::KEY_GEN_MECHANISM), Some(0x1080));
             assert_eq!(draft.attributes.bool(AttributeType::WRAP), Some(!strict));
         }
-        // A generic secret is asked to encrypt, and is to sign all the same.
+        // The template requests encryption for a generic secret, which must still sign.
         let mut template = pkcs11_tool_aes();
         template[2] = Attribute::ulong(AttributeType::KEY_TYPE, 0x10);
         let mechanism = Mechanism::plain(MechanismType::GENERIC_SECRET_KEY_GEN);
@@ -266,15 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn what_vault_asks_for_makes_a_key_of_two_halves_in_a_strict_ring() {
+    fn templates_of_vault_give_a_key_with_a_wrapping_subkey_in_a_strict_ring() {
         let all =
             [AttributeType::ENCRYPT, AttributeType::DECRYPT, AttributeType::WRAP, AttributeType::UNWRAP];
         let mut template = vec![length(32), flag(AttributeType::TOKEN, true)];
         template.extend(all.map(|kind| flag(kind, true)));
-        for (policy, apart) in [(RingPolicy::Strict, Some(true)), (RingPolicy::Compat, None)] {
+        for (policy, has_subkey) in [(RingPolicy::Strict, Some(true)), (RingPolicy::Compat, None)] {
             let (_, draft) = aes(policy, &template).unwrap();
             assert_eq!(all.map(|kind| draft.attributes.bool(kind)), [Some(true); 4]);
-            assert_eq!(draft.attributes.bool(AttributeType::KMS_WRAP_SUBKEY), apart);
+            assert_eq!(draft.attributes.bool(AttributeType::KMS_WRAP_SUBKEY), has_subkey);
         }
     }
 
@@ -287,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_decrypts_wraps_what_is_open() {
-        // pkcs11-provider's templates: everything RSA can do, on both halves.
+    fn a_pair_that_decrypts_wraps_only_readable_keys() {
+        // pkcs11-provider's templates: everything RSA can do, for both keys.
         let public = [bits(2048), flag(AttributeType::ENCRYPT, true), flag(AttributeType::WRAP, true)];
         let private = [flag(AttributeType::DECRYPT, true), flag(AttributeType::UNWRAP, true)];
         let (_, strict_public, strict_private) = rsa(RingPolicy::Strict, &public, &private).unwrap();
-        let open = [flag(AttributeType::SENSITIVE, false), flag(AttributeType::EXTRACTABLE, true)];
+        let readable = [flag(AttributeType::SENSITIVE, false), flag(AttributeType::EXTRACTABLE, true)];
         assert_eq!(strict_public.bool(AttributeType::WRAP), Some(true));
-        assert_eq!(nested(&strict_public, AttributeType::WRAP_TEMPLATE), open);
+        assert_eq!(nested(&strict_public, AttributeType::WRAP_TEMPLATE), readable);
         assert_eq!(strict_private.bool(AttributeType::UNWRAP), Some(true));
         assert_eq!(strict_private.bool(AttributeType::DECRYPT), Some(true));
         let (_, compat_public, _) = rsa(RingPolicy::Compat, &public, &private).unwrap();
@@ -306,21 +309,21 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_asks_for_the_pin_each_time_is_private() {
-        let asks = [flag(AttributeType::ALWAYS_AUTHENTICATE, true), flag(AttributeType::PRIVATE, false)];
-        assert_eq!(rsa(RingPolicy::Compat, &[bits(2048)], &asks).err(), Some(Rv::TEMPLATE_INCONSISTENT));
-        assert!(rsa(RingPolicy::Compat, &[bits(2048)], &asks[..1]).is_ok());
+    fn a_key_that_requires_the_pin_for_each_use_is_private() {
+        let requested = [flag(AttributeType::ALWAYS_AUTHENTICATE, true), flag(AttributeType::PRIVATE, false)];
+        assert_eq!(rsa(RingPolicy::Compat, &[bits(2048)], &requested).err(), Some(Rv::TEMPLATE_INCONSISTENT));
+        assert!(rsa(RingPolicy::Compat, &[bits(2048)], &requested[..1]).is_ok());
     }
 
     #[test]
     fn lengths_and_exponents_are_checked() {
-        let refused = Some(Rv::ATTRIBUTE_VALUE_INVALID);
+        let rejected = Some(Rv::ATTRIBUTE_VALUE_INVALID);
         for wrong in [0, 8, 17, 33, u64::MAX] {
-            assert_eq!(aes(RingPolicy::Compat, &[length(wrong)]).err(), refused);
+            assert_eq!(aes(RingPolicy::Compat, &[length(wrong)]).err(), rejected);
         }
         assert_eq!(aes(RingPolicy::Compat, &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
         for wrong in [0, 512, 1024, 2047, 2056, 8192, u64::MAX] {
-            assert_eq!(rsa(RingPolicy::Compat, &[bits(wrong)], &[]).err(), refused);
+            assert_eq!(rsa(RingPolicy::Compat, &[bits(wrong)], &[]).err(), rejected);
         }
         assert_eq!(rsa(RingPolicy::Compat, &[], &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
         let exponent = |policy, bytes: &[u8]| {
@@ -330,38 +333,38 @@ mod tests {
         let usual = KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] };
         assert_eq!(exponent(RingPolicy::Strict, &[0, 0, 1, 0, 1]), Ok(usual));
         assert!(exponent(RingPolicy::Compat, &[3]).is_ok());
-        assert_eq!(exponent(RingPolicy::Strict, &[3]).err(), refused);
+        assert_eq!(exponent(RingPolicy::Strict, &[3]).err(), rejected);
         for wrong in [&[][..], &[0], &[1], &[1, 0, 0], &[3, 0, 0, 0, 1], &[1; 9]] {
-            assert_eq!(exponent(RingPolicy::Compat, wrong).err(), refused, "{wrong:?}");
+            assert_eq!(exponent(RingPolicy::Compat, wrong).err(), rejected, "{wrong:?}");
         }
     }
 
     #[test]
-    fn both_halves_have_one_id_and_one_curve() {
+    fn both_keys_of_a_pair_have_one_id_and_one_curve() {
         let mechanism = Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN);
         let curve = |curve: Curve| Attribute::bytes(AttributeType::EC_PARAMS, curve.oid_der());
-        let make = |public: &[Attribute], private: &[Attribute]| {
+        let generate = |public: &[Attribute], private: &[Attribute]| {
             let (public, private) = (Template(public.to_vec()), Template(private.to_vec()));
             generate_pair(&admin(RingPolicy::Strict), &mechanism, &public, &private)
         };
         let id = Attribute::bytes(AttributeType::ID, vec![1, 2]);
         for (public, private) in [(vec![], vec![id.clone()]), (vec![id], vec![])] {
             let (spec, public, private) =
-                make(&[vec![curve(Curve::P384)], public].concat(), &private).unwrap();
+                generate(&[vec![curve(Curve::P384)], public].concat(), &private).unwrap();
             assert_eq!(spec, KeySpec::Ec { curve: Curve::P384 });
             assert_eq!(public.attributes.bytes(AttributeType::ID), Some(&[1, 2][..]));
             assert_eq!(private.attributes.bytes(AttributeType::ID), Some(&[1, 2][..]));
         }
-        let two_curves = make(&[curve(Curve::P384)], &[curve(Curve::P256)]);
+        let two_curves = generate(&[curve(Curve::P384)], &[curve(Curve::P256)]);
         assert_eq!(two_curves.err(), Some(Rv::TEMPLATE_INCONSISTENT));
         // secp256k1.
         let other = Attribute::bytes(AttributeType::EC_PARAMS, vec![6, 5, 0x2b, 0x81, 4, 0, 10]);
-        assert_eq!(make(&[other], &[]).err(), Some(Rv::CURVE_NOT_SUPPORTED));
-        assert_eq!(make(&[], &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
+        assert_eq!(generate(&[other], &[]).err(), Some(Rv::CURVE_NOT_SUPPORTED));
+        assert_eq!(generate(&[], &[]).err(), Some(Rv::TEMPLATE_INCOMPLETE));
     }
 
     #[test]
-    fn who_may_make_keys() {
+    fn key_generation_by_role() {
         let outcome = |policy, token, private| {
             LOGINS.map(|login| {
                 let template = Template(vec![
@@ -373,14 +376,23 @@ mod tests {
                 generate(&caller(login, policy), &mechanism, &template).err()
             })
         };
-        let (out, protected, rejected) =
+        let (no_login, protected, rejected) =
             (Some(Rv::USER_NOT_LOGGED_IN), Some(Rv::TOKEN_WRITE_PROTECTED), Some(Rv::FUNCTION_REJECTED));
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
-            assert_eq!(outcome(policy, true, true), [out, out, None, protected, protected, protected]);
-            assert_eq!(outcome(policy, false, true), [out, out, None, None, None, rejected]);
-            assert_eq!(outcome(policy, true, false), [out, out, None, protected, protected, protected]);
+            assert_eq!(
+                outcome(policy, true, true),
+                [no_login, no_login, None, protected, protected, protected]
+            );
+            assert_eq!(outcome(policy, false, true), [no_login, no_login, None, None, None, rejected]);
+            assert_eq!(
+                outcome(policy, true, false),
+                [no_login, no_login, None, protected, protected, protected]
+            );
         }
-        assert_eq!(outcome(RingPolicy::Strict, false, false), [out, out, None, None, None, rejected]);
+        assert_eq!(
+            outcome(RingPolicy::Strict, false, false),
+            [no_login, no_login, None, None, None, rejected]
+        );
         assert_eq!(outcome(RingPolicy::Compat, false, false), [None, None, None, None, None, rejected]);
     }
 }

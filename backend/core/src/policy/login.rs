@@ -1,4 +1,4 @@
-//! Logins: the ticket that proves one, and how long a guess must wait (`docs/decisions/0004`).
+//! Logins: the ticket that proves one, and the delay after wrong PINs (`docs/decisions/0004`).
 
 use std::time::Duration;
 
@@ -10,40 +10,40 @@ use zeroize::Zeroizing;
 
 use crate::object::RingRole;
 
-/// The form of a ticket. Another form gets another number, and old tickets end.
-const FORM: u8 = 1;
+/// The version of the ticket format. A new format has a new number, and old tickets become invalid.
+const FORMAT: u8 = 1;
 
-/// The length of the authentication at a ticket's end, in bytes.
-const TAG_BYTES: usize = 32;
+/// The length of the MAC at a ticket's end, in bytes.
+const MAC_BYTES: usize = 32;
 
-/// The longest ticket that is looked at, in bytes: a name and a hundred bytes besides.
+/// The maximum length of a ticket that is parsed, in bytes: a name and a hundred bytes more.
 const TICKET_BYTES_MAX: usize = 1024;
 
-/// Wrong PINs that cost nothing: people mistype.
+/// The number of wrong PINs without a delay: people mistype.
 const FREE_FAILURES: u32 = 3;
 
 /// The first delay.
 const DELAY_MIN: Duration = Duration::from_millis(250);
 
-/// The longest delay: an attempt still ends before the provider's deadline.
+/// The maximum delay: an attempt still ends before the provider's deadline.
 const DELAY_MAX: Duration = Duration::from_secs(4);
 
 /// What a ticket proves.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
-    /// The ring it holds for.
+    /// The ring it is valid for.
     pub ring: RingId,
     /// The principal's name.
     pub name: String,
-    /// What the principal could do when it was issued.
+    /// The principal's role when the ticket was issued.
     pub ring_role: RingRole,
-    /// Which of the principal's PINs was proven: a newer one ends the ticket.
+    /// The generation of the principal's PIN that was proven: a newer PIN invalidates the ticket.
     pub generation: u64,
-    /// The user at the other end of the socket, who alone may show it.
+    /// The user id of the peer on the socket, which alone may use the ticket.
     pub uid: Option<u32>,
     /// When it was issued, in seconds since 1970.
     pub issued: u64,
-    /// From when it holds no longer, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub expires: u64,
 }
 
@@ -56,10 +56,10 @@ impl From<Zeroizing<[u8; 32]>> for TicketKey {
     }
 }
 
-/// A ticket's claims as they are encoded.
+/// A ticket's claims in their encoded form.
 #[derive(Deserialize, Serialize)]
-struct Written<'a> {
-    form: u8,
+struct EncodedClaims<'a> {
+    format: u8,
     ring: [u8; 16],
     name: &'a str,
     ring_role: u8,
@@ -70,62 +70,64 @@ struct Written<'a> {
     nonce: [u8; 16],
 }
 
-/// Issues a ticket. The nonce is random, so that no two tickets are alike.
+/// Issues a ticket. The nonce is random, so that no two tickets are equal.
 pub fn issue(key: &TicketKey, claims: &Claims, nonce: [u8; 16]) -> Ticket {
-    let written = Written {
-        form: FORM,
+    let encoded = EncodedClaims {
+        format: FORMAT,
         ring: claims.ring.0,
         name: &claims.name,
-        ring_role: number_of(claims.ring_role),
+        ring_role: role_number(claims.ring_role),
         generation: claims.generation,
         uid: claims.uid,
         issued: claims.issued,
         expires: claims.expires,
         nonce,
     };
-    let mut bytes = postcard::to_allocvec(&written).expect("numbers and a string can be encoded");
-    let tag = authenticate(key, &bytes).finalize().into_bytes();
-    bytes.extend_from_slice(&tag);
+    let mut bytes = postcard::to_allocvec(&encoded).expect("numbers and a string can be encoded");
+    let mac = mac_over(key, &bytes).finalize().into_bytes();
+    bytes.extend_from_slice(&mac);
     Ticket(Secret::from(bytes))
 }
 
-/// What a ticket proves to who got it from the user `uid` at the time `now`. Whether the principal still has that PIN
-/// and that ring_role is for the caller to compare.
+/// Checks a ticket that the user `uid` sent at the time `now`, and returns its claims. The caller must check that the
+/// principal still has that PIN and that role.
 ///
 /// # Errors
-/// `CKR_USER_NOT_LOGGED_IN` for a ticket that is not ours, has ended, or is another user's.
+/// `CKR_USER_NOT_LOGGED_IN` for a ticket that the backend did not issue, that has expired, or that is another user's.
 pub fn check(key: &TicketKey, ticket: &Ticket, now: u64, uid: Option<u32>) -> Result<Claims, Rv> {
-    read(key, ticket).filter(|claims| now < claims.expires && claims.uid == uid).ok_or(Rv::USER_NOT_LOGGED_IN)
+    decode(key, ticket)
+        .filter(|claims| now < claims.expires && claims.uid == uid)
+        .ok_or(Rv::USER_NOT_LOGGED_IN)
 }
 
-fn read(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
+fn decode(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
     if ticket.0.len() > TICKET_BYTES_MAX {
         return None;
     }
-    let (bytes, tag) = ticket.0.split_at_checked(ticket.0.len().checked_sub(TAG_BYTES)?)?;
-    // Compared in constant time, and before a byte of it is understood.
-    authenticate(key, bytes).verify_slice(tag).ok()?;
-    let (written, rest) = postcard::take_from_bytes::<Written<'_>>(bytes).ok()?;
-    if written.form != FORM || !rest.is_empty() {
+    let (bytes, mac) = ticket.0.split_at_checked(ticket.0.len().checked_sub(MAC_BYTES)?)?;
+    // Compared in constant time, and before any byte is parsed.
+    mac_over(key, bytes).verify_slice(mac).ok()?;
+    let (encoded, rest) = postcard::take_from_bytes::<EncodedClaims<'_>>(bytes).ok()?;
+    if encoded.format != FORMAT || !rest.is_empty() {
         return None;
     }
     Some(Claims {
-        ring: RingId(written.ring),
-        name: written.name.to_owned(),
-        ring_role: ring_role_of(written.ring_role)?,
-        generation: written.generation,
-        uid: written.uid,
-        issued: written.issued,
-        expires: written.expires,
+        ring: RingId(encoded.ring),
+        name: encoded.name.to_owned(),
+        ring_role: role_from_number(encoded.ring_role)?,
+        generation: encoded.generation,
+        uid: encoded.uid,
+        issued: encoded.issued,
+        expires: encoded.expires,
     })
 }
 
-fn authenticate(key: &TicketKey, bytes: &[u8]) -> Hmac<Sha256> {
+fn mac_over(key: &TicketKey, bytes: &[u8]) -> Hmac<Sha256> {
     let mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
     mac.chain_update(b"kms ticket").chain_update(bytes)
 }
 
-fn number_of(ring_role: RingRole) -> u8 {
+fn role_number(ring_role: RingRole) -> u8 {
     match ring_role {
         RingRole::Officer => 0,
         RingRole::Admin => 1,
@@ -135,14 +137,14 @@ fn number_of(ring_role: RingRole) -> u8 {
     }
 }
 
-fn ring_role_of(number: u8) -> Option<RingRole> {
+fn role_from_number(number: u8) -> Option<RingRole> {
     [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader]
         .into_iter()
-        .find(|ring_role| number_of(*ring_role) == number)
+        .find(|ring_role| role_number(*ring_role) == number)
 }
 
-/// How long an attempt waits after so many failures before it: not at all for the first few, then twice as long each
-/// time, up to a few seconds. Never for good: whoever can guess could otherwise lock the owner out.
+/// The delay of a login attempt after this many failures: none for the first few, then twice as long each time, up to a
+/// few seconds. There is no permanent lock: anyone who can send guesses could otherwise lock out the principal.
 pub fn delay_after(failures: u32) -> Duration {
     match failures.checked_sub(FREE_FAILURES) {
         None => Duration::ZERO,
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_holds_until_it_ends_and_for_its_user() {
+    fn a_ticket_is_valid_until_it_expires_and_for_its_user() {
         let ticket = issue(&key(), &claims(), [9; 16]);
         assert_eq!(check(&key(), &ticket, 199, Some(1000)), Ok(claims()));
         for (now, uid) in [(200, Some(1000)), (150, Some(1001)), (150, None)] {
@@ -188,18 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn every_standing_comes_back() {
+    fn every_role_has_a_number() {
         for ring_role in
             [RingRole::Officer, RingRole::Admin, RingRole::Editor, RingRole::User, RingRole::Reader]
         {
-            assert_eq!(ring_role_of(number_of(ring_role)), Some(ring_role));
+            assert_eq!(role_from_number(role_number(ring_role)), Some(ring_role));
         }
-        assert_eq!(ring_role_of(5), None);
+        assert_eq!(role_from_number(5), None);
     }
 
     proptest! {
         #[test]
-        fn no_other_bytes_are_a_ticket(bytes: Vec<u8>, at: prop::sample::Index, flip in 1_u8..=255, cut: prop::sample::Index) {
+        fn no_other_bytes_are_a_valid_ticket(bytes: Vec<u8>, at: prop::sample::Index, flip in 1_u8..=255, cut: prop::sample::Index) {
             prop_assert!(check(&key(), &Ticket(Secret::from(bytes)), 150, Some(1000)).is_err());
             let good = issue(&key(), &claims(), [9; 16]).0.to_vec();
             let mut wrong = good.clone();
@@ -211,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn guesses_wait_longer_and_longer_but_not_for_ever() {
-        let waits: Vec<_> = (0..9).map(|failures| delay_after(failures).as_millis()).collect();
-        assert_eq!(waits, [0, 0, 0, 250, 500, 1000, 2000, 4000, 4000]);
+    fn the_delay_doubles_up_to_its_maximum() {
+        let delays: Vec<_> = (0..9).map(|failures| delay_after(failures).as_millis()).collect();
+        assert_eq!(delays, [0, 0, 0, 250, 500, 1000, 2000, 4000, 4000]);
         assert_eq!(delay_after(u32::MAX), DELAY_MAX);
     }
 }

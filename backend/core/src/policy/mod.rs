@@ -1,7 +1,7 @@
-//! May this be done?
+//! Policy: decisions on what a caller may do with an object.
 //!
-//! Every answer depends on values alone: who asks, what the object is like, what the ring allows. The room knows no
-//! keys, no storage and no clock. That a key may be used is a value, the `Permit`; who has none gets no key.
+//! Each decision depends only on values: the caller, the object's attributes, the ring's policy. The module has no
+//! access to keys, storage or a clock. Permission to use a key is a value, the `Permit`; no key is opened without one.
 
 mod attributes;
 mod classes;
@@ -32,33 +32,33 @@ pub use token::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_
 pub use usage::{Permit, permit, permit_reveal};
 pub use wrapping::{permit_copy, permit_second, permit_wrapped};
 
-/// What is done to an object as a whole.
+/// An action on an object as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Attributes are given new values.
+    /// Changing its attributes.
     Change,
-    /// It is destroyed.
+    /// Destroying it.
     Destroy,
 }
 
-/// Whether a caller may know that an object is there. Nobody, and the security officer, see public objects alone
-/// (spec, "Session states").
+/// Whether a caller may know that an object exists. Callers without a login and the security officer see only public
+/// objects (spec, "Session states").
 pub fn visible(caller: &Caller, attributes: &Template) -> bool {
     !is_private(attributes) || is_user(caller)
 }
 
-/// Whether a caller may do this to an object that is visible to it.
+/// Decides whether a caller may change or destroy an object that is visible to it.
 ///
 /// # Errors
-/// `CKR_USER_NOT_LOGGED_IN`, or `CKR_ACTION_PROHIBITED` where the principal may not, or the object forbids it.
+/// `CKR_USER_NOT_LOGGED_IN`, or `CKR_ACTION_PROHIBITED` if the principal may not do it or the object forbids it.
 pub fn may(caller: &Caller, action: Action, attributes: &Template) -> Result<(), Rv> {
     let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
     match (on_token, caller.ring_role(), action) {
-        // A session object is its application's own.
+        // A session object belongs to its application.
         (false, ..) => {}
         (true, None, _) => return Err(Rv::USER_NOT_LOGGED_IN),
         (true, Some(RingRole::Admin), _) => {}
-        // The officer's one change is CKA_TRUSTED, which `change` sees to.
+        // The security officer changes only CKA_TRUSTED, which `change` checks.
         (true, Some(RingRole::Officer), Action::Change) => {}
         (true, Some(RingRole::Officer), Action::Destroy) => return Err(Rv::ACTION_PROHIBITED),
         (true, Some(RingRole::Editor | RingRole::User | RingRole::Reader), _) => {
@@ -72,12 +72,12 @@ pub fn may(caller: &Caller, action: Action, attributes: &Template) -> Result<(),
     if attributes.bool(guard) == Some(false) { Err(Rv::ACTION_PROHIBITED) } else { Ok(()) }
 }
 
-/// An object is private unless it says otherwise.
+/// Whether an object is private; a missing attribute counts as true.
 fn is_private(attributes: &Template) -> bool {
     attributes.bool(AttributeType::PRIVATE) != Some(false)
 }
 
-/// Whether the caller is logged in as what PKCS#11 calls a user.
+/// Whether the caller is logged in as a normal user (`CKU_USER`).
 fn is_user(caller: &Caller) -> bool {
     match caller.ring_role() {
         Some(RingRole::Admin | RingRole::Editor | RingRole::User | RingRole::Reader) => true,
@@ -92,7 +92,7 @@ pub(crate) mod callers {
 
     use crate::object::{Caller, Login, RingRole};
 
-    /// Every login there is.
+    /// All roles of a login, and no login.
     pub(crate) const LOGINS: [Option<RingRole>; 6] = [
         None,
         Some(RingRole::Officer),
@@ -102,7 +102,7 @@ pub(crate) mod callers {
         Some(RingRole::Reader),
     ];
 
-    /// A caller who is logged in so.
+    /// A caller that is logged in with this role.
     pub(crate) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
         let login =
             ring_role.map(|ring_role| Login { ring: RingId([1; 16]), name: "someone".to_owned(), ring_role });
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn private_objects_are_there_for_users_alone() {
+    fn private_objects_are_visible_to_users_only() {
         let seen = LOGINS.map(|login| {
             let caller = caller(login, RingPolicy::Compat);
             (visible(&caller, &object(true, true)), visible(&caller, &object(true, false)))
@@ -136,22 +136,25 @@ mod tests {
         assert_eq!(seen.map(|(_, public)| public), [true; 6]);
         assert!(
             !visible(&caller(None, RingPolicy::Compat), &Template::default()),
-            "private unless it says otherwise"
+            "an object is private by default"
         );
     }
 
     #[test]
-    fn admins_alone_change_and_destroy_token_objects() {
+    fn only_admins_change_and_destroy_token_objects() {
         let outcome = |action| {
             LOGINS.map(|login| may(&caller(login, RingPolicy::Strict), action, &object(true, false)).err())
         };
-        let (nobody, prohibited) = (Some(Rv::USER_NOT_LOGGED_IN), Some(Rv::ACTION_PROHIBITED));
-        assert_eq!(outcome(Action::Destroy), [nobody, prohibited, None, prohibited, prohibited, prohibited]);
-        assert_eq!(outcome(Action::Change), [nobody, None, None, prohibited, prohibited, prohibited]);
+        let (no_login, prohibited) = (Some(Rv::USER_NOT_LOGGED_IN), Some(Rv::ACTION_PROHIBITED));
+        assert_eq!(
+            outcome(Action::Destroy),
+            [no_login, prohibited, None, prohibited, prohibited, prohibited]
+        );
+        assert_eq!(outcome(Action::Change), [no_login, None, None, prohibited, prohibited, prohibited]);
     }
 
     #[test]
-    fn objects_that_forbid_it_are_neither_changed_nor_destroyed() {
+    fn unmodifiable_and_indestructible_objects_stay() {
         let admin = caller(Some(RingRole::Admin), RingPolicy::Compat);
         for (action, guard) in
             [(Action::Change, AttributeType::MODIFIABLE), (Action::Destroy, AttributeType::DESTROYABLE)]

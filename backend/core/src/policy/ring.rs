@@ -1,52 +1,52 @@
-//! What a ring allows, strict or compat: one table of defaults, and the rules beside it.
+//! Ring policies: the defaults of attributes in a strict and in a compat ring, and what a strict ring enforces.
 //!
-//! `compat` is what SoftHSM 2.6 defaults to, but that private keys are sensitive. `strict` gives a key the uses of its
-//! type and no others, and keeps token keys sensitive and private.
+//! `compat` has the defaults of SoftHSM 2.6, except that private keys are sensitive. `strict` gives a key the uses of
+//! its type and no others, and keeps token keys sensitive and private.
 //!
-//! What a strict ring's keys may do to other keys is `separation`'s.
+//! `separation` decides what keys of a strict ring may do to other keys.
 //!
-//! Where a strict ring cannot grant what a template asks, it records what it grants instead of refusing: pkcs11-tool
-//! asks for `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key unless told otherwise, and Vault,
-//! python-pkcs11 and pkcs11-provider ask for encrypting and wrapping at once (`docs/decisions/0009`). The object always
-//! tells the truth about itself.
+//! Where a strict ring cannot grant what a template requests, it creates the object with what it grants instead of
+//! rejecting the template: pkcs11-tool requests `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key
+//! unless options say otherwise, and Vault, python-pkcs11 and pkcs11-provider request encrypting and wrapping at once
+//! (`docs/decisions/0009`). The object's attributes always state what was granted.
 
 use kms_protocol::{Attribute, AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
 
 use super::separation;
 use super::template::Creation;
 
-/// What an attribute starts as in a ring.
+/// The default of a boolean attribute in a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Setting {
+pub(super) enum FlagDefault {
     /// True.
-    Yes,
+    True,
     /// False.
-    No,
-    /// True for the uses that a key of the type has by nature, unless the template asks for some of its uses only.
-    Natural,
+    False,
+    /// True for the usual uses of the key type, unless the template requests some of its uses.
+    ByKeyType,
 }
 
-/// One line of the ring table.
-pub(super) struct Line {
-    /// Of which class.
+/// A row of the ring table: the defaults of one attribute.
+pub(super) struct RingRow {
+    /// The class of objects.
     pub(super) class: ObjectClass,
-    /// Which attribute.
+    /// The attribute's type.
     pub(super) kind: A,
-    /// In a strict ring.
-    pub(super) strict: Setting,
-    /// In a compat ring.
-    pub(super) compat: Setting,
-    /// What a token object of a strict ring has, whatever was asked.
-    pub(super) held: Option<bool>,
+    /// Its default in a strict ring.
+    pub(super) strict: FlagDefault,
+    /// Its default in a compat ring.
+    pub(super) compat: FlagDefault,
+    /// The value of a token object in a strict ring, whatever the template requests.
+    pub(super) enforced: Option<bool>,
 }
 
-const fn line(class: ObjectClass, kind: A, strict: Setting, compat: Setting) -> Line {
-    Line { class, kind, strict, compat, held: None }
+const fn row(class: ObjectClass, kind: A, strict: FlagDefault, compat: FlagDefault) -> RingRow {
+    RingRow { class, kind, strict, compat, enforced: None }
 }
 
-impl Line {
-    const fn held(mut self, value: bool) -> Self {
-        self.held = Some(value);
+impl RingRow {
+    const fn enforced(mut self, value: bool) -> Self {
+        self.enforced = Some(value);
         self
     }
 }
@@ -56,46 +56,46 @@ const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
 const PUBLIC: ObjectClass = ObjectClass::PUBLIC_KEY;
 
 /// The ring table.
-pub(super) const TABLE: &[Line] = &[
-    line(SECRET, A::PRIVATE, Setting::Yes, Setting::Yes).held(true),
-    line(SECRET, A::SENSITIVE, Setting::Yes, Setting::No).held(true),
-    line(SECRET, A::EXTRACTABLE, Setting::No, Setting::No),
-    line(SECRET, A::ENCRYPT, Setting::Natural, Setting::Yes),
-    line(SECRET, A::DECRYPT, Setting::Natural, Setting::Yes),
-    line(SECRET, A::SIGN, Setting::Natural, Setting::Yes),
-    line(SECRET, A::VERIFY, Setting::Natural, Setting::Yes),
-    line(SECRET, A::WRAP, Setting::No, Setting::Yes),
-    line(SECRET, A::UNWRAP, Setting::No, Setting::Yes),
-    line(SECRET, A::DERIVE, Setting::Natural, Setting::Natural),
-    line(PRIVATE, A::PRIVATE, Setting::Yes, Setting::Yes).held(true),
-    line(PRIVATE, A::SENSITIVE, Setting::Yes, Setting::Yes).held(true),
-    line(PRIVATE, A::EXTRACTABLE, Setting::No, Setting::No),
-    line(PRIVATE, A::DECRYPT, Setting::Natural, Setting::Yes),
-    line(PRIVATE, A::SIGN, Setting::Natural, Setting::Yes),
-    line(PRIVATE, A::SIGN_RECOVER, Setting::No, Setting::Yes),
-    line(PRIVATE, A::UNWRAP, Setting::No, Setting::Yes),
-    line(PRIVATE, A::DERIVE, Setting::Natural, Setting::Natural),
-    line(PRIVATE, A::DECAPSULATE, Setting::Natural, Setting::Natural),
-    line(PUBLIC, A::PRIVATE, Setting::No, Setting::No),
-    line(PUBLIC, A::ENCRYPT, Setting::Natural, Setting::Yes),
-    line(PUBLIC, A::VERIFY, Setting::Natural, Setting::Yes),
-    line(PUBLIC, A::VERIFY_RECOVER, Setting::No, Setting::Yes),
-    line(PUBLIC, A::WRAP, Setting::No, Setting::Yes),
-    line(PUBLIC, A::DERIVE, Setting::No, Setting::No),
-    line(PUBLIC, A::ENCAPSULATE, Setting::Natural, Setting::Natural),
-    // Consumers look for certificates before they log in.
-    line(ObjectClass::CERTIFICATE, A::PRIVATE, Setting::No, Setting::No),
-    line(ObjectClass::DATA, A::PRIVATE, Setting::Yes, Setting::Yes),
-    line(ObjectClass::PROFILE, A::PRIVATE, Setting::No, Setting::No),
+pub(super) const TABLE: &[RingRow] = &[
+    row(SECRET, A::PRIVATE, FlagDefault::True, FlagDefault::True).enforced(true),
+    row(SECRET, A::SENSITIVE, FlagDefault::True, FlagDefault::False).enforced(true),
+    row(SECRET, A::EXTRACTABLE, FlagDefault::False, FlagDefault::False),
+    row(SECRET, A::ENCRYPT, FlagDefault::ByKeyType, FlagDefault::True),
+    row(SECRET, A::DECRYPT, FlagDefault::ByKeyType, FlagDefault::True),
+    row(SECRET, A::SIGN, FlagDefault::ByKeyType, FlagDefault::True),
+    row(SECRET, A::VERIFY, FlagDefault::ByKeyType, FlagDefault::True),
+    row(SECRET, A::WRAP, FlagDefault::False, FlagDefault::True),
+    row(SECRET, A::UNWRAP, FlagDefault::False, FlagDefault::True),
+    row(SECRET, A::DERIVE, FlagDefault::ByKeyType, FlagDefault::ByKeyType),
+    row(PRIVATE, A::PRIVATE, FlagDefault::True, FlagDefault::True).enforced(true),
+    row(PRIVATE, A::SENSITIVE, FlagDefault::True, FlagDefault::True).enforced(true),
+    row(PRIVATE, A::EXTRACTABLE, FlagDefault::False, FlagDefault::False),
+    row(PRIVATE, A::DECRYPT, FlagDefault::ByKeyType, FlagDefault::True),
+    row(PRIVATE, A::SIGN, FlagDefault::ByKeyType, FlagDefault::True),
+    row(PRIVATE, A::SIGN_RECOVER, FlagDefault::False, FlagDefault::True),
+    row(PRIVATE, A::UNWRAP, FlagDefault::False, FlagDefault::True),
+    row(PRIVATE, A::DERIVE, FlagDefault::ByKeyType, FlagDefault::ByKeyType),
+    row(PRIVATE, A::DECAPSULATE, FlagDefault::ByKeyType, FlagDefault::ByKeyType),
+    row(PUBLIC, A::PRIVATE, FlagDefault::False, FlagDefault::False),
+    row(PUBLIC, A::ENCRYPT, FlagDefault::ByKeyType, FlagDefault::True),
+    row(PUBLIC, A::VERIFY, FlagDefault::ByKeyType, FlagDefault::True),
+    row(PUBLIC, A::VERIFY_RECOVER, FlagDefault::False, FlagDefault::True),
+    row(PUBLIC, A::WRAP, FlagDefault::False, FlagDefault::True),
+    row(PUBLIC, A::DERIVE, FlagDefault::False, FlagDefault::False),
+    row(PUBLIC, A::ENCAPSULATE, FlagDefault::ByKeyType, FlagDefault::ByKeyType),
+    // Applications search for certificates before they log in.
+    row(ObjectClass::CERTIFICATE, A::PRIVATE, FlagDefault::False, FlagDefault::False),
+    row(ObjectClass::DATA, A::PRIVATE, FlagDefault::True, FlagDefault::True),
+    row(ObjectClass::PROFILE, A::PRIVATE, FlagDefault::False, FlagDefault::False),
 ];
 
-/// The shortest generic secret of a strict ring, in bytes: 128 bits.
+/// The minimum length of a generic secret in a strict ring, in bytes: 128 bits.
 pub(super) const STRICT_GENERIC_BYTES_MIN: u64 = 16;
 
 /// The smallest RSA public exponent of a strict ring (FIPS 186-5).
 pub(super) const STRICT_EXPONENT_MIN: u64 = 65_537;
 
-/// The uses a key has by nature, and those it can have besides.
+/// The usual uses of a key type, and those that it can have on request.
 fn uses_of(class: ObjectClass, kind: KeyType) -> (&'static [A], &'static [A]) {
     match (class, kind) {
         (ObjectClass::SECRET_KEY, KeyType::AES) => {
@@ -115,44 +115,45 @@ fn uses_of(class: ObjectClass, kind: KeyType) -> (&'static [A], &'static [A]) {
     }
 }
 
-/// What an attribute of a new object starts as, given what its template asks for.
-pub(super) fn start_of(
+/// The default of an attribute of a new object, which depends on what its template requests.
+pub(super) fn default_of(
     policy: RingPolicy,
     class: ObjectClass,
     key: Option<KeyType>,
     kind: A,
-    asked: &Template,
+    requested: &Template,
 ) -> bool {
-    let line = TABLE.iter().find(|line| (line.class, line.kind) == (class, kind));
-    let default = line.map_or(Setting::No, |line| match policy {
-        RingPolicy::Strict => line.strict,
-        RingPolicy::Compat => line.compat,
+    let row = TABLE.iter().find(|row| (row.class, row.kind) == (class, kind));
+    let default = row.map_or(FlagDefault::False, |row| match policy {
+        RingPolicy::Strict => row.strict,
+        RingPolicy::Compat => row.compat,
     });
     match (default, key) {
-        (Setting::Yes, _) => true,
-        (Setting::No, _) | (Setting::Natural, None) => false,
-        (Setting::Natural, Some(key)) => {
-            let (natural, besides) = uses_of(class, key);
-            let some_asked = natural.iter().chain(besides).any(|wanted| asked.bool(*wanted) == Some(true));
-            natural.contains(&kind) && !some_asked
+        (FlagDefault::True, _) => true,
+        (FlagDefault::False, _) | (FlagDefault::ByKeyType, None) => false,
+        (FlagDefault::ByKeyType, Some(key)) => {
+            let (usual, optional) = uses_of(class, key);
+            let some_requested =
+                usual.iter().chain(optional).any(|usage| requested.bool(*usage) == Some(true));
+            usual.contains(&kind) && !some_requested
         }
     }
 }
 
-/// Makes a strict ring's grant of what was asked for one object: held values, and what it may do to other keys.
-pub(super) fn hold(policy: RingPolicy, creation: Creation, attributes: &mut Template) {
+/// Applies a strict ring's policy to a new object: enforced values, and what the object may do to other keys.
+pub(super) fn enforce(policy: RingPolicy, creation: Creation, attributes: &mut Template) {
     if policy == RingPolicy::Compat {
         return;
     }
     let class = creation.class;
     if attributes.bool(A::TOKEN) == Some(true) {
-        for line in TABLE.iter().filter(|line| line.class == class) {
-            if let Some(value) = line.held {
-                attributes.set(Attribute::bool(line.kind, value));
+        for row in TABLE.iter().filter(|row| row.class == class) {
+            if let Some(value) = row.enforced {
+                attributes.set(Attribute::bool(row.kind, value));
             }
         }
     }
-    separation::settle(creation, attributes);
+    separation::restrict_wrapping(creation, attributes);
 }
 
 #[cfg(test)]
@@ -164,103 +165,116 @@ mod tests {
 
     use super::*;
 
-    fn word(default: Setting) -> &'static str {
+    fn default_text(default: FlagDefault) -> &'static str {
         match default {
-            Setting::Yes => "true",
-            Setting::No => "false",
-            Setting::Natural => "by nature",
+            FlagDefault::True => "true",
+            FlagDefault::False => "false",
+            FlagDefault::ByKeyType => "by key type",
         }
     }
 
-    /// The whole table as people read it. `UPDATE_EXPECT=1 cargo test` writes it anew.
+    /// The sections of POLICY.md after the tables of defaults, without the mechanisms.
+    const RULES: &str = "
+## Values that a strict ring sets whatever the template says
+
+A strict ring does not reject these templates. It creates the object with the values below, and the object's attributes
+show them. A key is *readable* if `CKA_SENSITIVE` is false and `CKA_EXTRACTABLE` is true. A key *works on data* if it
+encrypts, decrypts, signs or verifies.
+
+- Secret and private token keys are sensitive and private.
+- A sensitive secret key that is generated with `CKA_WRAP` is unextractable. If it also works on data, and does not
+  derive keys, it wraps and unwraps with a wrapping subkey (`CKA_KMS_WRAP_SUBKEY`): nothing that it wraps can be
+  decrypted with it.
+- Any other secret key with `CKA_WRAP` wraps only readable keys if it works on data, derives keys, was not generated in
+  the KMS or is not sensitive. Its `CKA_WRAP_TEMPLATE` states this; if the template requests other keys there,
+  `CKA_WRAP` is false. The same holds for the public key of a pair if the private key works on data, derives keys, is
+  not sensitive or is extractable.
+- An unwrapped key is sensitive and unextractable, also as a session object. This does not apply if the unwrapping key
+  also works on data or derives keys and has no wrapping subkey: the unwrapped key then counts as imported in plaintext.
+- A key derived from a sensitive key is sensitive; a key derived from an unextractable key is unextractable. A shared
+  secret (ECDH, ML-KEM) may be readable as a session object, because the other party knows it.
+
+## What a strict ring rejects
+
+- Creating a key without a login, except importing a public key into a session.
+- Giving a key a use that it does not have: uses can only be removed.
+- Secret and private token keys that come from plaintext: created with `C_CreateObject`, copied from session keys that
+  were not always sensitive, derived from keys that are not sensitive, or unwrapped by a key that also works on data or
+  derives keys and has no wrapping subkey.
+- Wrapping with a public key that the KMS did not generate and the security officer does not trust.
+- Wrapping keys that are not readable with a secret key that was ever outside the KMS.
+";
+
+    /// The whole table, for readers. `UPDATE_EXPECT=1 cargo test` writes it again.
     #[test]
     fn the_table_is_as_committed() {
         let mut page = String::from(
-            "# What a ring allows\n\nWritten by a test from `backend/core/src/policy/ring.rs` and the mechanism table.\n\n\
-             ## What an attribute starts as\n\n| class | attribute | strict | compat |\n|---|---|---|---|\n",
+            "# What a ring allows\n\nGenerated by a test from `backend/core/src/policy/ring.rs` and the mechanism table. Each ring \
+             has one of the\npolicies `strict` (the default) and `compat`.\n\n## Defaults of attributes\n\n\
+             | class | attribute | strict | compat |\n|---|---|---|---|\n",
         );
-        for line in TABLE {
-            let held = if line.held == Some(true) { "; of a token key always true" } else { "" };
-            let (strict, compat) = (word(line.strict), word(line.compat));
-            writeln!(page, "| {} | {} | {strict}{held} | {compat} |", line.class, line.kind).unwrap();
+        for row in TABLE {
+            let enforced = if row.enforced == Some(true) { "; always true for token keys" } else { "" };
+            let (strict, compat) = (default_text(row.strict), default_text(row.compat));
+            writeln!(page, "| {} | {} | {strict}{enforced} | {compat} |", row.class, row.kind).unwrap();
         }
-        page.push_str("\n\"By nature\" is true for these uses, unless the template asks for some of them, or for one of those in brackets:\n\n");
+        page.push_str(
+            "\n*By key type*: the attributes listed below for the key type are true. If the template requests any of them, or any\n\
+             of those in brackets, only the requested ones are true.\n\n",
+        );
         for (class, kind) in super::super::classes::KINDS {
             let Some(kind) = kind else { continue };
-            let (natural, besides) = uses_of(class, kind);
+            let (usual, optional) = uses_of(class, kind);
             let names = |uses: &[A]| uses.iter().map(A::to_string).collect::<Vec<_>>().join(", ");
-            let besides = if besides.is_empty() { String::new() } else { format!(" ({})", names(besides)) };
-            writeln!(page, "- {class}, {kind}: {}{besides}", names(natural)).unwrap();
+            let optional =
+                if optional.is_empty() { String::new() } else { format!(" ({})", names(optional)) };
+            let usual = if usual.is_empty() { "none".to_owned() } else { names(usual) };
+            writeln!(page, "- {class}, {kind}: {usual}{optional}").unwrap();
         }
-        page.push_str("\n## What a strict ring records otherwise than asked\n\n");
-        page.push_str("- A token key that is secret or private is sensitive and private.\n");
-        page.push_str(
-            "- A sensitive secret key made here that wraps is unextractable. If it works on data as well (encrypts, decrypts, \
-             signs, verifies), it wraps and unwraps with a half of its own (`CKA_KMS_WRAPS_APART`): nothing that it wraps can be \
-             decrypted with it.\n",
-        );
-        page.push_str(
-            "- Any other secret key that works on data, was not made here, or is open, wraps only keys that are open: its \
-             `CKA_WRAP_TEMPLATE` says so. So does the public half of a pair whose private half works on data, or is open or \
-             extractable.\n",
-        );
-        page.push_str(
-            "- An unwrapped key is sensitive and unextractable, in the session too; but for what a key unwraps that works on data: \
-             that counts as brought in plaintext.\n",
-        );
-        page.push_str("- A key derived from a sensitive key is sensitive, from an unextractable one unextractable. A key \
-                       agreed on (ECDH, ML-KEM) may be open, in the session only: the other side knows it.\n");
-        page.push_str("\n## What a strict ring refuses\n\n");
-        page.push_str("- Making a key without a login.\n- To set a use of a key that it does not have: uses can be given up only.\n");
-        page.push_str("- Secret and private token keys in plaintext (`C_CreateObject`, copies of open session keys, what is \
-                       derived from them, what a key unwraps that works on data).\n");
-        page.push_str(
-            "- To wrap with a public key that the KMS did not make and the officer does not trust; to wrap what is not open with \
-             a secret key that was ever outside.\n",
-        );
+        page.push_str(RULES);
         writeln!(
             page,
-            "- Making generic secrets below {STRICT_GENERIC_BYTES_MIN} bytes, or deriving them from sensitive keys."
+            "- Generating generic secrets shorter than {STRICT_GENERIC_BYTES_MIN} bytes, or deriving them from sensitive keys."
         )
         .unwrap();
         writeln!(page, "- RSA public exponents below {STRICT_EXPONENT_MIN}.").unwrap();
         for row in mechanism_table::TABLE.iter().filter(|row| row.not_strict != Uses::NONE) {
             let uses = [
-                (Uses::ENCRYPT, "encrypt"),
-                (Uses::DECRYPT, "decrypt"),
-                (Uses::SIGN, "sign"),
-                (Uses::VERIFY, "verify"),
-                (Uses::WRAP, "wrap"),
-                (Uses::UNWRAP, "unwrap"),
-                (Uses::DERIVE, "derive"),
+                (Uses::ENCRYPT, "encrypting"),
+                (Uses::DECRYPT, "decrypting"),
+                (Uses::SIGN, "signing"),
+                (Uses::VERIFY, "verifying"),
+                (Uses::WRAP, "wrapping"),
+                (Uses::UNWRAP, "unwrapping"),
+                (Uses::DERIVE, "deriving"),
             ];
             let uses = uses.iter().filter(|(bit, _)| row.not_strict.has(*bit)).map(|(_, name)| *name);
-            writeln!(page, "- {} to {}.", row.kind, uses.collect::<Vec<_>>().join(" or to ")).unwrap();
+            writeln!(page, "- {} for {}.", row.kind, uses.collect::<Vec<_>>().join(" or ")).unwrap();
         }
         expect_file!["POLICY.md"].assert_eq(&page);
     }
 
     #[test]
-    fn every_line_has_its_row_in_the_attribute_table_and_back() {
-        use super::super::attributes::Start;
+    fn ring_table_and_attribute_table_have_the_same_rows() {
+        use super::super::attributes::Initial;
         use super::super::classes::{KINDS, rules_of};
         for (class, kind) in KINDS {
             let rules = rules_of(class, kind).unwrap();
-            let rows = rules.iter().flat_map(|rows| rows.iter()).filter(|rule| rule.starts == Start::Ring);
-            let mut rows: Vec<A> = rows.map(|rule| rule.kind).collect();
-            let mut lines: Vec<A> =
-                TABLE.iter().filter(|line| line.class == class).map(|line| line.kind).collect();
-            rows.sort_unstable();
-            lines.sort_unstable();
-            assert_eq!(rows, lines, "{class} {kind:?}");
+            let rows = rules.iter().flat_map(|rows| rows.iter()).filter(|rule| rule.initial == Initial::Ring);
+            let mut attribute_rows: Vec<A> = rows.map(|rule| rule.kind).collect();
+            let mut ring_rows: Vec<A> =
+                TABLE.iter().filter(|row| row.class == class).map(|row| row.kind).collect();
+            attribute_rows.sort_unstable();
+            ring_rows.sort_unstable();
+            assert_eq!(attribute_rows, ring_rows, "{class} {kind:?}");
         }
     }
 
     #[test]
-    fn no_defaults_let_a_strict_key_do_both() {
+    fn no_default_of_a_strict_ring_allows_wrapping() {
         for (class, kind) in super::super::classes::KINDS {
-            let start = |use_of| start_of(RingPolicy::Strict, class, kind, use_of, &Template::default());
-            assert!(!start(A::WRAP) && !start(A::UNWRAP), "{class} {kind:?}");
+            let default = |usage| default_of(RingPolicy::Strict, class, kind, usage, &Template::default());
+            assert!(!default(A::WRAP) && !default(A::UNWRAP), "{class} {kind:?}");
         }
     }
 }

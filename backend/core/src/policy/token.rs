@@ -1,26 +1,26 @@
 //! Static tokens: `kms_` and 48 characters, which hold 32 random bytes and a checksum (docs/decisions/0024). Pure:
 //! randomness is an argument.
 //!
-//! What is kept of a token is SHA-256 of it. No slow hash is needed: nobody guesses 256 random bits. The checksum is no
-//! secret; it tells a token from what only looks like one, without asking the database.
+//! The database stores SHA-256 of a token. No slow hash is needed: 256 random bits cannot be guessed. The checksum is
+//! not secret; it distinguishes a token from text that only looks like one, without a database query.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// What every token begins with, so that scanners for secrets find it.
+/// The prefix of every token, by which secret scanners find it.
 pub const TOKEN_PREFIX: &str = "kms_";
 
-/// The random bytes of a token.
+/// The number of random bytes in a token.
 pub const TOKEN_SECRET_BYTES: usize = 32;
 
 const CHECK_BYTES: usize = 4;
 
-/// The characters of a token.
+/// The number of characters of a token.
 const TOKEN_CHARACTERS: usize = TOKEN_PREFIX.len() + (TOKEN_SECRET_BYTES + CHECK_BYTES) / 3 * 4;
 
-/// The token of these random bytes.
+/// Encodes random bytes as a token.
 pub fn token_of(secret: &[u8; TOKEN_SECRET_BYTES]) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; TOKEN_SECRET_BYTES + CHECK_BYTES]);
     bytes[..TOKEN_SECRET_BYTES].copy_from_slice(secret);
@@ -31,7 +31,7 @@ pub fn token_of(secret: &[u8; TOKEN_SECRET_BYTES]) -> Zeroizing<String> {
     text
 }
 
-/// Whether this is written as a token is; the database says whether it is one.
+/// Whether a text has the form and the checksum of a token; the database decides whether it is valid.
 pub fn is_token(text: &str) -> bool {
     let Some(encoded) = text.strip_prefix(TOKEN_PREFIX).filter(|_| text.len() == TOKEN_CHARACTERS) else {
         return false;
@@ -44,7 +44,7 @@ pub fn is_token(text: &str) -> bool {
     checksum(secret) == check
 }
 
-/// What is kept of a token, or of another bearer's text.
+/// The SHA-256 digest of a token or another credential's text, as the database stores it.
 pub fn token_digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_has_the_form_that_shipped() {
+    fn the_form_of_tokens_is_stable() {
         let token = token_of(&[7; 32]);
         assert_eq!(*token, "kms_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcmsa_9");
         assert_eq!(token.len(), TOKEN_CHARACTERS);
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_told_from_what_looks_like_one(secret: [u8; 32], at in 0_usize..52, to in "[A-Za-z0-9_-]") {
+        fn a_changed_or_shortened_token_is_rejected(secret: [u8; 32], at in 0_usize..52, to in "[A-Za-z0-9_-]") {
             let token = token_of(&secret);
             prop_assert!(is_token(&token));
             let mut wrong = token.to_string();

@@ -1,33 +1,34 @@
-//! Keys that leave one form for another: wrapped under a key, copied, mixed into a derivation. Nobody sees them then,
-//! but what they turn into must not tell more than they do.
+//! Permits for keys whose value goes into another object: wrapped under a key, copied, or used in a derivation. No
+//! caller sees the value then, but the result must not reveal more than the key itself may.
 
 use kms_protocol::{AttributeType, Mechanism, ObjectClass, RingPolicy, Rv};
 
-use super::classes::is_hidden;
+use super::classes::has_secret;
 use super::template::nested;
 use super::usage::{allows, may_use};
 use super::{Permit, Usage, is_private, is_user, separation};
 use crate::object::{Caller, Object};
 
-/// What a ring asks of a key besides its attribute for the use.
+/// Checks what a ring requires of a key in addition to the attribute for the use.
 ///
 /// # Errors
-/// `CKR_KEY_FUNCTION_NOT_PERMITTED` for a wrapping key whose value somebody may know (`separation::wraps_safely`).
+/// `CKR_KEY_FUNCTION_NOT_PERMITTED` for a wrapping key whose value a caller may know
+/// (`separation::is_safe_wrapping_key`).
 pub(super) fn permit_by(policy: RingPolicy, usage: Usage, key: &Object) -> Result<(), Rv> {
-    let known = |class| !separation::wraps_safely(class, &key.attributes);
-    if policy == RingPolicy::Strict && usage == Usage::Wrap && key.class().is_none_or(known) {
+    let unsafe_key = |class| !separation::is_safe_wrapping_key(class, &key.attributes);
+    if policy == RingPolicy::Strict && usage == Usage::Wrap && key.class().is_none_or(unsafe_key) {
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
     }
     Ok(())
 }
 
-/// Decides whether a key may be wrapped by another, which [`super::permit`] has let wrap.
+/// Decides whether a key may be wrapped by another key, for which [`super::permit`] has permitted wrapping.
 ///
 /// # Errors
-/// `CKR_KEY_UNEXTRACTABLE`; `CKR_KEY_NOT_WRAPPABLE` where one of the two keys does not want the other.
+/// `CKR_KEY_UNEXTRACTABLE`; `CKR_KEY_NOT_WRAPPABLE` where the attributes of one of the keys exclude the other.
 pub fn permit_wrapped(caller: &Caller, wrapping: &Object, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
-    if !key.class().is_some_and(is_hidden) {
+    if !key.class().is_some_and(has_secret) {
         return Err(Rv::KEY_NOT_WRAPPABLE);
     }
     if !key.is(AttributeType::EXTRACTABLE) {
@@ -37,26 +38,26 @@ pub fn permit_wrapped(caller: &Caller, wrapping: &Object, key: &Object) -> Resul
         return Err(Rv::KEY_NOT_WRAPPABLE);
     }
     let template = nested(&wrapping.attributes, AttributeType::WRAP_TEMPLATE);
-    let fits = template.iter().all(|wanted| key.attributes.value(wanted.kind) == Some(&wanted.value));
+    let fits = template.iter().all(|required| key.attributes.value(required.kind) == Some(&required.value));
     if fits { Ok(Permit::carry(key)) } else { Err(Rv::KEY_NOT_WRAPPABLE) }
 }
 
-/// Decides whether an object may be copied at all; what the copy may be like is `copy`'s.
+/// Decides whether an object may be copied at all; `copy` decides on the copy's attributes.
 ///
 /// # Errors
-/// `CKR_USER_NOT_LOGGED_IN`, or `CKR_ACTION_PROHIBITED` for an object that says so.
+/// `CKR_USER_NOT_LOGGED_IN`, or `CKR_ACTION_PROHIBITED` for an object that is not copyable.
 pub fn permit_copy(caller: &Caller, object: &Object) -> Result<Permit, Rv> {
     if is_private(&object.attributes) && !is_user(caller) {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
-    // An attribute that is missing forbids it, as one that says so does.
+    // A missing attribute counts as false.
     if object.is(AttributeType::COPYABLE) { Ok(Permit::carry(object)) } else { Err(Rv::ACTION_PROHIBITED) }
 }
 
-/// Decides whether a key may be the second one of a derivation: what is concatenated, or the salt of HKDF.
+/// Decides whether a key may be the second key of a derivation: the one that is concatenated, or the salt of HKDF.
 ///
 /// # Errors
-/// As for the first one.
+/// As for the base key.
 pub fn permit_second(caller: &Caller, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
     if key.class() != Some(ObjectClass::SECRET_KEY) {

@@ -1,110 +1,8 @@
-//! What the rooms of the backend hand each other. Pure: no I/O, no clock, no randomness.
+//! Key specifications, and the curves and parameter sets that they name.
 
-use std::fmt;
+use kms_protocol::KeyType;
 
-use kms_protocol::{AttributeType, KeyType, ObjectClass, ObjectId, RingId, RingPolicy, Template};
-use zeroize::Zeroizing;
-
-/// Key bytes outside the HSM. Not `Clone`, not `Serialize`: used or dropped, and dropping wipes them.
-/// A secret key is its value; a private key is PKCS #8 (`PrivateKeyInfo`, RFC 5958), DER.
-pub struct KeyBytes(pub Zeroizing<Vec<u8>>);
-
-impl From<Vec<u8>> for KeyBytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-}
-
-impl AsRef<[u8]> for KeyBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for KeyBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyBytes({} bytes)", self.0.len())
-    }
-}
-
-/// A version of the master key in the HSM, counted from 1.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct MasterVersion(pub u32);
-
-/// A key's material as the store keeps it: wrapped by the HSM under a version of the master key.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wrapped {
-    /// Which master key opens it.
-    pub master: MasterVersion,
-    /// The wrapped bytes.
-    pub bytes: Vec<u8>,
-}
-
-/// Which version of which KMS key an object belongs to.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct KeyVersion {
-    /// The key's UUID.
-    pub key: [u8; 16],
-    /// The version's number, from 1.
-    pub number: u32,
-}
-
-/// The day of a time in seconds since 1970, as `CK_DATE` writes it.
-pub fn day_of(seconds: u64) -> [u8; 8] {
-    let days = i64::try_from(seconds / 86_400).unwrap_or(0);
-    let date = time::Date::from_ordinal_date(1970, 1)
-        .ok()
-        .and_then(|first| first.checked_add(time::Duration::days(days)));
-    let text = date.map_or_else(String::new, |date| {
-        format!("{:04}{:02}{:02}", date.year(), u8::from(date.month()), date.day())
-    });
-    text.as_bytes().try_into().unwrap_or(*b"19700101")
-}
-
-/// An object, loaded: of the store, or out of a seal.
-#[derive(Debug)]
-pub struct Object {
-    /// Its number in the store; a session object has none.
-    pub id: Option<ObjectId>,
-    /// The ring it belongs to.
-    pub ring: RingId,
-    /// The key and version it belongs to; certificates and data belong to none.
-    pub version: Option<KeyVersion>,
-    /// All its attributes, except those that are secret.
-    pub attributes: Template,
-    /// Its secret, where it has one.
-    pub material: Material,
-}
-
-/// Where an object's secret is.
-#[derive(Debug)]
-pub enum Material {
-    /// It has none: public keys, certificates.
-    None,
-    /// In the store, wrapped.
-    Wrapped(Wrapped),
-    /// Out of a seal.
-    Open(KeyBytes),
-}
-
-impl Object {
-    /// A true-or-false attribute; one that is not there is false.
-    pub fn is(&self, attribute: AttributeType) -> bool {
-        self.attributes.bool(attribute).unwrap_or(false)
-    }
-
-    /// Its class.
-    pub fn class(&self) -> Option<ObjectClass> {
-        self.attributes.class()
-    }
-
-    /// Its type, if it is a key.
-    pub fn key_type(&self) -> Option<KeyType> {
-        self.attributes.key_type()
-    }
-}
-
-/// A key to be made.
+/// The specification of a key to be generated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KeySpec {
     /// An AES key of 16, 24 or 32 bytes.
@@ -126,29 +24,29 @@ pub enum KeySpec {
     },
     /// A key pair on a NIST curve.
     Ec {
-        /// Which.
+        /// The curve.
         curve: Curve,
     },
     /// A ChaCha20 key of 32 bytes.
     ChaCha20,
-    /// A key pair on a curve of Edwards's or Montgomery's form.
+    /// A key pair on an Edwards or Montgomery curve.
     EdwardsMontgomery {
-        /// Which.
+        /// The curve.
         curve: EdwardsMontgomery,
     },
     /// An ML-KEM key pair.
     MlKem {
-        /// Of which strength.
+        /// The parameter set.
         set: MlKemSet,
     },
     /// An ML-DSA key pair.
     MlDsa {
-        /// Of which strength.
+        /// The parameter set.
         set: MlDsaSet,
     },
 }
 
-/// The curves of RFC 7748 and RFC 8032: Edwards's forms sign, Montgomery's agree.
+/// The Edwards curves, for signatures (RFC 8032), and the Montgomery curves, for key agreement (RFC 7748).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum EdwardsMontgomery {
     /// Ed25519 (`CKK_EC_EDWARDS`).
@@ -165,7 +63,7 @@ impl EdwardsMontgomery {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ed25519, Self::X25519, Self::Ed448, Self::X448];
 
-    /// The object identifier, DER (RFC 8410): the value of `CKA_EC_PARAMS`, and of the algorithm in PKCS #8.
+    /// The object identifier, DER (RFC 8410): the value of `CKA_EC_PARAMS`, and the algorithm in PKCS #8.
     pub fn oid_der(self) -> &'static [u8] {
         match self {
             Self::Ed25519 => &[0x06, 0x03, 0x2b, 0x65, 0x70],
@@ -175,8 +73,8 @@ impl EdwardsMontgomery {
         }
     }
 
-    /// The curve that `CKA_EC_PARAMS` names: by its identifier, or by its name in a `PrintableString` as PKCS #11 3.0 has
-    /// it.
+    /// The curve that `CKA_EC_PARAMS` names, by its object identifier or by its name in a `PrintableString` (PKCS #11
+    /// 3.0).
     pub fn of_params(params: &[u8]) -> Option<Self> {
         match params {
             b"\x13\x0cedwards25519" => Some(Self::Ed25519),
@@ -187,7 +85,7 @@ impl EdwardsMontgomery {
         }
     }
 
-    /// The type of keys on it.
+    /// The type of keys on the curve.
     pub fn key_type(self) -> KeyType {
         match self {
             Self::Ed25519 | Self::Ed448 => KeyType::EC_EDWARDS,
@@ -235,7 +133,7 @@ impl MlKemSet {
         }
     }
 
-    /// The polynomials in a vector: all lengths follow from them (FIPS 203, "Parameter Sets").
+    /// The number of polynomials in a vector, from which all lengths follow (FIPS 203, "Parameter Sets").
     pub fn rank(self) -> usize {
         match self {
             Self::Kem512 => 2,
@@ -310,7 +208,7 @@ impl MlDsaSet {
     }
 }
 
-/// The curves we have.
+/// The supported NIST curves.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Curve {
     /// secp256r1.
@@ -334,88 +232,12 @@ impl Curve {
         }
     }
 
-    /// The length of a field element and of half a signature, in bytes.
+    /// The length of a field element, and of each of the two integers of a signature, in bytes.
     pub fn field_bytes(self) -> usize {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
             Self::P521 => 66,
         }
-    }
-}
-
-/// An object to be stored or sealed: policy has checked and completed its attributes, but for the values that come
-/// with the key itself.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// Its attributes.
-    pub attributes: Template,
-    /// Whether it is a token object.
-    pub token: bool,
-}
-
-/// Who is asking.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// The process at the other end, where the door knows it.
-    pub peer: Option<Peer>,
-    /// The login its ticket proves; nobody without.
-    pub login: Option<Login>,
-    /// What the ring it asks about allows.
-    pub policy: RingPolicy,
-}
-
-/// The process at the other end of a Unix socket.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Peer {
-    /// Its user.
-    pub uid: u32,
-    /// Its process id when it connected.
-    pub pid: i32,
-}
-
-/// A login that holds.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Login {
-    /// The ring it holds for.
-    pub ring: RingId,
-    /// The principal's name: `user` and `so` are the ring's own.
-    pub name: String,
-    /// What it may do.
-    pub ring_role: RingRole,
-}
-
-/// What a principal may do in a ring.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum RingRole {
-    /// Sets the user's PIN; sees no private object (`CKU_SO`).
-    Officer,
-    /// All with keys: make, use, change, destroy (`kms.admin`; the ring's user).
-    Admin,
-    /// Use and rotate (`kms.editor`).
-    Editor,
-    /// Use (`kms.user`).
-    User,
-    /// See (`kms.reader`).
-    Reader,
-}
-
-impl Caller {
-    /// What the caller may do; nobody may do nothing but look at public objects.
-    pub fn ring_role(&self) -> Option<RingRole> {
-        self.login.as_ref().map(|login| login.ring_role)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_are_written_as_cryptoki_writes_them() {
-        assert_eq!(&day_of(0), b"19700101");
-        assert_eq!(&day_of(951_782_400), b"20000229");
-        assert_eq!(&day_of(1_795_651_200), b"20261126");
-        assert_eq!(&day_of(86_399), b"19700101");
     }
 }

@@ -1,6 +1,5 @@
-//! How often each caller used each key version, counted in memory between two summaries. The hot path of a signature
-//! goes through here, so a count costs one hash, one lock that is hardly ever contended, and no allocation but for the
-//! first.
+//! Counters in memory of how often each caller used each key version between two summaries. Each signature is counted
+//! here, so a count costs one hash, one lock that is hardly ever contended, and an allocation only the first time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -10,37 +9,37 @@ use uuid::Uuid;
 
 use crate::object::KeyVersion;
 
-/// Parts of the table that are locked each on its own: more than there are threads that sign at once.
+/// The number of parts of the table with a lock each: more than there are threads that sign at the same time.
 const SHARDS: usize = 16;
 
-/// Counters in one part: 10,000 in all, as many as there are opened keys (`[keys] cache_entries`). What comes after them
-/// within the same minute is counted in one sum, without its caller and key.
+/// The maximum number of counters in one part: 10,000 in all, as many as there are opened keys (`[keys]
+/// cache_entries`). Further uses in the same minute are counted in one sum, without caller and key.
 const COUNTERS_MAX: usize = 10_000 / SHARDS;
 
 /// One use of a key version, or one call that was denied.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Used<'a> {
-    /// Through which door: `pkcs11` or `rest`.
+    /// The API: `pkcs11` or `rest`.
     pub door: &'static str,
-    /// What was done, by its name in the log.
+    /// The event's name in the audit log.
     pub event: &'static str,
-    /// The account's id, where it has one.
+    /// The account's id, if there is an account.
     pub initiator: Option<Uuid>,
-    /// Who, by name.
+    /// The caller's name.
     pub name: &'a str,
-    /// The user of the operating system, over a Unix socket.
+    /// The user id of the peer, if the call came over a Unix socket.
     pub uid: Option<u32>,
-    /// The project, where it is known already.
+    /// The project, if it is known already.
     pub project: Option<Uuid>,
-    /// The ring, if it is about one.
+    /// The ring, if it concerns one.
     pub ring: Option<[u8; 16]>,
-    /// The key version; none for what is no key's.
+    /// The key version, if it concerns one.
     pub version: Option<KeyVersion>,
-    /// How it ended, as HTTP numbers it.
+    /// The result as an HTTP status.
     pub status: u16,
 }
 
-/// How often that happened.
+/// The number of times that a use or denial was counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "each is the field of that name of `Used`")]
 pub struct Count {
@@ -53,12 +52,12 @@ pub struct Count {
     pub ring: Option<[u8; 16]>,
     pub version: Option<KeyVersion>,
     pub status: u16,
-    /// So often.
+    /// The number of times.
     pub times: u64,
 }
 
 impl Count {
-    /// Once.
+    /// The count of a use that was counted once.
     pub fn first(used: &Used<'_>) -> Self {
         let Used { door, event, initiator, name, uid, project, ring, version, status } = *used;
         Self { door, event, initiator, name: name.to_owned(), uid, project, ring, version, status, times: 1 }
@@ -80,34 +79,34 @@ impl Count {
     }
 }
 
-/// What was counted until now.
+/// The counts since the last summary.
 #[derive(Debug, Default)]
 pub struct Counted {
-    /// By caller, key version and event.
+    /// The counts by caller, key version and event.
     pub counts: Vec<Count>,
-    /// What found no counter any more.
+    /// The sum of the uses for which there was no free counter.
     pub others: u64,
 }
 
 /// The counters.
 #[derive(Debug, Default)]
 pub struct Tally {
-    // Keyed at random for each process, so that nobody can choose names whose hashes meet.
+    // Keyed at random for each process, so that no caller can choose names whose hashes collide.
     hash: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    counts: HashMap<u64, Count, BuildHasherDefault<Hashed>>,
+    counts: HashMap<u64, Count, BuildHasherDefault<IdentityHasher>>,
     others: u64,
 }
 
-/// The keys of a shard's map are hashes already.
+/// The hasher of a shard's map, whose keys are hashes already.
 #[derive(Debug, Default)]
-struct Hashed(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for Hashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -117,13 +116,13 @@ impl Hasher for Hashed {
     }
 
     fn write_u64(&mut self, hash: u64) {
-        // The map takes its place from the low bits, which all keys of a shard share.
+        // The map chooses a bucket by the low bits, which are the same for all keys of a shard.
         self.0 = hash.rotate_right(8);
     }
 }
 
 impl Tally {
-    /// Counts one; tells how many of its kind were counted since the last [`Tally::take`].
+    /// Counts a use, and returns how many equal ones were counted since the last [`Tally::take`].
     pub fn count(&self, used: &Used<'_>) -> u64 {
         self.add(used, 1)
     }
@@ -131,16 +130,16 @@ impl Tally {
     fn add(&self, used: &Used<'_>, times: u64) -> u64 {
         let mut hash = self.hash.hash_one(used);
         let mut shard = self.shard(hash);
-        let has_room = shard.counts.len() < COUNTERS_MAX;
+        let has_free_counter = shard.counts.len() < COUNTERS_MAX;
         loop {
             match shard.counts.get_mut(&hash) {
                 Some(count) if count.used() == *used => {
                     count.times += times;
                     return count.times;
                 }
-                // Two kinds with one hash: the next place is as good.
+                // Two different uses with the same hash: try the next one.
                 Some(_) => hash = hash.wrapping_add(1),
-                None if has_room => {
+                None if has_free_counter => {
                     shard.counts.insert(hash, Count { times, ..Count::first(used) });
                     return times;
                 }
@@ -152,7 +151,7 @@ impl Tally {
         }
     }
 
-    /// What was counted since the last time, in the order of the log.
+    /// Takes the counts since the last time, in the order in which they are logged.
     pub fn take(&self) -> Counted {
         let mut all = Counted::default();
         for shard in &self.shards {
@@ -175,7 +174,7 @@ impl Tally {
         all
     }
 
-    /// Counts again what was taken but could not be written.
+    /// Adds counts again that were taken but could not be written.
     pub fn put_back(&self, counted: &Counted) {
         for count in &counted.counts {
             self.add(&count.used(), count.times);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_key_and_event_has_its_own_count() {
+    fn each_caller_key_and_event_has_a_counter() {
         let tally = Tally::default();
         for _ in 0..3 {
             tally.count(&used("a", 1));
@@ -221,11 +220,11 @@ mod tests {
         let Counted { counts, others } = tally.take();
         assert_eq!((counts.len(), others), (5, 0));
         assert_eq!(counts.iter().map(|count| count.times).sum::<u64>(), 8);
-        assert!(tally.take().counts.is_empty(), "what was taken is not counted again");
+        assert!(tally.take().counts.is_empty(), "counts that were taken are removed");
     }
 
     #[test]
-    fn what_could_not_be_written_is_counted_again() {
+    fn counts_that_are_put_back_are_added() {
         let tally = Tally::default();
         tally.count(&used("a", 1));
         let counted = tally.take();
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_nothing_is_lost() {
+    fn the_number_of_counters_is_bounded_and_no_use_is_lost() {
         let tally = Tally::default();
         let all = 3 * SHARDS * COUNTERS_MAX;
         for number in 0..all {
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_count_together() {
+    fn concurrent_counts_add_up() {
         let tally = Tally::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! How an entry is written down, and read again: JSON whose bytes are what the chain's MAC covers.
+//! The stored form of an entry: JSON, over whose bytes the chain's MAC is computed.
 
 use core::net::IpAddr;
 
@@ -8,13 +8,13 @@ use uuid::{Builder, Uuid, Variant, Version};
 
 use super::{Entry, Kind, Link};
 
-/// The longest text of an entry, in bytes. A name or a path is shorter; what a client calls itself need not be.
+/// The maximum length of a text in an entry, in bytes. Names and paths are shorter; a `User-Agent` need not be.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// The longest details, in bytes of JSON: some names and numbers.
+/// The maximum length of the details, in bytes of JSON: some names and numbers.
 const DETAILS_BYTES_MAX: usize = 4096;
 
-/// What is written of an entry beside its time and its project. See [`Entry`] for the fields.
+/// The parts of an entry that are stored as JSON: all except its time and project. See [`Entry`] for the fields.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "each is the field of that name of `Entry`")]
 pub struct Body {
@@ -36,54 +36,54 @@ pub struct Body {
     pub details: Map<String, Value>,
 }
 
-/// An entry with its place in the log.
+/// A stored entry with its position in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Its number: 1 for the first, without gaps.
     pub sequence: u64,
     /// Its id, which follows from its MAC.
     pub id: Uuid,
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: u64,
-    /// The project, if it is about one.
+    /// The project, if it concerns one.
     pub project: Option<Uuid>,
     /// The rest.
     pub body: Body,
 }
 
-/// An entry as it is written.
+/// The JSON of an entry.
 pub fn body(entry: &Entry) -> String {
     let body = Body {
         event: entry.event.to_owned(),
         kind: entry.kind,
-        resource: short(&entry.resource),
+        resource: truncated(&entry.resource),
         initiator: entry.initiator,
-        name: short(&entry.name),
-        endpoint: short(&entry.endpoint),
+        name: truncated(&entry.name),
+        endpoint: truncated(&entry.endpoint),
         source: entry.source,
-        agent: short(&entry.agent),
+        agent: truncated(&entry.agent),
         trace: entry.trace,
         status: entry.status,
-        details: bounded(&entry.details),
+        details: bounded_details(&entry.details),
     };
     serde_json::to_string(&body).expect("text and numbers can be written as JSON")
 }
 
 impl Record {
-    /// Reads what was written; nothing if it is none of ours.
+    /// Parses a stored entry; none if it does not have the form of one.
     pub fn read(link: &Link, at: u64, project: Option<Uuid>, body: &str) -> Option<Self> {
         let body = serde_json::from_str(body).ok()?;
         Some(Self { sequence: link.sequence, id: id(link), at, project, body })
     }
 }
 
-/// The MAC names the entry already; a UUID out of it needs no room (RFC 9562, version 8).
+/// The entry's id: a UUID from its MAC, which identifies the entry already, so no id is stored (RFC 9562, version 8).
 fn id(link: &Link) -> Uuid {
     let first = link.mac.first_chunk::<16>().expect("a MAC has 32 bytes");
     Builder::from_bytes(*first).with_variant(Variant::RFC4122).with_version(Version::Custom).into_uuid()
 }
 
-fn short(text: &str) -> String {
+fn truncated(text: &str) -> String {
     if text.len() <= TEXT_BYTES_MAX {
         return text.to_owned();
     }
@@ -91,8 +91,8 @@ fn short(text: &str) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-fn bounded(details: &Map<String, Value>) -> Map<String, Value> {
-    let bytes = serde_json::to_string(details).map_or(usize::MAX, |written| written.len());
+fn bounded_details(details: &Map<String, Value>) -> Map<String, Value> {
+    let bytes = serde_json::to_string(details).map_or(usize::MAX, |json| json.len());
     if bytes <= DETAILS_BYTES_MAX {
         return details.clone();
     }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_stored_entry_can_be_parsed() {
         let (entry, record) = (entry(), read(&entry()));
         assert_eq!((record.sequence, record.at, record.project), (7, entry.at, entry.project));
         assert_eq!(record.id.to_string(), "09090909-0909-8909-8909-090909090909");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_written() {
+    fn absent_fields_are_left_out() {
         let nothing = Entry {
             initiator: None,
             source: None,
@@ -150,19 +150,19 @@ mod tests {
             details: Map::new(),
             ..entry()
         };
-        let written = body(&nothing);
+        let json = body(&nothing);
         for absent in ["initiator", "source", "agent", "trace", "details"] {
-            assert!(!written.contains(&format!("\"{absent}\":")), "{absent} in {written}");
+            assert!(!json.contains(&format!("\"{absent}\":")), "{absent} in {json}");
         }
         assert_eq!(read(&nothing).body.source, None);
     }
 
     #[test]
-    fn an_entry_is_bounded_whatever_a_client_calls_itself() {
+    fn long_fields_are_truncated() {
         let details = Map::from_iter([("tags".to_owned(), Value::from("x".repeat(100_000)))]);
         let long = Entry { agent: "ä".repeat(100_000), details, ..entry() };
-        let written = body(&long);
-        assert!(written.len() < 4 * TEXT_BYTES_MAX, "{} bytes", written.len());
+        let json = body(&long);
+        assert!(json.len() < 4 * TEXT_BYTES_MAX, "{} bytes", json.len());
         assert_eq!(read(&long).body.details["omitted"], "100011 bytes of details");
     }
 }
