@@ -3,124 +3,10 @@
 //! "Attacking and Fixing PKCS#11 Security Tokens" (2010).
 
 use kms_protocol::AttributeType as A;
-use kms_protocol::{Kdf, Nested, Salt, Value};
+use kms_protocol::{Nested, Value};
 
+use super::requests::{ecdh, hkdf, kwp, no, oaep, secret, yes};
 use super::*;
-
-/// What the tests of this folder ask besides.
-impl Fixture {
-    pub(super) fn object(&mut self, request: Request) -> Result<ObjectView, Rv> {
-        let answer = self.ask(request)?;
-        let Response::Object(view) = answer else { panic!("{answer:?}") };
-        Ok(view)
-    }
-
-    pub(super) fn create(&mut self, template: &[Attribute]) -> Result<ObjectView, Rv> {
-        self.object(Request::Create { template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn copy(&mut self, object: &ObjectRef, template: &[Attribute]) -> Result<ObjectView, Rv> {
-        self.object(Request::Copy { object: object.clone(), template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn set(&mut self, object: &ObjectRef, template: &[Attribute]) -> Result<ObjectView, Rv> {
-        self.object(Request::SetAttributes { object: object.clone(), template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn reveal(&mut self, object: &ObjectRef) -> Result<Template, Rv> {
-        let answer = self.ask(Request::Reveal { object: object.clone() })?;
-        let Response::Revealed(secrets) = answer else { panic!("{answer:?}") };
-        Ok(secrets)
-    }
-
-    pub(super) fn wrap(
-        &mut self,
-        mechanism: Mechanism,
-        wrapping: &ObjectRef,
-        key: &ObjectRef,
-    ) -> Result<Secret, Rv> {
-        self.ask(Request::Wrap { mechanism, wrapping: wrapping.clone(), key: key.clone() }).map(bytes)
-    }
-
-    pub(super) fn unwrap(
-        &mut self,
-        mechanism: Mechanism,
-        unwrapping: &ObjectRef,
-        wrapped: &Secret,
-        template: &[Attribute],
-    ) -> Result<ObjectView, Rv> {
-        let (unwrapping, wrapped) = (unwrapping.clone(), wrapped.clone());
-        self.object(Request::Unwrap { mechanism, unwrapping, wrapped, template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn derive(
-        &mut self,
-        mechanism: Mechanism,
-        base: &ObjectRef,
-        template: &[Attribute],
-    ) -> Result<ObjectView, Rv> {
-        self.object(Request::Derive { mechanism, base: base.clone(), template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn generate(&mut self, template: &[Attribute]) -> ObjectView {
-        let length = Attribute::ulong(A::VALUE_LEN, 32);
-        self.make(MechanismType::AES_KEY_GEN, [template, &[length]].concat())
-    }
-
-    /// A secret to derive from.
-    pub(super) fn base(&mut self, template: &[Attribute]) -> ObjectView {
-        let own = [Attribute::ulong(A::VALUE_LEN, 32), yes(A::DERIVE)];
-        self.make(MechanismType::GENERIC_SECRET_KEY_GEN, [template, &own].concat())
-    }
-
-    pub(super) fn rsa(&mut self, public: &[Attribute], private: &[Attribute]) -> (ObjectView, ObjectView) {
-        let bits = Attribute::ulong(A::MODULUS_BITS, 2048);
-        let request = Request::GeneratePair {
-            mechanism: Mechanism::plain(MechanismType::RSA_PKCS_KEY_PAIR_GEN),
-            public: Template([public, &[bits]].concat()),
-            private: Template(private.to_vec()),
-        };
-        let answer = self.ask(request).unwrap();
-        let Response::Pair { public, private } = answer else { panic!("{answer:?}") };
-        (public, private)
-    }
-}
-
-pub(super) fn yes(kind: A) -> Attribute {
-    Attribute::bool(kind, true)
-}
-
-pub(super) fn no(kind: A) -> Attribute {
-    Attribute::bool(kind, false)
-}
-
-pub(super) fn kwp() -> Mechanism {
-    Mechanism::plain(MechanismType::AES_KEY_WRAP_KWP)
-}
-
-pub(super) fn oaep() -> Mechanism {
-    let (hash, mgf) = (MechanismType::SHA256, kms_protocol::Mgf::SHA256);
-    let parameters = Parameters::Oaep { hash, mgf, label: Secret::default() };
-    Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters }
-}
-
-pub(super) fn hkdf(info: &[u8]) -> Mechanism {
-    let (extract, expand, hash) = (true, true, MechanismType::SHA256);
-    let parameters = Parameters::Hkdf { extract, expand, hash, salt: Salt::None, info: Secret::from(info) };
-    Mechanism { kind: MechanismType::HKDF_DERIVE, parameters }
-}
-
-pub(super) fn ecdh(public: &[u8]) -> Mechanism {
-    let (kdf, shared, public) = (Kdf::NULL, Secret::default(), Secret::from(public));
-    let parameters = Parameters::Ecdh { kdf, shared, public };
-    Mechanism { kind: MechanismType::ECDH1_DERIVE, parameters }
-}
-
-/// A secret key's class and type.
-pub(super) fn secret(kind: KeyType) -> [Attribute; 2] {
-    let class = u64::from(ObjectClass::SECRET_KEY.0);
-    [Attribute::ulong(A::CLASS, class), Attribute::ulong(A::KEY_TYPE, u64::from(kind.0))]
-}
 
 /// A strict ring's fixture with the user logged in, and an extractable key worth stealing.
 fn strict(test: &str) -> Option<(Fixture, ObjectRef)> {
@@ -148,7 +34,7 @@ fn wrap_then_decrypt() {
     let wrapped = fixture.wrap(kwp(), &key.object, &target).unwrap();
     let ecb = Mechanism::plain(MechanismType::AES_ECB);
     let decrypt = Request::Decrypt { key: key.object.clone(), mechanism: ecb, data: wrapped };
-    assert_eq!(fixture.ask(decrypt), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(fixture.send(decrypt), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     for kind in [A::DECRYPT, A::ENCRYPT, A::SIGN, A::DERIVE] {
         assert_eq!(fixture.set(&key.object, &[yes(kind)]), Err(Rv::ATTRIBUTE_READ_ONLY));
         let copyable = fixture.generate(&[yes(A::WRAP), yes(A::COPYABLE)]);
@@ -324,7 +210,7 @@ fn what_is_derived_tells_no_more_than_its_base() {
         public: Template(vec![Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der())]),
         private: Template(vec![yes(A::DERIVE)]),
     };
-    let Response::Pair { public, private } = fixture.ask(request).unwrap() else { panic!("a pair") };
+    let Response::Pair { public, private } = fixture.send(request).unwrap() else { panic!("a pair") };
     let mechanism = ecdh(public.attributes.bytes(A::EC_POINT).unwrap());
     let agreed = fixture.derive(mechanism.clone(), &private.object, &asked(false)).unwrap();
     assert_eq!(fixture.reveal(&agreed.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));

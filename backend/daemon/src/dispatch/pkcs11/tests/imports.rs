@@ -2,7 +2,7 @@
 
 use kms_protocol::AttributeType as A;
 
-use super::attacks::{no, secret, yes};
+use super::requests::{no, secret, yes};
 use super::*;
 
 fn certificate(token: bool) -> Vec<Attribute> {
@@ -66,9 +66,9 @@ fn certificates_and_data_are_kept_and_deleted() {
     assert_eq!(fixture.find(vec![]).len(), 2);
     fixture.ticket = user;
     let destroy = Request::Destroy { object: kept.object.clone() };
-    fixture.ask_as(RequestId([77; 16]), destroy.clone()).unwrap();
-    fixture.ask_as(RequestId([77; 16]), destroy.clone()).expect("it is repeated");
-    assert_eq!(fixture.ask_as(RequestId([78; 16]), destroy), Err(Rv::OBJECT_HANDLE_INVALID));
+    fixture.send_with_id(RequestId([77; 16]), destroy.clone()).unwrap();
+    fixture.send_with_id(RequestId([77; 16]), destroy.clone()).expect("it is repeated");
+    assert_eq!(fixture.send_with_id(RequestId([78; 16]), destroy), Err(Rv::OBJECT_HANDLE_INVALID));
     assert!(fixture.find(vec![Attribute::bytes(A::LABEL, "certificate")]).is_empty());
     assert!(fixture.backend.keys(None).unwrap().is_empty(), "none of them is a key");
 }

@@ -2,7 +2,7 @@
 
 use kms_protocol::AttributeType as A;
 
-use super::attacks::yes;
+use super::requests::yes;
 use super::*;
 
 fn by_label(fixture: &mut Fixture, label: &str) -> Vec<ObjectView> {
@@ -42,7 +42,7 @@ fn the_label_follows_the_current_version() {
     assert_eq!(fixture.backend.keys(None).unwrap()[0].label, "k");
     fixture.set(&current.object, &[Attribute::bytes(A::LABEL, "other")]).unwrap();
     assert_eq!(fixture.backend.keys(None).unwrap()[0].label, "other");
-    fixture.ask(Request::Destroy { object: middle.object }).unwrap();
+    fixture.send(Request::Destroy { object: middle.object }).unwrap();
     fixture.encrypt(&current.object, b"one version leaves alone").unwrap();
     assert!(fixture.backend.rotate_key("strict", "nothing").is_err());
 }

@@ -1,9 +1,9 @@
 //! Random walks of requests, by a caller who wants to know a key that he should not.
 //!
-//! The walk keeps its own books on values, not on objects: who made a value, whether the caller knows it, what objects
+//! The walk keeps its own ledger on values, not on objects: who made a value, whether the caller knows it, what objects
 //! with it can do. After each step it checks that nothing which a strict ring protects came out, and that nothing
 //! stands ready from which it would: a wrapping key that also works on data (unless with another half), or that the caller
-//! knows. The same walk in a compat ring finds just that, which shows that the books are kept well.
+//! knows. The same walk in a compat ring finds just that, which shows that the ledger are kept well.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use kms_protocol::AttributeType as A;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
 
-use super::attacks::{ecdh, hkdf, kwp, oaep, secret};
+use super::requests::{ecdh, hkdf, kwp, oaep, secret};
 use super::*;
 
 /// Walks, and steps of each.
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// An object as the walk knows it.
 #[derive(Clone)]
-struct Held {
+struct TrackedObject {
     view: ObjectView,
     /// Its value; of a public key, its private half's.
     value: Vec<u8>,
@@ -67,7 +67,7 @@ struct Held {
 
 /// What the walk knows of one value.
 #[derive(Default)]
-struct Books {
+struct TaintLedger {
     /// Values that the caller made, or was shown, or agreed on with somebody who knows them.
     known: HashSet<Vec<u8>>,
     /// Values that are protected: made inside and sensitive from the start, or derived from such.
@@ -80,27 +80,28 @@ struct Books {
 
 struct Walk<'a> {
     fixture: &'a mut Fixture,
-    objects: Vec<Held>,
+    objects: Vec<TrackedObject>,
     blobs: Vec<Secret>,
-    books: Books,
-    fixed: &'a [Held],
+    ledger: TaintLedger,
+    fixed: &'a [TrackedObject],
     refused: usize,
     /// How often a protected value was wrapped: that must be tried, and go well.
     wraps: usize,
 }
 
 impl Walk<'_> {
-    fn held(&self, index: usize) -> Held {
+    fn held(&self, index: usize) -> TrackedObject {
         let count = self.fixed.len() + self.objects.len();
         let index = index % count;
         self.fixed.get(index).unwrap_or_else(|| &self.objects[index - self.fixed.len()]).clone()
     }
 
     /// One that says it can do this, if there is one.
-    fn able(&self, index: usize, kind: A) -> Held {
+    fn able(&self, index: usize, kind: A) -> TrackedObject {
         let able = self.fixed.iter().chain(&self.objects);
         let able: Vec<_> = able.filter(|held| held.view.attributes.bool(kind) == Some(true)).collect();
-        able.get(index % able.len().max(1)).map_or_else(|| self.held(index), |held| Held::clone(held))
+        able.get(index % able.len().max(1))
+            .map_or_else(|| self.held(index), |held| TrackedObject::clone(held))
     }
 
     /// The truth, which no caller has: what the object's value is.
@@ -136,7 +137,7 @@ impl Walk<'_> {
         asked.chain([Attribute::bool(A::TOKEN, token)]).collect()
     }
 
-    /// Enters a new object in the books. `inside` says that its value was made inside; `from` what it comes from.
+    /// Enters a new object in the ledger. `inside` says that its value was made inside; `from` what it comes from.
     fn enter(&mut self, view: ObjectView, origin: Origin<'_>) {
         let value = match origin {
             // Halves of pairs are told apart by their public key alone.
@@ -147,21 +148,21 @@ impl Walk<'_> {
         let protected = match origin {
             Origin::GeneratedKey => sensitive,
             Origin::Brought => false,
-            Origin::From(base) => self.books.protected.contains(base),
+            Origin::From(base) => self.ledger.protected.contains(base),
         };
         let agreed =
             matches!(origin, Origin::Brought) || (matches!(origin, Origin::GeneratedKey) && !sensitive);
         if agreed {
-            self.books.known.insert(value.clone());
+            self.ledger.known.insert(value.clone());
         }
-        if protected && !self.books.known.contains(&value) {
-            self.books.protected.insert(value.clone());
+        if protected && !self.ledger.known.contains(&value) {
+            self.ledger.protected.insert(value.clone());
         }
-        self.books.see(&view, &value);
+        self.ledger.see(&view, &value);
         if self.objects.len() == OBJECTS_MAX {
             self.objects.remove(0);
         }
-        self.objects.push(Held { view, value });
+        self.objects.push(TrackedObject { view, value });
     }
 
     fn take(&mut self, step: Step) -> Result<(), Rv> {
@@ -191,8 +192,8 @@ impl Walk<'_> {
             4 => {
                 let flag = Attribute::bool(FLAGS[step.other % FLAGS.len()], step.flags & 1 == 0);
                 let changed = self.fixture.set(&object, &[flag])?;
-                self.books.see(&changed, &one.value);
-                let same = |held: &&mut Held| held.view.object == object;
+                self.ledger.see(&changed, &one.value);
+                let same = |held: &&mut TrackedObject| held.view.object == object;
                 if let Some(held) = self.objects.iter_mut().find(same) {
                     held.view = changed;
                 }
@@ -203,14 +204,14 @@ impl Walk<'_> {
             9 => {
                 let secrets = self.fixture.reveal(&object)?;
                 let shown = secrets.bytes(A::VALUE).unwrap_or_default();
-                assert!(!self.books.protected.contains(shown), "a protected value was shown");
-                self.books.known.insert(shown.to_vec());
+                assert!(!self.ledger.protected.contains(shown), "a protected value was shown");
+                self.ledger.known.insert(shown.to_vec());
             }
             10 => self.decrypt(step, &one)?,
             _ => {
                 let data = Secret::from([7; 32].as_slice());
                 let mechanism = self.cipher(step, &one);
-                let answer = self.fixture.ask(Request::Encrypt { key: object, mechanism, data })?;
+                let answer = self.fixture.send(Request::Encrypt { key: object, mechanism, data })?;
                 self.blobs.push(bytes(answer));
             }
         }
@@ -242,7 +243,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn unwrap(&mut self, step: Step, by: &Held, flags: &[Attribute], kind: KeyType) -> Result<(), Rv> {
+    fn unwrap(
+        &mut self,
+        step: Step,
+        by: &TrackedObject,
+        flags: &[Attribute],
+        kind: KeyType,
+    ) -> Result<(), Rv> {
         let Some(blob) = self.blobs.get(step.other % self.blobs.len().max(1)).cloned() else {
             return Ok(());
         };
@@ -254,18 +261,18 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn decrypt(&mut self, step: Step, by: &Held) -> Result<(), Rv> {
+    fn decrypt(&mut self, step: Step, by: &TrackedObject) -> Result<(), Rv> {
         let key = by.view.object.clone();
         let Some(blob) = self.blobs.get(step.other % self.blobs.len().max(1)).cloned() else {
             return Ok(());
         };
         let mechanism = self.cipher(step, by);
-        let answer = self.fixture.ask(Request::Decrypt { key, mechanism, data: blob })?;
+        let answer = self.fixture.send(Request::Decrypt { key, mechanism, data: blob })?;
         self.look_for_values_in(&bytes(answer));
         Ok(())
     }
 
-    fn wrapping(&self, step: Step, by: &Held) -> Mechanism {
+    fn wrapping(&self, step: Step, by: &TrackedObject) -> Mechanism {
         match (by.view.attributes.key_type(), step.flags >> 50 & 3) {
             (Some(KeyType::RSA), 0) => Mechanism::plain(MechanismType::RSA_PKCS),
             (Some(KeyType::RSA), _) => oaep(),
@@ -276,7 +283,7 @@ impl Walk<'_> {
         }
     }
 
-    fn cipher(&self, step: Step, by: &Held) -> Mechanism {
+    fn cipher(&self, step: Step, by: &TrackedObject) -> Mechanism {
         match (by.view.attributes.key_type(), step.flags >> 52 & 3) {
             (Some(KeyType::RSA), 0) => Mechanism::plain(MechanismType::RSA_PKCS),
             (Some(KeyType::RSA), 1) => Mechanism::plain(MechanismType::RSA_X_509),
@@ -287,21 +294,27 @@ impl Walk<'_> {
         }
     }
 
-    fn wrap(&mut self, step: Step, by: &Held, key: &Held) -> Result<(), Rv> {
+    fn wrap(&mut self, step: Step, by: &TrackedObject, key: &TrackedObject) -> Result<(), Rv> {
         let mechanism = self.wrapping(step, by);
         let blob = self.fixture.wrap(mechanism, &by.view.object, &key.view.object)?;
         self.look_for_values_in(&blob);
         self.blobs.push(blob);
-        if self.books.protected.contains(&key.value) {
+        if self.ledger.protected.contains(&key.value) {
             assert!(!by.value.is_empty(), "a key that somebody brought has wrapped a protected one");
             let apart = by.view.attributes.bool(A::KMS_WRAP_SUBKEY) == Some(true);
-            self.books.wrapped.insert((by.value.clone(), apart));
+            self.ledger.wrapped.insert((by.value.clone(), apart));
             self.wraps += 1;
         }
         Ok(())
     }
 
-    fn derive(&mut self, step: Step, base: &Held, flags: &[Attribute], kind: KeyType) -> Result<(), Rv> {
+    fn derive(
+        &mut self,
+        step: Step,
+        base: &TrackedObject,
+        flags: &[Attribute],
+        kind: KeyType,
+    ) -> Result<(), Rv> {
         let length = [1, 16, 32][step.other % 3];
         let template = [flags, &secret(kind), &[Attribute::ulong(A::VALUE_LEN, length)]].concat();
         let agreement = base.view.attributes.key_type() == Some(KeyType::EC);
@@ -321,7 +334,7 @@ impl Walk<'_> {
             self.enter(derived, Origin::Brought);
             return Ok(());
         }
-        let protected = self.books.protected.contains(&base.value);
+        let protected = self.ledger.protected.contains(&base.value);
         assert!(!protected || length >= 16, "a part of a protected value, short enough to guess");
         self.enter(derived, Origin::From(&base.value));
         Ok(())
@@ -331,7 +344,7 @@ impl Walk<'_> {
         let found =
             |value: &&Vec<u8>| bytes.windows(value.len().min(16)).any(|window| value.starts_with(window));
         assert!(
-            self.books.protected.iter().find(found).is_none(),
+            self.ledger.protected.iter().find(found).is_none(),
             "a protected value stands in what came out"
         );
     }
@@ -347,7 +360,7 @@ enum Origin<'a> {
     From(&'a Vec<u8>),
 }
 
-impl Books {
+impl TaintLedger {
     /// Notes what an object with this value can do.
     fn see(&mut self, view: &ObjectView, value: &[u8]) {
         let is = |kind: &&A| view.attributes.bool(**kind) == Some(true);
@@ -378,7 +391,7 @@ impl Books {
 }
 
 /// Pairs that all walks share: making them takes longer than a walk.
-fn pairs(fixture: &mut Fixture) -> Vec<Held> {
+fn pairs(fixture: &mut Fixture) -> Vec<TrackedObject> {
     let yes = |kind| Attribute::bool(kind, true);
     let wraps = fixture.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP)]);
     let open = fixture.rsa(&[yes(A::WRAP)], &[yes(A::UNWRAP), Attribute::bool(A::SENSITIVE, false)]);
@@ -388,12 +401,12 @@ fn pairs(fixture: &mut Fixture) -> Vec<Held> {
         public: Template(vec![Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der())]),
         private: Template(vec![yes(A::DERIVE)]),
     };
-    let Response::Pair { public, private } = fixture.ask(request).unwrap() else { panic!("a pair") };
+    let Response::Pair { public, private } = fixture.send(request).unwrap() else { panic!("a pair") };
     [wraps, open, decrypts, (public, private)]
         .into_iter()
         .flat_map(|(public, private)| {
             let value = private.attributes.bytes(A::PUBLIC_KEY_INFO).unwrap().to_vec();
-            [public, private].map(|view| Held { view, value: value.clone() })
+            [public, private].map(|view| TrackedObject { view, value: value.clone() })
         })
         .collect()
 }
@@ -412,20 +425,20 @@ fn walk(test: &str, slot: SlotId, max_shrink_iters: u32) -> Option<Result<(usize
     );
     let outcome = runner.run(&prop::collection::vec(step(), STEPS), |steps| {
         let (mut fixture, blobs) = (fixture.borrow_mut(), Vec::new());
-        let (objects, books) = (Vec::new(), Books::default());
+        let (objects, ledger) = (Vec::new(), TaintLedger::default());
         let mut walk =
-            Walk { fixture: &mut fixture, objects, blobs, books, fixed: &fixed, refused: 0, wraps: 0 };
+            Walk { fixture: &mut fixture, objects, blobs, ledger, fixed: &fixed, refused: 0, wraps: 0 };
         for held in &fixed {
-            walk.books.see(&held.view, &held.value);
+            walk.ledger.see(&held.view, &held.value);
             if held.view.attributes.bool(A::SENSITIVE) == Some(false) {
-                walk.books.known.insert(held.value.clone());
+                walk.ledger.known.insert(held.value.clone());
             }
         }
         for step in &steps {
             if walk.take(*step).is_err() {
                 walk.refused += 1;
             }
-            walk.books.check();
+            walk.ledger.check();
         }
         let mut counts = counts.borrow_mut();
         *counts = (counts.0 + steps.len(), counts.1 + walk.refused, counts.2 + walk.wraps);

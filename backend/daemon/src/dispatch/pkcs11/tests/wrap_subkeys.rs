@@ -3,7 +3,7 @@
 use kms_protocol::AttributeType as A;
 use kms_protocol::{Nested, Value};
 
-use super::attacks::{no, oaep, secret, yes};
+use super::requests::{no, oaep, secret, yes};
 use super::*;
 
 /// A block of AES, and half of one.
@@ -25,7 +25,7 @@ impl Fixture {
             true => Request::Decrypt { key, mechanism, data },
             false => Request::Encrypt { key, mechanism, data },
         };
-        bytes(self.ask(request).unwrap()).as_ref().try_into().unwrap()
+        bytes(self.send(request).unwrap()).as_ref().try_into().unwrap()
     }
 
     /// The attack: RFC 3394, section 2.2.2, block by block with a key that decrypts.
