@@ -1,5 +1,5 @@
-//! Maintenance of the audit log: every minute the counted uses are written; every hour the audit head is logged, so that
-//! it can be stored elsewhere, and old entries are removed.
+//! Maintenance of the audit log: every minute the counted uses are written; every hour the audit head is logged, so
+//! that it can be stored elsewhere, and old entries are removed.
 
 use std::sync::PoisonError;
 

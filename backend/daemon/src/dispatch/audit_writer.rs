@@ -16,8 +16,8 @@ use crate::config::AuditConfig;
 use crate::dispatch::Dispatch;
 use crate::dispatch::audit_names::AuditedResource;
 
-/// How many denials of one caller and one kind are recorded one by one within a minute; further ones are counted. Otherwise
-/// a caller that repeats a denied request in a loop would fill the disk.
+/// How many denials of one caller and one kind are recorded one by one within a minute; further ones are counted.
+/// Otherwise a caller that repeats a denied request in a loop would fill the disk.
 const DENIALS_EACH: u64 = 30;
 
 /// The counters of uses and denials, and the settings of the audit log.
@@ -154,7 +154,8 @@ impl Dispatch {
         }
     }
 
-    /// Records a denial, durably when this returns. Beyond [`DENIALS_EACH`] of a kind within a minute, it is counted only.
+    /// Records a denial, durably when this returns. Beyond [`DENIALS_EACH`] of a kind within a minute, it is counted
+    /// only.
     pub(in crate::dispatch) fn record_denial(&self, entry: Entry) -> Result<(), StoreError> {
         let used = Used {
             door: "",

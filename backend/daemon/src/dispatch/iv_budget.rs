@@ -1,10 +1,10 @@
 //! The limit of initialisation vectors (IVs) that are generated for one key: at most 2^32 random ones are safe (NIST
 //! SP 800-38D, "Constraints on the Number of Invocations").
 //!
-//! IVs are counted by the fingerprint of the key's value, so that copies count together, and so do all seals of a session
-//! key. Most messages write nothing: with a probability of 1 in 2^20 a message counts as 2^20 (docs/decisions/0018). So
-//! the count survives a restart, an application with a million session keys stores next to nothing, and near the limit
-//! the count is exact to a few percent.
+//! IVs are counted by the fingerprint of the key's value, so that copies count together, and so do all seals of a
+//! session key. Most messages write nothing: with a probability of 1 in 2^20 a message counts as 2^20
+//! (docs/decisions/0018). So the count survives a restart, an application with a million session keys stores next to
+//! nothing, and near the limit the count is exact to a few percent.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -21,8 +21,8 @@ use crate::error::Error;
 /// A message counts, as a whole block of IVs, when these bits of its random number are all zero.
 const BLOCK_MASK: u32 = (1 << 20) - 1;
 
-/// The number of blocks after which a key is exhausted. 2^32 IVs are 4,096 blocks on average, with a standard deviation of
-/// 64: for one key in 2^49 they are fewer than this, so that it is used beyond 2^32.
+/// The number of blocks after which a key is exhausted. 2^32 IVs are 4,096 blocks on average, with a standard deviation
+/// of 64: for one key in 2^49 they are fewer than this, so that it is used beyond 2^32.
 const BLOCKS_MAX: u64 = 3_584;
 
 /// How many random numbers are generated in one call, because the call takes longer than encrypting a short message.

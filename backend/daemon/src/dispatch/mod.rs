@@ -1,5 +1,5 @@
-//! The dispatcher: the one path to a key, for both APIs and the commands. It loads objects, asks `policy` for a decision,
-//! performs the operation and records it. Everything here blocks; callers run it on a thread that may wait.
+//! The dispatcher: the one path to a key, for both APIs and the commands. It loads objects, asks `policy` for a
+//! decision, performs the operation and records it. Everything here blocks; callers run it on a thread that may wait.
 //!
 //! - `pkcs11`: the requests of PKCS#11 providers ([`Dispatch::answer`]).
 //! - `api`: the operations and reports of the KMS API ([`Dispatch::serve`]), and the background jobs on keys.

@@ -13,7 +13,8 @@ use crate::dispatch::object_ids::assign_ids;
 use crate::error::Error;
 
 impl Dispatch {
-    /// Generates the next version of a key, with the attributes of the newest one that has material; returns its number.
+    /// Generates the next version of a key, with the attributes of the newest one that has material; returns its
+    /// number.
     pub(crate) fn rotate(&self, ring: &Ring, key: [u8; 16], entry: Option<Entry>) -> Result<u32, Error> {
         let (newest, objects) = self.store.newest(ring.id, key)?;
         let secret = objects.iter().find(|object| has_secret(object)).ok_or(Error::NoSuchObject)?;

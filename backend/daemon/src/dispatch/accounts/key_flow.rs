@@ -76,7 +76,7 @@ impl Dispatch {
         now: u64,
     ) -> Result<TokenPair, Problem> {
         let key = assertion_key(text).ok_or_else(|| {
-            forbidden("the assertion is no JWT signed with RS512 whose header names its key (kid)")
+            forbidden("the assertion is not a JWT signed with RS512 whose header names its key (kid)")
         })?;
         let signer = self.signer(key, now)?.ok_or_else(|| invalid_assertion(JwtError::Invalid))?;
         let account = &signer.member.account;

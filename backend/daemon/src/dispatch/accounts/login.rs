@@ -1,7 +1,7 @@
 //! PKCS#11 login of a service account: its static token is the PIN, and its roles decide what it may do in the ring.
 //!
-//! The ticket names the account and the token's digest, and each use looks up both: a revoked token, a revoked role or a
-//! disabled account ends the login at the next call. The name contains colons, so no principal of a ring can have it.
+//! The ticket names the account and the token's digest, and each use looks up both: a revoked token, a revoked role or
+//! a disabled account ends the login at the next call. The name contains colons, so no principal of a ring can have it.
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Authentication of service accounts: from a bearer token to its account (docs/decisions/0024).
 //!
-//! A cached token costs one SHA-256 and two lookups in memory. A disabled account or a revoked token takes effect at the
-//! next call, or within a second if another process changed it.
+//! A cached token costs one SHA-256 and two lookups in memory. A disabled account or a revoked token takes effect at
+//! the next call, or within a second if another process changed it.
 //!
 //! - `mod` (this file): bearer tokens of the REST API, static tokens as well as access tokens.
 //! - `key_flow`: exchanges a signed assertion or a refresh token for an access token (`POST /token`).
@@ -71,8 +71,8 @@ impl Authenticator {
 }
 
 impl Dispatch {
-    /// Returns the account of a bearer token, static or access token, at the time `now` (seconds since 1970). It may block;
-    /// see [`Dispatch::recognise`].
+    /// Returns the account of a bearer token, static or access token, at the time `now` (seconds since 1970). It may
+    /// block; see [`Dispatch::recognise`].
     ///
     /// # Errors
     /// 401 with the same message for every invalid token, and another for an expired one; 503 when the database is

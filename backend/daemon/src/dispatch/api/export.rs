@@ -1,6 +1,6 @@
-//! The export: everything that is needed to recreate the structure of a project's keys, as JSON, without key material. It is
-//! streamed from one snapshot of the database: 100,000 keys are never in memory at once, and concurrent writes neither wait
-//! nor appear in it.
+//! The export: everything that is needed to recreate the structure of a project's keys, as JSON, without key material.
+//! It is streamed from one snapshot of the database: 100,000 keys are never in memory at once, and concurrent writes
+//! neither wait nor appear in it.
 
 use std::io::{self, Write};
 

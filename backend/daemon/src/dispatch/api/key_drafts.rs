@@ -1,5 +1,5 @@
-//! The PKCS#11 objects of a key of the API: sensitive, unextractable, and for the key's one algorithm only. An AES key that
-//! also allowed ECB, for example, would reveal what GCM protects.
+//! The PKCS#11 objects of a key of the API: sensitive, unextractable, and for the key's one algorithm only. An AES key
+//! that also allowed ECB, for example, would reveal what GCM protects.
 
 use kms_core::api::{Algorithm, Hash, Problem, Purpose, WrappingAlgorithm};
 use kms_core::object::{Caller, Curve, Draft, KeyBytes, KeySpec};

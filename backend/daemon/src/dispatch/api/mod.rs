@@ -65,8 +65,8 @@ impl Dispatch {
         result
     }
 
-    /// Whether an operation takes some microseconds and needs only memory, so that the listener does not have to move it to
-    /// a thread that may block.
+    /// Whether an operation takes some microseconds and needs only memory, so that the listener does not have to move
+    /// it to a thread that may block.
     pub fn is_quick(&self, operation: &Operation) -> bool {
         let (Operation::Encrypt { version, .. }
         | Operation::Decrypt { version, .. }

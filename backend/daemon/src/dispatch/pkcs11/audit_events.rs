@@ -1,5 +1,5 @@
-//! The audit entries of providers' requests: of every request that changes a token object, a PIN or the token itself, of
-//! every login, and of denials.
+//! The audit entries of providers' requests: of every request that changes a token object, a PIN or the token itself,
+//! of every login, and of denials.
 
 use kms_core::audit::{Entry, Kind};
 use kms_core::object::{Caller, Peer};
@@ -122,8 +122,8 @@ impl Dispatch {
         }
     }
 
-    /// Records a login or a denial, before the response is sent. A request that is merely wrong, or needs a login first, is
-    /// not a denial; only the daemon's log has it.
+    /// Records a login or a denial, before the response is sent. A request that is merely wrong, or needs a login
+    /// first, is not a denial; only the daemon's log has it.
     pub(in crate::dispatch) fn record_outcome(
         &self,
         ring: &Ring,

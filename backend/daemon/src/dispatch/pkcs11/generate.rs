@@ -1,5 +1,5 @@
-//! Generates keys and key pairs. A token key is in the database, wrapped by the HSM, before the response is sent; a session
-//! key is returned to the provider as a seal.
+//! Generates keys and key pairs. A token key is in the database, wrapped by the HSM, before the response is sent; a
+//! session key is returned to the provider as a seal.
 
 use std::sync::Arc;
 
@@ -84,8 +84,9 @@ impl Dispatch {
     }
 }
 
-/// Returns the stored key of a pair whose other key is a session object. A repeated request gets the key that was stored at
-/// the first time; the session object that belonged to it was lost with the first response, so the call fails.
+/// Returns the stored key of a pair whose other key is a session object. A repeated request gets the key that was
+/// stored at the first time; the session object that belonged to it was lost with the first response, so the call
+/// fails.
 fn stored_key_of(stored: &[Arc<Object>], key: [u8; 16]) -> Result<&Arc<Object>, Error> {
     let is_new = |object: &&Arc<Object>| object.version.is_some_and(|version| version.key == key);
     stored.first().filter(is_new).ok_or(Error::Refused(Rv::FUNCTION_FAILED))

@@ -1,5 +1,5 @@
-//! Imports: objects that are created from their values, copied, unwrapped, derived or agreed on. A token object is in the
-//! database before the response is sent; a session object is returned to the provider as a seal.
+//! Imports: objects that are created from their values, copied, unwrapped, derived or agreed on. A token object is in
+//! the database before the response is sent; a session object is returned to the provider as a seal.
 
 use std::sync::Arc;
 
@@ -143,7 +143,8 @@ impl Dispatch {
     }
 }
 
-/// Checks a value against what the template states of it (spec, "Secret key objects": an empty check value requests none).
+/// Checks a value against what the template states of it (spec, "Secret key objects": an empty check value requests
+/// none).
 fn check_stated_values(template: &Template, actual: &[Attribute]) -> Result<(), Rv> {
     for attribute in actual {
         let differs = template.value(attribute.kind).is_some_and(|stated| *stated != attribute.value);

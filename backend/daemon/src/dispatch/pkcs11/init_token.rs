@@ -15,8 +15,8 @@ use crate::pins::{self, Attempt};
 const LABEL_BYTES_MAX: usize = 32;
 
 impl Dispatch {
-    /// Empties a ring for its security officer: its keys can be restored for 30 days, all other objects are deleted, and
-    /// the user has no PIN.
+    /// Empties a ring for its security officer: its keys can be restored for 30 days, all other objects are deleted,
+    /// and the user has no PIN.
     pub(in crate::dispatch) fn init_token(
         &self,
         ring: &Ring,
@@ -51,8 +51,8 @@ impl Dispatch {
         Ok(Response::Done)
     }
 
-    /// Creates a ring in the free slot, if the configuration offers one. Every process that may connect can do so: the ring
-    /// is empty and strict, and the caller sets its officer's PIN.
+    /// Creates a ring in the free slot, if the configuration offers one. Every process that may connect can do so: the
+    /// ring is empty and strict, and the caller sets its officer's PIN.
     pub(in crate::dispatch) fn init_free(
         &self,
         peer: Option<Peer>,

@@ -8,7 +8,7 @@ use kms_protocol::{Nested, Value};
 use super::requests::{ecdh, hkdf, kwp, no, oaep, secret, yes};
 use super::*;
 
-/// A strict ring's fixture with the user logged in, and an extractable key worth stealing.
+/// A fixture with the user logged in to the strict ring, and an extractable key as the target.
 fn strict(test: &str) -> Option<(Fixture, ObjectRef)> {
     let mut fixture = Fixture::new(&format!("attacks::{test}"))?;
     fixture.log_in(Role::User, "1234").unwrap();
@@ -24,9 +24,9 @@ fn wrapping_key(fixture: &mut Fixture) -> ObjectView {
 #[test]
 fn wrap_then_decrypt() {
     let Some((mut fixture, target)) = strict("wrap_then_decrypt") else { return };
-    // A key that does both has a half for each; `halves` tries them.
-    let greedy = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
-    assert_eq!(greedy.attributes.bool(A::KMS_WRAP_SUBKEY), Some(true));
+    // A key that works on data as well wraps with a subkey; `wrap_subkeys` tests those.
+    let both = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
+    assert_eq!(both.attributes.bool(A::KMS_WRAP_SUBKEY), Some(true));
     let deriving = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
     assert_eq!(deriving.attributes.bool(A::KMS_WRAP_SUBKEY), None);
     assert_eq!(fixture.wrap(kwp(), &deriving.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
@@ -43,10 +43,10 @@ fn wrap_then_decrypt() {
 }
 
 #[test]
-fn the_same_vector_twice() {
-    let Some((mut fixture, target)) = strict("the_same_vector_twice") else { return };
+fn the_same_iv_twice() {
+    let Some((mut fixture, target)) = strict("the_same_iv_twice") else { return };
     let key = wrapping_key(&mut fixture).object;
-    // One known key and the target, wrapped under one IV, differ by what their values differ.
+    // If a known key and the target are wrapped under one IV, the XOR of the results is the XOR of their values.
     assert_eq!(fixture.wrap(gcm(), &key, &target), Err(Rv::MECHANISM_INVALID));
     let cbc = Mechanism { kind: MechanismType::AES_CBC, parameters: Parameters::Iv([0; 16]) };
     assert_eq!(fixture.wrap(cbc, &key, &target), Err(Rv::MECHANISM_INVALID));
@@ -82,7 +82,7 @@ fn a_key_taken_for_one_of_another_type() {
     let as_secret = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE), yes(A::DERIVE)]].concat();
     let confused = fixture.unwrap(kwp(), &key, &wrapped, &as_secret).unwrap();
     assert_eq!(fixture.reveal(&confused.object), Err(Rv::ATTRIBUTE_SENSITIVE));
-    // Half of the key could be guessed by half the work.
+    // A half of the key could be guessed with a fraction of the work.
     let half = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 16)]].concat();
     assert!(fixture.unwrap(kwp(), &key, &wrapped, &half).is_err());
     let mechanism = Mechanism {
@@ -96,8 +96,8 @@ fn a_key_taken_for_one_of_another_type() {
 }
 
 #[test]
-fn wrapping_keys_brought_from_outside() {
-    let Some((mut fixture, target)) = strict("wrapping_keys_brought_from_outside") else { return };
+fn imported_wrapping_keys() {
+    let Some((mut fixture, target)) = strict("imported_wrapping_keys") else { return };
     let known =
         [&secret(KeyType::AES)[..], &[Attribute::bytes(A::VALUE, vec![7; 32]), yes(A::WRAP), yes(A::UNWRAP)]];
     let token = [known.concat(), vec![yes(A::TOKEN)]].concat();
@@ -107,7 +107,7 @@ fn wrapping_keys_brought_from_outside() {
     assert_eq!(fixture.copy(&trojan, &[yes(A::TOKEN)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     let open = fixture.generate(&[yes(A::WRAP), no(A::SENSITIVE)]).object;
     assert_eq!(fixture.wrap(kwp(), &open, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    // The private half is the attacker's, and never seen here.
+    // The attacker has the private key; only the public key is imported.
     let stranger = kms_crypto::generate(
         &kms_core::object::KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] },
         &SystemRandom::new(),
@@ -127,7 +127,7 @@ fn wrapping_keys_brought_from_outside() {
     let stranger = fixture.create(&public).unwrap().object;
     assert_eq!(fixture.wrap(oaep(), &stranger, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     assert_eq!(fixture.set(&stranger, &[yes(A::TRUSTED)]), Err(Rv::ATTRIBUTE_READ_ONLY));
-    // The officer may vouch for it, and a key may ask for nothing less.
+    // The security officer may set `CKA_TRUSTED` on it, and a key may require that.
     let user = fixture.ticket.take();
     fixture.log_in(Role::Officer, "12345678").unwrap();
     fixture.set(&stranger, &[yes(A::TRUSTED)]).unwrap();
@@ -141,8 +141,8 @@ fn wrapping_keys_brought_from_outside() {
 }
 
 #[test]
-fn a_pair_whose_private_half_is_open() {
-    let Some((mut fixture, target)) = strict("a_pair_whose_private_half_is_open") else { return };
+fn a_pair_whose_private_key_is_open() {
+    let Some((mut fixture, target)) = strict("a_pair_whose_private_key_is_open") else { return };
     let unwrapping = [yes(A::UNWRAP), yes(A::TOKEN)];
     let (public, private) = fixture.rsa(&[yes(A::WRAP), yes(A::TOKEN)], &unwrapping);
     let wrapped = fixture.wrap(oaep(), &public.object, &target).unwrap();
@@ -159,23 +159,24 @@ fn a_pair_whose_private_half_is_open() {
 }
 
 #[test]
-fn a_key_in_another_role() {
-    let Some((mut fixture, target)) = strict("a_key_in_another_role") else { return };
+fn a_key_changes_its_role() {
+    let Some((mut fixture, target)) = strict("a_key_changes_its_role") else { return };
     let key = wrapping_key(&mut fixture).object;
-    // Wrapped itself, it would come back to decrypt what it wrapped.
+    // A wrapping key that was wrapped itself could be unwrapped as a key that decrypts.
     let leaving = fixture.generate(&[yes(A::WRAP), yes(A::EXTRACTABLE)]);
     assert_eq!(leaving.attributes.bool(A::EXTRACTABLE), Some(false));
     assert_eq!(fixture.wrap(kwp(), &key, &leaving.object), Err(Rv::KEY_UNEXTRACTABLE));
     assert_eq!(fixture.wrap(kwp(), &key, &key), Err(Rv::KEY_UNEXTRACTABLE));
-    // Derived twice, once to wrap and once to decrypt.
+    // The same key derived twice, once to wrap and once to decrypt.
     let base = fixture.base(&[]).object;
-    let asked = |kind| [&secret(KeyType::AES)[..], &[Attribute::ulong(A::VALUE_LEN, 32), yes(kind)]].concat();
-    let wraps = fixture.derive(hkdf(b"one"), &base, &asked(A::WRAP)).unwrap();
-    let decrypts = fixture.derive(hkdf(b"one"), &base, &asked(A::DECRYPT)).unwrap();
+    let requested =
+        |kind| [&secret(KeyType::AES)[..], &[Attribute::ulong(A::VALUE_LEN, 32), yes(kind)]].concat();
+    let wraps = fixture.derive(hkdf(b"one"), &base, &requested(A::WRAP)).unwrap();
+    let decrypts = fixture.derive(hkdf(b"one"), &base, &requested(A::DECRYPT)).unwrap();
     let check = |view: &ObjectView| view.attributes.bytes(A::CHECK_VALUE).map(<[u8]>::to_vec);
     assert_eq!(check(&wraps), check(&decrypts));
     assert_eq!(fixture.wrap(kwp(), &wraps.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    // Nobody else gets further: neither the officer, nor who is nobody.
+    // Neither a caller without a login nor the security officer gets further.
     let user = fixture.ticket.take();
     let open = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE)]].concat();
     assert!(
@@ -188,23 +189,26 @@ fn a_key_in_another_role() {
 }
 
 #[test]
-fn what_is_derived_tells_no_more_than_its_base() {
-    let Some((mut fixture, _)) = strict("what_is_derived_tells_no_more_than_its_base") else { return };
-    let asked = |token| {
+fn a_derived_key_is_no_more_open_than_its_base() {
+    let Some((mut fixture, _)) = strict("a_derived_key_is_no_more_open_than_its_base") else { return };
+    let requested = |token| {
         let open = [no(A::SENSITIVE), yes(A::EXTRACTABLE), Attribute::bool(A::TOKEN, token)];
         [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 32)], &open].concat()
     };
     let closed = fixture.base(&[]).object;
-    let derived = fixture.derive(hkdf(b"one"), &closed, &asked(false)).unwrap();
+    let derived = fixture.derive(hkdf(b"one"), &closed, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&derived.object), Err(Rv::ATTRIBUTE_SENSITIVE));
     assert_eq!(derived.attributes.bool(A::EXTRACTABLE), Some(false));
     assert_eq!(derived.attributes.bool(A::ALWAYS_SENSITIVE), Some(true));
     let open = fixture.base(&[no(A::SENSITIVE), yes(A::EXTRACTABLE)]).object;
-    let derived = fixture.derive(hkdf(b"one"), &open, &asked(false)).unwrap();
+    let derived = fixture.derive(hkdf(b"one"), &open, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&derived.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
     assert_eq!(derived.attributes.bool(A::ALWAYS_SENSITIVE), Some(false));
-    assert_eq!(fixture.derive(hkdf(b"one"), &open, &asked(true)).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
-    // What both sides of an agreement know is read in the session, as systemd and OpenSSL do.
+    assert_eq!(
+        fixture.derive(hkdf(b"one"), &open, &requested(true)).map(drop),
+        Err(Rv::TEMPLATE_INCONSISTENT)
+    );
+    // A session key from an agreement is readable, because both sides know it; systemd and OpenSSL read it.
     let request = Request::GeneratePair {
         mechanism: Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN),
         public: Template(vec![Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der())]),
@@ -212,15 +216,15 @@ fn what_is_derived_tells_no_more_than_its_base() {
     };
     let Response::Pair { public, private } = fixture.send(request).unwrap() else { panic!("a pair") };
     let mechanism = ecdh(public.attributes.bytes(A::EC_POINT).unwrap());
-    let agreed = fixture.derive(mechanism.clone(), &private.object, &asked(false)).unwrap();
+    let agreed = fixture.derive(mechanism.clone(), &private.object, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&agreed.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
-    let kept = fixture.derive(mechanism, &private.object, &asked(true)).unwrap();
-    assert_eq!(fixture.reveal(&kept.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    let token = fixture.derive(mechanism, &private.object, &requested(true)).unwrap();
+    assert_eq!(fixture.reveal(&token.object), Err(Rv::ATTRIBUTE_SENSITIVE));
 }
 
 #[test]
-fn templates_that_keys_prescribe() {
-    let Some((mut fixture, target)) = strict("templates_that_keys_prescribe") else { return };
+fn template_attributes_of_keys_apply() {
+    let Some((mut fixture, target)) = strict("template_attributes_of_keys_apply") else { return };
     let template =
         |kind, inside: &[Attribute]| Attribute { kind, value: Value::Template(Nested(inside.to_vec())) };
     let key = fixture.generate(&[
@@ -235,16 +239,16 @@ fn templates_that_keys_prescribe() {
     let unwrapped = fixture.unwrap(kwp(), &key.object, &wrapped, &secret(KeyType::AES)).unwrap();
     assert_eq!(unwrapped.attributes.bytes(A::LABEL), Some(&b"unwrapped"[..]));
     assert_eq!(unwrapped.attributes.bool(A::DECRYPT), Some(false));
-    let against = [&secret(KeyType::AES)[..], &[yes(A::DECRYPT)]].concat();
+    let conflicting = [&secret(KeyType::AES)[..], &[yes(A::DECRYPT)]].concat();
     assert_eq!(
-        fixture.unwrap(kwp(), &key.object, &wrapped, &against).map(drop),
+        fixture.unwrap(kwp(), &key.object, &wrapped, &conflicting).map(drop),
         Err(Rv::TEMPLATE_INCONSISTENT)
     );
     let base = fixture.base(&[template(A::DERIVE_TEMPLATE, &[yes(A::SIGN), no(A::DERIVE)])]);
     let length = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 32)]].concat();
     let derived = fixture.derive(hkdf(b"one"), &base.object, &length).unwrap();
     assert_eq!(derived.attributes.bool(A::SIGN), Some(true));
-    let against = [&length[..], &[yes(A::DERIVE)]].concat();
-    let refused = fixture.derive(hkdf(b"one"), &base.object, &against).map(drop);
-    assert_eq!(refused, Err(Rv::TEMPLATE_INCONSISTENT));
+    let conflicting = [&length[..], &[yes(A::DERIVE)]].concat();
+    let result = fixture.derive(hkdf(b"one"), &base.object, &conflicting).map(drop);
+    assert_eq!(result, Err(Rv::TEMPLATE_INCONSISTENT));
 }

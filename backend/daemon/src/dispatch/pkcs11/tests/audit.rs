@@ -1,4 +1,4 @@
-//! What providers' requests leave in the audit log.
+//! The entries of providers' requests in the audit log.
 
 use kms_core::audit::{CryptoAudit, Kind, Record};
 
@@ -16,8 +16,9 @@ fn summaries(records: &[Record]) -> Vec<(&str, &str, &str, u16)> {
 }
 
 #[test]
-fn administrative_requests_are_told_with_who_what_and_which() {
-    let Some(mut fixture) = Fixture::new("audit::administrative_requests_are_told_with_who_what_and_which")
+fn administrative_requests_are_recorded_with_caller_function_and_resource() {
+    let Some(mut fixture) =
+        Fixture::new("audit::administrative_requests_are_recorded_with_caller_function_and_resource")
     else {
         return;
     };
@@ -28,16 +29,16 @@ fn administrative_requests_are_told_with_who_what_and_which() {
     fixture.aes("session", false);
     let label = Template(vec![Attribute::bytes(AttributeType::LABEL, "renamed")]);
     fixture.send(Request::SetAttributes { object: key.clone(), template: label.clone() }).unwrap();
-    // A strict ring does not let it: that is told, too.
+    // Not permitted in a strict ring; the denial is recorded as well.
     let copy = Request::Copy { object: key.clone(), template: Template::default() };
     assert_eq!(fixture.send(copy), Err(Rv::ACTION_PROHIBITED));
     let value = vec![
         Attribute::ulong(AttributeType::CLASS, ObjectClass::DATA.0.into()),
         yes(AttributeType::TOKEN),
-        Attribute::bytes(AttributeType::VALUE, "the data themselves"),
+        Attribute::bytes(AttributeType::VALUE, "the value of a data object"),
     ];
     let Ok(Response::Object(data)) = fixture.send(Request::Create { template: Template(value) }) else {
-        panic!("data objects can be made")
+        panic!("no data object")
     };
     fixture.send(Request::Destroy { object: data.object }).unwrap();
     fixture.send(Request::Destroy { object: key.clone() }).unwrap();
@@ -69,9 +70,9 @@ fn administrative_requests_are_told_with_who_what_and_which() {
             ("kms.keyring.initialize", "so@strict", "pkcs11 C_InitToken", 200),
         ]
     );
-    let (made, destroyed) = (&records[1].body, &records[7].body);
-    assert_eq!(destroyed.resource, format!("{}/versions/1", made.resource));
-    assert_eq!((&made.details["label"], &made.details["uid"]), (&"k".into(), &1000.into()));
+    let (created, destroyed) = (&records[1].body, &records[7].body);
+    assert_eq!(destroyed.resource, format!("{}/versions/1", created.resource));
+    assert_eq!((&created.details["label"], &created.details["uid"]), (&"k".into(), &1000.into()));
     for Record { body, .. } in &records {
         let kind = if body.status == 200 { Kind::AdminActivity } else { Kind::PolicyDenied };
         assert_eq!(body.kind, kind);
@@ -79,8 +80,8 @@ fn administrative_requests_are_told_with_who_what_and_which() {
 }
 
 #[test]
-fn denials_are_told_and_many_of_them_are_counted() {
-    let Some(mut fixture) = Fixture::new("audit::denials_are_told_and_many_of_them_are_counted") else {
+fn denials_are_recorded_and_many_of_them_are_counted() {
+    let Some(mut fixture) = Fixture::new("audit::denials_are_recorded_and_many_of_them_are_counted") else {
         return;
     };
     fixture.log_in(Role::User, "1234").unwrap();
@@ -104,8 +105,9 @@ fn denials_are_told_and_many_of_them_are_counted() {
 }
 
 #[test]
-fn uses_are_counted_or_told_one_by_one_or_not_at_all() {
-    let Some(mut fixture) = Fixture::new("audit::uses_are_counted_or_told_one_by_one_or_not_at_all") else {
+fn uses_are_counted_or_recorded_one_by_one_or_not_at_all() {
+    let Some(mut fixture) = Fixture::new("audit::uses_are_counted_or_recorded_one_by_one_or_not_at_all")
+    else {
         return;
     };
     fixture.log_in(Role::User, "1234").unwrap();
@@ -117,7 +119,7 @@ fn uses_are_counted_or_told_one_by_one_or_not_at_all() {
         fixture.decrypt(&key, &sealed).unwrap();
         fixture.encrypt(&session, b"data").unwrap();
     }
-    assert_eq!(fixture.audit_end(), begin, "nothing is written while it is counted");
+    assert_eq!(fixture.audit_end(), begin, "counting writes nothing");
     fixture.backend.dispatch().summarise();
     let records = fixture.audit_log(begin);
     let user = "user@strict";
@@ -128,13 +130,12 @@ fn uses_are_counted_or_told_one_by_one_or_not_at_all() {
     assert!(records.iter().all(|record| record.body.details["count"] == 5));
     assert!(records[0].body.resource.ends_with("/versions/1"));
     fixture.backend.dispatch().summarise();
-    assert_eq!(fixture.audit_end(), begin + 2, "what was written is not counted again");
+    assert_eq!(fixture.audit_end(), begin + 2, "written counts are not written again");
 
-    let audit_writer = &fixture.backend.dispatch().audit_writer;
-    audit_writer.set_crypto(CryptoAudit::Each);
+    fixture.backend.dispatch().audit_writer.set_crypto(CryptoAudit::Each);
     let begin = fixture.audit_end();
     fixture.encrypt(&key, b"data").unwrap();
-    assert_eq!(fixture.audit_end(), begin + 1, "it is on the disk before it is answered");
+    assert_eq!(fixture.audit_end(), begin + 1, "the entry is on the disk before the response is sent");
     fixture.backend.dispatch().audit_writer.set_crypto(CryptoAudit::Off);
     fixture.encrypt(&key, b"data").unwrap();
     fixture.backend.dispatch().summarise();

@@ -1,4 +1,4 @@
-//! `C_InitToken`: a ring emptied by its officer, and a ring made of the free slot.
+//! `C_InitToken`: a ring emptied by its security officer, and a ring created in the free slot.
 
 use super::requests::yes;
 use super::*;
@@ -8,7 +8,7 @@ fn init(pin: &str, label: &str) -> Request {
 }
 
 fn slots(fixture: &mut Fixture) -> Vec<Slot> {
-    let Ok(Response::Slots(slots)) = fixture.send(Request::Slots) else { panic!("slots are always told") };
+    let Ok(Response::Slots(slots)) = fixture.send(Request::Slots) else { panic!("no slots") };
     slots
 }
 
@@ -38,11 +38,7 @@ fn the_officer_empties_a_ring() {
     fixture.log_in(Role::Officer, "12345678").unwrap();
     fixture.send(Request::InitPin { pin: Secret::from(b"5678".as_slice()) }).unwrap();
     fixture.ticket = user;
-    assert_eq!(
-        fixture.encrypt(&key, b"data"),
-        Err(Rv::USER_NOT_LOGGED_IN),
-        "an old ticket does not come back to life"
-    );
+    assert_eq!(fixture.encrypt(&key, b"data"), Err(Rv::USER_NOT_LOGGED_IN), "an old ticket stays invalid");
     let mut fixture = fixture.restart();
     fixture.ticket = None;
     fixture.log_in(Role::User, "5678").unwrap();
@@ -51,13 +47,13 @@ fn the_officer_empties_a_ring() {
     assert_eq!(fixture.backend.keys(Some("renamed")).unwrap()[0].state, "destroyed");
     fixture.slot = SlotId(1);
     fixture.ticket = other_user;
-    fixture.encrypt(&other, b"data").expect("another ring is none of its business");
+    fixture.encrypt(&other, b"data").expect("the other ring is not affected");
 }
 
 #[test]
-fn a_free_slot_becomes_a_ring_where_the_configuration_says_so() {
+fn a_free_slot_becomes_a_ring_if_the_configuration_offers_it() {
     let Some(mut fixture) =
-        Fixture::new("init_token::a_free_slot_becomes_a_ring_where_the_configuration_says_so")
+        Fixture::new("init_token::a_free_slot_becomes_a_ring_if_the_configuration_offers_it")
     else {
         return;
     };

@@ -1,7 +1,7 @@
 //! Tests of whole requests, from a caller's request to its response.
 //!
-//! - this file: token keys, session keys, repeated requests, concurrent changes, edited rows, values.
-//! - `login`, `init_token`, `imports`, `rotation`, `wrap_subkeys`, `audit`: what their names say.
+//! - this file: token keys, session keys, repeated requests, concurrent changes, edited rows, revealed values.
+//! - `login`, `init_token`, `imports`, `rotation`, `wrap_subkeys`, `audit`: one area each.
 //! - `attacks`: the published attacks, tried one by one; `walk`: random walks that search for others.
 //! - `requests`: helpers.
 
@@ -31,8 +31,8 @@ impl Fixture {
 }
 
 #[test]
-fn token_keys_work_on_after_a_restart_with_the_same_ticket() {
-    let Some(mut fixture) = Fixture::new("token_keys_work_on_after_a_restart_with_the_same_ticket") else {
+fn token_keys_work_after_a_restart_with_the_same_ticket() {
+    let Some(mut fixture) = Fixture::new("token_keys_work_after_a_restart_with_the_same_ticket") else {
         return;
     };
     fixture.log_in(Role::User, "1234").unwrap();
@@ -53,9 +53,8 @@ fn token_keys_work_on_after_a_restart_with_the_same_ticket() {
 }
 
 #[test]
-fn session_keys_travel_in_seals_that_open_for_their_owner_alone() {
-    let Some(mut fixture) = Fixture::new("session_keys_travel_in_seals_that_open_for_their_owner_alone")
-    else {
+fn session_keys_are_seals_that_open_for_their_owner_only() {
+    let Some(mut fixture) = Fixture::new("session_keys_are_seals_that_open_for_their_owner_only") else {
         return;
     };
     let secret = Secret::from(b"secret".as_slice());
@@ -81,9 +80,9 @@ fn session_keys_travel_in_seals_that_open_for_their_owner_alone() {
 }
 
 #[test]
-fn a_repeated_request_makes_one_key_and_a_repeated_destruction_is_done() {
+fn a_repeated_request_creates_one_key_and_a_repeated_destruction_succeeds() {
     let Some(mut fixture) =
-        Fixture::new("a_repeated_request_makes_one_key_and_a_repeated_destruction_is_done")
+        Fixture::new("a_repeated_request_creates_one_key_and_a_repeated_destruction_succeeds")
     else {
         return;
     };
@@ -111,8 +110,8 @@ fn a_repeated_request_makes_one_key_and_a_repeated_destruction_is_done() {
 }
 
 #[test]
-fn changes_at_the_same_time_are_all_kept() {
-    let Some(mut fixture) = Fixture::new("changes_at_the_same_time_are_all_kept") else { return };
+fn concurrent_changes_are_all_stored() {
+    let Some(mut fixture) = Fixture::new("concurrent_changes_are_all_stored") else { return };
     fixture.slot = SlotId(1);
     fixture.log_in(Role::User, "1234").unwrap();
     let key = fixture.generate_with(
@@ -127,8 +126,8 @@ fn changes_at_the_same_time_are_all_kept() {
     let set = |attribute: Attribute| {
         let (object, template) = (key.object.clone(), Template(vec![attribute]));
         let request = Request::SetAttributes { object, template };
-        let ask = RequestEnvelope { id: RequestId::default(), slot, ticket: ticket.clone(), request };
-        dispatch.answer(Some(Peer { uid: 1000, pid: 1 }), ask, &mut Memory::default()).result
+        let envelope = RequestEnvelope { id: RequestId::default(), slot, ticket: ticket.clone(), request };
+        dispatch.answer(Some(Peer { uid: 1000, pid: 1 }), envelope, &mut Memory::default()).result
     };
     std::thread::scope(|scope| {
         scope.spawn(|| set(Attribute::bool(AttributeType::SENSITIVE, true)).unwrap());
@@ -139,16 +138,18 @@ fn changes_at_the_same_time_are_all_kept() {
             });
         }
     });
-    let Response::Object(seen) = fixture.send(Request::Attributes { object: key.object.clone() }).unwrap()
+    let Response::Object(view) = fixture.send(Request::Attributes { object: key.object.clone() }).unwrap()
     else {
-        panic!("attributes are an object")
+        panic!("no object")
     };
-    assert_eq!(seen.attributes.bool(AttributeType::SENSITIVE), Some(true));
+    assert_eq!(view.attributes.bool(AttributeType::SENSITIVE), Some(true));
 }
 
 #[test]
-fn an_edited_key_is_refused_and_the_others_go_on() {
-    let Some(mut fixture) = Fixture::new("an_edited_key_is_refused_and_the_others_go_on") else { return };
+fn an_edited_key_is_rejected_and_the_others_stay_usable() {
+    let Some(mut fixture) = Fixture::new("an_edited_key_is_rejected_and_the_others_stay_usable") else {
+        return;
+    };
     fixture.log_in(Role::User, "1234").unwrap();
     let (edited, other) = (fixture.aes("edited", true).object, fixture.aes("other", true).object);
     let ObjectRef::Token(id) = edited else { panic!("{edited:?}") };
@@ -164,15 +165,14 @@ fn an_edited_key_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn a_revealable_key_shows_its_value_and_a_sensitive_one_does_not() {
-    let Some(mut fixture) = Fixture::new("a_revealable_key_shows_its_value_and_a_sensitive_one_does_not")
-    else {
+fn an_open_key_reveals_its_value_and_a_sensitive_one_does_not() {
+    let Some(mut fixture) = Fixture::new("an_open_key_reveals_its_value_and_a_sensitive_one_does_not") else {
         return;
     };
     fixture.slot = SlotId(1);
     fixture.log_in(Role::User, "1234").unwrap();
     for token in [true, false] {
-        let make = |sensitive| {
+        let template = |sensitive| {
             vec![
                 Attribute::ulong(AttributeType::VALUE_LEN, 20),
                 Attribute::bool(AttributeType::TOKEN, token),
@@ -180,13 +180,13 @@ fn a_revealable_key_shows_its_value_and_a_sensitive_one_does_not() {
                 Attribute::bool(AttributeType::EXTRACTABLE, true),
             ]
         };
-        let open = fixture.generate_with(MechanismType::GENERIC_SECRET_KEY_GEN, make(false));
-        let closed = fixture.generate_with(MechanismType::GENERIC_SECRET_KEY_GEN, make(true));
+        let open = fixture.generate_with(MechanismType::GENERIC_SECRET_KEY_GEN, template(false));
+        let closed = fixture.generate_with(MechanismType::GENERIC_SECRET_KEY_GEN, template(true));
         assert_eq!(open.attributes.class(), Some(ObjectClass::SECRET_KEY));
         assert_eq!(open.attributes.key_type(), Some(KeyType::GENERIC_SECRET));
         let Response::Revealed(secrets) = fixture.send(Request::Reveal { object: open.object }).unwrap()
         else {
-            panic!("a revealable key reveals")
+            panic!("no value")
         };
         assert_eq!(secrets.bytes(AttributeType::VALUE).map(<[u8]>::len), Some(20));
         assert!(open.attributes.bytes(AttributeType::VALUE).is_none());
@@ -220,5 +220,5 @@ fn cost() {
     time("find by label", 10_000, &mut |fixture| {
         drop(fixture.find(vec![Attribute::bytes(AttributeType::LABEL, "k")]))
     });
-    time("generate a token AES key", 500, &mut |fixture| drop(fixture.aes("made", true)));
+    time("generate a token AES key", 500, &mut |fixture| drop(fixture.aes("new", true)));
 }
