@@ -1,5 +1,5 @@
-//! The audit log looked after: what was counted is written each minute; each hour the head is logged, so that it can be
-//! kept elsewhere, and what is too old is removed.
+//! Maintenance of the audit log: every minute the counted uses are written; every hour the audit head is logged, so
+//! that it can be stored elsewhere, and old entries are removed.
 
 use std::sync::PoisonError;
 
@@ -10,42 +10,42 @@ use serde_json::Map;
 
 use crate::dispatch::Dispatch;
 
-/// How often the head is told.
+/// How often the audit head is logged.
 const HOUR_SECONDS: u64 = 3600;
 
 impl Dispatch {
-    /// Does what is due. Failures are logged; what failed is due again the next time.
+    /// Runs the maintenance that is due. Failures are logged; what failed is due again at the next call.
     pub(crate) fn tend_log(&self) {
         self.summarise();
         let hour = self.clock.seconds() / HOUR_SECONDS;
-        let mut looked = self.recorder.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.0 == hour {
+        let mut last = self.audit_writer.last_maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 == hour {
             return;
         }
-        match self.look(looked.1) {
-            Ok(head) => *looked = (hour, Some(head)),
+        match self.prune_and_log_head(last.1) {
+            Ok(head) => *last = (hour, Some(head)),
             Err(error) => {
                 tracing::error!(
                     cause = error_chain(&error),
-                    "the audit log could not be looked after; `kms audit verify` tells more, and `kms audit restart` \
-                     begins a new one"
+                    "maintenance of the audit log failed; `kms audit verify` shows why, and `kms audit restart` starts \
+                     a new log"
                 );
             }
         }
     }
 
-    /// Removes what is too old, and tells the head. `before` is the head that was told last.
-    fn look(&self, before: Option<Link>) -> Result<Link, StoreError> {
-        if let Some(before) = before
-            && !self.store.audit_holds(before)?
+    /// Removes old entries and logs the audit head; `previous` is the head that was logged last.
+    fn prune_and_log_head(&self, previous: Option<Link>) -> Result<Link, StoreError> {
+        if let Some(previous) = previous
+            && !self.store.audit_holds(previous)?
         {
-            tracing::error!(%before, "the audit log does not hold its own last head any more: it was replaced");
+            tracing::error!(%previous, "the audit log no longer contains its previous head: it was replaced");
         }
         let now = self.clock.millis();
         let pruned =
-            self.store.prune_audit(now.saturating_sub(self.recorder.keep_millis()), &prune_entry(now))?;
+            self.store.prune_audit(now.saturating_sub(self.audit_writer.keep_millis()), &prune_entry(now))?;
         let head = self.store.audit_head()?.last;
-        tracing::info!(%head, pruned, "the audit log's head; keep it elsewhere");
+        tracing::info!(%head, pruned, "the audit head; store a copy elsewhere");
         Ok(head)
     }
 }

@@ -1,5 +1,5 @@
-//! What is recorded beside the entries that go with a change: uses of keys, and what was denied. Uses are counted and
-//! written each minute, or written one by one, as `[audit] crypto` says.
+//! Audit entries that do not belong to a change: uses of keys, and denials. Uses are counted and written once a minute,
+//! or written one by one, depending on `[audit] crypto`.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,53 +14,53 @@ use uuid::Uuid;
 
 use crate::config::AuditConfig;
 use crate::dispatch::Dispatch;
-use crate::dispatch::audit_events::About;
+use crate::dispatch::audit_names::AuditedResource;
 
-/// Denials of one caller and one kind that are recorded one by one within a minute; the others of that minute are
-/// counted. A caller that goes on asking in a loop would fill the disk otherwise.
+/// How many denials of one caller and one kind are recorded one by one within a minute; further ones are counted.
+/// Otherwise a caller that repeats a denied request in a loop would fill the disk.
 const DENIALS_EACH: u64 = 30;
 
-/// What was counted, and what is to be.
+/// The counters of uses and denials, and the settings of the audit log.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub(crate) struct AuditWriter {
     crypto: AtomicU8,
     uses: Tally,
     denials: Tally,
-    /// Since when, in milliseconds since 1970.
+    /// Start of the current counting period, in milliseconds since 1970.
     since: AtomicU64,
-    /// For how many days entries are kept.
+    /// How long entries are stored, in days.
     keep_days: AtomicU64,
-    /// The hour in which the log was last looked after, and its head then.
-    pub(in crate::dispatch) looked: Mutex<(u64, Option<Link>)>,
+    /// The hour of the last maintenance, and the audit head at that time.
+    pub(in crate::dispatch) last_maintenance: Mutex<(u64, Option<Link>)>,
 }
 
-impl Recorder {
-    /// Nothing is counted yet.
+impl AuditWriter {
+    /// Creates the counters; `now` is in milliseconds since 1970.
     pub(crate) fn new(config: AuditConfig, now: u64) -> Self {
-        let recorder = Self {
+        let writer = Self {
             crypto: AtomicU8::new(0),
             uses: Tally::default(),
             denials: Tally::default(),
             since: AtomicU64::new(now),
             keep_days: AtomicU64::new(0),
-            looked: Mutex::default(),
+            last_maintenance: Mutex::default(),
         };
-        recorder.set(config);
-        recorder
+        writer.set(config);
+        writer
     }
 
-    /// From now on it is done so.
+    /// Applies a changed configuration.
     pub(crate) fn set(&self, config: AuditConfig) {
         self.set_crypto(config.crypto);
         self.keep_days.store(config.keep_days.into(), Ordering::Relaxed);
     }
 
-    /// For how long entries are kept, in milliseconds.
+    /// How long entries are stored, in milliseconds.
     pub(in crate::dispatch) fn keep_millis(&self) -> u64 {
         self.keep_days.load(Ordering::Relaxed) * 24 * 3600 * 1000
     }
 
-    /// From now on uses are recorded so.
+    /// Sets how uses are recorded from now on.
     pub(crate) fn set_crypto(&self, crypto: CryptoAudit) {
         let number = match crypto {
             CryptoAudit::Off => 0,
@@ -80,8 +80,8 @@ impl Recorder {
 }
 
 impl Dispatch {
-    /// Records that a provider's application may use a key version now.
-    pub(in crate::dispatch) fn used(
+    /// Records that a provider's application was permitted to use a key version.
+    pub(in crate::dispatch) fn record_use(
         &self,
         ring: &Ring,
         caller: &Caller,
@@ -99,10 +99,10 @@ impl Dispatch {
             version,
             status: 200,
         };
-        match self.recorder.crypto() {
+        match self.audit_writer.crypto() {
             CryptoAudit::Off => Ok(()),
             CryptoAudit::Summary => {
-                self.recorder.uses.count(&used);
+                self.audit_writer.uses.count(&used);
                 Ok(())
             }
             CryptoAudit::Each => {
@@ -112,35 +112,35 @@ impl Dispatch {
         }
     }
 
-    /// Records that a key version was used over REST, and how that ended. What is not there was not used.
-    pub(in crate::dispatch) fn used_over_rest(
+    /// Records that a key version was used over REST, and with which status. A key that does not exist was not used.
+    pub(in crate::dispatch) fn record_rest_use(
         &self,
         context: &RequestContext,
-        mut operation: UsedKey,
-        done: &Result<Outcome, Problem>,
+        mut key_use: RestKeyUse,
+        result: &Result<Outcome, Problem>,
     ) -> Result<(), StoreError> {
-        let status = match done {
-            Ok(Outcome::Versioned(answer)) => operation.under(answer.version_number),
-            Ok(Outcome::DataKey(answer)) => operation.under(answer.version_number),
+        let status = match result {
+            Ok(Outcome::Versioned(data)) => key_use.succeeded_with(data.version_number),
+            Ok(Outcome::DataKey(key)) => key_use.succeeded_with(key.version_number),
             Ok(_) => 200,
             Err(Problem { status: Status::NotFound, .. }) => return Ok(()),
             Err(problem) => problem.status.code(),
         };
         let used = Used {
             door: "rest",
-            event: operation.event,
+            event: key_use.event,
             initiator: Some(context.account.id),
             name: &context.account.email,
             uid: None,
-            project: Some(operation.project),
-            ring: operation.ring,
-            version: operation.version,
+            project: Some(key_use.project),
+            ring: key_use.ring,
+            version: key_use.version,
             status,
         };
-        match self.recorder.crypto() {
+        match self.audit_writer.crypto() {
             CryptoAudit::Off => Ok(()),
             CryptoAudit::Summary => {
-                self.recorder.uses.count(&used);
+                self.audit_writer.uses.count(&used);
                 Ok(())
             }
             CryptoAudit::Each => {
@@ -154,7 +154,8 @@ impl Dispatch {
         }
     }
 
-    /// Records a denial, durable when this returns; of many alike within a minute, their number.
+    /// Records a denial, durably when this returns. Beyond [`DENIALS_EACH`] of a kind within a minute, it is counted
+    /// only.
     pub(in crate::dispatch) fn record_denial(&self, entry: Entry) -> Result<(), StoreError> {
         let used = Used {
             door: "",
@@ -167,23 +168,23 @@ impl Dispatch {
             version: None,
             status: entry.status,
         };
-        if self.recorder.denials.count(&used) <= DENIALS_EACH { self.store.record(entry) } else { Ok(()) }
+        if self.audit_writer.denials.count(&used) <= DENIALS_EACH { self.store.record(entry) } else { Ok(()) }
     }
 
-    /// Writes down what was counted since the last time.
+    /// Writes the entries of what was counted since the last call.
     pub(crate) fn summarise(&self) {
         let until = self.clock.millis();
-        let since = self.recorder.since.swap(until, Ordering::Relaxed);
-        let (uses, denials) = (self.recorder.uses.take(), self.recorder.denials.take());
+        let since = self.audit_writer.since.swap(until, Ordering::Relaxed);
+        let (uses, denials) = (self.audit_writer.uses.take(), self.audit_writer.denials.take());
         let mut entries: Vec<Entry> = Vec::with_capacity(uses.counts.len());
         entries.extend(uses.counts.iter().cloned().map(|count| self.summary(count, Some(since))));
-        let more = denials.counts.iter().filter(|count| count.times > DENIALS_EACH).cloned();
-        entries.extend(more.map(|count| {
+        let unrecorded = denials.counts.iter().filter(|count| count.times > DENIALS_EACH).cloned();
+        entries.extend(unrecorded.map(|count| {
             let times = count.times - DENIALS_EACH;
             self.summary(Count { times, ..count }, Some(since))
         }));
         for (counted, event) in [(&uses, "kms.key.version.use"), (&denials, "kms.denied")] {
-            entries.extend(self.others(counted, event, since));
+            entries.extend(self.overflow_entry(counted, event, since));
         }
         if entries.is_empty() {
             return;
@@ -191,25 +192,25 @@ impl Dispatch {
         if let Err(error) = self.store.record_all(entries) {
             tracing::error!(
                 cause = error_chain(&error),
-                "the uses of keys could not be recorded; they are kept"
+                "the uses of keys could not be recorded; the next attempt includes them"
             );
-            self.recorder.uses.put_back(&uses);
-            self.recorder.denials.put_back(&denials);
-            self.recorder.since.fetch_min(since, Ordering::Relaxed);
+            self.audit_writer.uses.put_back(&uses);
+            self.audit_writer.denials.put_back(&denials);
+            self.audit_writer.since.fetch_min(since, Ordering::Relaxed);
         }
     }
 
-    /// The entry of so many uses, or of one.
+    /// The entry of a number of uses since `since`, or of a single one.
     fn summary(&self, count: Count, since: Option<u64>) -> Entry {
         let ring = count.ring.and_then(|id| self.store.ring_of(kms_protocol::RingId(id)).ok().flatten());
-        let project = count.project.or_else(|| ring.as_ref().map(|ring| self.home_project(ring)));
-        let place = match (count.ring, project) {
+        let project = count.project.or_else(|| ring.as_ref().map(|ring| self.audit_project(ring)));
+        let parent = match (count.ring, project) {
             (Some(ring), Some(project)) => RingPath { project, ring: Uuid::from_bytes(ring) }.resource(),
             (Some(ring), None) => format!("keyrings/{}", Uuid::from_bytes(ring)),
             (None, Some(project)) => format!("projects/{project}"),
             (None, None) => String::new(),
         };
-        let about = count.version.map_or(About::Ring, About::Version);
+        let resource = count.version.map_or(AuditedResource::Ring, AuditedResource::Version);
         let mut details = Map::new();
         if let Some(since) = since {
             details.insert("count".to_owned(), json!(count.times));
@@ -218,11 +219,11 @@ impl Dispatch {
         if let Some(uid) = count.uid {
             details.insert("uid".to_owned(), json!(uid));
         }
-        // Over REST the account's address is its name, as it is for one that logs in over PKCS #11.
+        // An account's name is its address, over REST and over PKCS#11.
         let (initiator, name) = match &ring {
             Some(ring) if count.door == "pkcs11" => {
                 let login = Some(count.name.as_str()).filter(|name| !name.is_empty());
-                self.who(ring, login, count.uid)
+                self.initiator(ring, login, count.uid)
             }
             Some(_) | None => (count.initiator, count.name),
         };
@@ -231,7 +232,7 @@ impl Dispatch {
             event: count.event,
             kind: if count.status == 403 { Kind::PolicyDenied } else { Kind::AdminActivity },
             project,
-            resource: format!("{place}{}", about.path()),
+            resource: format!("{parent}{}", resource.path()),
             initiator,
             name,
             endpoint: count.door.to_owned(),
@@ -243,8 +244,8 @@ impl Dispatch {
         }
     }
 
-    /// The entry of what found no counter of its own.
-    fn others(&self, counted: &Counted, event: &'static str, since: u64) -> Option<Entry> {
+    /// The entry of the uses or denials beyond the maximum number of counters.
+    fn overflow_entry(&self, counted: &Counted, event: &'static str, since: u64) -> Option<Entry> {
         if counted.others == 0 {
             return None;
         }
@@ -267,17 +268,17 @@ impl Dispatch {
     }
 }
 
-/// What of an operation over REST is counted, kept while the operation itself is being done.
+/// What is recorded of a cryptographic operation over REST, kept while it is performed.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::dispatch) struct UsedKey {
+pub(in crate::dispatch) struct RestKeyUse {
     event: &'static str,
     project: Uuid,
     ring: Option<[u8; 16]>,
     version: Option<KeyVersion>,
 }
 
-impl UsedKey {
-    /// Of an operation that uses a key. Which version that was is not known yet where the operation names none.
+impl RestKeyUse {
+    /// Returns it for an operation that uses a key. The version number is 0 while the operation does not name one.
     pub(in crate::dispatch) fn of(operation: &Operation) -> Option<Self> {
         if !operation.is_cryptographic() {
             return None;
@@ -296,8 +297,8 @@ impl UsedKey {
         })
     }
 
-    /// Says which version was used after all; the call succeeded.
-    fn under(&mut self, number: u32) -> u16 {
+    /// Sets the version that was used, and returns the status of success.
+    fn succeeded_with(&mut self, number: u32) -> u16 {
         if let Some(version) = &mut self.version {
             version.number = number;
         }

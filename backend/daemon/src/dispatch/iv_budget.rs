@@ -1,10 +1,10 @@
-//! How many initialisation vectors a key may still be given: 2^32 random ones under one key are safe, more are not
-//! (NIST SP 800-38D, "Constraints on the Number of Invocations").
+//! The limit of initialisation vectors (IVs) that are generated for one key: at most 2^32 random ones are safe (NIST
+//! SP 800-38D, "Constraints on the Number of Invocations").
 //!
-//! A key is counted by a fingerprint of its value, so that copies count together, and so do all seals of a session key. Nothing
-//! is written for most messages: each is, by chance, one in 2^20 that counts for as many (docs/decisions/0018). So a
-//! restart forgets nothing, an application with a million session keys leaves next to nothing behind, and how many
-//! vectors a key has had is known within a few hundredths when it matters.
+//! IVs are counted by the fingerprint of the key's value, so that copies count together, and so do all seals of a
+//! session key. Most messages write nothing: with a probability of 1 in 2^20 a message counts as 2^20
+//! (docs/decisions/0018). So the count survives a restart, an application with a million session keys stores next to
+//! nothing, and near the limit the count is exact to a few percent.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -18,27 +18,27 @@ use kms_store::{Store, StoreError};
 
 use crate::error::Error;
 
-/// A message counts, as a whole block, when these bits of its draw are all zero.
+/// A message counts, as a whole block of IVs, when these bits of its random number are all zero.
 const BLOCK_MASK: u32 = (1 << 20) - 1;
 
-/// Blocks after which a key is spent. 2^32 vectors are 4,096 blocks on average, give or take 64: that they are fewer than
-/// this, and a key goes on beyond 2^32, happens once in 2^49 keys.
+/// The number of blocks after which a key is exhausted. 2^32 IVs are 4,096 blocks on average, with a standard deviation
+/// of 64: for one key in 2^49 they are fewer than this, so that it is used beyond 2^32.
 const BLOCKS_MAX: u64 = 3_584;
 
-/// Draws that are made at once: asking for random numbers takes longer than a short message.
-const DRAWS: usize = 64;
+/// How many random numbers are generated in one call, because the call takes longer than encrypting a short message.
+const BATCH: usize = 64;
 
-/// A random number, for [`IvBudget::take`].
+/// Returns a random number for [`IvBudget::take`].
 ///
 /// # Errors
-/// `CKR_FUNCTION_FAILED` when there are none.
+/// `CKR_FUNCTION_FAILED` when the random generator fails.
 pub(in crate::dispatch) fn draw(random: &SystemRandom) -> Result<u32, Rv> {
     thread_local! {
         static DRAWN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     }
     DRAWN.with_borrow_mut(|drawn| {
         if drawn.is_empty() {
-            let mut bytes = [0; 4 * DRAWS];
+            let mut bytes = [0; 4 * BATCH];
             random.fill(&mut bytes).map_err(|_| Rv::FUNCTION_FAILED)?;
             drawn.extend(bytes.as_chunks().0.iter().map(|draw| u32::from_ne_bytes(*draw)));
         }
@@ -46,12 +46,12 @@ pub(in crate::dispatch) fn draw(random: &SystemRandom) -> Result<u32, Rv> {
     })
 }
 
-/// The keys that are spent.
+/// The exhausted keys.
 #[derive(Debug, Default)]
 pub(crate) struct IvBudget(RwLock<HashSet<Fingerprint>>);
 
 impl IvBudget {
-    /// Reads which keys are spent.
+    /// Reads the exhausted keys from the database.
     ///
     /// # Errors
     /// When the database fails.
@@ -59,11 +59,11 @@ impl IvBudget {
         Ok(Self(RwLock::new(store.exhausted_ivs(BLOCKS_MAX)?.into_iter().collect())))
     }
 
-    /// Takes one for a key. `draw` is random; `fingerprint` is asked for where it matters, which for most messages it does
-    /// not; `version` names a token key, whose vectors were once counted by it.
+    /// Counts one IV for a key. `draw` is random; `fingerprint` is called only if the message counts or any key is
+    /// exhausted; `version` names a token key, because earlier releases counted by version.
     ///
     /// # Errors
-    /// `CKR_KEY_EXHAUSTED` when none is left.
+    /// `CKR_KEY_EXHAUSTED` when the key has no IVs left.
     pub(in crate::dispatch) fn take(
         &self,
         store: &Store,
@@ -72,15 +72,15 @@ impl IvBudget {
         draw: u32,
     ) -> Result<(), Error> {
         let counts = draw & BLOCK_MASK == 0;
-        let spent = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if !counts && spent.is_empty() {
+        let exhausted = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if !counts && exhausted.is_empty() {
             return Ok(());
         }
         let fingerprint = fingerprint()?;
-        if spent.contains(&fingerprint) {
+        if exhausted.contains(&fingerprint) {
             return Err(Rv::KEY_EXHAUSTED.into());
         }
-        drop(spent);
+        drop(exhausted);
         if counts && store.count_ivs(fingerprint, version)? >= BLOCKS_MAX {
             self.0.write().unwrap_or_else(PoisonError::into_inner).insert(fingerprint);
         }
@@ -106,8 +106,8 @@ mod tests {
         store.unlock(RowKey::from(Zeroizing::new([1; 32]))).unwrap()
     }
 
-    fn spent(vectors: &IvBudget, store: &Store, fingerprint: Fingerprint) -> bool {
-        match vectors.take(store, || Ok(fingerprint), None, 1) {
+    fn is_exhausted(budget: &IvBudget, store: &Store, fingerprint: Fingerprint) -> bool {
+        match budget.take(store, || Ok(fingerprint), None, 1) {
             Ok(()) => false,
             Err(error) => {
                 assert!(matches!(error, Error::Refused(Rv::KEY_EXHAUSTED)), "{error:?}");
@@ -122,54 +122,54 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_used_up_and_stays_so_after_a_restart() {
+    fn an_exhausted_key_stays_exhausted_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let (store, vectors) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
+        let (store, budget) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
         for _ in 0..2 {
-            vectors.take(&store, || Ok(KEY), None, 7 << 20).unwrap();
+            budget.take(&store, || Ok(KEY), None, 7 << 20).unwrap();
         }
         assert_eq!(blocks(&path, KEY), Some(2));
         let edit = rusqlite::Connection::open(&path).unwrap();
         edit.execute("UPDATE vector_blocks SET blocks = ?1", [BLOCKS_MAX - 1]).unwrap();
-        vectors.take(&store, || Ok(KEY), None, 0).unwrap();
-        assert!(spent(&vectors, &store, KEY) && !spent(&vectors, &store, OTHER));
+        budget.take(&store, || Ok(KEY), None, 0).unwrap();
+        assert!(is_exhausted(&budget, &store, KEY) && !is_exhausted(&budget, &store, OTHER));
         drop((store, edit));
         let store = unlock(Store::open_existing(&path).unwrap());
-        let vectors = IvBudget::open(&store).unwrap();
-        assert!(spent(&vectors, &store, KEY) && !spent(&vectors, &store, OTHER));
+        let budget = IvBudget::open(&store).unwrap();
+        assert!(is_exhausted(&budget, &store, KEY) && !is_exhausted(&budget, &store, OTHER));
     }
 
     #[test]
-    fn draws_are_random_each_time() {
+    fn random_numbers_do_not_repeat() {
         let random = SystemRandom::new();
-        let drawn: HashSet<u32> = (0..3 * DRAWS).map(|_| draw(&random).unwrap()).collect();
-        // Two of 192 are the same once in 200,000 runs; nine are not.
-        assert!(drawn.len() > 3 * DRAWS - 9, "{} of {}", drawn.len(), 3 * DRAWS);
+        let drawn: HashSet<u32> = (0..3 * BATCH).map(|_| draw(&random).unwrap()).collect();
+        // Two of 192 are equal in one of 200,000 runs; nine never are.
+        assert!(drawn.len() > 3 * BATCH - 9, "{} of {}", drawn.len(), 3 * BATCH);
     }
 
     #[test]
     fn most_messages_write_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let (store, vectors) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
+        let (store, budget) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
         for draw in 1..1000 {
-            vectors.take(&store, || Ok(KEY), None, draw).unwrap();
+            budget.take(&store, || Ok(KEY), None, draw).unwrap();
         }
         assert_eq!(blocks(&path, KEY), None);
     }
 
     #[test]
-    fn what_was_counted_by_version_is_counted_on() {
+    fn counts_by_version_are_carried_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kms.db");
-        let (store, vectors) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
+        let (store, budget) = (unlock(Store::create(&path).unwrap()), IvBudget::default());
         let version = KeyVersion { key: [3; 16], number: 2 };
         let edit = rusqlite::Connection::open(&path).unwrap();
         let sql = "INSERT INTO vectors (key, number, taken) VALUES (?1, ?2, ?3)";
         edit.execute(sql, params![version.key, version.number, (5_u64 << 20) + 1]).unwrap();
         for expected in [7, 8] {
-            vectors.take(&store, || Ok(KEY), Some(version), 0).unwrap();
+            budget.take(&store, || Ok(KEY), Some(version), 0).unwrap();
             assert_eq!(blocks(&path, KEY), Some(expected));
         }
     }

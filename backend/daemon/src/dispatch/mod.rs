@@ -1,19 +1,28 @@
-//! Where the rooms meet: load → decide → act → record, for every door alike.
+//! The dispatcher: the one path to a key, for both APIs and the commands. It loads objects, asks `policy` for a
+//! decision, performs the operation and records it. Everything here blocks; callers run it on a thread that may wait.
 //!
-//! Everything here blocks: a door calls it on a thread that may wait. No door has a path of its own to a key.
+//! - `pkcs11`: the requests of PKCS#11 providers ([`Dispatch::answer`]).
+//! - `api`: the operations and reports of the KMS API ([`Dispatch::serve`]), and the background jobs on keys.
+//! - `accounts`: authentication of service accounts by bearer token, key flow (`/token`) and PKCS#11 login.
+//! - `open_key`: from a key's reference to the opened key; `object_ids`: the ids of a new version's objects.
+//! - `rotation`: a key's next version; `iv_budget`: the limit of IVs generated for one key.
+//! - `audit_names`: rings, callers and objects as the audit log names them; `audit_writer`: uses of keys and denials,
+//!   counted or written one by one; `audit_maintenance`: its background jobs. `pkcs11` and `api` have `audit_events`.
+//! - `clock`: the time, which tests can advance.
 
 mod accounts;
-mod algorithm_name;
 mod api;
-mod audit_events;
 mod audit_maintenance;
+mod audit_names;
 mod audit_writer;
 mod clock;
 mod iv_budget;
-mod new_keys;
+mod object_ids;
 mod open_key;
 mod pkcs11;
 mod rotation;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -33,18 +42,19 @@ pub(crate) use accounts::Authenticator;
 pub use accounts::key_flow::{TokenPair, TokenRequest, TokenRequestContext};
 pub(crate) use api::reports::{Report, ReportOutput};
 pub use api::{ExportError, Exporting};
-pub(crate) use audit_writer::Recorder;
+pub(crate) use audit_writer::AuditWriter;
 pub(crate) use clock::Clock;
 pub(crate) use iv_budget::IvBudget;
 pub(crate) use kms_store::AuditPlace;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
 
-/// How long a ticket lives. It is checked against the principal's present PIN at each use, and renewed after half its
-/// life, so its length only limits how long an application may be idle: a database uses its master key at start alone.
+/// The lifetime of a ticket. Each use checks the ticket against the principal's current PIN, and half-way through it is
+/// renewed; so its length only limits how long an application may be idle. A database, for example, uses its master key
+/// at start only.
 pub const TICKET_SECONDS: u64 = 30 * 24 * 3600;
 
-/// The rooms behind every door, opened.
+/// The opened parts of the backend that both APIs and the commands use.
 pub struct Dispatch {
     pub(crate) store: Store,
     pub(crate) hsm: Hsm,
@@ -58,19 +68,19 @@ pub struct Dispatch {
     pub(crate) clock: Clock,
     pub(crate) iv_budget: IvBudget,
     pub(crate) lifecycle: crate::config::LifecycleConfig,
-    pub(crate) recorder: Recorder,
-    /// Whether there is a slot that `C_InitToken` makes a ring of.
+    pub(crate) audit_writer: AuditWriter,
+    /// Whether a free slot is offered, which `C_InitToken` turns into a ring.
     pub(crate) offers_free_slot: bool,
 }
 
-/// What one connection remembers between two requests: the ticket it saw last and what that proved.
+/// The state of one provider connection between two requests: the last ticket and the claims it proved.
 #[derive(Default)]
 pub struct Memory {
     checked: Option<(Ticket, Claims)>,
 }
 
 impl Dispatch {
-    /// Loads what a request is about. An object the caller may not see is not there.
+    /// Loads the object of a request. An object that the caller may not see is reported as missing.
     fn load(&self, ring: &Ring, caller: &Caller, object: &ObjectRef) -> Result<Arc<Object>, Error> {
         let object = match object {
             ObjectRef::Token(id) => self.store.object(ring.id, *id)?,
@@ -80,7 +90,7 @@ impl Dispatch {
     }
 }
 
-/// Whose a private session object is.
+/// The owner of a caller's private session objects.
 fn owner(caller: &Caller) -> Option<&str> {
     caller.login.as_ref().map(|login| login.name.as_str())
 }

@@ -1,4 +1,4 @@
-//! The one path to an opened key: load, decide, open.
+//! The one path to an opened key: load the object, ask policy for a permit, open the key.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::dispatch::Dispatch;
 use crate::error::Error;
 
 impl Dispatch {
-    /// Opens a key for a provider's application, and counts the use.
+    /// Opens a key for a provider's application, and records the use.
     pub(in crate::dispatch) fn open_counted(
         &self,
         ring: &Ring,
@@ -20,16 +20,16 @@ impl Dispatch {
         usage: Usage,
         key: &ObjectRef,
         mechanism: &Mechanism,
-    ) -> Result<Opened, Error> {
+    ) -> Result<PermittedKey, Error> {
         let opened = self.open_object(ring, caller, usage, key, mechanism)?;
-        // A session key is its application's own.
+        // Uses of session keys are not recorded: such a key belongs to its application.
         if let Some(version) = opened.object.version {
-            self.used(ring, caller, event_of(usage), Some(version))?;
+            self.record_use(ring, caller, event_of(usage), Some(version))?;
         }
         Ok(opened)
     }
 
-    /// The only way to an opened key: the permit is made for this caller, this use and this object.
+    /// Opens a key. No other function does: the permit is for this caller, this use and this object.
     pub(in crate::dispatch) fn open_object(
         &self,
         ring: &Ring,
@@ -37,7 +37,7 @@ impl Dispatch {
         usage: Usage,
         key: &ObjectRef,
         mechanism: &Mechanism,
-    ) -> Result<Opened, Error> {
+    ) -> Result<PermittedKey, Error> {
         mechanism.check()?;
         let object = self.load_key(ring, caller, key, usage.handle_invalid())?;
         let permit = policy::permit(caller, usage, mechanism, &object)?;
@@ -47,10 +47,10 @@ impl Dispatch {
             }
             _ => self.keys.open(&permit, &object)?,
         };
-        Ok(Opened { object, permit, key })
+        Ok(PermittedKey { object, permit, key })
     }
 
-    /// Loads a key; `unknown` says that there is none.
+    /// Loads a key; `unknown` is returned if there is none.
     pub(in crate::dispatch) fn load_key(
         &self,
         ring: &Ring,
@@ -59,13 +59,13 @@ impl Dispatch {
         unknown: Rv,
     ) -> Result<Arc<Object>, Error> {
         self.load(ring, caller, key).map_err(|error| {
-            let none = matches!(error, Error::NoSuchObject | Error::Seal(_));
-            if none { Error::Refused(unknown) } else { error }
+            let missing = matches!(error, Error::NoSuchObject | Error::Seal(_));
+            if missing { Error::Refused(unknown) } else { error }
         })
     }
 }
 
-/// A use's name in the audit log.
+/// The event of a use in the audit log.
 fn event_of(usage: Usage) -> &'static str {
     match usage {
         Usage::Encrypt | Usage::MessageEncrypt => "kms.key.version.encrypt",
@@ -80,22 +80,22 @@ fn event_of(usage: Usage) -> &'static str {
     }
 }
 
-/// A key, opened for the use that was permitted.
-pub(in crate::dispatch) struct Opened {
-    /// What it was loaded from.
+/// A key, opened for one permitted use.
+pub(in crate::dispatch) struct PermittedKey {
+    /// The object that it was loaded from.
     pub(in crate::dispatch) object: Arc<Object>,
-    /// For what.
+    /// The permit for the use.
     pub(in crate::dispatch) permit: Permit,
-    /// The key itself.
+    /// The opened key.
     pub(in crate::dispatch) key: Arc<OpenedKey>,
 }
 
-impl Opened {
-    /// What wraps and unwraps: the key itself, or its half for that.
+impl PermittedKey {
+    /// Returns the key that wraps and unwraps: the key itself, or its wrapping subkey.
     ///
     /// # Errors
-    /// When an object says that it has such a half, and is no AES key.
-    pub(in crate::dispatch) fn transport(&self) -> Result<Arc<OpenedKey>, Rv> {
+    /// When the object has `CKA_KMS_WRAP_SUBKEY` and is not an AES key.
+    pub(in crate::dispatch) fn wrapping_key(&self) -> Result<Arc<OpenedKey>, Rv> {
         if self.object.is(AttributeType::KMS_WRAP_SUBKEY) {
             Ok(Arc::new(self.key.wrap_subkey()?))
         } else {

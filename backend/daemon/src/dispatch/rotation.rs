@@ -1,4 +1,4 @@
-//! A key's next version. Applications see it under the key's label at their next search.
+//! Rotation: a key's next version. PKCS#11 applications find it under the key's label at their next search.
 
 use kms_core::audit::Entry;
 use kms_core::integrity;
@@ -9,26 +9,27 @@ use kms_protocol::{AttributeType, ObjectClass, Rv};
 use kms_store::{NextVersion, Ring};
 
 use crate::dispatch::Dispatch;
-use crate::dispatch::new_keys::name;
+use crate::dispatch::object_ids::assign_ids;
 use crate::error::Error;
 
 impl Dispatch {
-    /// Makes the next version of a key, like the newest one whose material is held; tells its number.
+    /// Generates the next version of a key, with the attributes of the newest one that has material; returns its
+    /// number.
     pub(crate) fn rotate(&self, ring: &Ring, key: [u8; 16], entry: Option<Entry>) -> Result<u32, Error> {
         let (newest, objects) = self.store.newest(ring.id, key)?;
-        let now = objects.iter().find(|object| is_hidden(object)).ok_or(Error::NoSuchObject)?;
-        let spec = policy::successor(&now.attributes)?;
+        let secret = objects.iter().find(|object| has_secret(object)).ok_or(Error::NoSuchObject)?;
+        let spec = policy::successor(&secret.attributes)?;
         let GeneratedKey { material, attributes, public } = kms_crypto::generate(&spec, &self.random)?;
         let version = KeyVersion { key, number: newest.saturating_add(1) };
         let today = day_of(self.clock.seconds());
         let drafts = objects.iter().map(|object| {
-            let mut next_version_attributes = policy::next_version_attributes(&object.attributes, &today);
-            let came = if is_hidden(object) { &attributes } else { &public };
-            came.iter().for_each(|attribute| next_version_attributes.set(attribute.clone()));
-            Draft { attributes: next_version_attributes, token: true }
+            let mut next = policy::next_version_attributes(&object.attributes, &today);
+            let generated = if has_secret(object) { &attributes } else { &public };
+            generated.iter().for_each(|attribute| next.set(attribute.clone()));
+            Draft { attributes: next, token: true }
         });
         self.add_version(ring, version, &material, drafts.collect(), entry)?;
-        let label = now.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
+        let label = secret.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
         tracing::info!(ring = ring.label, label = label.as_deref(), version = version.number, "key rotated");
         Ok(version.number)
     }
@@ -42,15 +43,15 @@ impl Dispatch {
         mut drafts: Vec<Draft>,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
-        let hidden = drafts.iter().find_map(|draft| {
+        let secret = drafts.iter().find_map(|draft| {
             let class = draft.attributes.class().filter(|class| *class != ObjectClass::PUBLIC_KEY)?;
             Some((class, draft.attributes.key_type()?))
         });
-        let (class, kind) = hidden.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+        let (class, kind) = secret.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
         let identity = integrity::identity(ring.id, version, class, kind);
         let bytes = self.hsm.wrap(self.master, &identity, material.as_ref())?;
         let wrapped = Wrapped { master: self.master, bytes };
-        drafts.iter_mut().for_each(|draft| name(draft, version));
+        drafts.iter_mut().for_each(|draft| assign_ids(draft, version));
         let created = self.clock.seconds();
         let next = NextVersion { version, wrapped, created, today: day_of(created), entry };
         self.store.rotate(next, drafts)?;
@@ -58,7 +59,7 @@ impl Dispatch {
     }
 }
 
-/// Whether an object is the one with the version's secret.
-fn is_hidden(object: &Object) -> bool {
+/// Whether an object is the one with the version's secret: a secret key or a private key.
+fn has_secret(object: &Object) -> bool {
     matches!(object.class(), Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY))
 }

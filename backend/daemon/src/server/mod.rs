@@ -182,7 +182,7 @@ fn reload(dispatch: &Dispatch, rest: Option<&RestServer>, owner: &mut dyn Owner)
     // The certificate comes first: it alone can still fail.
     let adopted = rest.map_or(Ok(()), |rest| rest.serving.adopt(settings));
     match &adopted {
-        Ok(()) => dispatch.recorder.set(audit),
+        Ok(()) => dispatch.audit_writer.set(audit),
         Err(error) => tracing::error!(%error, "SIGHUP: the certificate cannot be used; all stays as it was"),
     }
     owner.reloaded(adopted.is_ok());

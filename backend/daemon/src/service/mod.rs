@@ -25,7 +25,7 @@ use kms_hsm::{Hsm, HsmError};
 use kms_store::{LockedStore, Store};
 
 use crate::config::{Config, RestConfig};
-use crate::dispatch::{Authenticator, Clock, Dispatch, IvBudget, Recorder};
+use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, IvBudget};
 use crate::keys::Keys;
 use crate::pins::Pins;
 use crate::rest::RestListener;
@@ -105,7 +105,7 @@ impl Backend {
             clock: Clock::default(),
             iv_budget,
             lifecycle: config.lifecycle(),
-            recorder: Recorder::new(config.audit(), Clock::default().millis()),
+            audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
         };
         Ok(Self { dispatch: Arc::new(dispatch) })

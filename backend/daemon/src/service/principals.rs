@@ -51,7 +51,7 @@ impl Backend {
             project: Some(self.dispatch.project_of(&ring)?),
         };
         let entry = self.entry(command, [("standing", json!(format!("{ring_role:?}")))]);
-        self.dispatch.put(&ring, name, ring_role, secret, generation, Some(entry))?;
+        self.dispatch.store_principal(&ring, name, ring_role, secret, generation, Some(entry))?;
         Ok(())
     }
 

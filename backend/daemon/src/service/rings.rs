@@ -84,8 +84,8 @@ impl Backend {
             metadata: RingMetadata::default(),
             entry,
         })?;
-        self.dispatch.put(&made, USER, RingRole::Admin, &ring.user_pin, 1, None)?;
-        self.dispatch.put(&made, OFFICER, RingRole::Officer, &ring.so_pin, 1, None)?;
+        self.dispatch.store_principal(&made, USER, RingRole::Admin, &ring.user_pin, 1, None)?;
+        self.dispatch.store_principal(&made, OFFICER, RingRole::Officer, &ring.so_pin, 1, None)?;
         Ok(self.describe(&made, 0))
     }
 

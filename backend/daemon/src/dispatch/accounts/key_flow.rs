@@ -1,4 +1,4 @@
-//! The key flow: a service account's signed assertion, or a refresh token, is exchanged for an access token (RFC 7523,
+//! The key flow: exchanges a service account's signed assertion, or a refresh token, for an access token (RFC 7523,
 //! RFC 6749).
 
 use std::net::IpAddr;
@@ -16,77 +16,83 @@ use zeroize::Zeroizing;
 use crate::dispatch::Dispatch;
 use crate::dispatch::accounts::unavailable;
 
-/// What is exchanged.
+/// What a client exchanges for tokens.
 #[derive(Clone, Copy)]
 pub enum TokenRequest<'a> {
-    /// What a service account's key has signed.
+    /// An assertion that a service account's key has signed.
     Assertion(&'a str),
     /// A refresh token.
     Refresh(&'a str),
 }
 
-/// Who asks for a token.
+/// The context of a token request, for the audit log.
 #[derive(Clone, Debug)]
 pub struct TokenRequestContext<'a> {
-    /// From where.
+    /// The address of the client.
     pub source: Option<IpAddr>,
-    /// With what, as it calls itself; bounded by the door.
+    /// The client's `User-Agent`; the listener limits its length.
     pub agent: &'a str,
-    /// The call's own id.
+    /// The trace id of the request.
     pub trace: Option<Uuid>,
 }
 
-/// What it is exchanged for.
+/// The tokens that a client gets.
 pub struct TokenPair {
     /// The access token.
     pub access: Zeroizing<String>,
     /// The refresh token.
     pub refresh: Zeroizing<String>,
-    /// How long the access token lives, in seconds.
+    /// Lifetime of the access token, in seconds.
     pub seconds: u64,
 }
 
-/// The key that a caller names, and its account.
+/// The account key that an assertion or token names, and its account.
 struct Signer {
     key: AccountKey,
     member: std::sync::Arc<Member>,
 }
 
 impl Dispatch {
-    /// Exchanges an assertion or a refresh token. It blocks: an assertion that was exchanged is remembered on the disk.
+    /// Exchanges an assertion or a refresh token. It blocks: each exchanged assertion is recorded on the disk.
     ///
     /// # Errors
-    /// 403 with what is wrong with what was brought; 503 when the database is away.
+    /// 403 with the reason when the assertion or token is invalid; 503 when the database is unavailable.
     pub fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
         let now = self.clock.seconds();
-        match ask {
-            TokenRequest::Assertion(text) => self.assert(context, text, now),
+        match request {
+            TokenRequest::Assertion(text) => self.exchange_assertion(context, text, now),
             TokenRequest::Refresh(text) => self.refresh(text, now),
         }
     }
 
-    fn assert(&self, context: &TokenRequestContext<'_>, text: &str, now: u64) -> Result<TokenPair, Problem> {
-        let named = assertion_key(text).ok_or_else(|| {
-            forbidden("the assertion is no JWT signed with RS512 whose header names its key (kid)")
+    fn exchange_assertion(
+        &self,
+        context: &TokenRequestContext<'_>,
+        text: &str,
+        now: u64,
+    ) -> Result<TokenPair, Problem> {
+        let key = assertion_key(text).ok_or_else(|| {
+            forbidden("the assertion is not a JWT signed with RS512 whose header names its key (kid)")
         })?;
-        let signer = self.signer(named, now)?.ok_or_else(|| refused(JwtError::Invalid))?;
+        let signer = self.signer(key, now)?.ok_or_else(|| invalid_assertion(JwtError::Invalid))?;
         let account = &signer.member.account;
-        let public = rsa_public_key(&signer.key.public).map_err(|_| refused(JwtError::Invalid))?;
+        let public = rsa_public_key(&signer.key.public).map_err(|_| invalid_assertion(JwtError::Invalid))?;
         let asserter = Asserter { id: account.id, email: &account.email, public: &public };
-        let asserted = check_assertion(text, asserter, &self.authenticator.audience, now).map_err(refused)?;
+        let asserted =
+            check_assertion(text, asserter, &self.authenticator.audience, now).map_err(invalid_assertion)?;
         let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
         let assertion =
             Assertion { account: account.id, digest: digest.into(), expires: asserted.forgotten_at };
-        let (done, replayed) = (
+        let (success, replay) = (
             self.entry(context, &signer, Kind::AdminActivity, 200),
             self.entry(context, &signer, Kind::PolicyDenied, 403),
         );
-        match self.store.spend(assertion, now, done, replayed) {
-            Ok(AssertionUse::Now) => self.pair(&signer, now),
+        match self.store.spend(assertion, now, success, replay) {
+            Ok(AssertionUse::Now) => self.issue_pair(&signer, now),
             Ok(AssertionUse::Before) => {
                 Err(forbidden("the assertion was exchanged before: each needs a jti of its own"))
             }
@@ -109,39 +115,39 @@ impl Dispatch {
         if member.account.id != issued.account || member.generation != issued.generation {
             return Err(forbidden(invalid));
         }
-        self.pair(&signer, now)
+        self.issue_pair(&signer, now)
     }
 
-    /// An active key of an account that is not shut out.
+    /// Returns the account key and its account, if the key is active and the account is not disabled.
     fn signer(&self, key: Uuid, now: u64) -> Result<Option<Signer>, Problem> {
-        let look = || -> Result<Option<Signer>, StoreError> {
+        let lookup = || -> Result<Option<Signer>, StoreError> {
             let Some(key) = self.store.account_key(key)?.filter(|key| key.is_active(now)) else {
                 return Ok(None);
             };
             let member = self.store.member(key.account)?.filter(|member| !member.disabled);
             Ok(member.map(|member| Signer { key, member }))
         };
-        match look() {
-            // The store has logged a row that was changed.
+        match lookup() {
+            // The row was edited outside the KMS; the store has logged it.
             Err(StoreError::RowInvalid { .. }) => Ok(None),
-            looked => looked.map_err(|error| unavailable(&error)),
+            result => result.map_err(|error| unavailable(&error)),
         }
     }
 
-    fn pair(&self, signer: &Signer, now: u64) -> Result<TokenPair, Problem> {
-        // No token outlives the key.
+    fn issue_pair(&self, signer: &Signer, now: u64) -> Result<TokenPair, Problem> {
+        // No token is valid longer than the key.
         let end = signer.key.valid_until.unwrap_or(u64::MAX);
-        let until = |life: std::time::Duration| (now + life.as_secs()).min(end);
-        let lives = self.authenticator.lives;
+        let until = |lifetime: std::time::Duration| (now + lifetime.as_secs()).min(end);
+        let lifetimes = self.authenticator.lifetimes;
         let issue = |kind, expires| {
             let (account, generation) = (signer.member.account.id, signer.member.generation);
             let issued = Issued { account, generation, key: signer.key.id, issued: now, expires };
             self.authenticator.keys.issue(kind, &issued, Uuid::new_v4())
         };
-        let expires = until(lives.access);
+        let expires = until(lifetimes.access);
         Ok(TokenPair {
             access: issue(JwtUse::Access, expires),
-            refresh: issue(JwtUse::Refresh, until(lives.refresh)),
+            refresh: issue(JwtUse::Refresh, until(lifetimes.refresh)),
             seconds: expires - now,
         })
     }
@@ -168,8 +174,8 @@ impl Dispatch {
     }
 }
 
-fn refused(error: JwtError) -> Problem {
-    forbidden(format!("the assertion is refused: {error}"))
+fn invalid_assertion(error: JwtError) -> Problem {
+    forbidden(format!("the assertion is rejected: {error}"))
 }
 
 fn forbidden(message: impl Into<String>) -> Problem {

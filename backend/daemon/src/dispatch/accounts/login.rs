@@ -1,7 +1,7 @@
-//! A service account logs in to a ring over PKCS #11: its token is the PIN, and its roles say what it may do there.
+//! PKCS#11 login of a service account: its static token is the PIN, and its roles decide what it may do in the ring.
 //!
-//! The ticket names the account and the token's digest, and both are looked up at each use: a revoked token, a role taken
-//! away or an account shut out ends the login at the next call. No principal of a ring has such a name: it has colons.
+//! The ticket names the account and the token's digest, and each use looks up both: a revoked token, a revoked role or
+//! a disabled account ends the login at the next call. The name contains colons, so no principal of a ring can have it.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,45 +15,45 @@ use uuid::Uuid;
 use crate::dispatch::{Dispatch, TICKET_SECONDS};
 use crate::error::Error;
 
-/// What the names of these logins begin with.
+/// The prefix of the names of these logins.
 const PREFIX: &str = "sa:";
 
-/// A token in use, its account, and what that may do in the ring.
-struct Known {
+/// A valid token, its account, and the role of the account in the ring.
+struct AuthorisedToken {
     token: Arc<Token>,
     member: Arc<Member>,
     ring_role: RingRole,
 }
 
 /// A token and its account.
-type Holder = (Arc<Token>, Arc<Member>);
+type TokenAndMember = (Arc<Token>, Arc<Member>);
 
-/// Whether a login's name is a service account's.
+/// Whether the name of a login is a service account's.
 pub(in crate::dispatch) fn is_account(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// The service account that a login's name names.
-pub(in crate::dispatch) fn account_in(name: &str) -> Option<Uuid> {
+/// Returns the id of the service account in the name of a login.
+pub(in crate::dispatch) fn account_id(name: &str) -> Option<Uuid> {
     Uuid::parse_str(name.strip_prefix(PREFIX)?).ok()
 }
 
-/// The login's name in the name that a ticket's claims have: without the token's digest.
-pub(in crate::dispatch) fn shown(name: &str) -> &str {
+/// Returns the name of a login from the name in a ticket's claims: without the token's digest.
+pub(in crate::dispatch) fn without_digest(name: &str) -> &str {
     match name.strip_prefix(PREFIX).and_then(|rest| rest.split_once(':')) {
         Some((account, _)) => name.get(..PREFIX.len() + account.len()).unwrap_or(name),
         None => name,
     }
 }
 
-/// The token that a PIN is, if it is one.
-pub(in crate::dispatch) fn token_in(role: Role, pin: &[u8]) -> Option<&str> {
+/// Returns a PIN as a token, if it has the form of one.
+pub(in crate::dispatch) fn as_token(role: Role, pin: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(pin).ok()?;
     (role != Role::Officer && policy::is_token(text)).then_some(text)
 }
 
 impl Dispatch {
-    /// Logs in with a token.
+    /// Logs a service account in with its token.
     pub(in crate::dispatch) fn log_in_account(
         &self,
         ring: &Ring,
@@ -62,76 +62,83 @@ impl Dispatch {
         token: &str,
     ) -> Result<Response, Error> {
         let now = self.clock.seconds();
-        let known = self.known(ring, policy::token_digest(token), now)?.ok_or(Rv::PIN_INCORRECT)?;
-        let name = login_name(known.member.account.id);
+        let authorised =
+            self.authorised_token(ring, policy::token_digest(token), now)?.ok_or(Rv::PIN_INCORRECT)?;
+        let name = login_name(authorised.member.account.id);
         if role == Role::Context && caller.login.as_ref().is_none_or(|login| login.name != name) {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
-        self.note_use(known.token.id, now);
-        let claims = claims_of(ring, caller.peer.map(|peer| peer.uid), &known, now);
+        self.note_use(authorised.token.id, now);
+        let claims = claims_of(ring, caller.peer.map(|peer| peer.uid), &authorised, now);
         Ok(Response::LoggedIn { ticket: self.issue(&claims)? })
     }
 
-    /// Whether such a login still holds, and what it is.
+    /// Checks that the login in a ticket's claims is still valid, and returns it.
     pub(in crate::dispatch) fn account_login(
         &self,
         ring: &Ring,
         claims: &Claims,
         now: u64,
     ) -> Result<AccountLogin, Error> {
-        let (account, digest) = parts(&claims.name).ok_or(Rv::USER_NOT_LOGGED_IN)?;
-        let known = self.known(ring, digest, now)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
-        let same = known.member.account.id == account
-            && known.member.generation == claims.generation
-            && known.ring_role == claims.ring_role;
-        if !same {
+        let (account, digest) = parse_claims_name(&claims.name).ok_or(Rv::USER_NOT_LOGGED_IN)?;
+        let authorised = self.authorised_token(ring, digest, now)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
+        let unchanged = authorised.member.account.id == account
+            && authorised.member.generation == claims.generation
+            && authorised.ring_role == claims.ring_role;
+        if !unchanged {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
-        let login = Login { ring: ring.id, name: login_name(account), ring_role: known.ring_role };
-        Ok(AccountLogin { login, next: claims_of(ring, claims.uid, &known, now) })
+        let login = Login { ring: ring.id, name: login_name(account), ring_role: authorised.ring_role };
+        Ok(AccountLogin { login, next: claims_of(ring, claims.uid, &authorised, now) })
     }
 
-    /// The account of a token that holds, if its roles count in the ring.
-    fn known(&self, ring: &Ring, digest: [u8; 32], now: u64) -> Result<Option<Known>, Error> {
-        let look = || -> Result<Option<Holder>, StoreError> {
+    /// Returns a valid token and its account, if the account has a role in the ring.
+    fn authorised_token(
+        &self,
+        ring: &Ring,
+        digest: [u8; 32],
+        now: u64,
+    ) -> Result<Option<AuthorisedToken>, Error> {
+        let lookup = || -> Result<Option<TokenAndMember>, StoreError> {
             let Some(token) = self.store.token(digest)? else { return Ok(None) };
             let member = self.store.member(token.account)?;
             Ok(member.map(|member| (token, member)))
         };
-        let found = match look() {
-            // Changed outside the KMS: the store has logged the row.
+        let found = match lookup() {
+            // The row was edited outside the KMS; the store has logged it.
             Err(StoreError::RowInvalid { .. }) => return Ok(None),
-            looked => looked?,
+            result => result?,
         };
-        let holds = |(token, member): &Holder| !member.disabled && token.expires.is_none_or(|end| now < end);
-        let Some((token, member)) = found.filter(holds) else { return Ok(None) };
+        let is_valid =
+            |(token, member): &TokenAndMember| !member.disabled && token.expires.is_none_or(|end| now < end);
+        let Some((token, member)) = found.filter(is_valid) else { return Ok(None) };
         let id = Uuid::from_bytes(ring.id.0);
         let ring_role = policy::ring_role(&member.account.grants, self.project_of(ring)?, id);
-        Ok(ring_role.map(|ring_role| Known { token, member, ring_role }))
+        Ok(ring_role.map(|ring_role| AuthorisedToken { token, member, ring_role }))
     }
 }
 
-/// A login that holds, and what the next ticket would say.
+/// A valid login, and the claims of its next ticket.
 pub(in crate::dispatch) struct AccountLogin {
     pub(in crate::dispatch) login: Login,
     pub(in crate::dispatch) next: Claims,
 }
 
-fn claims_of(ring: &Ring, uid: Option<u32>, known: &Known, now: u64) -> Claims {
-    let account = &known.member.account;
+fn claims_of(ring: &Ring, uid: Option<u32>, authorised: &AuthorisedToken, now: u64) -> Claims {
+    let account = &authorised.member.account;
     let mut name = login_name(account.id);
     name.push(':');
-    for byte in known.token.digest {
-        write!(name, "{byte:02x}").expect("a string takes what is written");
+    for byte in authorised.token.digest {
+        write!(name, "{byte:02x}").expect("writing to a string does not fail");
     }
     Claims {
         ring: ring.id,
         name,
-        ring_role: known.ring_role,
-        generation: known.member.generation,
+        ring_role: authorised.ring_role,
+        generation: authorised.member.generation,
         uid,
         issued: now,
-        expires: (now + TICKET_SECONDS).min(known.token.expires.unwrap_or(u64::MAX)),
+        expires: (now + TICKET_SECONDS).min(authorised.token.expires.unwrap_or(u64::MAX)),
     }
 }
 
@@ -139,15 +146,15 @@ fn login_name(account: Uuid) -> String {
     format!("{PREFIX}{account}")
 }
 
-/// Account and token's digest in the name of a ticket's claims.
-fn parts(name: &str) -> Option<(Uuid, [u8; 32])> {
+/// Parses the account and the token's digest from the name in a ticket's claims.
+fn parse_claims_name(name: &str) -> Option<(Uuid, [u8; 32])> {
     let (account, digits) = name.strip_prefix(PREFIX)?.split_once(':')?;
     if digits.len() != 64 || !digits.is_ascii() {
         return None;
     }
     let mut digest = [0; 32];
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
+    for (byte, offset) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(digits.get(offset..offset + 2)?, 16).ok()?;
     }
     Some((Uuid::parse_str(account).ok()?, digest))
 }

@@ -1,4 +1,4 @@
-//! The audit entry of an operation.
+//! The audit entries of operations and background jobs.
 
 use kms_core::api::{Operation, RequestContext, RingPath, Subject};
 use kms_core::audit::{Entry, Kind};
@@ -7,19 +7,19 @@ use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The entry of an operation that is allowed (or was denied), as it stands when the operation begins.
-pub(super) fn entry(
+/// Returns the entry of an operation that is permitted or denied, as of the start of the operation.
+pub(super) fn operation_entry(
     context: &RequestContext,
     operation: &Operation,
     at: u64,
     kind: Kind,
     status: u16,
 ) -> Entry {
-    about(context, (operation.event(), operation.subject()), at, kind, status)
+    entry_for(context, (operation.event(), operation.subject()), at, kind, status)
 }
 
-/// The same of an operation that has been taken apart.
-pub(super) fn about(
+/// Returns the entry of an operation from its event and subject.
+pub(super) fn entry_for(
     context: &RequestContext,
     (event, subject): (&'static str, Subject),
     at: u64,
@@ -43,8 +43,8 @@ pub(super) fn about(
     }
 }
 
-/// The entry of what the service does by itself.
-pub(super) fn system(at: u64, event: &'static str, project: Option<Uuid>, resource: String) -> Entry {
+/// Returns the entry of a background job.
+pub(super) fn system_entry(at: u64, event: &'static str, project: Option<Uuid>, resource: String) -> Entry {
     Entry {
         at,
         event,
@@ -62,9 +62,9 @@ pub(super) fn system(at: u64, event: &'static str, project: Option<Uuid>, resour
     }
 }
 
-/// The entry of something that was erased for good.
-pub(super) fn purged(at: u64, project: Option<Uuid>, what: &Purged) -> Entry {
-    let (event, ring, rest, number) = match what {
+/// Returns the entry of an erasure.
+pub(super) fn purge_entry(at: u64, project: Option<Uuid>, purged: &Purged) -> Entry {
+    let (event, ring, path, number) = match purged {
         Purged::Key { ring, key } => ("kms.key.purge", ring, format!("keys/{key}"), None),
         Purged::Version { ring, key, number } => {
             ("kms.key.version.purge", ring, format!("keys/{key}/versions/{number}"), Some(*number))
@@ -74,18 +74,18 @@ pub(super) fn purged(at: u64, project: Option<Uuid>, what: &Purged) -> Entry {
         }
     };
     let ring = Uuid::from_bytes(ring.0);
-    let front = match project {
+    let parent = match project {
         Some(project) => RingPath { project, ring }.resource(),
         None => format!("keyrings/{ring}"),
     };
-    let mut entry = system(at, event, project, format!("{front}/{rest}"));
+    let mut entry = system_entry(at, event, project, format!("{parent}/{path}"));
     if let Some(number) = number {
         entry.details.insert("versionNumber".to_owned(), json!(number));
     }
     entry
 }
 
-/// A digest of what was asked, to recognise a repetition.
-pub(super) fn asked(ask: &impl std::fmt::Debug) -> [u8; 32] {
-    Sha256::digest(format!("{ask:?}").as_bytes()).into()
+/// Returns the digest of a request, with which a repetition is recognised.
+pub(super) fn request_digest(request: &impl std::fmt::Debug) -> [u8; 32] {
+    Sha256::digest(format!("{request:?}").as_bytes()).into()
 }

@@ -1,4 +1,4 @@
-//! Encrypt, decrypt, sign, verify: by the version that is named, or the current one.
+//! Encrypts, decrypts, re-encrypts, signs and verifies with the version that is named or the current one; data keys.
 
 use aws_lc_rs::rand::SecureRandom;
 use base64::Engine;
@@ -16,54 +16,54 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::{Dispatch, Place, caller};
-use crate::dispatch::open_key::Opened;
+use super::{Dispatch, ResolvedRing, caller};
+use crate::dispatch::open_key::PermittedKey;
 use crate::error::Error;
 
-/// The lengths that a data key can have, in bytes.
+/// The permitted lengths of a data key, in bytes.
 const DATA_KEY_BYTES: std::ops::RangeInclusive<u16> = 16..=1024;
 
-/// The bits of a tag.
+/// The length of the GCM tag, in bits.
 const TAG_BITS: u8 = 128;
 
-/// The bytes of a nonce.
+/// The length of the GCM nonce, in bytes.
 const NONCE_BYTES: u16 = 12;
 
 impl Dispatch {
-    pub(super) fn encrypt_named(
+    pub(super) fn encrypt_with_version(
         &self,
         context: &RequestContext,
         path: VersionPath,
         data: &Data,
         aad: &[u8],
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path.key)?;
-        let encrypted = self.seal_under(context, &place, &known, path.number, &data.0, aad)?;
+        let (resolved, record) = self.resolve_key(path.key)?;
+        let encrypted = self.encrypt_under(context, &resolved, &record, path.number, &data.0, aad)?;
         Ok(Outcome::Encrypted(EncryptedData { data: STANDARD.encode(&encrypted) }))
     }
 
-    pub(super) fn decrypt_named(
+    pub(super) fn decrypt_with_version(
         &self,
         context: &RequestContext,
         path: VersionPath,
         data: &Data,
         aad: &[u8],
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path.key)?;
-        let plain = self.open_under(context, &place, &known, path.number, &data.0, aad)?;
+        let (resolved, record) = self.resolve_key(path.key)?;
+        let plain = self.decrypt_under(context, &resolved, &record, path.number, &data.0, aad)?;
         Ok(Outcome::Decrypted(DecryptedData { data: STANDARD.encode(&*plain) }))
     }
 
-    pub(super) fn encrypt_current(
+    pub(super) fn encrypt_with_current(
         &self,
         context: &RequestContext,
         path: KeyPath,
         data: &Data,
         aad: &[u8],
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path)?;
-        let number = self.current(&known)?.number;
-        let encrypted = self.seal_under(context, &place, &known, number.into(), &data.0, aad)?;
+        let (resolved, record) = self.resolve_key(path)?;
+        let number = self.current(&record)?.number;
+        let encrypted = self.encrypt_under(context, &resolved, &record, number.into(), &data.0, aad)?;
         Ok(Outcome::Versioned(VersionedData { data: STANDARD.encode(&encrypted), version_number: number }))
     }
 
@@ -74,9 +74,9 @@ impl Dispatch {
         data: &Data,
         aad: &[u8],
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path)?;
-        let number = self.named_by(&known, &data.0)?;
-        let plain = self.open_under(context, &place, &known, number.into(), &data.0, aad)?;
+        let (resolved, record) = self.resolve_key(path)?;
+        let number = self.version_in_header(&record, &data.0)?;
+        let plain = self.decrypt_under(context, &resolved, &record, number.into(), &data.0, aad)?;
         Ok(Outcome::Versioned(VersionedData { data: STANDARD.encode(&*plain), version_number: number }))
     }
 
@@ -87,11 +87,11 @@ impl Dispatch {
         data: &Data,
         aad: &[u8],
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path)?;
-        let from = self.named_by(&known, &data.0)?;
-        let plain = self.open_under(context, &place, &known, from.into(), &data.0, aad)?;
-        let to = self.current(&known)?.number;
-        let encrypted = self.seal_under(context, &place, &known, to.into(), &plain, aad)?;
+        let (resolved, record) = self.resolve_key(path)?;
+        let from = self.version_in_header(&record, &data.0)?;
+        let plain = self.decrypt_under(context, &resolved, &record, from.into(), &data.0, aad)?;
+        let to = self.current(&record)?.number;
+        let encrypted = self.encrypt_under(context, &resolved, &record, to.into(), &plain, aad)?;
         Ok(Outcome::Versioned(VersionedData { data: STANDARD.encode(&encrypted), version_number: to }))
     }
 
@@ -99,38 +99,41 @@ impl Dispatch {
         &self,
         context: &RequestContext,
         path: KeyPath,
-        ask: &MakeDataKey,
+        request: &MakeDataKey,
     ) -> Result<Outcome, Failure> {
-        if !DATA_KEY_BYTES.contains(&ask.bytes) {
+        if !DATA_KEY_BYTES.contains(&request.bytes) {
             let (least, most) = (DATA_KEY_BYTES.start(), DATA_KEY_BYTES.end());
-            return Err(
-                Problem::malformed(format!("bytes must be {least} to {most}, not {}", ask.bytes)).into()
-            );
+            return Err(Problem::malformed(format!(
+                "bytes must be {least} to {most}, not {}",
+                request.bytes
+            ))
+            .into());
         }
-        let (place, known) = self.key_of(path)?;
-        let number = self.current(&known)?.number;
-        let mut plain = Zeroizing::new(vec![0; usize::from(ask.bytes)]);
+        let (resolved, record) = self.resolve_key(path)?;
+        let number = self.current(&record)?.number;
+        let mut plain = Zeroizing::new(vec![0; usize::from(request.bytes)]);
         self.random.fill(&mut plain).map_err(|_| Rv::FUNCTION_FAILED)?;
-        let wrapped = self.seal_under(context, &place, &known, number.into(), &plain, &ask.aad)?;
+        let wrapped = self.encrypt_under(context, &resolved, &record, number.into(), &plain, &request.aad)?;
         Ok(Outcome::DataKey(DataKey {
-            plaintext: ask.plaintext.then(|| STANDARD.encode(&*plain)),
+            plaintext: request.plaintext.then(|| STANDARD.encode(&*plain)),
             wrapped: STANDARD.encode(&wrapped),
             version_number: number,
         }))
     }
 
-    pub(super) fn sign_named(
+    pub(super) fn sign_with_version(
         &self,
         context: &RequestContext,
         path: VersionPath,
         data: &Data,
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path.key)?;
-        let (mechanism, digest) = signing(&known, &data.0)?;
-        let (_, hidden) = self.ready_version(&known, path.number)?;
-        let Opened { permit, key, .. } = self.opened(context, &place, Usage::Sign, hidden, &mechanism)?;
-        let signature = kms_crypto::sign(&permit, &key, &mechanism, &digest)?;
-        let signature = match curve_of(&known) {
+        let (resolved, record) = self.resolve_key(path.key)?;
+        let (mechanism, input) = mechanism_and_input(&record, &data.0)?;
+        let (_, hidden) = self.usable_version(&record, path.number)?;
+        let PermittedKey { permit, key, .. } =
+            self.open_version(context, &resolved, Usage::Sign, hidden, &mechanism)?;
+        let signature = kms_crypto::sign(&permit, &key, &mechanism, &input)?;
+        let signature = match curve_of(&record) {
             None => signature.to_vec(),
             Some(curve) => kms_crypto::signature_to_der(curve, &signature).ok_or(Rv::FUNCTION_FAILED)?,
         };
@@ -138,26 +141,27 @@ impl Dispatch {
         Ok(Outcome::Signed(SignedData { data, signature }))
     }
 
-    pub(super) fn verify_named(
+    pub(super) fn verify_with_version(
         &self,
         context: &RequestContext,
         path: VersionPath,
         data: &Data,
         signature: &[u8],
     ) -> Result<Outcome, Failure> {
-        let (place, known) = self.key_of(path.key)?;
-        let (mechanism, digest) = signing(&known, &data.0)?;
-        let (version, hidden) = self.ready_version(&known, path.number)?;
-        let (object, signature) = match curve_of(&known) {
+        let (resolved, record) = self.resolve_key(path.key)?;
+        let (mechanism, input) = mechanism_and_input(&record, &data.0)?;
+        let (version, hidden) = self.usable_version(&record, path.number)?;
+        let (object, signature) = match curve_of(&record) {
             None => (hidden, Some(signature.to_vec())),
             Some(curve) => {
-                let public = version.public.ok_or_else(lone_private)?;
+                let public = version.public.ok_or_else(no_public_key)?;
                 (public, kms_crypto::signature_from_der(curve, signature))
             }
         };
-        let Opened { permit, key, .. } = self.opened(context, &place, Usage::Verify, object, &mechanism)?;
+        let PermittedKey { permit, key, .. } =
+            self.open_version(context, &resolved, Usage::Verify, object, &mechanism)?;
         let outcome =
-            signature.map(|signature| kms_crypto::verify(&permit, &key, &mechanism, &digest, &signature));
+            signature.map(|signature| kms_crypto::verify(&permit, &key, &mechanism, &input, &signature));
         let valid = match outcome {
             Some(Ok(())) => true,
             None | Some(Err(Rv::SIGNATURE_INVALID | Rv::SIGNATURE_LEN_RANGE)) => false,
@@ -166,43 +170,43 @@ impl Dispatch {
         Ok(Outcome::Verified(VerifiedData { valid }))
     }
 
-    /// Opens an object for a use, as for a provider's request.
-    fn opened(
+    /// Opens an object of a version for a use, by the same rules as for a request of a provider.
+    fn open_version(
         &self,
         context: &RequestContext,
-        place: &Place,
+        resolved: &ResolvedRing,
         usage: Usage,
         object: ObjectId,
         mechanism: &Mechanism,
-    ) -> Result<Opened, Failure> {
-        let by = caller(context, &place.ring, RingRole::User);
-        Ok(self.open_object(&place.ring, &by, usage, &ObjectRef::Token(object), mechanism)?)
+    ) -> Result<PermittedKey, Failure> {
+        let by = caller(context, &resolved.ring, RingRole::User);
+        Ok(self.open_object(&resolved.ring, &by, usage, &ObjectRef::Token(object), mechanism)?)
     }
 
     /// Encrypts under a version.
-    fn seal_under(
+    fn encrypt_under(
         &self,
         context: &RequestContext,
-        place: &Place,
-        known: &KeyRecord,
+        resolved: &ResolvedRing,
+        record: &KeyRecord,
         number: i64,
         data: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, Failure> {
         if data.len() > PLAINTEXT_BYTES_MAX {
-            let (got, most) = (data.len(), PLAINTEXT_BYTES_MAX);
+            let (length, most) = (data.len(), PLAINTEXT_BYTES_MAX);
             return Err(
-                Problem::malformed(format!("data has {got} bytes; at most {most} are encrypted")).into()
+                Problem::malformed(format!("data has {length} bytes; at most {most} are encrypted")).into()
             );
         }
-        let purpose = algorithm_of(known)?.purpose();
+        let purpose = algorithm_of(record)?.purpose();
         if purpose == Purpose::AsymmetricEncryptDecrypt && aad.is_empty() {
-            return self.encrypt_oaep(context, place, known, number, data);
+            return self.encrypt_oaep(context, resolved, record, number, data);
         }
         if purpose != Purpose::SymmetricEncryptDecrypt {
-            return Err(unsuited(known, if aad.is_empty() { "encrypt" } else { "encrypt with aad" }).into());
+            return Err(unsuited(record, if aad.is_empty() { "encrypt" } else { "encrypt with aad" }).into());
         }
-        let (version, hidden) = self.ready_version(known, number)?;
+        let (version, hidden) = self.usable_version(record, number)?;
         let parameters = Parameters::GcmGenerate {
             iv_bytes: NONCE_BYTES,
             fixed: Secret::from(Vec::new()),
@@ -211,7 +215,7 @@ impl Dispatch {
             tag_bits: TAG_BITS,
         };
         let mechanism = Mechanism { kind: MechanismType::AES_GCM, parameters };
-        let opened = self.opened(context, place, Usage::Encrypt, hidden, &mechanism)?;
+        let opened = self.open_version(context, resolved, Usage::Encrypt, hidden, &mechanism)?;
         self.take_iv(&opened.object, &opened.key)?;
         let (nonce, encrypted) =
             kms_crypto::encrypt_message(&opened.permit, &opened.key, &mechanism, data, &self.random)?;
@@ -223,20 +227,21 @@ impl Dispatch {
     fn encrypt_oaep(
         &self,
         context: &RequestContext,
-        place: &Place,
-        known: &KeyRecord,
+        resolved: &ResolvedRing,
+        record: &KeyRecord,
         number: i64,
         data: &[u8],
     ) -> Result<Vec<u8>, Failure> {
-        let (version, _) = self.ready_version(known, number)?;
-        let public = version.public.ok_or_else(lone_private)?;
-        let mechanism = oaep(algorithm_of(known)?)?;
-        let Opened { permit, key, .. } = self.opened(context, place, Usage::Encrypt, public, &mechanism)?;
+        let (version, _) = self.usable_version(record, number)?;
+        let public = version.public.ok_or_else(no_public_key)?;
+        let mechanism = oaep(algorithm_of(record)?)?;
+        let PermittedKey { permit, key, .. } =
+            self.open_version(context, resolved, Usage::Encrypt, public, &mechanism)?;
         let encrypted = kms_crypto::encrypt(&permit, &key, &mechanism, data).map_err(|rv| match rv {
             Rv::DATA_LEN_RANGE => {
-                let most = room_of(algorithm_of(known).ok());
-                let said = format!("data has {} bytes; this key encrypts at most {most}", data.len());
-                Failure::from(Problem::malformed(said))
+                let most = oaep_bytes_max(algorithm_of(record).ok());
+                let message = format!("data has {} bytes; this key encrypts at most {most}", data.len());
+                Failure::from(Problem::malformed(message))
             }
             other => Failure::from(other),
         })?;
@@ -244,24 +249,25 @@ impl Dispatch {
     }
 
     /// Decrypts under a version.
-    fn open_under(
+    fn decrypt_under(
         &self,
         context: &RequestContext,
-        place: &Place,
-        known: &KeyRecord,
+        resolved: &ResolvedRing,
+        record: &KeyRecord,
         number: i64,
         data: &[u8],
         aad: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let algorithm = algorithm_of(known)?;
-        let (version, hidden) = self.ready_version(known, number)?;
+        let algorithm = algorithm_of(record)?;
+        let (version, hidden) = self.usable_version(record, number)?;
         let (mechanism, encrypted) = match algorithm.purpose() {
             Purpose::SymmetricEncryptDecrypt => {
                 let (header, encrypted) = Header::read(data)?;
                 if header.version != version.number {
-                    let (of, asked) = (header.version, version.number);
-                    let said = format!("data was encrypted under version {of}, not under version {asked}");
-                    return Err(Problem::malformed(said).into());
+                    let (actual, requested) = (header.version, version.number);
+                    let message =
+                        format!("data was encrypted under version {actual}, not under version {requested}");
+                    return Err(Problem::malformed(message).into());
                 }
                 let parameters = Parameters::Gcm {
                     iv: Secret::from(header.nonce.as_slice()),
@@ -271,52 +277,53 @@ impl Dispatch {
                 (Mechanism { kind: MechanismType::AES_GCM, parameters }, encrypted)
             }
             Purpose::AsymmetricEncryptDecrypt if aad.is_empty() => (oaep(algorithm)?, data),
-            Purpose::AsymmetricEncryptDecrypt => return Err(unsuited(known, "decrypt with aad").into()),
+            Purpose::AsymmetricEncryptDecrypt => return Err(unsuited(record, "decrypt with aad").into()),
             Purpose::MessageAuthenticationCode | Purpose::AsymmetricSignVerify => {
-                return Err(unsuited(known, "decrypt").into());
+                return Err(unsuited(record, "decrypt").into());
             }
         };
-        let Opened { permit, key, .. } = self.opened(context, place, Usage::Decrypt, hidden, &mechanism)?;
+        let PermittedKey { permit, key, .. } =
+            self.open_version(context, resolved, Usage::Decrypt, hidden, &mechanism)?;
         let plain = kms_crypto::decrypt(&permit, &key, &mechanism, encrypted).map_err(|rv| match rv {
             Rv::ENCRYPTED_DATA_INVALID | Rv::ENCRYPTED_DATA_LEN_RANGE => {
-                let said =
+                let message =
                     "data does not decrypt: it was changed, cut short, or encrypted under another key or aad";
-                Failure::from(Problem::malformed(said))
+                Failure::from(Problem::malformed(message))
             }
             other => Failure::from(other),
         })?;
         Ok(Zeroizing::new(plain.to_vec()))
     }
 
-    /// The version that a ciphertext names.
-    fn named_by(&self, known: &KeyRecord, data: &[u8]) -> Result<u32, Failure> {
-        if algorithm_of(known)?.purpose() != Purpose::SymmetricEncryptDecrypt {
-            let said = "only ciphertext of AES keys names its version; name the version in the path";
-            return Err(Problem::malformed(said).into());
+    /// Returns the version that a ciphertext names.
+    fn version_in_header(&self, record: &KeyRecord, data: &[u8]) -> Result<u32, Failure> {
+        if algorithm_of(record)?.purpose() != Purpose::SymmetricEncryptDecrypt {
+            let message = "only ciphertext of AES keys names its version; name the version in the path";
+            return Err(Problem::malformed(message).into());
         }
         Ok(Header::read(data)?.0.version)
     }
 }
 
-fn algorithm_of(known: &KeyRecord) -> Result<Algorithm, Error> {
-    known.metadata.algorithm.ok_or(Error::NoSuchObject)
+fn algorithm_of(record: &KeyRecord) -> Result<Algorithm, Error> {
+    record.metadata.algorithm.ok_or(Error::NoSuchObject)
 }
 
-/// The curve of an ECDSA key.
-fn curve_of(known: &KeyRecord) -> Option<Curve> {
-    if let KeySpec::Ec { curve } = known.metadata.algorithm?.spec() { Some(curve) } else { None }
+/// Returns the curve of an ECDSA key.
+fn curve_of(record: &KeyRecord) -> Option<Curve> {
+    if let KeySpec::Ec { curve } = record.metadata.algorithm?.spec() { Some(curve) } else { None }
 }
 
-fn lone_private() -> Problem {
-    Problem::conflict("the version's public half was destroyed over PKCS#11")
+fn no_public_key() -> Problem {
+    Problem::conflict("the version's public key was destroyed over PKCS#11")
 }
 
-fn unsuited(known: &KeyRecord, verb: &str) -> Problem {
-    let name = known.metadata.algorithm.map_or("this", Algorithm::name);
+fn unsuited(record: &KeyRecord, verb: &str) -> Problem {
+    let name = record.metadata.algorithm.map_or("this", Algorithm::name);
     Problem::malformed(format!("a key of {name} does not {verb}"))
 }
 
-/// OAEP as an algorithm has it: MGF1 over the same digest, no label.
+/// Returns the OAEP mechanism of an algorithm: MGF1 with the same hash function, and no label.
 fn oaep(algorithm: Algorithm) -> Result<Mechanism, Error> {
     let hash = algorithm.hash().ok_or(Rv::MECHANISM_INVALID)?;
     let (mgf, label) = (hash.mgf(), Secret::from(Vec::new()));
@@ -324,8 +331,8 @@ fn oaep(algorithm: Algorithm) -> Result<Mechanism, Error> {
     Ok(Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters })
 }
 
-/// How many bytes an RSA key encrypts (RFC 8017, "RSAES-OAEP-ENCRYPT").
-fn room_of(algorithm: Option<Algorithm>) -> usize {
+/// Returns how many bytes an RSA key encrypts (RFC 8017, "RSAES-OAEP-ENCRYPT").
+fn oaep_bytes_max(algorithm: Option<Algorithm>) -> usize {
     let bits = match algorithm.map(Algorithm::spec) {
         Some(KeySpec::Rsa { bits, .. }) => usize::try_from(bits).unwrap_or(0),
         _ => 0,
@@ -334,12 +341,12 @@ fn room_of(algorithm: Option<Algorithm>) -> usize {
     (bits / 8).saturating_sub(2 * digest + 2)
 }
 
-/// How a key signs, and what its mechanism takes: the data for a MAC, their digest for ECDSA.
-fn signing<'a>(
-    known: &KeyRecord,
+/// Returns the signature mechanism of a key and its input: the data for a MAC, their digest for ECDSA.
+fn mechanism_and_input<'a>(
+    record: &KeyRecord,
     data: &'a [u8],
 ) -> Result<(Mechanism, std::borrow::Cow<'a, [u8]>), Failure> {
-    let algorithm = algorithm_of(known)?;
+    let algorithm = algorithm_of(record)?;
     match (algorithm.purpose(), algorithm.hash()) {
         (Purpose::MessageAuthenticationCode, Some(hash)) => {
             Ok((Mechanism::plain(hash.hmac()), std::borrow::Cow::Borrowed(data)))
@@ -352,6 +359,6 @@ fn signing<'a>(
             };
             Ok((Mechanism::plain(MechanismType::ECDSA), digest.into()))
         }
-        _ => Err(unsuited(known, "sign or verify").into()),
+        _ => Err(unsuited(record, "sign or verify").into()),
     }
 }

@@ -1,4 +1,4 @@
-//! What the service does by itself: erases for good what is due, rotates keys whose period is over.
+//! Background jobs: erases what is due, and rotates keys whose rotation period has ended.
 
 use kms_core::api::{KeyPath, RingPath, Subject};
 use kms_core::error_chain;
@@ -7,40 +7,40 @@ use kms_store::{DueRotation, Purged};
 use uuid::Uuid;
 
 use super::Dispatch;
-use super::audit_events::{purged, system};
+use super::audit_events::{purge_entry, system_entry};
 use super::failure::Failure;
 use crate::error::Error;
 
 impl Dispatch {
-    /// Does what is due now. Failures are logged; what failed is due again the next time.
+    /// Runs the jobs that are due. Failures are logged; what failed is due again at the next call.
     pub(crate) fn run_due_jobs(&self) {
         if let Err(failure) = self.purge_due().and_then(|()| self.rotate_due()) {
-            let problem = failure.problem("kms.duties", "");
-            tracing::error!(cause = problem.message, "what was due could not be done; it is tried again");
+            let problem = failure.problem("kms.scheduler", "");
+            tracing::error!(cause = problem.message, "a background job failed; it is tried again");
         }
     }
 
     fn purge_due(&self) -> Result<(), Failure> {
         loop {
             let (now, at) = (self.clock.seconds(), self.clock.millis());
-            let projects = self.project_of_rings()?;
+            let projects = self.projects_of_rings()?;
             let entry = move |what: &Purged| {
                 let (Purged::Key { ring, .. }
                 | Purged::Version { ring, .. }
                 | Purged::WrappingKey { ring, .. }) = what;
-                let of = projects.iter().find(|(id, _)| id == ring).map(|(_, project)| *project);
-                purged(at, of, what)
+                let project = projects.iter().find(|(id, _)| id == ring).map(|(_, project)| *project);
+                purge_entry(at, project, what)
             };
-            let gone = self.store.purge(now, entry)?;
-            if gone.is_empty() {
+            let erased = self.store.purge(now, entry)?;
+            if erased.is_empty() {
                 return Ok(());
             }
-            tracing::info!(count = gone.len(), "key material was erased for good");
+            tracing::info!(count = erased.len(), "key material was erased");
         }
     }
 
-    /// Rings with their projects.
-    fn project_of_rings(&self) -> Result<Vec<(RingId, Uuid)>, Failure> {
+    /// Returns every ring with its project.
+    fn projects_of_rings(&self) -> Result<Vec<(RingId, Uuid)>, Failure> {
         let first = self.projects()?.first().map_or(Uuid::nil(), |project| project.id);
         let rings = self.store.rings()?;
         Ok(rings.iter().map(|ring| (ring.id, ring.metadata.project.unwrap_or(first))).collect())
@@ -48,13 +48,13 @@ impl Dispatch {
 
     fn rotate_due(&self) -> Result<(), Failure> {
         let due = self.store.due(self.clock.seconds())?;
-        let projects = self.project_of_rings()?;
+        let projects = self.projects_of_rings()?;
         for DueRotation { ring: id, key } in due {
             let Some(ring) = self.store.ring_of(id)? else { continue };
             let project = projects.iter().find(|(ring, _)| *ring == id).map(|(_, project)| *project);
             let path = RingPath { project: project.unwrap_or_default(), ring: Uuid::from_bytes(id.0) };
             let resource = Subject::Key(KeyPath { ring: path, key }).resource();
-            let entry = system(self.clock.millis(), "kms.key.rotate", project, resource);
+            let entry = system_entry(self.clock.millis(), "kms.key.rotate", project, resource);
             match self.rotate(&ring, key.into_bytes(), Some(entry)) {
                 Ok(_) | Err(Error::NoSuchObject) => {}
                 Err(error) => {

@@ -1,6 +1,6 @@
-//! The export: all that is needed to build the architecture of a project's keys anew, as JSON, without any material.
-//! Written piece by piece, out of one state of the database: 100,000 keys are never held at once, and whoever writes
-//! meanwhile neither waits nor is seen.
+//! The export: everything that is needed to recreate the structure of a project's keys, as JSON, without key material.
+//! It is streamed from one snapshot of the database: 100,000 keys are never in memory at once, and concurrent writes
+//! neither wait nor appear in it.
 
 use std::io::{self, Write};
 
@@ -18,16 +18,16 @@ use super::Dispatch;
 use super::failure::Failure;
 use super::views;
 
-/// Keys read at once.
+/// How many keys are read at once.
 const CHUNK: usize = 256;
 
-/// Why an export ends.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// What is asked for is not there, or could not be read.
+    /// The project does not exist, or could not be read.
     #[error(transparent)]
     Refused(#[from] Problem),
-    /// It could not be written.
+    /// The output could not be written.
     #[error("the export could not be written")]
     Io(#[from] io::Error),
 }
@@ -44,21 +44,21 @@ impl From<StoreError> for ExportError {
     }
 }
 
-/// A JSON array whose items are written as they come.
-struct List<'a> {
+/// A JSON array whose items are written one after the other.
+struct JsonArray<'a> {
     out: &'a mut dyn Write,
-    begun: bool,
+    has_items: bool,
 }
 
-impl<'a> List<'a> {
+impl<'a> JsonArray<'a> {
     fn begin(out: &'a mut dyn Write) -> Self {
-        Self { out, begun: false }
+        Self { out, has_items: false }
     }
 
-    /// Where the next item is written.
+    /// Writes the separator, and returns the output for the next item.
     fn next(&mut self) -> io::Result<&mut dyn Write> {
-        self.out.write_all(if self.begun { b",\n" } else { b"\n" })?;
-        self.begun = true;
+        self.out.write_all(if self.has_items { b",\n" } else { b"\n" })?;
+        self.has_items = true;
         Ok(self.out)
     }
 
@@ -67,16 +67,15 @@ impl<'a> List<'a> {
     }
 }
 
-/// What stands before, between and after the last lists of a value, which are empty in it.
-fn around<const N: usize>(value: &impl Serialize, lists: [&str; N]) -> io::Result<Vec<String>> {
-    let whole = serde_json::to_string(value)?;
-    let mut rest = whole.as_str();
+/// Serialises a value and splits the text inside its empty lists `lists`, whose items are then written in between.
+fn split_at_lists<const N: usize>(value: &impl Serialize, lists: [&str; N]) -> io::Result<Vec<String>> {
+    let text = serde_json::to_string(value)?;
+    let mut rest = text.as_str();
     let mut parts = Vec::with_capacity(N + 1);
     for list in lists {
-        let place = format!("\"{list}\":[]");
-        let at =
-            rest.rfind(&place).ok_or_else(|| io::Error::other("a list that is to be filled is not there"))?;
-        let (before, after) = rest.split_at(at + place.len() - 1);
+        let empty = format!("\"{list}\":[]");
+        let at = rest.rfind(&empty).ok_or_else(|| io::Error::other("a list of the export is missing"))?;
+        let (before, after) = rest.split_at(at + empty.len() - 1);
         parts.push(before.to_owned());
         rest = after;
     }
@@ -84,7 +83,7 @@ fn around<const N: usize>(value: &impl Serialize, lists: [&str; N]) -> io::Resul
     Ok(parts)
 }
 
-/// An export that can be written: the database as it was when it was asked for.
+/// An export that is ready to be written, with the snapshot of the database from its start.
 pub struct Exporting {
     snapshot: Snapshot,
     project: Option<Uuid>,
@@ -93,7 +92,7 @@ pub struct Exporting {
 }
 
 impl Dispatch {
-    /// Begins the export of a project, or of all of them with the home's accounts.
+    /// Begins the export of a project, or of all projects and the home's accounts.
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
@@ -107,7 +106,7 @@ impl Dispatch {
     }
 }
 
-/// All projects; a home from before there were any has one, whose id is nil.
+/// Returns all projects. A home that is older than projects has one, whose id is nil.
 pub(super) fn projects_of(mut projects: Vec<Project>) -> Vec<Project> {
     if projects.is_empty() {
         projects.push(Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 });
@@ -116,10 +115,10 @@ pub(super) fn projects_of(mut projects: Vec<Project>) -> Vec<Project> {
 }
 
 impl Exporting {
-    /// Writes it.
+    /// Writes the export.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// When the database cannot be read or the output cannot be written.
     pub(crate) fn write(&self, out: &mut dyn Write) -> Result<(), ExportError> {
         let document = Export {
             format: EXPORT_FORMAT,
@@ -129,15 +128,15 @@ impl Exporting {
             projects: Vec::new(),
             accounts: Vec::new(),
         };
-        let parts = around(&document, ["projects", "accounts"])?;
+        let parts = split_at_lists(&document, ["projects", "accounts"])?;
         let [before, between, after] = &parts[..] else { return Ok(()) };
         out.write_all(before.as_bytes())?;
-        let mut list = List::begin(out);
+        let mut list = JsonArray::begin(out);
         for project in self.projects.iter().filter(|known| self.project.is_none_or(|id| id == known.id)) {
             self.write_project(project, list.next()?)?;
         }
         out.write_all(between.as_bytes())?;
-        let mut list = List::begin(out);
+        let mut list = JsonArray::begin(out);
         for account in self.snapshot.accounts()? {
             if let Some(account) = self.account(&account)? {
                 list.item(&account)?;
@@ -151,10 +150,10 @@ impl Exporting {
         let first = self.projects.first().is_some_and(|first| first.id == project.id);
         let (id, name, created_at) = (project.id, project.name.clone(), Time(project.created));
         let fields = ExportedProject { id, name, created_at, key_rings: Vec::new() };
-        let parts = around(&fields, ["keyRings"])?;
+        let parts = split_at_lists(&fields, ["keyRings"])?;
         let [before, after] = &parts[..] else { return Ok(()) };
         out.write_all(before.as_bytes())?;
-        let mut list = List::begin(out);
+        let mut list = JsonArray::begin(out);
         for ring in self.snapshot.rings()? {
             if ring.metadata.project.map_or(first, |of| of == project.id) {
                 self.write_ring(&ring, list.next()?)?;
@@ -179,51 +178,51 @@ impl Exporting {
             principals: principals.collect(),
             keys: Vec::new(),
         };
-        let parts = around(&fields, ["keys"])?;
+        let parts = split_at_lists(&fields, ["keys"])?;
         let [before, after] = &parts[..] else { return Ok(()) };
         out.write_all(before.as_bytes())?;
-        let (mut list, mut last) = (List::begin(out), None);
+        let (mut list, mut last) = (JsonArray::begin(out), None);
         loop {
             let chunk = self.snapshot.keys(ring.id, last, CHUNK)?;
-            for known in &chunk {
-                list.item(&self.key(known)?)?;
+            for record in &chunk {
+                list.item(&self.key(record)?)?;
             }
-            last = chunk.last().map(|known| (known.created, known.id)).or(last);
+            last = chunk.last().map(|record| (record.created, record.id)).or(last);
             if chunk.len() < CHUNK {
                 return Ok(out.write_all(after.as_bytes())?);
             }
         }
     }
 
-    /// A key, also one that the API has no name for.
-    fn key(&self, known: &KeyRecord) -> Result<ExportedKey, ExportError> {
+    /// Returns a key for the export, also one without an algorithm of the API.
+    fn key(&self, record: &KeyRecord) -> Result<ExportedKey, ExportError> {
         let object = |ring, id| self.snapshot.object(ring, id);
-        let (used_for, metadata) = if known.metadata.wrapping.is_some() {
-            ("wrapping", ExportedMetadata::Wrapping(Box::new(views::wrapping_key(known, self.at, &object)?)))
-        } else if known.metadata.algorithm.is_some() {
-            ("key", ExportedMetadata::Key(Box::new(views::key(known)?)))
+        let (used_for, metadata) = if record.metadata.wrapping.is_some() {
+            ("wrapping", ExportedMetadata::Wrapping(Box::new(views::wrapping_key(record, self.at, &object)?)))
+        } else if record.metadata.algorithm.is_some() {
+            ("key", ExportedMetadata::Key(Box::new(views::key(record)?)))
         } else {
-            let (id, state, created_at) = (known.id, known.state(), Time(known.created));
+            let (id, state, created_at) = (record.id, record.state(), Time(record.created));
             ("key", ExportedMetadata::Other(OtherKey { id, state, created_at }))
         };
-        let label = String::from_utf8(known.label.clone());
-        let versions = known.versions.iter().map(|version| views::version(known, version, &object));
+        let label = String::from_utf8(record.label.clone());
+        let versions = record.versions.iter().map(|version| views::version(record, version, &object));
         Ok(ExportedKey {
             metadata,
             used_for,
-            shape: known.shape.clone(),
+            shape: record.shape.clone(),
             label_bytes: label.as_ref().err().map(|error| error.as_bytes().to_vec()),
             label: label.ok(),
             versions: versions.collect::<Result<_, _>>()?,
         })
     }
 
-    /// An account with its roles: of a project, if it has any in it. No secrets: names and dates alone.
+    /// Returns an account with its roles, without secrets; in the export of one project, only if it has a role there.
     fn account(&self, account: &ServiceAccount) -> Result<Option<ExportedAccount>, ExportError> {
-        let counts = |of: Option<Uuid>| self.project.is_none() || of.is_none() || of == self.project;
+        let is_relevant = |of: Option<Uuid>| self.project.is_none() || of.is_none() || of == self.project;
         let grants: Vec<ExportedGrant> = (self.snapshot.grants(account.id)?.into_iter())
             .map(|given| given.grant)
-            .filter(|grant| counts(grant.project))
+            .filter(|grant| is_relevant(grant.project))
             .map(|grant| ExportedGrant {
                 role: grant.role.name(),
                 project: grant.project,
@@ -259,7 +258,7 @@ impl Exporting {
 }
 
 impl Dispatch {
-    /// What a project has.
+    /// Returns the amounts of a project.
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
@@ -271,7 +270,7 @@ impl Dispatch {
         }
     }
 
-    /// How many key versions were available, hour by hour: of a project, or of all.
+    /// Returns how many key versions were available, hour by hour, in one project or in all.
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
@@ -279,7 +278,7 @@ impl Dispatch {
         let usage = || -> Result<Usage, Failure> {
             let of = match project {
                 None => UsageOf::All,
-                Some(id) => UsageOf::Project { id, first: self.known_project(id)? },
+                Some(id) => UsageOf::Project { id, first: self.check_project(id)? },
             };
             let hours = self.store.usage(of, range, self.clock.seconds())?;
             Ok(Usage {

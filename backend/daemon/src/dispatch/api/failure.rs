@@ -1,4 +1,4 @@
-//! Why an operation ends: refused in words for the caller, or failed for reasons of ours.
+//! Failures of operations, and the problems that the API returns for them.
 
 use kms_core::api::{Problem, Status};
 use kms_core::error_chain;
@@ -10,45 +10,45 @@ use kms_store::StoreError;
 use crate::error::Error;
 use crate::keys::KeysError;
 
-/// Why an operation ends.
+/// Why an operation failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The caller is told why.
-    Refused(Problem),
-    /// Something of ours.
-    Ours(Error),
+    /// A problem that is returned as it is.
+    Problem(Problem),
+    /// An error that becomes a problem.
+    Error(Error),
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
+        Self::Problem(problem)
     }
 }
 
-macro_rules! ours {
+macro_rules! from_errors {
     ($($error:ty),+) => {
         $(impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self::Ours(error.into())
+                Self::Error(error.into())
             }
         })+
     };
 }
 
-ours!(Error, StoreError, HsmError, KeysError, CryptoError, Rv);
+from_errors!(Error, StoreError, HsmError, KeysError, CryptoError, Rv);
 
 impl Failure {
-    /// A failure that says that `what`, a noun of the API, is not there, where it says that something is not there.
-    pub(super) fn naming(self, what: &str) -> Self {
-        if matches!(self, Self::Ours(Error::NoSuchObject)) { Problem::not_found(what).into() } else { self }
+    /// Names `what`, a noun of the API, as what was not found, if the failure is that something was not found.
+    pub(super) fn not_found_as(self, what: &str) -> Self {
+        if matches!(self, Self::Error(Error::NoSuchObject)) { Problem::not_found(what).into() } else { self }
     }
 
-    /// What the caller is told. What is ours is logged here, once.
+    /// Returns the problem for the response. Internal errors are logged here, once.
     pub(super) fn problem(self, event: &str, resource: &str) -> Problem {
         match self {
-            Self::Refused(problem) => problem,
-            Self::Ours(error) => {
-                let problem = told(&error);
+            Self::Problem(problem) => problem,
+            Self::Error(error) => {
+                let problem = problem_of(&error);
                 if error.is_ours() {
                     tracing::error!(event, resource, cause = error_chain(&error), "failed");
                 }
@@ -58,24 +58,28 @@ impl Failure {
     }
 }
 
-fn told(error: &Error) -> Problem {
-    let invalid = || {
+fn problem_of(error: &Error) -> Problem {
+    let material_invalid = || {
         Problem::conflict("key_material_invalid: the key's stored material was changed and cannot be used")
     };
-    let away =
+    let unavailable =
         |what: &str| Problem::new(Status::Unavailable, format!("the {what} is not available; try again"));
     match error {
         Error::NoSuchObject | Error::NoSuchSlot => Problem::not_found("resource"),
-        Error::Store(StoreError::RowInvalid { .. }) => invalid(),
-        Error::Store(StoreError::Full(_) | StoreError::Busy(_) | StoreError::TimedOut) => away("database"),
-        Error::Store(StoreError::TooManyRings(most)) => Problem::malformed(format!(
-            "there are {most} key rings, and no more can be made; delete one first"
-        )),
-        Error::Hsm(HsmError::MaterialInvalid) => invalid(),
-        Error::Hsm(_) => away("HSM"),
-        Error::Keys(KeysError::Hsm(cause)) if matches!(**cause, HsmError::MaterialInvalid) => invalid(),
-        Error::Keys(KeysError::Hsm(_)) => away("HSM"),
-        Error::Keys(KeysError::Crypto(_)) | Error::Crypto(CryptoError::Material(_)) => invalid(),
+        Error::Store(StoreError::RowInvalid { .. }) => material_invalid(),
+        Error::Store(StoreError::Full(_) | StoreError::Busy(_) | StoreError::TimedOut) => {
+            unavailable("database")
+        }
+        Error::Store(StoreError::TooManyRings(most)) => {
+            Problem::malformed(format!("there are {most} key rings, which is the maximum; delete one first"))
+        }
+        Error::Hsm(HsmError::MaterialInvalid) => material_invalid(),
+        Error::Hsm(_) => unavailable("HSM"),
+        Error::Keys(KeysError::Hsm(cause)) if matches!(**cause, HsmError::MaterialInvalid) => {
+            material_invalid()
+        }
+        Error::Keys(KeysError::Hsm(_)) => unavailable("HSM"),
+        Error::Keys(KeysError::Crypto(_)) | Error::Crypto(CryptoError::Material(_)) => material_invalid(),
         Error::Refused(Rv::KEY_EXHAUSTED) => Problem::conflict(
             "this version has encrypted as often as is safe for one key; rotate the key and use the next version",
         ),

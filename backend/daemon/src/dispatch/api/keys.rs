@@ -1,4 +1,4 @@
-//! Keys: made, edited, rotated, deleted, restored.
+//! Creates, edits, rotates, deletes and restores keys.
 
 use std::sync::Arc;
 
@@ -14,88 +14,93 @@ use kms_store::{IdempotencyKey, KeyMetadata, KeyRecord, NewKey, Ring, StoreError
 use serde_json::json;
 use uuid::Uuid;
 
-use super::audit_events::asked;
+use super::audit_events::request_digest;
 use super::failure::Failure;
-use super::material::Fresh;
-use super::{Dispatch, Place, caller, views};
+use super::key_drafts::KeyDraft;
+use super::{Dispatch, ResolvedRing, caller, views};
+use crate::dispatch::object_ids::assign_ids;
 use crate::error::Error;
 
 /// A day, in seconds.
 const DAY_SECONDS: u64 = 24 * 3600;
 
-/// How often the next version is tried for while others are faster.
-const ROTATIONS_TRIED: u32 = 32;
+/// How often a rotation is attempted while other callers add versions at the same time.
+const ROTATION_ATTEMPTS: u32 = 32;
 
 impl Dispatch {
-    /// A key of a ring that the API has a name for.
-    pub(super) fn key(&self, place: &Place, id: Uuid) -> Result<Arc<KeyRecord>, Failure> {
-        let known = self.store.known(place.ring.id, id);
-        let known = known.map_err(|error| Failure::from(error).naming("key"))?;
-        if known.metadata.algorithm.is_none() { Err(Problem::not_found("key").into()) } else { Ok(known) }
+    /// Returns a key of a ring, if it has an algorithm of the API.
+    pub(super) fn key(&self, resolved: &ResolvedRing, id: Uuid) -> Result<Arc<KeyRecord>, Failure> {
+        let record = self.store.known(resolved.ring.id, id);
+        let record = record.map_err(|error| Failure::from(error).not_found_as("key"))?;
+        if record.metadata.algorithm.is_none() { Err(Problem::not_found("key").into()) } else { Ok(record) }
     }
 
     pub(super) fn create_key(
         &self,
         context: &RequestContext,
         path: RingPath,
-        ask: CreateKey,
-        repeat: Option<Uuid>,
+        request: CreateKey,
+        idempotency_key: Option<Uuid>,
         mut entry: Entry,
     ) -> Result<Outcome, Failure> {
-        let place = self.place(path)?;
+        let resolved = self.resolve_ring(path)?;
         let (id, now) = (Uuid::new_v4(), self.clock.seconds());
-        let repeat =
-            repeat.map(|id| IdempotencyKey { project: place.project, id, asked: asked(&(path, &ask)) });
-        let rotate_at = next_rotation(ask.rotation_days, now)?;
-        if ask.import_only && ask.rotation_days.is_some() {
+        let asked = request_digest(&(path, &request));
+        let idempotency = idempotency_key.map(|id| IdempotencyKey { project: resolved.project, id, asked });
+        let rotate_at = next_rotation(request.rotation_days, now)?;
+        if request.import_only && request.rotation_days.is_some() {
             return Err(Problem::malformed("rotationDays and importOnly exclude each other").into());
         }
         entry.resource = Subject::Key(KeyPath { ring: path, key: id }).resource();
-        entry.details.insert("displayName".to_owned(), json!(ask.display_name.as_str()));
-        entry.details.insert("algorithm".to_owned(), json!(ask.algorithm.name()));
-        entry.details.insert("importOnly".to_owned(), json!(ask.import_only));
-        let label = ask.display_name.as_str();
+        entry.details.insert("displayName".to_owned(), json!(request.display_name.as_str()));
+        entry.details.insert("algorithm".to_owned(), json!(request.algorithm.name()));
+        entry.details.insert("importOnly".to_owned(), json!(request.import_only));
+        let label = request.display_name.as_str();
         let metadata = KeyMetadata {
-            algorithm: Some(ask.algorithm),
+            algorithm: Some(request.algorithm),
             display_name: Some(label.to_owned()),
-            description: ask.description.text().map(str::to_owned),
-            import_only: ask.import_only,
-            access_scope: ask.access_scope,
-            rotation_days: ask.rotation_days,
+            description: request.description.text().map(str::to_owned),
+            import_only: request.import_only,
+            access_scope: request.access_scope,
+            rotation_days: request.rotation_days,
             rotate_at,
-            tags: tags_text(&ask.tags),
+            tags: tags_text(&request.tags),
             ..KeyMetadata::default()
         };
-        let fresh = if ask.import_only {
+        let draft = if request.import_only {
             None
         } else {
-            Some(self.fresh(&caller(context, &place.ring, RingRole::Admin), label, ask.algorithm)?)
+            Some(self.generate_draft(
+                &caller(context, &resolved.ring, RingRole::Admin),
+                label,
+                request.algorithm,
+            )?)
         };
-        let (drafts, wrapped) = self.ready(&place.ring, id, fresh)?;
+        let (drafts, wrapped) = self.name_and_wrap(&resolved.ring, id, draft)?;
         let new = NewKey {
-            ring: place.ring.id,
+            ring: resolved.ring.id,
             key: id.into_bytes(),
             label: label.as_bytes().to_vec(),
-            algorithm: ask.algorithm.name().to_owned(),
+            algorithm: request.algorithm.name().to_owned(),
             wrapped,
             created: now,
             metadata,
             entry: Some(entry),
         };
-        let made = self.store.create_key(new, drafts, repeat)??;
-        Ok(Outcome::Key(views::key(&*self.key(&place, made)?)?))
+        let created = self.store.create_key(new, drafts, idempotency)??;
+        Ok(Outcome::Key(views::key(&*self.key(&resolved, created)?)?))
     }
 
-    /// Names a new key's objects, and wraps its material in the HSM.
-    pub(super) fn ready(
+    /// Assigns ids to a new key's objects, and wraps its material in the HSM.
+    pub(super) fn name_and_wrap(
         &self,
         ring: &Ring,
         id: Uuid,
-        fresh: Option<Fresh>,
+        draft: Option<KeyDraft>,
     ) -> Result<(Vec<Draft>, Option<Wrapped>), Failure> {
-        let Some(Fresh { mut drafts, material }) = fresh else { return Ok((Vec::new(), None)) };
+        let Some(KeyDraft { mut drafts, material }) = draft else { return Ok((Vec::new(), None)) };
         let version = KeyVersion { key: id.into_bytes(), number: 1 };
-        drafts.iter_mut().for_each(|draft| crate::dispatch::new_keys::name(draft, version));
+        drafts.iter_mut().for_each(|draft| assign_ids(draft, version));
         let wrapped = self.wrap_first(ring, version, &drafts, &material)?;
         Ok((drafts, Some(wrapped)))
     }
@@ -108,36 +113,36 @@ impl Dispatch {
         material: &KeyBytes,
     ) -> Result<Wrapped, Failure> {
         let first = drafts.first().map(|draft| &draft.attributes);
-        let named = first.and_then(|first| first.class().zip(first.key_type()));
-        let (class, kind) = named.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
+        let class_and_type = first.and_then(|first| first.class().zip(first.key_type()));
+        let (class, kind) = class_and_type.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
         let identity = integrity::identity(ring.id, version, class, kind);
         let bytes = self.hsm.wrap(self.master, &identity, material.as_ref())?;
         Ok(Wrapped { master: self.master, bytes })
     }
 
-    pub(super) fn edit_key(&self, path: KeyPath, ask: EditKey, entry: Entry) -> Result<Outcome, Failure> {
-        let place = self.place(path.ring)?;
-        self.key(&place, path.key)?;
+    pub(super) fn edit_key(&self, path: KeyPath, request: EditKey, entry: Entry) -> Result<Outcome, Failure> {
+        let resolved = self.resolve_ring(path.ring)?;
+        self.key(&resolved, path.key)?;
         let now = self.clock.seconds();
-        let judge = move |metadata: &KeyMetadata| edited(metadata, ask, now);
-        self.store.edit_key(place.ring.id, path.key, judge, entry)??;
-        Ok(Outcome::Key(views::key(&*self.key(&place, path.key)?)?))
+        let edit = move |metadata: &KeyMetadata| edited(metadata, request, now);
+        self.store.edit_key(resolved.ring.id, path.key, edit, entry)??;
+        Ok(Outcome::Key(views::key(&*self.key(&resolved, path.key)?)?))
     }
 
     pub(super) fn delete_key(&self, path: KeyPath, entry: Entry) -> Result<Outcome, Failure> {
-        let place = self.place(path.ring)?;
-        self.key(&place, path.key)?;
+        let resolved = self.resolve_ring(path.ring)?;
+        self.key(&resolved, path.key)?;
         let at = self.clock.seconds().saturating_add(self.lifecycle.deletion_seconds);
-        self.store.schedule_deletion(place.ring.id, path.key, at, entry)??;
-        self.forget_key(&place.ring, path.key);
+        self.store.schedule_deletion(resolved.ring.id, path.key, at, entry)??;
+        self.forget_key(&resolved.ring, path.key);
         Ok(Outcome::Done)
     }
 
     pub(super) fn restore_key(&self, path: KeyPath, entry: Entry) -> Result<Outcome, Failure> {
-        let place = self.place(path.ring)?;
-        self.key(&place, path.key)?;
-        let restored = self.store.restore_key(place.ring.id, path.key, self.clock.seconds(), entry);
-        restored.map_err(|error| Failure::from(error).naming("key"))??;
+        let resolved = self.resolve_ring(path.ring)?;
+        self.key(&resolved, path.key)?;
+        let restored = self.store.restore_key(resolved.ring.id, path.key, self.clock.seconds(), entry);
+        restored.map_err(|error| Failure::from(error).not_found_as("key"))??;
         Ok(Outcome::Done)
     }
 
@@ -147,67 +152,73 @@ impl Dispatch {
         path: KeyPath,
         mut entry: Entry,
     ) -> Result<Outcome, Failure> {
-        let place = self.place(path.ring)?;
-        for _ in 0..ROTATIONS_TRIED {
-            let known = self.key(&place, path.key)?;
-            usable(&known)?;
-            if known.metadata.import_only {
-                let said = "the key is import-only: its versions are imported, not made";
-                return Err(Problem::new(Status::Forbidden, said).into());
+        let resolved = self.resolve_ring(path.ring)?;
+        for _ in 0..ROTATION_ATTEMPTS {
+            let record = self.key(&resolved, path.key)?;
+            check_not_deleted(&record)?;
+            if record.metadata.import_only {
+                let message = "the key is import-only: its versions are imported, not made";
+                return Err(Problem::new(Status::Forbidden, message).into());
             }
-            entry.details.insert("versionNumber".to_owned(), json!(known.next_number()));
-            let made = match known.versions.iter().any(|version| version.hidden.is_some()) {
-                true => self.rotate(&place.ring, path.key.into_bytes(), Some(entry.clone())),
-                // Nothing is left to make it like: all versions have been erased.
-                false => self.remake(context, &place, &known, entry.clone()),
+            entry.details.insert("versionNumber".to_owned(), json!(record.next_number()));
+            let number = match record.versions.iter().any(|version| version.hidden.is_some()) {
+                true => self.rotate(&resolved.ring, path.key.into_bytes(), Some(entry.clone())),
+                // All versions have been erased, so there are no attributes to copy.
+                false => self.generate_version(context, &resolved, &record, entry.clone()),
             };
-            match made {
-                Ok(number) => return self.new_version(&place, path.key, number),
-                // Another caller made that version first.
+            match number {
+                Ok(number) => return self.new_version(&resolved, path.key, number),
+                // Another caller added that version first.
                 Err(Error::NoSuchObject) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Problem::conflict("other callers rotate the key as well; try again").into())
+        Err(Problem::conflict("other callers rotate the key at the same time; try again").into())
     }
 
-    fn remake(
+    /// Generates the next version of a key without any material, from its algorithm.
+    fn generate_version(
         &self,
         context: &RequestContext,
-        place: &Place,
-        known: &KeyRecord,
+        resolved: &ResolvedRing,
+        record: &KeyRecord,
         entry: Entry,
     ) -> Result<u32, Error> {
-        let algorithm = known.metadata.algorithm.ok_or(Error::NoSuchObject)?;
-        let label = String::from_utf8_lossy(&known.label).into_owned();
-        let by = caller(context, &place.ring, RingRole::Admin);
-        let fresh = self.fresh(&by, &label, algorithm).map_err(|failure| match failure {
-            Failure::Ours(error) => error,
-            Failure::Refused(_) => Error::Refused(Rv::FUNCTION_FAILED),
+        let algorithm = record.metadata.algorithm.ok_or(Error::NoSuchObject)?;
+        let label = String::from_utf8_lossy(&record.label).into_owned();
+        let by = caller(context, &resolved.ring, RingRole::Admin);
+        let draft = self.generate_draft(&by, &label, algorithm).map_err(|failure| match failure {
+            Failure::Error(error) => error,
+            Failure::Problem(_) => Error::Refused(Rv::FUNCTION_FAILED),
         })?;
-        let version = KeyVersion { key: known.id.into_bytes(), number: known.next_number() };
-        self.add_version(&place.ring, version, &fresh.material, fresh.drafts, Some(entry))?;
+        let version = KeyVersion { key: record.id.into_bytes(), number: record.next_number() };
+        self.add_version(&resolved.ring, version, &draft.material, draft.drafts, Some(entry))?;
         Ok(version.number)
     }
 
-    /// A version that was made just now.
-    pub(super) fn new_version(&self, place: &Place, key: Uuid, number: u32) -> Result<Outcome, Failure> {
-        let known = self.key(place, key)?;
-        let version = known.version(number).ok_or(Error::NoSuchObject)?;
-        Ok(Outcome::Version(self.view_of(&known, version)?))
+    /// Returns a version that was just added.
+    pub(super) fn new_version(
+        &self,
+        resolved: &ResolvedRing,
+        key: Uuid,
+        number: u32,
+    ) -> Result<Outcome, Failure> {
+        let record = self.key(resolved, key)?;
+        let version = record.version(number).ok_or(Error::NoSuchObject)?;
+        Ok(Outcome::Version(self.version_view(&record, version)?))
     }
 
-    /// Forgets the opened keys of all versions of a key.
+    /// Removes all versions of a key from the cache of opened keys.
     pub(super) fn forget_key(&self, ring: &Ring, id: Uuid) {
-        let known = match self.store.known(ring.id, id) {
-            Ok(known) => known,
+        let record = match self.store.known(ring.id, id) {
+            Ok(record) => record,
             Err(StoreError::NotFound) => return,
             Err(error) => {
-                tracing::warn!(%error, "a key's versions could not be read to forget them");
+                tracing::warn!(%error, "a key's versions could not be read, so they stay in the cache of opened keys");
                 return;
             }
         };
-        known
+        record
             .versions
             .iter()
             .filter_map(|version| version.hidden)
@@ -215,43 +226,43 @@ impl Dispatch {
     }
 }
 
-/// Says that a key is deleted, if it is.
-pub(super) fn usable(known: &KeyRecord) -> Result<(), Problem> {
-    if known.is_deleted() {
+/// Fails with 409 if a key is deleted.
+pub(super) fn check_not_deleted(record: &KeyRecord) -> Result<(), Problem> {
+    if record.is_deleted() {
         return Err(Problem::conflict("the key is deleted; restore it first"));
     }
     Ok(())
 }
 
-/// When a key with this period is rotated next.
+/// Returns the time of the next rotation of a key with this period.
 fn next_rotation(days: Option<u32>, now: u64) -> Result<Option<u64>, Problem> {
     match days {
         None => Ok(None),
         Some(days @ 1..=ROTATION_DAYS_MAX) => Ok(Some(now + u64::from(days) * DAY_SECONDS)),
         Some(other) => {
-            let said = format!("rotationDays must be 1 to {ROTATION_DAYS_MAX}, not {other}");
-            Err(Problem::malformed(said))
+            let message = format!("rotationDays must be 1 to {ROTATION_DAYS_MAX}, not {other}");
+            Err(Problem::malformed(message))
         }
     }
 }
 
 fn tags_text(tags: &kms_core::api::Tags) -> Option<String> {
     let map = tags.as_map();
-    if map.is_empty() { None } else { Some(serde_json::to_string(map).expect("strings can be written")) }
+    if map.is_empty() { None } else { Some(serde_json::to_string(map).expect("strings serialise")) }
 }
 
-fn edited(metadata: &KeyMetadata, ask: EditKey, now: u64) -> Result<KeyMetadata, Problem> {
+fn edited(metadata: &KeyMetadata, request: EditKey, now: u64) -> Result<KeyMetadata, Problem> {
     let mut metadata = metadata.clone();
-    if let Some(name) = ask.display_name {
+    if let Some(name) = request.display_name {
         metadata.display_name = Some(name.as_str().to_owned());
     }
-    if let Some(description) = ask.description {
+    if let Some(description) = request.description {
         metadata.description = description.text().map(str::to_owned);
     }
-    if let Some(tags) = ask.tags {
+    if let Some(tags) = request.tags {
         metadata.tags = tags_text(&tags);
     }
-    if let Some(days) = ask.rotation_days {
+    if let Some(days) = request.rotation_days {
         if days.is_some() && metadata.import_only {
             return Err(Problem::malformed("an import-only key cannot be rotated"));
         }

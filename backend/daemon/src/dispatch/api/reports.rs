@@ -1,4 +1,4 @@
-//! What is told of a project over REST beside its operations: its audit log, its export, its usage.
+//! Reports of a project over REST: its audit log, its usage, and the start of its export.
 
 use kms_core::api::{Permission, Problem, RequestContext, Status, Subject, Usage};
 use kms_core::audit::{self, AuditItems, Entry, Kind};
@@ -10,30 +10,30 @@ use uuid::Uuid;
 
 use crate::dispatch::{Dispatch, ExportError, Exporting};
 
-/// What is asked for.
+/// The report that a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Report {
     /// A page of the audit log.
     Audit {
-        /// From when to when, in milliseconds since 1970.
+        /// Start and end, in milliseconds since 1970.
         range: (u64, u64),
-        /// Where the page before ended.
+        /// The end of the previous page.
         after: Option<AuditPlace>,
-        /// So many entries at most.
+        /// The maximum number of entries.
         limit: usize,
     },
-    /// The available versions, hour by hour.
+    /// The number of available versions, hour by hour.
     Usage {
-        /// From when to when, in seconds since 1970.
+        /// Start and end, in seconds since 1970.
         range: (u64, u64),
     },
 }
 
-/// What is told.
+/// The content of a report.
 pub(crate) enum ReportOutput {
     /// A page of the audit log.
     Audit(AuditItems),
-    /// The available versions.
+    /// The number of available versions.
     Usage(Usage),
 }
 
@@ -54,17 +54,17 @@ impl Report {
 }
 
 impl Dispatch {
-    /// Tells it.
+    /// Returns a report.
     ///
     /// # Errors
-    /// A problem as the caller may see it.
+    /// The problem for the response.
     pub(crate) fn report(
         &self,
         context: &RequestContext,
         project: Uuid,
         report: &Report,
     ) -> Result<ReportOutput, Problem> {
-        self.admit(context, project, report.event(), report.permission())?;
+        self.authorise_report(context, project, report.event(), report.permission())?;
         match *report {
             Report::Audit { range, after, limit } => {
                 Ok(ReportOutput::Audit(self.audit_items(project, range, after, limit)?))
@@ -73,25 +73,25 @@ impl Dispatch {
         }
     }
 
-    /// Begins an export: what is written then is the project as it is now.
+    /// Begins an export of the project in its current state.
     ///
     /// # Errors
-    /// A problem as the caller may see it.
+    /// The problem for the response.
     pub(crate) fn begin_export(&self, context: &RequestContext, project: Uuid) -> Result<Exporting, Problem> {
         let event = "kms.project.export";
-        self.admit(context, project, event, Permission::ProjectExport)?;
+        self.authorise_report(context, project, event, Permission::ProjectExport)?;
         let exporting = self.export(Some(project)).map_err(|error| match error {
             ExportError::Refused(problem) => problem,
             ExportError::Io(_) => Problem::new(Status::Internal, "internal error"),
         })?;
-        // It says more at once than any other call: that it was taken is told.
+        // An export reveals more than any other call, so a successful one is recorded as well.
         let entry = self.report_entry(context, project, event, Kind::AdminActivity, 200);
-        self.store.record(entry).map_err(|error| internal(&error))?;
+        self.store.record(entry).map_err(|error| internal_error(&error))?;
         Ok(exporting)
     }
 
-    /// Whether the caller may. A denial is in the audit log before the caller hears of it.
-    fn admit(
+    /// Checks the permission of the caller. A denial is in the audit log before the response is sent.
+    fn authorise_report(
         &self,
         context: &RequestContext,
         project: Uuid,
@@ -102,7 +102,7 @@ impl Dispatch {
             return Ok(());
         }
         let denied = self.report_entry(context, project, event, Kind::PolicyDenied, Status::Forbidden.code());
-        self.record_denial(denied).map_err(|error| internal(&error))?;
+        self.record_denial(denied).map_err(|error| internal_error(&error))?;
         let email = &context.account.email;
         let message = format!("{email} is not permitted {permission} here; ask for a role that has it");
         Err(Problem::new(Status::Forbidden, message))
@@ -116,7 +116,7 @@ impl Dispatch {
         limit: usize,
     ) -> Result<AuditItems, Problem> {
         let filter = AuditFilter { project: Some(project), from, until };
-        let page = self.store.audit_page(&filter, after, limit).map_err(|error| internal(&error))?;
+        let page = self.store.audit_page(&filter, after, limit).map_err(|error| internal_error(&error))?;
         let last = page.last().filter(|_| page.len() == limit);
         Ok(AuditItems {
             items: page.iter().map(audit::item).collect(),
@@ -151,8 +151,8 @@ impl Dispatch {
     }
 }
 
-/// Logs a failure of ours, once; the caller is told no more than that.
-fn internal(error: &StoreError) -> Problem {
-    tracing::error!(cause = error_chain(error), "a report could not be made");
+/// Returns 500 without details, and logs the cause once.
+fn internal_error(error: &StoreError) -> Problem {
+    tracing::error!(cause = error_chain(error), "a report could not be created");
     Problem::new(Status::Internal, "internal error")
 }

@@ -1,4 +1,4 @@
-//! Rings: made, edited, deleted, counted.
+//! Creates, edits and deletes key rings, and counts what a project has.
 
 use kms_core::api::{CreateKeyRing, EditKeyRing, Outcome, RingPath};
 use kms_core::audit::Entry;
@@ -7,7 +7,7 @@ use kms_store::{IdempotencyKey, NewRing, RingMetadata};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::audit_events::asked;
+use super::audit_events::request_digest;
 use super::failure::Failure;
 use super::{Dispatch, views};
 
@@ -15,16 +15,20 @@ impl Dispatch {
     pub(super) fn create_key_ring(
         &self,
         project: Uuid,
-        ask: CreateKeyRing,
-        repeat: Option<Uuid>,
+        request: CreateKeyRing,
+        idempotency_key: Option<Uuid>,
         mut entry: Entry,
     ) -> Result<Outcome, Failure> {
-        self.known_project(project)?;
+        self.check_project(project)?;
         let id = Uuid::new_v4();
-        let repeat = repeat.map(|id| IdempotencyKey { project, id, asked: asked(&("ring", &ask)) });
+        let idempotency = idempotency_key.map(|id| IdempotencyKey {
+            project,
+            id,
+            asked: request_digest(&("ring", &request)),
+        });
         entry.resource = RingPath { project, ring: id }.resource();
-        entry.details.insert("displayName".to_owned(), json!(ask.display_name.as_str()));
-        let name = ask.display_name.as_str().to_owned();
+        entry.details.insert("displayName".to_owned(), json!(request.display_name.as_str()));
+        let name = request.display_name.as_str().to_owned();
         let new = NewRing {
             id: RingId(id.into_bytes()),
             label: name.clone(),
@@ -34,43 +38,43 @@ impl Dispatch {
             metadata: RingMetadata {
                 project: Some(project),
                 display_name: Some(name),
-                description: ask.description.text().map(str::to_owned),
+                description: request.description.text().map(str::to_owned),
             },
             entry: Some(entry),
         };
-        let made = self.store.create_ring(new, repeat)??;
-        let place = self.place(RingPath { project, ring: made })?;
-        Ok(Outcome::KeyRing(views::ring(&place.ring)))
+        let created = self.store.create_ring(new, idempotency)??;
+        let resolved = self.resolve_ring(RingPath { project, ring: created })?;
+        Ok(Outcome::KeyRing(views::ring(&resolved.ring)))
     }
 
     pub(super) fn edit_key_ring(
         &self,
         path: RingPath,
-        ask: EditKeyRing,
+        request: EditKeyRing,
         entry: Entry,
     ) -> Result<Outcome, Failure> {
-        let place = self.place(path)?;
+        let resolved = self.resolve_ring(path)?;
         let edit = move |metadata: RingMetadata| RingMetadata {
-            display_name: ask.display_name.map(|name| name.as_str().to_owned()).or(metadata.display_name),
-            description: match ask.description {
+            display_name: request.display_name.map(|name| name.as_str().to_owned()).or(metadata.display_name),
+            description: match request.description {
                 Some(description) => description.text().map(str::to_owned),
                 None => metadata.description,
             },
             ..metadata
         };
-        self.store.edit_ring(place.ring.id, edit, entry)?;
-        Ok(Outcome::KeyRing(views::ring(&self.place(path)?.ring)))
+        self.store.edit_ring(resolved.ring.id, edit, entry)?;
+        Ok(Outcome::KeyRing(views::ring(&self.resolve_ring(path)?.ring)))
     }
 
     pub(super) fn delete_key_ring(&self, path: RingPath, entry: Entry) -> Result<Outcome, Failure> {
-        let place = self.place(path)?;
-        let gone = self.store.delete_ring(place.ring.id, self.clock.seconds(), entry);
-        gone.map_err(|error| Failure::from(error).naming("key ring"))??;
+        let resolved = self.resolve_ring(path)?;
+        let deleted = self.store.delete_ring(resolved.ring.id, self.clock.seconds(), entry);
+        deleted.map_err(|error| Failure::from(error).not_found_as("key ring"))??;
         Ok(Outcome::Done)
     }
 
     pub(super) fn amounts(&self, project: Uuid) -> Result<Outcome, Failure> {
-        let is_first = self.known_project(project)?;
+        let is_first = self.check_project(project)?;
         let rings: Vec<RingId> = self.rings_of(project, is_first)?.iter().map(|ring| ring.id).collect();
         Ok(Outcome::Amounts(self.store.amounts(&rings, self.clock.seconds())?))
     }

@@ -1,4 +1,4 @@
-//! Versions: seen, enabled, disabled, destroyed, restored.
+//! Reads, enables, disables, destroys and restores versions of keys.
 
 use kms_core::api::{Change, Outcome, Problem, Version, VersionPath};
 use kms_core::audit::Entry;
@@ -7,39 +7,40 @@ use kms_protocol::ObjectId;
 use kms_store::{KeyRecord, VersionRecord};
 
 use super::failure::Failure;
-use super::keys::usable;
-use super::{Dispatch, Place};
+use super::keys::check_not_deleted;
+use super::{Dispatch, ResolvedRing};
 
 impl Dispatch {
-    pub(super) fn version_view(&self, path: VersionPath) -> Result<Version, Failure> {
-        let place = self.place(path.key.ring)?;
-        let known = self.key(&place, path.key.key)?;
-        self.view_of(&known, named(&known, path.number)?)
+    pub(super) fn get_version(&self, path: VersionPath) -> Result<Version, Failure> {
+        let resolved = self.resolve_ring(path.key.ring)?;
+        let record = self.key(&resolved, path.key.key)?;
+        self.version_view(&record, find_version(&record, path.number)?)
     }
 
-    /// Changes where a version stands in its life.
+    /// Changes the state of a version.
     pub(super) fn change(&self, path: VersionPath, change: Change, entry: Entry) -> Result<Outcome, Failure> {
-        let place = self.place(path.key.ring)?;
-        let known = self.key(&place, path.key.key)?;
-        let version = named(&known, path.number)?;
-        usable(&known)?;
-        let name = KeyVersion { key: known.id.into_bytes(), number: version.number };
+        let resolved = self.resolve_ring(path.key.ring)?;
+        let record = self.key(&resolved, path.key.key)?;
+        let version = find_version(&record, path.number)?;
+        check_not_deleted(&record)?;
+        let key_version = KeyVersion { key: record.id.into_bytes(), number: version.number };
         let now = self.clock.seconds();
-        let at = now.saturating_add(self.lifecycle.deletion_seconds);
-        let changed = self.store.change_version(place.ring.id, name, change, (now, at), entry);
-        changed.map_err(|error| Failure::from(error).naming("version"))??;
+        let erase_at = now.saturating_add(self.lifecycle.deletion_seconds);
+        let changed =
+            self.store.change_version(resolved.ring.id, key_version, change, (now, erase_at), entry);
+        changed.map_err(|error| Failure::from(error).not_found_as("version"))??;
         version.hidden.iter().for_each(|object| self.keys.forget(*object));
         Ok(Outcome::Done)
     }
 
-    /// A version that can be used, with its objects: that of the secret, and that of the public half.
-    pub(super) fn ready_version<'a>(
+    /// Returns a version that can be used, and its secret or private key object.
+    pub(super) fn usable_version<'a>(
         &self,
-        known: &'a KeyRecord,
+        record: &'a KeyRecord,
         number: i64,
     ) -> Result<(&'a VersionRecord, ObjectId), Failure> {
-        let version = named(known, number)?;
-        usable(known)?;
+        let version = find_version(record, number)?;
+        check_not_deleted(record)?;
         let number = version.number;
         let life = version.life.ok_or_else(|| {
             Problem::conflict(format!(
@@ -56,26 +57,26 @@ impl Dispatch {
         Ok((version, hidden))
     }
 
-    /// The current version of a key.
-    pub(super) fn current<'a>(&self, known: &'a KeyRecord) -> Result<&'a VersionRecord, Failure> {
-        usable(known)?;
+    /// Returns the current version of a key.
+    pub(super) fn current<'a>(&self, record: &'a KeyRecord) -> Result<&'a VersionRecord, Failure> {
+        check_not_deleted(record)?;
         let none = || Problem::conflict("the key has no active version; rotate it, or enable one");
-        Ok(known.current().ok_or_else(none)?)
+        Ok(record.current().ok_or_else(none)?)
     }
 
-    /// The key that a version's path names.
-    pub(super) fn key_of(
+    /// Returns the ring and the key that a path names.
+    pub(super) fn resolve_key(
         &self,
         path: kms_core::api::KeyPath,
-    ) -> Result<(Place, std::sync::Arc<KeyRecord>), Failure> {
-        let place = self.place(path.ring)?;
-        let known = self.key(&place, path.key)?;
-        Ok((place, known))
+    ) -> Result<(ResolvedRing, std::sync::Arc<KeyRecord>), Failure> {
+        let resolved = self.resolve_ring(path.ring)?;
+        let record = self.key(&resolved, path.key)?;
+        Ok((resolved, record))
     }
 }
 
-/// The version with this number; 0 and negative numbers are no version's.
-fn named(known: &KeyRecord, number: i64) -> Result<&VersionRecord, Problem> {
-    let found = u32::try_from(number).ok().and_then(|number| known.version(number));
+/// Returns the version with this number; no version has a number below 1.
+fn find_version(record: &KeyRecord, number: i64) -> Result<&VersionRecord, Problem> {
+    let found = u32::try_from(number).ok().and_then(|number| record.version(number));
     found.ok_or_else(|| Problem::not_found("version"))
 }

@@ -1,4 +1,4 @@
-//! What the store knows, as the API says it.
+//! The API's response types, from the records of the store.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::Dispatch;
 use super::failure::Failure;
 
-/// A ring.
+/// Returns a ring.
 pub(super) fn ring(ring: &Ring) -> KeyRing {
     let nearest = || DisplayName::nearest(ring.label.as_bytes()).as_str().to_owned();
     KeyRing {
@@ -27,65 +27,65 @@ pub(super) fn ring(ring: &Ring) -> KeyRing {
     }
 }
 
-/// A key that the API has a name for.
-pub(super) fn key(known: &KeyRecord) -> Result<Key, Failure> {
-    let metadata = &known.metadata;
+/// Returns a key with an algorithm of the API.
+pub(super) fn key(record: &KeyRecord) -> Result<Key, Failure> {
+    let metadata = &record.metadata;
     let algorithm = metadata.algorithm.ok_or_else(|| Problem::not_found("key"))?;
     Ok(Key {
-        id: known.id,
-        key_ring_id: Uuid::from_bytes(known.ring.0),
-        display_name: name_of(known),
+        id: record.id,
+        key_ring_id: Uuid::from_bytes(record.ring.0),
+        display_name: name_of(record),
         description: metadata.description.clone(),
-        state: known.state(),
-        created_at: Time(known.created),
+        state: record.state(),
+        created_at: Time(record.created),
         deletion_date: metadata.deletion_at.map(Time),
         import_only: metadata.import_only,
         protection: Protection::Software.name(),
         purpose: algorithm.purpose(),
         algorithm,
         access_scope: metadata.access_scope,
-        tags: tags_of(known),
+        tags: tags_of(record),
         rotation_days: metadata.rotation_days,
-        next_rotation_at: metadata.rotate_at.filter(|_| !known.is_deleted()).map(Time),
+        next_rotation_at: metadata.rotate_at.filter(|_| !record.is_deleted()).map(Time),
     })
 }
 
-/// A key's name in the API.
-fn name_of(known: &KeyRecord) -> String {
-    let nearest = || DisplayName::nearest(&known.label).as_str().to_owned();
-    known.metadata.display_name.clone().unwrap_or_else(nearest)
+/// Returns a key's display name: the stored one, or one derived from its label.
+fn name_of(record: &KeyRecord) -> String {
+    let nearest = || DisplayName::nearest(&record.label).as_str().to_owned();
+    record.metadata.display_name.clone().unwrap_or_else(nearest)
 }
 
-fn tags_of(known: &KeyRecord) -> BTreeMap<String, String> {
-    let tags = known.metadata.tags.as_deref().and_then(|text| serde_json::from_str(text).ok());
+fn tags_of(record: &KeyRecord) -> BTreeMap<String, String> {
+    let tags = record.metadata.tags.as_deref().and_then(|text| serde_json::from_str(text).ok());
     tags.unwrap_or_default()
 }
 
-/// The public half among the attributes of a private key's object, PEM.
+/// Returns the public key among the attributes of a private key, as PEM.
 fn pem_of(attributes: &Template) -> Option<String> {
     let info = attributes.bytes(AttributeType::PUBLIC_KEY_INFO).filter(|info| !info.is_empty())?;
     public_key_pem(info)
 }
 
-/// A version of a key; `object` finds the object that has its public half.
+/// Returns a version of a key; `object` reads the object that has its public key.
 pub(super) fn version(
-    known: &KeyRecord,
+    record: &KeyRecord,
     version: &VersionRecord,
     object: &dyn Fn(RingId, ObjectId) -> Result<Object, StoreError>,
 ) -> Result<Version, Failure> {
-    let (public_key, readable) = match version.hidden {
+    let (public_key, is_readable) = match version.hidden {
         None => (None, true),
-        Some(id) => match object(known.ring, id) {
+        Some(id) => match object(record.ring, id) {
             Ok(object) => (pem_of(&object.attributes), true),
             Err(StoreError::RowInvalid { .. } | StoreError::NotFound) => (None, false),
             Err(error) => return Err(error.into()),
         },
     };
-    let state = if readable { version.state() } else { VersionState::KeyMaterialInvalid };
+    let state = if is_readable { version.state() } else { VersionState::KeyMaterialInvalid };
     Ok(Version {
         number: version.number,
-        key_id: known.id,
-        key_ring_id: Uuid::from_bytes(known.ring.0),
+        key_id: record.id,
+        key_ring_id: Uuid::from_bytes(record.ring.0),
         state,
         disabled: version.life.is_some_and(|life| life.is_disabled()),
         created_at: Time(version.created),
@@ -94,17 +94,17 @@ pub(super) fn version(
     })
 }
 
-/// A wrapping key as it is at a time, in seconds since 1970.
+/// Returns a wrapping key with its state at the time `now`, in seconds since 1970.
 pub(super) fn wrapping_key(
-    known: &KeyRecord,
+    record: &KeyRecord,
     now: u64,
     object: &dyn Fn(RingId, ObjectId) -> Result<Object, StoreError>,
 ) -> Result<WrappingKey, Failure> {
-    let metadata = &known.metadata;
+    let metadata = &record.metadata;
     let (algorithm, purpose) = metadata.wrapping.ok_or_else(|| Problem::not_found("wrapping key"))?;
-    let expires = metadata.expires_at.unwrap_or(known.created);
-    let public_key = match known.versions.first() {
-        Some(first) => version(known, first, object)?.public_key,
+    let expires = metadata.expires_at.unwrap_or(record.created);
+    let public_key = match record.versions.first() {
+        Some(first) => version(record, first, object)?.public_key,
         None => None,
     };
     let state = if expires <= now {
@@ -115,12 +115,12 @@ pub(super) fn wrapping_key(
         WrappingKeyState::Active
     };
     Ok(WrappingKey {
-        id: known.id,
-        key_ring_id: Uuid::from_bytes(known.ring.0),
-        display_name: name_of(known),
+        id: record.id,
+        key_ring_id: Uuid::from_bytes(record.ring.0),
+        display_name: name_of(record),
         description: metadata.description.clone(),
         state,
-        created_at: Time(known.created),
+        created_at: Time(record.created),
         expires_at: Time(expires),
         protection: Protection::Software.name(),
         purpose,
@@ -131,13 +131,17 @@ pub(super) fn wrapping_key(
 }
 
 impl Dispatch {
-    /// A version of a key, as it is now.
-    pub(super) fn view_of(&self, known: &KeyRecord, version: &VersionRecord) -> Result<Version, Failure> {
-        self::version(known, version, &|ring, id| self.store.hidden_object(ring, id))
+    /// Returns a version of a key in its current state.
+    pub(super) fn version_view(
+        &self,
+        record: &KeyRecord,
+        version: &VersionRecord,
+    ) -> Result<Version, Failure> {
+        self::version(record, version, &|ring, id| self.store.hidden_object(ring, id))
     }
 
-    /// A wrapping key, as it is now.
-    pub(super) fn wrapping_view(&self, known: &KeyRecord) -> Result<WrappingKey, Failure> {
-        wrapping_key(known, self.clock.seconds(), &|ring, id| self.store.hidden_object(ring, id))
+    /// Returns a wrapping key in its current state.
+    pub(super) fn wrapping_key_view(&self, record: &KeyRecord) -> Result<WrappingKey, Failure> {
+        wrapping_key(record, self.clock.seconds(), &|ring, id| self.store.hidden_object(ring, id))
     }
 }

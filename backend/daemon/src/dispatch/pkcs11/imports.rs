@@ -1,10 +1,10 @@
-//! Objects that arrive: created from their values, copied, and whatever was unwrapped, derived or agreed on. A token
-//! object is in the database before anybody hears of it; a session object goes back under the backends' seal.
+//! Imports: objects that are created from their values, copied, unwrapped, derived or agreed on. A token object is in
+//! the database before the response is sent; a session object is returned to the provider as a seal.
 
 use std::sync::Arc;
 
 use kms_core::integrity;
-use kms_core::object::{Caller, KeyBytes, Material, Object, Wrapped};
+use kms_core::object::{Caller, KeyBytes, KeyVersion, Material, Object, Wrapped};
 use kms_core::policy::{self, Decision};
 use kms_crypto::Imported;
 use kms_hsm::MATERIAL_BYTES_MAX;
@@ -15,21 +15,23 @@ use kms_store::{NewObject, Ring};
 use uuid::Uuid;
 
 use crate::dispatch::Dispatch;
-use crate::dispatch::audit_events::{About, Act, described};
-use crate::dispatch::new_keys::{complete, unique_id};
+use crate::dispatch::audit_names::AuditedResource;
+use crate::dispatch::object_ids::unique_id;
+use crate::dispatch::pkcs11::audit_events::{AuditedFunction, with_object_details};
+use crate::dispatch::pkcs11::new_keys::complete_draft;
 use crate::dispatch::pkcs11::objects::view;
 use crate::error::Error;
 
-/// What comes with an object: its secret, and the attributes that follow from it.
-pub(in crate::dispatch) struct Cargo {
-    /// Its secret, if it has one.
+/// The value of an imported object, and the attributes that follow from it.
+pub(in crate::dispatch) struct ImportedValue {
+    /// The secret value, if there is one.
     pub(in crate::dispatch) material: Option<KeyBytes>,
-    /// What follows from it.
+    /// The attributes that follow from the value.
     pub(in crate::dispatch) attributes: Vec<Attribute>,
 }
 
-impl Cargo {
-    /// A key whose value was unwrapped, derived or agreed on, as its template may have said it would be.
+impl ImportedValue {
+    /// Returns that of an unwrapped, derived or agreed key, after checking it against what its template states.
     pub(in crate::dispatch) fn of_key(
         decision: &Decision,
         template: &Template,
@@ -37,7 +39,7 @@ impl Cargo {
     ) -> Result<Self, Error> {
         let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
         let attributes = kms_crypto::public_attributes(decision.class, kind, &material)?;
-        as_said(template, &attributes)?;
+        check_stated_values(template, &attributes)?;
         Ok(Self { material: Some(material), attributes })
     }
 }
@@ -51,20 +53,23 @@ impl Dispatch {
         template: &Template,
     ) -> Result<Response, Error> {
         let decision = policy::create(caller, template)?;
-        let cargo = match decision.kind {
+        let imported = match decision.kind {
             Some(kind) => {
                 let Imported { material, attributes } = kms_crypto::import(decision.class, kind, template)?;
-                as_said(template, &attributes)?;
-                Cargo { material, attributes }
+                check_stated_values(template, &attributes)?;
+                ImportedValue { material, attributes }
             }
             None => {
                 let value =
                     template.bytes(AttributeType::VALUE).filter(|_| decision.class == ObjectClass::DATA);
-                Cargo { material: value.map(|value| KeyBytes::from(value.to_vec())), attributes: Vec::new() }
+                ImportedValue {
+                    material: value.map(|value| KeyBytes::from(value.to_vec())),
+                    attributes: Vec::new(),
+                }
             }
         };
-        let by = (ring, caller, Act::CREATE);
-        Ok(Response::Object(self.arrive(by, request, Uuid::new_v4().into_bytes(), decision, cargo)?))
+        let (by, key) = ((ring, caller, AuditedFunction::CREATE), Uuid::new_v4().into_bytes());
+        Ok(Response::Object(self.store_imported(by, request, key, decision, imported)?))
     }
 
     pub(in crate::dispatch) fn copy(
@@ -82,38 +87,45 @@ impl Dispatch {
             Material::None => None,
             Material::Wrapped(_) | Material::Open(_) => Some(self.keys.material(&permit, &object)?),
         };
-        let (key, cargo) = (Uuid::new_v4().into_bytes(), Cargo { material, attributes: Vec::new() });
-        Ok(Response::Object(self.arrive((ring, caller, Act::COPY), request, key, decision, cargo)?))
+        let (key, imported) =
+            (Uuid::new_v4().into_bytes(), ImportedValue { material, attributes: Vec::new() });
+        Ok(Response::Object(self.store_imported(
+            (ring, caller, AuditedFunction::COPY),
+            request,
+            key,
+            decision,
+            imported,
+        )?))
     }
 
-    /// Stores or seals an object under its new name.
-    pub(in crate::dispatch) fn arrive(
+    /// Stores a token object, or seals a session object, with new ids.
+    pub(in crate::dispatch) fn store_imported(
         &self,
-        (ring, caller, act): (&Ring, &Caller, Act),
+        (ring, caller, function): (&Ring, &Caller, AuditedFunction),
         request: RequestId,
         key: [u8; 16],
         decision: Decision,
-        cargo: Cargo,
+        imported: ImportedValue,
     ) -> Result<ObjectView, Error> {
         let Decision { class, kind, mut draft, .. } = decision;
-        let material = cargo.material.unwrap_or_else(|| KeyBytes::from(Vec::new()));
+        let material = imported.material.unwrap_or_else(|| KeyBytes::from(Vec::new()));
         if kind.is_some() {
-            complete(&mut draft, key, cargo.attributes);
+            complete_draft(&mut draft, key, imported.attributes);
         } else {
-            let unique = Attribute::bytes(AttributeType::UNIQUE_ID, unique_id(key, class));
-            draft.attributes.set(unique);
+            let unique = unique_id(KeyVersion { key, number: 1 }, class);
+            draft.attributes.set(Attribute::bytes(AttributeType::UNIQUE_ID, unique));
         }
         if !draft.token {
             return self.seal(ring, caller, draft, &material);
         }
         if matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) {
-            let stored = self.store_key((ring, caller, act), request, key, &material, vec![draft])?;
+            let stored = self.store_key((ring, caller, function), request, key, &material, vec![draft])?;
             return stored.first().map(view).ok_or(Error::NoSuchObject);
         }
         let value = if material.as_ref().is_empty() {
             None
         } else {
-            // The HSM encrypts it in one call. A session object takes as much as a frame.
+            // The HSM encrypts the value in one call; a session object's value is limited by the frame only.
             if material.as_ref().len() > MATERIAL_BYTES_MAX {
                 return Err(Rv::ATTRIBUTE_VALUE_INVALID.into());
             }
@@ -123,22 +135,23 @@ impl Dispatch {
             Some(Wrapped { master: self.master, bytes })
         };
         let name = draft.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
-        let entry = self.entry_of(ring, caller, act, &About::Object(name));
-        let entry = Some(described(entry, &draft.attributes));
+        let entry = self.request_entry(ring, caller, function, &AuditedResource::Object(name));
+        let entry = Some(with_object_details(entry, &draft.attributes));
         let new = NewObject { ring: ring.id, value, created: self.clock.seconds(), entry };
         let stored: Arc<Object> = self.store.insert_object(request, new, draft)?;
         Ok(view(&stored))
     }
 }
 
-/// What a template says of a value must be so (spec, "Secret key objects": an empty check value asks for none).
-fn as_said(template: &Template, found: &[Attribute]) -> Result<(), Rv> {
-    for attribute in found {
-        let differs = template.value(attribute.kind).is_some_and(|said| *said != attribute.value);
+/// Checks a value against what the template states of it (spec, "Secret key objects": an empty check value requests
+/// none).
+fn check_stated_values(template: &Template, actual: &[Attribute]) -> Result<(), Rv> {
+    for attribute in actual {
+        let differs = template.value(attribute.kind).is_some_and(|stated| *stated != attribute.value);
         match attribute.kind {
             AttributeType::VALUE_LEN if differs => return Err(Rv::TEMPLATE_INCONSISTENT),
             AttributeType::CHECK_VALUE
-                if differs && template.bytes(attribute.kind).is_some_and(|said| !said.is_empty()) =>
+                if differs && template.bytes(attribute.kind).is_some_and(|stated| !stated.is_empty()) =>
             {
                 return Err(Rv::ATTRIBUTE_VALUE_INVALID);
             }

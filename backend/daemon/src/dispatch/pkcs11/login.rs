@@ -1,4 +1,4 @@
-//! Login and PINs: who a caller is, proven once, then shown by a ticket.
+//! Login and PINs. A caller proves its identity once, and then sends a ticket with each request.
 
 use kms_core::audit::Entry;
 use kms_core::object::{Caller, Peer, RingRole};
@@ -7,7 +7,8 @@ use kms_protocol::{Response, Role, Rv, Ticket};
 use kms_store::{Principal, Ring};
 
 use crate::dispatch::accounts::login as account_login;
-use crate::dispatch::audit_events::{About, Act};
+use crate::dispatch::audit_names::AuditedResource;
+use crate::dispatch::pkcs11::audit_events::AuditedFunction;
 use crate::dispatch::{Dispatch, TICKET_SECONDS};
 use crate::error::Error;
 use crate::pins::{self, Attempt};
@@ -26,12 +27,12 @@ impl Dispatch {
         role: Role,
         pin: &[u8],
     ) -> Result<Response, Error> {
-        if let Some(token) = account_login::token_in(role, pin) {
+        if let Some(token) = account_login::as_token(role, pin) {
             return self.log_in_account(ring, caller, role, token);
         }
         let (name, pin) = match role {
             Role::Officer => (OFFICER.to_owned(), pin),
-            Role::User | Role::Context => self.split(ring, pin)?,
+            Role::User | Role::Context => self.split_pin(ring, pin)?,
         };
         if role == Role::Context && caller.login.as_ref().is_none_or(|login| login.name != name) {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
@@ -57,8 +58,9 @@ impl Dispatch {
         }
         pins::acceptable(pin)?;
         let generation = self.store.principal(ring.id, USER)?.map_or(1, |user| user.generation + 1);
-        let entry = self.entry_of(ring, caller, Act::INIT_PIN, &About::Principal(USER));
-        self.put(ring, USER, RingRole::Admin, pin, generation, Some(entry))?;
+        let entry =
+            self.request_entry(ring, caller, AuditedFunction::INIT_PIN, &AuditedResource::Principal(USER));
+        self.store_principal(ring, USER, RingRole::Admin, pin, generation, Some(entry))?;
         tracing::info!(ring = ring.label, "the officer set the user's PIN");
         Ok(Response::Done)
     }
@@ -78,12 +80,12 @@ impl Dispatch {
         };
         pins::acceptable(new)?;
         if account_login::is_account(&name) {
-            // A token is no PIN that its bearer could change.
+            // A token is not a PIN: its account cannot change it.
             return Err(Rv::ACTION_PROHIBITED.into());
         }
-        let principal = self.store.principal(ring.id, &name)?.filter(|known| known.has_pin());
+        let principal = self.store.principal(ring.id, &name)?.filter(|principal| principal.has_pin());
         let principal = principal.ok_or(Rv::USER_PIN_NOT_INITIALIZED)?;
-        // A named principal's PIN may come with or without the name before it.
+        // The PIN of a named principal may be given with or without the name before it.
         let prefix = format!("{name}:");
         let old = old.strip_prefix(prefix.as_bytes()).unwrap_or(old);
         let new = new.strip_prefix(prefix.as_bytes()).unwrap_or(new);
@@ -91,14 +93,26 @@ impl Dispatch {
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
         self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
         // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
-        let entry = self.entry_of(ring, caller, Act::SET_PIN, &About::Principal(&principal.name));
-        self.put(ring, &principal.name, principal.ring_role, new, principal.generation, Some(entry))?;
+        let entry = self.request_entry(
+            ring,
+            caller,
+            AuditedFunction::SET_PIN,
+            &AuditedResource::Principal(&principal.name),
+        );
+        self.store_principal(
+            ring,
+            &principal.name,
+            principal.ring_role,
+            new,
+            principal.generation,
+            Some(entry),
+        )?;
         tracing::info!(ring = ring.label, principal = principal.name, "PIN changed");
         Ok(Response::Done)
     }
 
-    /// Writes a principal's new PIN.
-    pub(crate) fn put(
+    /// Stores a principal with a new PIN.
+    pub(crate) fn store_principal(
         &self,
         ring: &Ring,
         name: &str,
@@ -113,7 +127,7 @@ impl Dispatch {
         Ok(())
     }
 
-    /// A ticket for a principal who has just proven to be one, or whose ticket is to be renewed.
+    /// Issues a ticket for a principal that has just logged in, or whose ticket is renewed.
     pub(in crate::dispatch) fn issue_for(
         &self,
         ring: &Ring,
@@ -132,23 +146,23 @@ impl Dispatch {
         })
     }
 
-    /// A ticket that proves these claims.
+    /// Issues a ticket with these claims.
     pub(in crate::dispatch) fn issue(&self, claims: &Claims) -> Result<Ticket, Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(Error::Random)?;
         Ok(policy::issue(&self.tickets, claims, nonce))
     }
 
-    /// Who a login claims to be: never a part of a PIN that names nobody.
-    pub(in crate::dispatch) fn claimed(&self, ring: &Ring, role: Role, pin: &[u8]) -> Option<String> {
-        if account_login::token_in(role, pin).is_some() {
+    /// Returns the name of the principal that a login claims to be. It is never part of a PIN that names no principal.
+    pub(in crate::dispatch) fn claimed_name(&self, ring: &Ring, role: Role, pin: &[u8]) -> Option<String> {
+        if account_login::as_token(role, pin).is_some() {
             return None;
         }
-        self.split(ring, pin).ok().map(|(name, _)| name)
+        self.split_pin(ring, pin).ok().map(|(name, _)| name)
     }
 
-    /// `name:secret` names a principal, if there is one of that name; anything else is the user's PIN.
-    fn split<'a>(&self, ring: &Ring, pin: &'a [u8]) -> Result<(String, &'a [u8]), Error> {
+    /// Splits `name:secret` if there is a principal of that name; anything else is the user's PIN.
+    fn split_pin<'a>(&self, ring: &Ring, pin: &'a [u8]) -> Result<(String, &'a [u8]), Error> {
         let named = pin.iter().position(|byte| *byte == b':').map(|colon| (&pin[..colon], &pin[colon + 1..]));
         if let Some((name, secret)) = named
             && let Ok(name) = std::str::from_utf8(name)

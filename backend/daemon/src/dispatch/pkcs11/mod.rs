@@ -1,9 +1,20 @@
-//! The requests of PKCS#11 providers.
+//! The requests of PKCS#11 providers. This file finds the ring, verifies the ticket and passes each request on:
+//!
+//! - `login`: `Login`, `InitPin`, `SetPin`; `init_token`: `InitToken`, and the free slot.
+//! - `objects`: `Find`, `Attributes`, `Reveal`, `SetAttributes`, `Destroy`.
+//! - `generate`: `Generate`, `GeneratePair`; `imports`: `Create`, `Copy`, and storing what `wrap_derive` produces.
+//! - `operations`: `Encrypt`, `Decrypt`, `Sign`, `Verify`, `EncryptMessage`.
+//! - `wrap_derive`: `Wrap`, `Unwrap`, `Derive`, `Encapsulate`, `Decapsulate`.
+//! - `new_keys`: stores or seals a new key; `algorithm_name`: its algorithm in listings.
+//! - `audit_events`: the audit entries of these requests.
 
+mod algorithm_name;
+mod audit_events;
 pub(in crate::dispatch) mod generate;
 pub(in crate::dispatch) mod imports;
 pub(in crate::dispatch) mod init_token;
 pub(in crate::dispatch) mod login;
+mod new_keys;
 pub(in crate::dispatch) mod objects;
 pub(in crate::dispatch) mod operations;
 #[cfg(test)]
@@ -26,10 +37,16 @@ use crate::error::Error;
 pub(crate) use login::USER;
 
 impl Dispatch {
-    /// Answers one request. Whatever goes wrong is logged here, once, and becomes a code.
-    pub fn answer(&self, peer: Option<Peer>, ask: RequestEnvelope, memory: &mut Memory) -> ResponseEnvelope {
-        let (slot, name, object) = (ask.slot, ask.request.name(), subject(&ask.request));
-        match self.try_answer(peer, ask, memory) {
+    /// Responds to one request. Every error is logged here, once, and becomes a return value (`CKR_…`).
+    pub fn answer(
+        &self,
+        peer: Option<Peer>,
+        envelope: RequestEnvelope,
+        memory: &mut Memory,
+    ) -> ResponseEnvelope {
+        let request = &envelope.request;
+        let (slot, name, object) = (envelope.slot, request.name(), token_object_of(request));
+        match self.try_answer(peer, envelope, memory) {
             Ok((response, ticket)) => ResponseEnvelope { ticket, result: Ok(response) },
             Err(error) => {
                 let rv = error.rv();
@@ -38,7 +55,7 @@ impl Dispatch {
                 if error.is_ours() {
                     tracing::error!(slot = slot.0, request = name, object, uid, pid, %rv, cause, "failed");
                 } else {
-                    tracing::info!(slot = slot.0, request = name, object, uid, pid, %rv, "refused");
+                    tracing::info!(slot = slot.0, request = name, object, uid, pid, %rv, "rejected");
                 }
                 ResponseEnvelope { ticket: None, result: Err(rv) }
             }
@@ -48,34 +65,39 @@ impl Dispatch {
     fn try_answer(
         &self,
         peer: Option<Peer>,
-        ask: RequestEnvelope,
+        envelope: RequestEnvelope,
         memory: &mut Memory,
     ) -> Result<(Response, Option<Ticket>), Error> {
-        if let Request::Slots = ask.request {
+        if let Request::Slots = envelope.request {
             return Ok((self.slots()?, None));
         }
-        let ring = match (self.store.ring(ask.slot)?, &ask.request) {
+        let ring = match (self.store.ring(envelope.slot)?, &envelope.request) {
             (Some(ring), _) => ring,
             (None, Request::InitToken { pin, label }) => {
-                return Ok((self.init_free(peer, ask.slot, pin, label)?, None));
+                return Ok((self.init_free(peer, envelope.slot, pin, label)?, None));
             }
             (None, _) => return Err(Error::NoSuchSlot),
         };
-        let (login, renewed) = match (&ask.ticket, &ask.request) {
-            // Who logs in anew may still show the ticket of a login that has ended.
+        let (login, renewed) = match (&envelope.ticket, &envelope.request) {
+            // A new login may still carry the ticket of a login that has ended.
             (_, Request::Login { role: Role::User | Role::Officer, .. }) | (None, _) => (None, None),
-            (Some(ticket), _) => self.login_of(&ring, peer, ticket, memory)?,
+            (Some(ticket), _) => self.verify_ticket(&ring, peer, ticket, memory)?,
         };
         let caller = Caller { peer, login, policy: ring.policy };
-        let asked = self.asked(&ring, &caller, &ask.request);
-        let response = self.respond(&ring, &caller, ask);
-        let response = self.told(&ring, &caller, &asked, response)?;
+        let audited = self.audited_request(&ring, &caller, &envelope.request);
+        let result = self.perform_request(&ring, &caller, envelope);
+        let response = self.record_outcome(&ring, &caller, &audited, result)?;
         Ok((response, renewed))
     }
 
-    fn respond(&self, ring: &Ring, caller: &Caller, ask: RequestEnvelope) -> Result<Response, Error> {
-        let id = ask.id;
-        match ask.request {
+    fn perform_request(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        envelope: RequestEnvelope,
+    ) -> Result<Response, Error> {
+        let id = envelope.id;
+        match envelope.request {
             Request::Slots => self.slots(),
             Request::Login { role, pin } => self.log_in(ring, caller, role, &pin),
             Request::InitPin { pin } => self.init_pin(ring, caller, &pin),
@@ -126,7 +148,7 @@ impl Dispatch {
     fn slots(&self) -> Result<Response, Error> {
         let mut slots = Vec::new();
         for ring in self.store.rings()? {
-            // An edited row of one ring's user shuts that user out, at login; it must not hide every token.
+            // An edited row of a ring's user prevents that user's login; it must not hide every token.
             let user_pin_set = match self.store.principal(ring.id, USER) {
                 Ok(user) => user.is_some_and(|user| user.has_pin()),
                 Err(StoreError::RowInvalid { .. }) => true,
@@ -138,8 +160,8 @@ impl Dispatch {
         Ok(Response::Slots(slots))
     }
 
-    /// Who a ticket proves to be asking, and a fresh ticket if this one is old.
-    fn login_of(
+    /// Returns the login that a ticket proves, and a new ticket if this one is in the second half of its lifetime.
+    fn verify_ticket(
         &self,
         ring: &Ring,
         peer: Option<Peer>,
@@ -148,7 +170,7 @@ impl Dispatch {
     ) -> Result<(Option<Login>, Option<Ticket>), Error> {
         let now = self.clock.seconds();
         let claims = match &memory.checked {
-            Some((known, claims)) if known == ticket && now < claims.expires => claims.clone(),
+            Some((checked, claims)) if checked == ticket && now < claims.expires => claims.clone(),
             _ => {
                 let claims = policy::check(&self.tickets, ticket, now, peer.map(|peer| peer.uid))?;
                 memory.checked = Some((ticket.clone(), claims.clone()));
@@ -160,11 +182,12 @@ impl Dispatch {
         }
         if account_login::is_account(&claims.name) {
             let AccountLogin { login, next } = self.account_login(ring, &claims, now)?;
-            let old = claims.expires.saturating_sub(now) < TICKET_SECONDS / 2;
-            let renewed = if old && next.expires > claims.expires { Some(self.issue(&next)?) } else { None };
+            let is_old = claims.expires.saturating_sub(now) < TICKET_SECONDS / 2;
+            let renewed =
+                if is_old && next.expires > claims.expires { Some(self.issue(&next)?) } else { None };
             return Ok((Some(login), renewed));
         }
-        // A changed PIN or a removed principal ends the logins made before, at the next use.
+        // A changed PIN or a removed principal ends earlier logins at their next use.
         let principal = self.store.principal(ring.id, &claims.name)?.ok_or(Rv::USER_NOT_LOGGED_IN)?;
         if principal.generation != claims.generation || principal.ring_role != claims.ring_role {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
@@ -179,7 +202,7 @@ impl Dispatch {
     }
 }
 
-/// The slot a ring is.
+/// Returns the slot of a ring.
 pub(crate) fn slot_of(ring: &Ring, user_pin_set: bool) -> Slot {
     Slot {
         id: SlotId(ring.slot.0),
@@ -192,15 +215,15 @@ pub(crate) fn slot_of(ring: &Ring, user_pin_set: bool) -> Slot {
     }
 }
 
-/// A token's serial number: 16 hexadecimal digits of the ring's id. The id is a random UUID; its digits 13 and 17,
-/// which are the same in every one, are left out.
+/// Returns the serial number of a token: 16 hexadecimal digits of the ring's id. The id is a random UUID; its digits 13
+/// and 17, which do not vary as the others do, are left out.
 pub(crate) fn serial_of(ring: [u8; 16]) -> String {
     let digits: String = ring.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}{}", &digits[..12], &digits[28..])
 }
 
-/// Which token object a request is about, for the log.
-pub(in crate::dispatch) fn subject(request: &Request) -> Option<u64> {
+/// Returns the token object that a request uses, for the log.
+pub(in crate::dispatch) fn token_object_of(request: &Request) -> Option<u64> {
     let object = match request {
         Request::Attributes { object }
         | Request::Reveal { object }

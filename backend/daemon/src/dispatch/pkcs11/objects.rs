@@ -1,4 +1,4 @@
-//! Find, look at, change and destroy objects.
+//! Finds, reads, changes and destroys objects.
 
 use std::sync::Arc;
 
@@ -11,13 +11,14 @@ use kms_protocol::{
 use kms_store::Ring;
 
 use crate::dispatch::Dispatch;
-use crate::dispatch::audit_events::{About, Act, described};
+use crate::dispatch::audit_names::AuditedResource;
+use crate::dispatch::pkcs11::audit_events::{AuditedFunction, with_object_details};
 use crate::error::Error;
 
-/// Objects read from the store at once. Two pages fit in one answer.
+/// How many objects are read from the store at once. Two pages fit in one response.
 const PAGE: usize = FOUND_MAX / 2;
 
-/// Where a page ends, in bytes of attributes: one more object of the largest size still fits in the frame.
+/// The size of a page, in bytes of attributes: one more object of the maximum size still fits in the frame.
 const PAGE_BYTES: usize = 512 << 10;
 
 impl Dispatch {
@@ -42,7 +43,7 @@ impl Dispatch {
                     break;
                 }
             }
-            // A page of invisible objects says nothing: go on rather than show where they are.
+            // A page without visible objects is skipped, so that the response does not reveal the invisible ones.
             if next.is_none() || objects.len() >= PAGE || bytes > PAGE_BYTES {
                 return Ok(Response::Found { objects, next });
             }
@@ -69,7 +70,7 @@ impl Dispatch {
         let object = self.load(ring, caller, object)?;
         let permit = policy::permit_reveal(caller, &object)?;
         if object.class() == Some(ObjectClass::DATA) {
-            self.used(ring, caller, Act::REVEAL.object, None)?;
+            self.record_use(ring, caller, AuditedFunction::REVEAL.object_event, None)?;
             let value = match object.material {
                 Material::None => KeyBytes::from(Vec::new()),
                 Material::Wrapped(_) | Material::Open(_) => self.keys.material(&permit, &object)?,
@@ -82,8 +83,13 @@ impl Dispatch {
         };
         let material = self.keys.material(&permit, &object)?;
         if object.version.is_some() {
-            // A key that leaves in the clear is told one by one.
-            self.store.record(self.entry_of(ring, caller, Act::REVEAL, &About::object(&object)))?;
+            // Every export of a key in plaintext is recorded, not only counted.
+            self.store.record(self.request_entry(
+                ring,
+                caller,
+                AuditedFunction::REVEAL,
+                &AuditedResource::object(&object),
+            ))?;
         }
         Ok(Response::Revealed(kms_crypto::export_value(&permit, kind, class, &material)?))
     }
@@ -97,21 +103,21 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         let object = self.load(ring, caller, reference)?;
         let names: Vec<String> = template.0.iter().map(|attribute| attribute.kind.to_string()).collect();
-        let (judged, template) = (caller.clone(), template.clone());
-        let judge = move |object: &Object| {
-            policy::may(&judged, Action::Change, &object.attributes)?;
-            policy::change(&judged, object, &template)
+        let (by, template) = (caller.clone(), template.clone());
+        let decide = move |object: &Object| {
+            policy::may(&by, Action::Change, &object.attributes)?;
+            policy::change(&by, object, &template)
         };
         match reference {
             ObjectRef::Token(id) => {
-                let about = About::object(&object);
-                let mut entry = self.entry_of(ring, caller, Act::SET_ATTRIBUTES, &about);
+                let resource = AuditedResource::object(&object);
+                let mut entry = self.request_entry(ring, caller, AuditedFunction::SET_ATTRIBUTES, &resource);
                 entry.details.insert("attributes".to_owned(), names.into());
-                let changed = self.store.update(ring.id, *id, judge, Some(entry))??;
+                let changed = self.store.update(ring.id, *id, decide, Some(entry))??;
                 Ok(Response::Object(view(&changed)))
             }
             ObjectRef::Session(seal) => {
-                let attributes = judge(&object)?;
+                let attributes = decide(&object)?;
                 let seal = self.reseal(ring, caller, seal, &attributes)?;
                 Ok(Response::Object(ObjectView { object: ObjectRef::Session(seal), attributes }))
             }
@@ -126,40 +132,42 @@ impl Dispatch {
         reference: &ObjectRef,
     ) -> Result<Response, Error> {
         let object = match (self.load(ring, caller, reference), reference) {
-            // A destruction that is repeated after a broken connection, or of a half whose other half took it along.
+            // The request is repeated after a broken connection, or the other key of the pair was destroyed before.
             (Err(Error::NoSuchObject), ObjectRef::Token(id)) => {
                 let leaving = self.store.leaving(ring.id, *id)?;
-                let seen = leaving.is_some_and(|object| policy::visible(caller, &object.attributes));
-                let done = seen || self.store.deleted_by(ring.id, request)?;
+                let was_visible = leaving.is_some_and(|object| policy::visible(caller, &object.attributes));
+                let done = was_visible || self.store.deleted_by(ring.id, request)?;
                 return if done { Ok(Response::Done) } else { Err(Error::NoSuchObject) };
             }
             (loaded, _) => loaded?,
         };
         policy::may(caller, Action::Destroy, &object.attributes)?;
         if let ObjectRef::Token(id) = reference {
-            let (now, key) = (self.clock.seconds(), object.version.is_some());
+            let now = self.clock.seconds();
             let times = (now, now + self.lifecycle.deletion_seconds);
-            let entry = self.entry_of(ring, caller, Act::DESTROY, &About::object(&object));
-            let entry = Some(described(entry, &object.attributes));
-            for left in self.store.schedule_destruction((ring.id, request), *id, times, entry)? {
-                self.keys.forget(left);
+            let entry =
+                self.request_entry(ring, caller, AuditedFunction::DESTROY, &AuditedResource::object(&object));
+            let entry = Some(with_object_details(entry, &object.attributes));
+            for removed in self.store.schedule_destruction((ring.id, request), *id, times, entry)? {
+                self.keys.forget(removed);
             }
             let label = object.attributes.bytes(AttributeType::LABEL).map(String::from_utf8_lossy);
             let by = caller.login.as_ref().map(|login| login.name.as_str());
-            let done = if key { "destruction scheduled, restorable for 30 days" } else { "deleted" };
-            tracing::info!(object = id.0, label = label.as_deref(), by, "{done}");
+            let is_key = object.version.is_some();
+            let outcome = if is_key { "destruction scheduled, restorable for 30 days" } else { "deleted" };
+            tracing::info!(object = id.0, label = label.as_deref(), by, "{outcome}");
         }
         Ok(Response::Done)
     }
 }
 
-/// A token object as its application sees it.
+/// Returns a token object as applications see it.
 pub(in crate::dispatch) fn view(object: &Arc<Object>) -> ObjectView {
     let id = object.id.expect("objects of the store have an id");
     ObjectView { object: ObjectRef::Token(id), attributes: object.attributes.clone() }
 }
 
-/// What a template takes in a frame, roughly.
+/// Estimates the size of a template in a frame.
 fn bytes_of(attributes: &Template) -> usize {
     attributes.0.iter().map(|attribute| value_bytes(&attribute.value)).sum()
 }

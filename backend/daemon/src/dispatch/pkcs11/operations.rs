@@ -1,4 +1,4 @@
-//! Encrypt, decrypt, sign, verify, encrypt messages: load the key, let policy decide, open the key for the permit, act.
+//! Encrypts, decrypts, signs, verifies, and encrypts messages with an IV that is generated here.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use kms_store::Ring;
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::iv_budget::draw;
-use crate::dispatch::open_key::Opened;
+use crate::dispatch::open_key::PermittedKey;
 use crate::error::Error;
 
 impl Dispatch {
@@ -72,14 +72,14 @@ impl Dispatch {
         mechanism: &Mechanism,
         data: &[u8],
     ) -> Result<Response, Error> {
-        let Opened { object, permit, key } =
+        let PermittedKey { object, permit, key } =
             self.open_counted(ring, caller, Usage::Encrypt, key, mechanism)?;
         self.take_iv(&object, &key)?;
         let (nonce, ciphertext) = kms_crypto::encrypt_message(&permit, &key, mechanism, data, &self.random)?;
         Ok(Response::Message { nonce, ciphertext })
     }
 
-    /// Counts an initialisation vector that is about to be made for a key.
+    /// Counts an initialisation vector that is about to be generated for a key.
     pub(in crate::dispatch) fn take_iv(&self, object: &Object, key: &OpenedKey) -> Result<(), Error> {
         let fingerprint =
             || key.fingerprint(|value| self.seals.fingerprint(value)).ok_or(Rv::KEY_TYPE_INCONSISTENT);
@@ -94,7 +94,7 @@ impl Dispatch {
         key: &ObjectRef,
         mechanism: &Mechanism,
     ) -> Result<(Permit, Arc<OpenedKey>), Error> {
-        let Opened { permit, key, .. } = self.open_counted(ring, caller, usage, key, mechanism)?;
+        let PermittedKey { permit, key, .. } = self.open_counted(ring, caller, usage, key, mechanism)?;
         Ok((permit, key))
     }
 }

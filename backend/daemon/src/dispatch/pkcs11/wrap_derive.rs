@@ -1,4 +1,4 @@
-//! Keys under keys and out of keys: wrap, unwrap, derive, encapsulate, decapsulate.
+//! Wraps, unwraps, derives, encapsulates and decapsulates keys.
 
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use kms_store::Ring;
 use uuid::Uuid;
 
 use crate::dispatch::Dispatch;
-use crate::dispatch::audit_events::{About, Act};
-use crate::dispatch::new_keys::unique_id;
-use crate::dispatch::pkcs11::imports::Cargo;
+use crate::dispatch::audit_names::AuditedResource;
+use crate::dispatch::object_ids::unique_id;
+use crate::dispatch::pkcs11::audit_events::AuditedFunction;
+use crate::dispatch::pkcs11::imports::ImportedValue;
 use crate::error::Error;
 
 impl Dispatch {
@@ -25,21 +26,29 @@ impl Dispatch {
         wrapping: &ObjectRef,
         key: &ObjectRef,
     ) -> Result<Response, Error> {
-        let by = self.open_object(ring, caller, Usage::Wrap, wrapping, mechanism)?;
+        let wrapping = self.open_object(ring, caller, Usage::Wrap, wrapping, mechanism)?;
         let key = self.load_key(ring, caller, key, Rv::KEY_HANDLE_INVALID)?;
-        let carried = policy::permit_wrapped(caller, &by.object, &key)?;
+        let permit = policy::permit_wrapped(caller, &wrapping.object, &key)?;
         let (class, kind) = key.class().zip(key.key_type()).ok_or(Rv::KEY_NOT_WRAPPABLE)?;
-        let material = self.keys.material(&carried, &key)?;
-        let wrapped =
-            kms_crypto::wrap(&by.permit, &*by.transport()?, mechanism, class, kind, &material, &self.random)?;
-        // A key that leaves, even wrapped, is told one by one.
-        self.store.record(self.wrapped_entry(ring, caller, &by.object, &key))?;
+        let material = self.keys.material(&permit, &key)?;
+        let wrapped = kms_crypto::wrap(
+            &wrapping.permit,
+            &*wrapping.wrapping_key()?,
+            mechanism,
+            class,
+            kind,
+            &material,
+            &self.random,
+        )?;
+        // Every export of a key, even wrapped, is recorded, not only counted.
+        self.store.record(self.wrap_entry(ring, caller, &wrapping.object, &key))?;
         Ok(Response::Bytes(wrapped))
     }
 
-    fn wrapped_entry(&self, ring: &Ring, caller: &Caller, by: &Object, key: &Object) -> Entry {
-        let mut entry = self.entry_of(ring, caller, Act::WRAP, &About::object(key));
-        if let Some(KeyVersion { key, number }) = by.version {
+    fn wrap_entry(&self, ring: &Ring, caller: &Caller, wrapping: &Object, key: &Object) -> Entry {
+        let mut entry =
+            self.request_entry(ring, caller, AuditedFunction::WRAP, &AuditedResource::object(key));
+        if let Some(KeyVersion { key, number }) = wrapping.version {
             let name = format!("keys/{}/versions/{number}", Uuid::from_bytes(key));
             entry.details.insert("wrappingKey".to_owned(), name.into());
         }
@@ -54,14 +63,26 @@ impl Dispatch {
         wrapped: &[u8],
         template: &Template,
     ) -> Result<Response, Error> {
-        let by = self.open_counted(ring, caller, Usage::Unwrap, unwrapping, mechanism)?;
-        let decision = policy::unwrap(caller, &by.object, template)?;
+        let unwrapping = self.open_counted(ring, caller, Usage::Unwrap, unwrapping, mechanism)?;
+        let decision = policy::unwrap(caller, &unwrapping.object, template)?;
         let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
-        let material =
-            kms_crypto::unwrap(&by.permit, &*by.transport()?, mechanism, wrapped, decision.class, kind)?;
-        let cargo = Cargo::of_key(&decision, template, material)?;
+        let material = kms_crypto::unwrap(
+            &unwrapping.permit,
+            &*unwrapping.wrapping_key()?,
+            mechanism,
+            wrapped,
+            decision.class,
+            kind,
+        )?;
+        let imported = ImportedValue::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, Act::UNWRAP), request, key, decision, cargo)?))
+        Ok(Response::Object(self.store_imported(
+            (ring, caller, AuditedFunction::UNWRAP),
+            request,
+            key,
+            decision,
+            imported,
+        )?))
     }
 
     pub(in crate::dispatch) fn derive(
@@ -72,7 +93,7 @@ impl Dispatch {
         template: &Template,
     ) -> Result<Response, Error> {
         let base = self.open_counted(ring, caller, Usage::Derive, base, mechanism)?;
-        let second = self.second(ring, caller, mechanism)?;
+        let second = self.second_key(ring, caller, mechanism)?;
         let (second, value) = match &second {
             Some((object, value)) => (Some(object.as_ref()), Some(value)),
             None => (None, None),
@@ -80,13 +101,19 @@ impl Dispatch {
         let bases: Vec<&Object> = std::iter::once(base.object.as_ref()).chain(second).collect();
         let decision = policy::derive(caller, mechanism, &bases, template)?;
         let material = kms_crypto::derive(&base.permit, &base.key, mechanism, value, decision.bytes)?;
-        let cargo = Cargo::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, Act::DERIVE), request, key, decision, cargo)?))
+        Ok(Response::Object(self.store_imported(
+            (ring, caller, AuditedFunction::DERIVE),
+            request,
+            key,
+            decision,
+            imported,
+        )?))
     }
 
-    /// The second key that a derivation names in its parameters.
-    fn second(
+    /// Loads the second key that the parameters of a derivation name, with its value.
+    fn second_key(
         &self,
         ring: &Ring,
         caller: &Caller,
@@ -98,8 +125,8 @@ impl Dispatch {
             return Ok(None);
         };
         let object = self.load_key(ring, caller, second, Rv::KEY_HANDLE_INVALID)?;
-        let carried = policy::permit_second(caller, mechanism, &object)?;
-        let value = self.keys.material(&carried, &object)?;
+        let permit = policy::permit_second(caller, mechanism, &object)?;
+        let value = self.keys.material(&permit, &object)?;
         Ok(Some((object, value)))
     }
 
@@ -113,12 +140,19 @@ impl Dispatch {
         let public = self.open_counted(ring, caller, Usage::Encapsulate, public, mechanism)?;
         let decision = policy::agree(caller, &public.object, template)?;
         let (ciphertext, material) = kms_crypto::encapsulate(&public.permit, &public.key, mechanism)?;
-        let cargo = Cargo::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        let secret = self.arrive((ring, caller, Act::ENCAPSULATE), request, key, decision, cargo)?;
-        // A request that is repeated gets the key it stored before, which is not what this ciphertext holds.
-        let name = secret.attributes.bytes(AttributeType::UNIQUE_ID);
-        if name != Some(unique_id(key, ObjectClass::SECRET_KEY).as_bytes()) {
+        let secret = self.store_imported(
+            (ring, caller, AuditedFunction::ENCAPSULATE),
+            request,
+            key,
+            decision,
+            imported,
+        )?;
+        // A repeated request gets the key that was stored at the first time, which this ciphertext does not contain.
+        let stored_id = secret.attributes.bytes(AttributeType::UNIQUE_ID);
+        let new_id = unique_id(KeyVersion { key, number: 1 }, ObjectClass::SECRET_KEY);
+        if stored_id != Some(new_id.as_bytes()) {
             return Err(Rv::FUNCTION_FAILED.into());
         }
         Ok(Response::Encapsulated { ciphertext, secret })
@@ -135,8 +169,14 @@ impl Dispatch {
         let private = self.open_counted(ring, caller, Usage::Decapsulate, private, mechanism)?;
         let decision = policy::agree(caller, &private.object, template)?;
         let material = kms_crypto::decapsulate(&private.permit, &private.key, mechanism, ciphertext)?;
-        let cargo = Cargo::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
-        Ok(Response::Object(self.arrive((ring, caller, Act::DECAPSULATE), request, key, decision, cargo)?))
+        Ok(Response::Object(self.store_imported(
+            (ring, caller, AuditedFunction::DECAPSULATE),
+            request,
+            key,
+            decision,
+            imported,
+        )?))
     }
 }

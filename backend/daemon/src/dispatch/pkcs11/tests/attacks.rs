@@ -3,126 +3,12 @@
 //! "Attacking and Fixing PKCS#11 Security Tokens" (2010).
 
 use kms_protocol::AttributeType as A;
-use kms_protocol::{Kdf, Nested, Salt, Value};
+use kms_protocol::{Nested, Value};
 
+use super::requests::{ecdh, hkdf, kwp, no, oaep, secret, yes};
 use super::*;
 
-/// What the tests of this folder ask besides.
-impl Fixture {
-    pub(super) fn object(&mut self, request: Request) -> Result<ObjectView, Rv> {
-        let answer = self.ask(request)?;
-        let Response::Object(view) = answer else { panic!("{answer:?}") };
-        Ok(view)
-    }
-
-    pub(super) fn create(&mut self, template: &[Attribute]) -> Result<ObjectView, Rv> {
-        self.object(Request::Create { template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn copy(&mut self, object: &ObjectRef, template: &[Attribute]) -> Result<ObjectView, Rv> {
-        self.object(Request::Copy { object: object.clone(), template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn set(&mut self, object: &ObjectRef, template: &[Attribute]) -> Result<ObjectView, Rv> {
-        self.object(Request::SetAttributes { object: object.clone(), template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn reveal(&mut self, object: &ObjectRef) -> Result<Template, Rv> {
-        let answer = self.ask(Request::Reveal { object: object.clone() })?;
-        let Response::Revealed(secrets) = answer else { panic!("{answer:?}") };
-        Ok(secrets)
-    }
-
-    pub(super) fn wrap(
-        &mut self,
-        mechanism: Mechanism,
-        wrapping: &ObjectRef,
-        key: &ObjectRef,
-    ) -> Result<Secret, Rv> {
-        self.ask(Request::Wrap { mechanism, wrapping: wrapping.clone(), key: key.clone() }).map(bytes)
-    }
-
-    pub(super) fn unwrap(
-        &mut self,
-        mechanism: Mechanism,
-        unwrapping: &ObjectRef,
-        wrapped: &Secret,
-        template: &[Attribute],
-    ) -> Result<ObjectView, Rv> {
-        let (unwrapping, wrapped) = (unwrapping.clone(), wrapped.clone());
-        self.object(Request::Unwrap { mechanism, unwrapping, wrapped, template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn derive(
-        &mut self,
-        mechanism: Mechanism,
-        base: &ObjectRef,
-        template: &[Attribute],
-    ) -> Result<ObjectView, Rv> {
-        self.object(Request::Derive { mechanism, base: base.clone(), template: Template(template.to_vec()) })
-    }
-
-    pub(super) fn generate(&mut self, template: &[Attribute]) -> ObjectView {
-        let length = Attribute::ulong(A::VALUE_LEN, 32);
-        self.make(MechanismType::AES_KEY_GEN, [template, &[length]].concat())
-    }
-
-    /// A secret to derive from.
-    pub(super) fn base(&mut self, template: &[Attribute]) -> ObjectView {
-        let own = [Attribute::ulong(A::VALUE_LEN, 32), yes(A::DERIVE)];
-        self.make(MechanismType::GENERIC_SECRET_KEY_GEN, [template, &own].concat())
-    }
-
-    pub(super) fn rsa(&mut self, public: &[Attribute], private: &[Attribute]) -> (ObjectView, ObjectView) {
-        let bits = Attribute::ulong(A::MODULUS_BITS, 2048);
-        let request = Request::GeneratePair {
-            mechanism: Mechanism::plain(MechanismType::RSA_PKCS_KEY_PAIR_GEN),
-            public: Template([public, &[bits]].concat()),
-            private: Template(private.to_vec()),
-        };
-        let answer = self.ask(request).unwrap();
-        let Response::Pair { public, private } = answer else { panic!("{answer:?}") };
-        (public, private)
-    }
-}
-
-pub(super) fn yes(kind: A) -> Attribute {
-    Attribute::bool(kind, true)
-}
-
-pub(super) fn no(kind: A) -> Attribute {
-    Attribute::bool(kind, false)
-}
-
-pub(super) fn kwp() -> Mechanism {
-    Mechanism::plain(MechanismType::AES_KEY_WRAP_KWP)
-}
-
-pub(super) fn oaep() -> Mechanism {
-    let (hash, mgf) = (MechanismType::SHA256, kms_protocol::Mgf::SHA256);
-    let parameters = Parameters::Oaep { hash, mgf, label: Secret::default() };
-    Mechanism { kind: MechanismType::RSA_PKCS_OAEP, parameters }
-}
-
-pub(super) fn hkdf(info: &[u8]) -> Mechanism {
-    let (extract, expand, hash) = (true, true, MechanismType::SHA256);
-    let parameters = Parameters::Hkdf { extract, expand, hash, salt: Salt::None, info: Secret::from(info) };
-    Mechanism { kind: MechanismType::HKDF_DERIVE, parameters }
-}
-
-pub(super) fn ecdh(public: &[u8]) -> Mechanism {
-    let (kdf, shared, public) = (Kdf::NULL, Secret::default(), Secret::from(public));
-    let parameters = Parameters::Ecdh { kdf, shared, public };
-    Mechanism { kind: MechanismType::ECDH1_DERIVE, parameters }
-}
-
-/// A secret key's class and type.
-pub(super) fn secret(kind: KeyType) -> [Attribute; 2] {
-    let class = u64::from(ObjectClass::SECRET_KEY.0);
-    [Attribute::ulong(A::CLASS, class), Attribute::ulong(A::KEY_TYPE, u64::from(kind.0))]
-}
-
-/// A strict ring's fixture with the user logged in, and an extractable key worth stealing.
+/// A fixture with the user logged in to the strict ring, and an extractable key as the target.
 fn strict(test: &str) -> Option<(Fixture, ObjectRef)> {
     let mut fixture = Fixture::new(&format!("attacks::{test}"))?;
     fixture.log_in(Role::User, "1234").unwrap();
@@ -138,9 +24,9 @@ fn wrapping_key(fixture: &mut Fixture) -> ObjectView {
 #[test]
 fn wrap_then_decrypt() {
     let Some((mut fixture, target)) = strict("wrap_then_decrypt") else { return };
-    // A key that does both has a half for each; `halves` tries them.
-    let greedy = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
-    assert_eq!(greedy.attributes.bool(A::KMS_WRAP_SUBKEY), Some(true));
+    // A key that works on data as well wraps with a subkey; `wrap_subkeys` tests those.
+    let both = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
+    assert_eq!(both.attributes.bool(A::KMS_WRAP_SUBKEY), Some(true));
     let deriving = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
     assert_eq!(deriving.attributes.bool(A::KMS_WRAP_SUBKEY), None);
     assert_eq!(fixture.wrap(kwp(), &deriving.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
@@ -148,7 +34,7 @@ fn wrap_then_decrypt() {
     let wrapped = fixture.wrap(kwp(), &key.object, &target).unwrap();
     let ecb = Mechanism::plain(MechanismType::AES_ECB);
     let decrypt = Request::Decrypt { key: key.object.clone(), mechanism: ecb, data: wrapped };
-    assert_eq!(fixture.ask(decrypt), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert_eq!(fixture.send(decrypt), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     for kind in [A::DECRYPT, A::ENCRYPT, A::SIGN, A::DERIVE] {
         assert_eq!(fixture.set(&key.object, &[yes(kind)]), Err(Rv::ATTRIBUTE_READ_ONLY));
         let copyable = fixture.generate(&[yes(A::WRAP), yes(A::COPYABLE)]);
@@ -157,10 +43,10 @@ fn wrap_then_decrypt() {
 }
 
 #[test]
-fn the_same_vector_twice() {
-    let Some((mut fixture, target)) = strict("the_same_vector_twice") else { return };
+fn the_same_iv_twice() {
+    let Some((mut fixture, target)) = strict("the_same_iv_twice") else { return };
     let key = wrapping_key(&mut fixture).object;
-    // One known key and the target, wrapped under one IV, differ by what their values differ.
+    // If a known key and the target are wrapped under one IV, the XOR of the results is the XOR of their values.
     assert_eq!(fixture.wrap(gcm(), &key, &target), Err(Rv::MECHANISM_INVALID));
     let cbc = Mechanism { kind: MechanismType::AES_CBC, parameters: Parameters::Iv([0; 16]) };
     assert_eq!(fixture.wrap(cbc, &key, &target), Err(Rv::MECHANISM_INVALID));
@@ -196,7 +82,7 @@ fn a_key_taken_for_one_of_another_type() {
     let as_secret = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE), yes(A::DERIVE)]].concat();
     let confused = fixture.unwrap(kwp(), &key, &wrapped, &as_secret).unwrap();
     assert_eq!(fixture.reveal(&confused.object), Err(Rv::ATTRIBUTE_SENSITIVE));
-    // Half of the key could be guessed by half the work.
+    // A half of the key could be guessed with a fraction of the work.
     let half = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 16)]].concat();
     assert!(fixture.unwrap(kwp(), &key, &wrapped, &half).is_err());
     let mechanism = Mechanism {
@@ -210,8 +96,8 @@ fn a_key_taken_for_one_of_another_type() {
 }
 
 #[test]
-fn wrapping_keys_brought_from_outside() {
-    let Some((mut fixture, target)) = strict("wrapping_keys_brought_from_outside") else { return };
+fn imported_wrapping_keys() {
+    let Some((mut fixture, target)) = strict("imported_wrapping_keys") else { return };
     let known =
         [&secret(KeyType::AES)[..], &[Attribute::bytes(A::VALUE, vec![7; 32]), yes(A::WRAP), yes(A::UNWRAP)]];
     let token = [known.concat(), vec![yes(A::TOKEN)]].concat();
@@ -221,7 +107,7 @@ fn wrapping_keys_brought_from_outside() {
     assert_eq!(fixture.copy(&trojan, &[yes(A::TOKEN)]).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
     let open = fixture.generate(&[yes(A::WRAP), no(A::SENSITIVE)]).object;
     assert_eq!(fixture.wrap(kwp(), &open, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    // The private half is the attacker's, and never seen here.
+    // The attacker has the private key; only the public key is imported.
     let stranger = kms_crypto::generate(
         &kms_core::object::KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] },
         &SystemRandom::new(),
@@ -241,7 +127,7 @@ fn wrapping_keys_brought_from_outside() {
     let stranger = fixture.create(&public).unwrap().object;
     assert_eq!(fixture.wrap(oaep(), &stranger, &target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     assert_eq!(fixture.set(&stranger, &[yes(A::TRUSTED)]), Err(Rv::ATTRIBUTE_READ_ONLY));
-    // The officer may vouch for it, and a key may ask for nothing less.
+    // The security officer may set `CKA_TRUSTED` on it, and a key may require that.
     let user = fixture.ticket.take();
     fixture.log_in(Role::Officer, "12345678").unwrap();
     fixture.set(&stranger, &[yes(A::TRUSTED)]).unwrap();
@@ -255,8 +141,8 @@ fn wrapping_keys_brought_from_outside() {
 }
 
 #[test]
-fn a_pair_whose_private_half_is_open() {
-    let Some((mut fixture, target)) = strict("a_pair_whose_private_half_is_open") else { return };
+fn a_pair_whose_private_key_is_open() {
+    let Some((mut fixture, target)) = strict("a_pair_whose_private_key_is_open") else { return };
     let unwrapping = [yes(A::UNWRAP), yes(A::TOKEN)];
     let (public, private) = fixture.rsa(&[yes(A::WRAP), yes(A::TOKEN)], &unwrapping);
     let wrapped = fixture.wrap(oaep(), &public.object, &target).unwrap();
@@ -273,23 +159,24 @@ fn a_pair_whose_private_half_is_open() {
 }
 
 #[test]
-fn a_key_in_another_role() {
-    let Some((mut fixture, target)) = strict("a_key_in_another_role") else { return };
+fn a_key_changes_its_role() {
+    let Some((mut fixture, target)) = strict("a_key_changes_its_role") else { return };
     let key = wrapping_key(&mut fixture).object;
-    // Wrapped itself, it would come back to decrypt what it wrapped.
+    // A wrapping key that was wrapped itself could be unwrapped as a key that decrypts.
     let leaving = fixture.generate(&[yes(A::WRAP), yes(A::EXTRACTABLE)]);
     assert_eq!(leaving.attributes.bool(A::EXTRACTABLE), Some(false));
     assert_eq!(fixture.wrap(kwp(), &key, &leaving.object), Err(Rv::KEY_UNEXTRACTABLE));
     assert_eq!(fixture.wrap(kwp(), &key, &key), Err(Rv::KEY_UNEXTRACTABLE));
-    // Derived twice, once to wrap and once to decrypt.
+    // The same key derived twice, once to wrap and once to decrypt.
     let base = fixture.base(&[]).object;
-    let asked = |kind| [&secret(KeyType::AES)[..], &[Attribute::ulong(A::VALUE_LEN, 32), yes(kind)]].concat();
-    let wraps = fixture.derive(hkdf(b"one"), &base, &asked(A::WRAP)).unwrap();
-    let decrypts = fixture.derive(hkdf(b"one"), &base, &asked(A::DECRYPT)).unwrap();
+    let requested =
+        |kind| [&secret(KeyType::AES)[..], &[Attribute::ulong(A::VALUE_LEN, 32), yes(kind)]].concat();
+    let wraps = fixture.derive(hkdf(b"one"), &base, &requested(A::WRAP)).unwrap();
+    let decrypts = fixture.derive(hkdf(b"one"), &base, &requested(A::DECRYPT)).unwrap();
     let check = |view: &ObjectView| view.attributes.bytes(A::CHECK_VALUE).map(<[u8]>::to_vec);
     assert_eq!(check(&wraps), check(&decrypts));
     assert_eq!(fixture.wrap(kwp(), &wraps.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
-    // Nobody else gets further: neither the officer, nor who is nobody.
+    // Neither a caller without a login nor the security officer gets further.
     let user = fixture.ticket.take();
     let open = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE)]].concat();
     assert!(
@@ -302,39 +189,42 @@ fn a_key_in_another_role() {
 }
 
 #[test]
-fn what_is_derived_tells_no_more_than_its_base() {
-    let Some((mut fixture, _)) = strict("what_is_derived_tells_no_more_than_its_base") else { return };
-    let asked = |token| {
+fn a_derived_key_is_no_more_open_than_its_base() {
+    let Some((mut fixture, _)) = strict("a_derived_key_is_no_more_open_than_its_base") else { return };
+    let requested = |token| {
         let open = [no(A::SENSITIVE), yes(A::EXTRACTABLE), Attribute::bool(A::TOKEN, token)];
         [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 32)], &open].concat()
     };
     let closed = fixture.base(&[]).object;
-    let derived = fixture.derive(hkdf(b"one"), &closed, &asked(false)).unwrap();
+    let derived = fixture.derive(hkdf(b"one"), &closed, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&derived.object), Err(Rv::ATTRIBUTE_SENSITIVE));
     assert_eq!(derived.attributes.bool(A::EXTRACTABLE), Some(false));
     assert_eq!(derived.attributes.bool(A::ALWAYS_SENSITIVE), Some(true));
     let open = fixture.base(&[no(A::SENSITIVE), yes(A::EXTRACTABLE)]).object;
-    let derived = fixture.derive(hkdf(b"one"), &open, &asked(false)).unwrap();
+    let derived = fixture.derive(hkdf(b"one"), &open, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&derived.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
     assert_eq!(derived.attributes.bool(A::ALWAYS_SENSITIVE), Some(false));
-    assert_eq!(fixture.derive(hkdf(b"one"), &open, &asked(true)).map(drop), Err(Rv::TEMPLATE_INCONSISTENT));
-    // What both sides of an agreement know is read in the session, as systemd and OpenSSL do.
+    assert_eq!(
+        fixture.derive(hkdf(b"one"), &open, &requested(true)).map(drop),
+        Err(Rv::TEMPLATE_INCONSISTENT)
+    );
+    // A session key from an agreement is readable, because both sides know it; systemd and OpenSSL read it.
     let request = Request::GeneratePair {
         mechanism: Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN),
         public: Template(vec![Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der())]),
         private: Template(vec![yes(A::DERIVE)]),
     };
-    let Response::Pair { public, private } = fixture.ask(request).unwrap() else { panic!("a pair") };
+    let Response::Pair { public, private } = fixture.send(request).unwrap() else { panic!("a pair") };
     let mechanism = ecdh(public.attributes.bytes(A::EC_POINT).unwrap());
-    let agreed = fixture.derive(mechanism.clone(), &private.object, &asked(false)).unwrap();
+    let agreed = fixture.derive(mechanism.clone(), &private.object, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&agreed.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
-    let kept = fixture.derive(mechanism, &private.object, &asked(true)).unwrap();
-    assert_eq!(fixture.reveal(&kept.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    let token = fixture.derive(mechanism, &private.object, &requested(true)).unwrap();
+    assert_eq!(fixture.reveal(&token.object), Err(Rv::ATTRIBUTE_SENSITIVE));
 }
 
 #[test]
-fn templates_that_keys_prescribe() {
-    let Some((mut fixture, target)) = strict("templates_that_keys_prescribe") else { return };
+fn template_attributes_of_keys_apply() {
+    let Some((mut fixture, target)) = strict("template_attributes_of_keys_apply") else { return };
     let template =
         |kind, inside: &[Attribute]| Attribute { kind, value: Value::Template(Nested(inside.to_vec())) };
     let key = fixture.generate(&[
@@ -349,16 +239,16 @@ fn templates_that_keys_prescribe() {
     let unwrapped = fixture.unwrap(kwp(), &key.object, &wrapped, &secret(KeyType::AES)).unwrap();
     assert_eq!(unwrapped.attributes.bytes(A::LABEL), Some(&b"unwrapped"[..]));
     assert_eq!(unwrapped.attributes.bool(A::DECRYPT), Some(false));
-    let against = [&secret(KeyType::AES)[..], &[yes(A::DECRYPT)]].concat();
+    let conflicting = [&secret(KeyType::AES)[..], &[yes(A::DECRYPT)]].concat();
     assert_eq!(
-        fixture.unwrap(kwp(), &key.object, &wrapped, &against).map(drop),
+        fixture.unwrap(kwp(), &key.object, &wrapped, &conflicting).map(drop),
         Err(Rv::TEMPLATE_INCONSISTENT)
     );
     let base = fixture.base(&[template(A::DERIVE_TEMPLATE, &[yes(A::SIGN), no(A::DERIVE)])]);
     let length = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 32)]].concat();
     let derived = fixture.derive(hkdf(b"one"), &base.object, &length).unwrap();
     assert_eq!(derived.attributes.bool(A::SIGN), Some(true));
-    let against = [&length[..], &[yes(A::DERIVE)]].concat();
-    let refused = fixture.derive(hkdf(b"one"), &base.object, &against).map(drop);
-    assert_eq!(refused, Err(Rv::TEMPLATE_INCONSISTENT));
+    let conflicting = [&length[..], &[yes(A::DERIVE)]].concat();
+    let result = fixture.derive(hkdf(b"one"), &base.object, &conflicting).map(drop);
+    assert_eq!(result, Err(Rv::TEMPLATE_INCONSISTENT));
 }

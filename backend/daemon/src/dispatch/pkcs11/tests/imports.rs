@@ -2,7 +2,7 @@
 
 use kms_protocol::AttributeType as A;
 
-use super::attacks::{no, secret, yes};
+use super::requests::{no, secret, yes};
 use super::*;
 
 fn certificate(token: bool) -> Vec<Attribute> {
@@ -33,16 +33,19 @@ fn value(fixture: &mut Fixture, object: &ObjectRef) -> Result<Vec<u8>, Rv> {
 }
 
 #[test]
-fn certificates_and_data_are_kept_and_deleted() {
-    let Some(mut fixture) = Fixture::new("imports::certificates_and_data_are_kept_and_deleted") else {
+fn certificates_and_data_are_stored_and_deleted() {
+    let Some(mut fixture) = Fixture::new("imports::certificates_and_data_are_stored_and_deleted") else {
         return;
     };
     fixture.log_in(Role::User, "1234").unwrap();
-    let kept = fixture.create(&certificate(true)).unwrap();
-    assert_eq!(kept.attributes.bytes(A::VALUE).map(<[u8]>::len), Some(1500));
-    assert_eq!(kept.attributes.bool(A::PRIVATE), Some(false));
+    let stored = fixture.create(&certificate(true)).unwrap();
+    assert_eq!(stored.attributes.bytes(A::VALUE).map(<[u8]>::len), Some(1500));
+    assert_eq!(stored.attributes.bool(A::PRIVATE), Some(false));
     let private = fixture.create(&data(true, true, b"a secret")).unwrap();
-    assert!(private.attributes.bytes(A::VALUE).is_none(), "a data object's value is not among what is seen");
+    assert!(
+        private.attributes.bytes(A::VALUE).is_none(),
+        "the value of a data object is not among its attributes"
+    );
     let public = fixture.create(&data(true, false, b"a note")).unwrap();
     let empty = fixture.create(&data(true, true, b"")).unwrap();
     let (session, sealed) =
@@ -53,7 +56,7 @@ fn certificates_and_data_are_kept_and_deleted() {
     assert_eq!(value(&mut fixture, &public.object), Ok(b"a note".to_vec()));
     assert_eq!(value(&mut fixture, &empty.object), Ok(Vec::new()));
     assert_eq!(value(&mut fixture, &sealed.object), Ok(b"s".to_vec()));
-    assert_eq!(value(&mut fixture, &kept.object), Err(Rv::ATTRIBUTE_TYPE_INVALID));
+    assert_eq!(value(&mut fixture, &stored.object), Err(Rv::ATTRIBUTE_TYPE_INVALID));
     fixture.set(&private.object, &[Attribute::bytes(A::LABEL, "renamed")]).unwrap();
     assert_eq!(value(&mut fixture, &private.object), Ok(b"a secret".to_vec()));
     let long = fixture.find(vec![Attribute::bytes(A::APPLICATION, "oracle")]);
@@ -65,17 +68,17 @@ fn certificates_and_data_are_kept_and_deleted() {
     assert_eq!(value(&mut fixture, &public.object), Ok(b"a note".to_vec()));
     assert_eq!(fixture.find(vec![]).len(), 2);
     fixture.ticket = user;
-    let destroy = Request::Destroy { object: kept.object.clone() };
-    fixture.ask_as(RequestId([77; 16]), destroy.clone()).unwrap();
-    fixture.ask_as(RequestId([77; 16]), destroy.clone()).expect("it is repeated");
-    assert_eq!(fixture.ask_as(RequestId([78; 16]), destroy), Err(Rv::OBJECT_HANDLE_INVALID));
+    let destroy = Request::Destroy { object: stored.object.clone() };
+    fixture.send_with_id(RequestId([77; 16]), destroy.clone()).unwrap();
+    fixture.send_with_id(RequestId([77; 16]), destroy.clone()).expect("the request is repeated");
+    assert_eq!(fixture.send_with_id(RequestId([78; 16]), destroy), Err(Rv::OBJECT_HANDLE_INVALID));
     assert!(fixture.find(vec![Attribute::bytes(A::LABEL, "certificate")]).is_empty());
     assert!(fixture.backend.keys(None).unwrap().is_empty(), "none of them is a key");
 }
 
 #[test]
-fn an_edited_value_is_refused() {
-    let Some(mut fixture) = Fixture::new("imports::an_edited_value_is_refused") else { return };
+fn an_edited_value_is_rejected() {
+    let Some(mut fixture) = Fixture::new("imports::an_edited_value_is_rejected") else { return };
     fixture.log_in(Role::User, "1234").unwrap();
     fixture.create(&data(true, true, b"one")).unwrap();
     fixture.create(&data(true, true, b"two")).unwrap();
@@ -127,8 +130,8 @@ fn templates_of_objects_are_checked() {
 }
 
 #[test]
-fn a_compat_ring_takes_keys_in_plaintext_and_copies_them() {
-    let Some(mut fixture) = Fixture::new("imports::a_compat_ring_takes_keys_in_plaintext_and_copies_them")
+fn a_compat_ring_creates_keys_in_plaintext_and_copies_them() {
+    let Some(mut fixture) = Fixture::new("imports::a_compat_ring_creates_keys_in_plaintext_and_copies_them")
     else {
         return;
     };

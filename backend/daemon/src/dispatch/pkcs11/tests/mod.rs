@@ -1,144 +1,38 @@
-//! Whole requests, from a fixture's call to its answer, with a real token and database.
+//! Tests of whole requests, from a caller's request to its response.
+//!
+//! - this file: token keys, session keys, repeated requests, concurrent changes, edited rows, revealed values.
+//! - `login`, `init_token`, `imports`, `rotation`, `wrap_subkeys`, `audit`: one area each.
+//! - `attacks`: the published attacks, tried one by one; `walk`: random walks that search for others.
+//! - `requests`: helpers.
 
-mod accounts;
 mod attacks;
 mod audit;
 mod imports;
 mod init_token;
-mod lifecycle;
+mod login;
+mod requests;
 mod rotation;
 mod walk;
 mod wrap_subkeys;
-
-use std::path::PathBuf;
 
 use kms_protocol::{Attribute, AttributeType, KeyType, MechanismType, ObjectClass, ObjectId, Parameters};
 use kms_protocol::{Mechanism, ObjectView, RequestId, RingPolicy, Secret, Template};
 
 use super::*;
 use crate::config::{self, Config};
+use crate::dispatch::tests::{Fixture, bytes, gcm};
 use crate::dispatch::*;
-use crate::service::{Backend, NewRing};
-use crate::test_home;
-
-struct Fixture {
-    home: PathBuf,
-    backend: Backend,
-    memory: Memory,
-    ticket: Option<Ticket>,
-    slot: SlotId,
-    asked: u128,
-}
 
 impl Fixture {
+    /// Creates it for a test of this folder.
     fn new(test: &str) -> Option<Self> {
-        let home = test_home::home_in_child(&format!("dispatch::pkcs11::tests::{test}"))?;
-        let backend = Backend::create(&Config::read(&home.join(config::FILE_NAME)).unwrap()).unwrap();
-        for (name, policy) in [("strict", RingPolicy::Strict), ("compat", RingPolicy::Compat)] {
-            let pin = |pin: &[u8]| Secret::from(pin);
-            let (user_pin, so_pin) = (pin(b"1234"), pin(b"12345678"));
-            backend.create_ring(NewRing { name: name.to_owned(), policy, user_pin, so_pin }).unwrap();
-        }
-        let memory = Memory::default();
-        Some(Self { home, backend, memory, ticket: None, slot: SlotId(0), asked: 0 })
+        Self::start(&format!("pkcs11::tests::{test}"))
     }
-
-    fn restart(self) -> Self {
-        let Self { home, backend, ticket, slot, asked, .. } = self;
-        drop(backend);
-        let backend = Backend::open(&Config::read(&home.join(config::FILE_NAME)).unwrap()).unwrap();
-        Self { home, backend, memory: Memory::default(), ticket, slot, asked }
-    }
-
-    fn ask(&mut self, request: Request) -> Result<Response, Rv> {
-        self.asked += 1;
-        self.ask_as(RequestId(self.asked.to_be_bytes()), request)
-    }
-
-    fn ask_as(&mut self, id: RequestId, request: Request) -> Result<Response, Rv> {
-        let ask = RequestEnvelope { id, slot: self.slot, ticket: self.ticket.clone(), request };
-        let peer = Some(Peer { uid: 1000, pid: 1 });
-        self.backend.dispatch().answer(peer, ask, &mut self.memory).result
-    }
-
-    fn log_in(&mut self, role: Role, pin: &str) -> Result<(), Rv> {
-        let answer = self.ask(Request::Login { role, pin: Secret::from(pin.as_bytes()) })?;
-        let Response::LoggedIn { ticket } = answer else { panic!("{answer:?}") };
-        self.ticket = Some(ticket);
-        Ok(())
-    }
-
-    fn make(&mut self, kind: MechanismType, template: Vec<Attribute>) -> ObjectView {
-        let request = Request::Generate { mechanism: Mechanism::plain(kind), template: Template(template) };
-        let answer = self.ask(request).unwrap();
-        let Response::Object(view) = answer else { panic!("{answer:?}") };
-        view
-    }
-
-    fn aes(&mut self, label: &str, token: bool) -> ObjectView {
-        self.make(
-            MechanismType::AES_KEY_GEN,
-            vec![
-                Attribute::ulong(AttributeType::VALUE_LEN, 32),
-                Attribute::bytes(AttributeType::LABEL, label),
-                Attribute::bool(AttributeType::TOKEN, token),
-                Attribute::bool(AttributeType::ENCRYPT, true),
-                Attribute::bool(AttributeType::DECRYPT, true),
-            ],
-        )
-    }
-
-    fn pair(&mut self, token: bool) -> (ObjectView, ObjectView) {
-        let flags = |sign| vec![Attribute::bool(AttributeType::TOKEN, token), sign];
-        let bits = Attribute::ulong(AttributeType::MODULUS_BITS, 2048);
-        let mut public = flags(Attribute::bool(AttributeType::VERIFY, true));
-        public.extend([bits, Attribute::bytes(AttributeType::PUBLIC_EXPONENT, vec![1, 0, 1])]);
-        let request = Request::GeneratePair {
-            mechanism: Mechanism::plain(MechanismType::RSA_PKCS_KEY_PAIR_GEN),
-            public: Template(public),
-            private: Template(flags(Attribute::bool(AttributeType::SIGN, true))),
-        };
-        let answer = self.ask(request).unwrap();
-        let Response::Pair { public, private } = answer else { panic!("{answer:?}") };
-        (public, private)
-    }
-
-    fn encrypt(&mut self, key: &ObjectRef, data: &[u8]) -> Result<Secret, Rv> {
-        let request = Request::Encrypt { key: key.clone(), mechanism: gcm(), data: Secret::from(data) };
-        self.ask(request).map(bytes)
-    }
-
-    fn decrypt(&mut self, key: &ObjectRef, data: &[u8]) -> Result<Secret, Rv> {
-        let request = Request::Decrypt { key: key.clone(), mechanism: gcm(), data: Secret::from(data) };
-        self.ask(request).map(bytes)
-    }
-
-    fn sign(&mut self, key: &ObjectRef) -> Result<Secret, Rv> {
-        let mechanism = Mechanism::plain(MechanismType::SHA256_RSA_PKCS);
-        let request = Request::Sign { key: key.clone(), mechanism, data: Secret::from([7; 32].as_slice()) };
-        self.ask(request).map(bytes)
-    }
-
-    fn find(&mut self, template: Vec<Attribute>) -> Vec<ObjectView> {
-        let answer = self.ask(Request::Find { template: Template(template), after: None }).unwrap();
-        let Response::Found { objects, next: None } = answer else { panic!("{answer:?}") };
-        objects
-    }
-}
-
-fn bytes(response: Response) -> Secret {
-    let Response::Bytes(bytes) = response else { panic!("{response:?}") };
-    bytes
-}
-
-fn gcm() -> Mechanism {
-    let parameters = Parameters::Gcm { iv: Secret::from(vec![1; 12]), aad: Secret::default(), tag_bits: 128 };
-    Mechanism { kind: MechanismType::AES_GCM, parameters }
 }
 
 #[test]
-fn token_keys_work_on_after_a_restart_with_the_same_ticket() {
-    let Some(mut fixture) = Fixture::new("token_keys_work_on_after_a_restart_with_the_same_ticket") else {
+fn token_keys_work_after_a_restart_with_the_same_ticket() {
+    let Some(mut fixture) = Fixture::new("token_keys_work_after_a_restart_with_the_same_ticket") else {
         return;
     };
     fixture.log_in(Role::User, "1234").unwrap();
@@ -159,9 +53,8 @@ fn token_keys_work_on_after_a_restart_with_the_same_ticket() {
 }
 
 #[test]
-fn session_keys_travel_in_seals_that_open_for_their_owner_alone() {
-    let Some(mut fixture) = Fixture::new("session_keys_travel_in_seals_that_open_for_their_owner_alone")
-    else {
+fn session_keys_are_seals_that_open_for_their_owner_only() {
+    let Some(mut fixture) = Fixture::new("session_keys_are_seals_that_open_for_their_owner_only") else {
         return;
     };
     let secret = Secret::from(b"secret".as_slice());
@@ -176,7 +69,7 @@ fn session_keys_travel_in_seals_that_open_for_their_owner_alone() {
     fixture.sign(&private.object).unwrap();
     assert!(fixture.find(vec![]).is_empty());
     let template = Template(vec![Attribute::bytes(AttributeType::LABEL, "renamed")]);
-    let renamed = fixture.ask(Request::SetAttributes { object: key.clone(), template }).unwrap();
+    let renamed = fixture.send(Request::SetAttributes { object: key.clone(), template }).unwrap();
     let Response::Object(renamed) = renamed else { panic!("{renamed:?}") };
     assert_eq!(*fixture.decrypt(&renamed.object, &sealed).unwrap(), *b"data");
     fixture.log_in(Role::User, "app:secret").unwrap();
@@ -187,9 +80,9 @@ fn session_keys_travel_in_seals_that_open_for_their_owner_alone() {
 }
 
 #[test]
-fn a_repeated_request_makes_one_key_and_a_repeated_destruction_is_done() {
+fn a_repeated_request_creates_one_key_and_a_repeated_destruction_succeeds() {
     let Some(mut fixture) =
-        Fixture::new("a_repeated_request_makes_one_key_and_a_repeated_destruction_is_done")
+        Fixture::new("a_repeated_request_creates_one_key_and_a_repeated_destruction_succeeds")
     else {
         return;
     };
@@ -199,50 +92,29 @@ fn a_repeated_request_makes_one_key_and_a_repeated_destruction_is_done() {
         Attribute::bool(AttributeType::TOKEN, true),
     ]);
     let request = Request::Generate { mechanism: Mechanism::plain(MechanismType::AES_KEY_GEN), template };
-    let first = fixture.ask_as(RequestId([200; 16]), request.clone()).unwrap();
-    let again = fixture.ask_as(RequestId([200; 16]), request).unwrap();
+    let first = fixture.send_with_id(RequestId([200; 16]), request.clone()).unwrap();
+    let again = fixture.send_with_id(RequestId([200; 16]), request).unwrap();
     assert_eq!(first, again);
     assert_eq!(fixture.find(vec![]).len(), 1);
 
     let (public, private) = fixture.pair(true);
     let destroy = |object: &ObjectRef| Request::Destroy { object: object.clone() };
-    fixture.ask(destroy(&private.object)).unwrap();
-    fixture.ask(destroy(&private.object)).unwrap();
-    fixture.ask(destroy(&public.object)).unwrap();
+    fixture.send(destroy(&private.object)).unwrap();
+    fixture.send(destroy(&private.object)).unwrap();
+    fixture.send(destroy(&public.object)).unwrap();
     assert_eq!(fixture.sign(&private.object), Err(Rv::KEY_HANDLE_INVALID));
     assert_eq!(fixture.find(vec![]).len(), 1);
-    assert_eq!(fixture.ask(destroy(&ObjectRef::Token(ObjectId(999)))), Err(Rv::OBJECT_HANDLE_INVALID));
+    assert_eq!(fixture.send(destroy(&ObjectRef::Token(ObjectId(999)))), Err(Rv::OBJECT_HANDLE_INVALID));
     fixture.ticket = None;
-    assert_eq!(fixture.ask(destroy(&private.object)), Err(Rv::OBJECT_HANDLE_INVALID));
+    assert_eq!(fixture.send(destroy(&private.object)), Err(Rv::OBJECT_HANDLE_INVALID));
 }
 
 #[test]
-fn logins_end_when_the_officer_sets_the_pin() {
-    let Some(mut fixture) = Fixture::new("logins_end_when_the_officer_sets_the_pin") else { return };
-    assert_eq!(fixture.log_in(Role::User, "4321"), Err(Rv::PIN_INCORRECT));
-    fixture.log_in(Role::User, "1234").unwrap();
-    let key = fixture.aes("k", true).object;
-    let user = fixture.ticket.clone();
-    let (old, new) = (Secret::from(b"1234".as_slice()), Secret::from(b"5678".as_slice()));
-    fixture.ask(Request::SetPin { role: Role::User, old, new }).unwrap();
-    fixture.encrypt(&key, b"one's own new PIN ends nothing").unwrap();
-    fixture.log_in(Role::Officer, "12345678").unwrap();
-    assert!(fixture.encrypt(&key, b"the officer uses no key").is_err());
-    assert!(fixture.find(vec![]).is_empty());
-    fixture.ask(Request::InitPin { pin: Secret::from(b"9999".as_slice()) }).unwrap();
-    fixture.ticket = user;
-    assert_eq!(fixture.encrypt(&key, b"data"), Err(Rv::USER_NOT_LOGGED_IN));
-    fixture.ticket = None;
-    fixture.log_in(Role::User, "9999").unwrap();
-    fixture.encrypt(&key, b"data").unwrap();
-}
-
-#[test]
-fn changes_at_the_same_time_are_all_kept() {
-    let Some(mut fixture) = Fixture::new("changes_at_the_same_time_are_all_kept") else { return };
+fn concurrent_changes_are_all_stored() {
+    let Some(mut fixture) = Fixture::new("concurrent_changes_are_all_stored") else { return };
     fixture.slot = SlotId(1);
     fixture.log_in(Role::User, "1234").unwrap();
-    let key = fixture.make(
+    let key = fixture.generate_with(
         MechanismType::AES_KEY_GEN,
         vec![
             Attribute::ulong(AttributeType::VALUE_LEN, 16),
@@ -254,8 +126,8 @@ fn changes_at_the_same_time_are_all_kept() {
     let set = |attribute: Attribute| {
         let (object, template) = (key.object.clone(), Template(vec![attribute]));
         let request = Request::SetAttributes { object, template };
-        let ask = RequestEnvelope { id: RequestId::default(), slot, ticket: ticket.clone(), request };
-        dispatch.answer(Some(Peer { uid: 1000, pid: 1 }), ask, &mut Memory::default()).result
+        let envelope = RequestEnvelope { id: RequestId::default(), slot, ticket: ticket.clone(), request };
+        dispatch.answer(Some(Peer { uid: 1000, pid: 1 }), envelope, &mut Memory::default()).result
     };
     std::thread::scope(|scope| {
         scope.spawn(|| set(Attribute::bool(AttributeType::SENSITIVE, true)).unwrap());
@@ -266,16 +138,18 @@ fn changes_at_the_same_time_are_all_kept() {
             });
         }
     });
-    let Response::Object(seen) = fixture.ask(Request::Attributes { object: key.object.clone() }).unwrap()
+    let Response::Object(view) = fixture.send(Request::Attributes { object: key.object.clone() }).unwrap()
     else {
-        panic!("attributes are an object")
+        panic!("no object")
     };
-    assert_eq!(seen.attributes.bool(AttributeType::SENSITIVE), Some(true));
+    assert_eq!(view.attributes.bool(AttributeType::SENSITIVE), Some(true));
 }
 
 #[test]
-fn an_edited_key_is_refused_and_the_others_go_on() {
-    let Some(mut fixture) = Fixture::new("an_edited_key_is_refused_and_the_others_go_on") else { return };
+fn an_edited_key_is_rejected_and_the_others_stay_usable() {
+    let Some(mut fixture) = Fixture::new("an_edited_key_is_rejected_and_the_others_stay_usable") else {
+        return;
+    };
     fixture.log_in(Role::User, "1234").unwrap();
     let (edited, other) = (fixture.aes("edited", true).object, fixture.aes("other", true).object);
     let ObjectRef::Token(id) = edited else { panic!("{edited:?}") };
@@ -291,15 +165,14 @@ fn an_edited_key_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn a_revealable_key_shows_its_value_and_a_sensitive_one_does_not() {
-    let Some(mut fixture) = Fixture::new("a_revealable_key_shows_its_value_and_a_sensitive_one_does_not")
-    else {
+fn an_open_key_reveals_its_value_and_a_sensitive_one_does_not() {
+    let Some(mut fixture) = Fixture::new("an_open_key_reveals_its_value_and_a_sensitive_one_does_not") else {
         return;
     };
     fixture.slot = SlotId(1);
     fixture.log_in(Role::User, "1234").unwrap();
     for token in [true, false] {
-        let make = |sensitive| {
+        let template = |sensitive| {
             vec![
                 Attribute::ulong(AttributeType::VALUE_LEN, 20),
                 Attribute::bool(AttributeType::TOKEN, token),
@@ -307,17 +180,17 @@ fn a_revealable_key_shows_its_value_and_a_sensitive_one_does_not() {
                 Attribute::bool(AttributeType::EXTRACTABLE, true),
             ]
         };
-        let open = fixture.make(MechanismType::GENERIC_SECRET_KEY_GEN, make(false));
-        let closed = fixture.make(MechanismType::GENERIC_SECRET_KEY_GEN, make(true));
+        let open = fixture.generate_with(MechanismType::GENERIC_SECRET_KEY_GEN, template(false));
+        let closed = fixture.generate_with(MechanismType::GENERIC_SECRET_KEY_GEN, template(true));
         assert_eq!(open.attributes.class(), Some(ObjectClass::SECRET_KEY));
         assert_eq!(open.attributes.key_type(), Some(KeyType::GENERIC_SECRET));
-        let Response::Revealed(secrets) = fixture.ask(Request::Reveal { object: open.object }).unwrap()
+        let Response::Revealed(secrets) = fixture.send(Request::Reveal { object: open.object }).unwrap()
         else {
-            panic!("a revealable key reveals")
+            panic!("no value")
         };
         assert_eq!(secrets.bytes(AttributeType::VALUE).map(<[u8]>::len), Some(20));
         assert!(open.attributes.bytes(AttributeType::VALUE).is_none());
-        assert_eq!(fixture.ask(Request::Reveal { object: closed.object }), Err(Rv::ATTRIBUTE_SENSITIVE));
+        assert_eq!(fixture.send(Request::Reveal { object: closed.object }), Err(Rv::ATTRIBUTE_SENSITIVE));
     }
 }
 
@@ -347,5 +220,5 @@ fn cost() {
     time("find by label", 10_000, &mut |fixture| {
         drop(fixture.find(vec![Attribute::bytes(AttributeType::LABEL, "k")]))
     });
-    time("generate a token AES key", 500, &mut |fixture| drop(fixture.aes("made", true)));
+    time("generate a token AES key", 500, &mut |fixture| drop(fixture.aes("new", true)));
 }

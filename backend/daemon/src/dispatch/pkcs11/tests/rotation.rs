@@ -1,8 +1,8 @@
-//! Versions of a key, as applications see them.
+//! Rotation: the versions of a key, as applications see them.
 
 use kms_protocol::AttributeType as A;
 
-use super::attacks::yes;
+use super::requests::yes;
 use super::*;
 
 fn by_label(fixture: &mut Fixture, label: &str) -> Vec<ObjectView> {
@@ -37,19 +37,19 @@ fn the_label_follows_the_current_version() {
     assert_eq!(*fixture.decrypt(&current.object, &sealed).unwrap(), *b"after");
     let keys = fixture.backend.keys(None).unwrap();
     assert_eq!((keys.len(), keys[0].versions, keys[0].label.as_str()), (1, 3, "k"));
-    // An old version's label is its own; the current one's is the key's.
+    // The label of an old version belongs to that version; the label of the current one is the key's.
     fixture.set(&old.object, &[Attribute::bytes(A::LABEL, "renamed")]).unwrap();
     assert_eq!(fixture.backend.keys(None).unwrap()[0].label, "k");
     fixture.set(&current.object, &[Attribute::bytes(A::LABEL, "other")]).unwrap();
     assert_eq!(fixture.backend.keys(None).unwrap()[0].label, "other");
-    fixture.ask(Request::Destroy { object: middle.object }).unwrap();
-    fixture.encrypt(&current.object, b"one version leaves alone").unwrap();
+    fixture.send(Request::Destroy { object: middle.object }).unwrap();
+    fixture.encrypt(&current.object, b"the other versions are still usable").unwrap();
     assert!(fixture.backend.rotate_key("strict", "nothing").is_err());
 }
 
 #[test]
-fn both_halves_of_a_pair_have_the_next_version() {
-    let Some(mut fixture) = Fixture::new("rotation::both_halves_of_a_pair_have_the_next_version") else {
+fn both_keys_of_a_pair_have_the_next_version() {
+    let Some(mut fixture) = Fixture::new("rotation::both_keys_of_a_pair_have_the_next_version") else {
         return;
     };
     fixture.log_in(Role::User, "1234").unwrap();

@@ -1,16 +1,16 @@
-//! Keys that work on data and wrap as well: what a strict ring makes of them (`policy::separation`).
+//! Keys that work on data and wrap as well, in a strict ring (`policy::separation`).
 
 use kms_protocol::AttributeType as A;
 use kms_protocol::{Nested, Value};
 
-use super::attacks::{no, oaep, secret, yes};
+use super::requests::{no, oaep, secret, yes};
 use super::*;
 
-/// A block of AES, and half of one.
+/// The size of an AES block and of a half block, in bytes.
 const BLOCK: usize = 16;
 const HALF: usize = 8;
 
-/// What RFC 3394, section 2.2.3.1, begins with.
+/// The initial value of RFC 3394, section 2.2.3.1.
 const INITIAL: [u8; HALF] = [0xa6; HALF];
 
 fn kw() -> Mechanism {
@@ -18,6 +18,7 @@ fn kw() -> Mechanism {
 }
 
 impl Fixture {
+    /// Encrypts or decrypts one block with AES-ECB.
     fn block(&mut self, key: &ObjectRef, decrypt: bool, block: [u8; BLOCK]) -> [u8; BLOCK] {
         let (key, data) = (key.clone(), Secret::from(block.as_slice()));
         let mechanism = Mechanism::plain(MechanismType::AES_ECB);
@@ -25,34 +26,34 @@ impl Fixture {
             true => Request::Decrypt { key, mechanism, data },
             false => Request::Encrypt { key, mechanism, data },
         };
-        bytes(self.ask(request).unwrap()).as_ref().try_into().unwrap()
+        bytes(self.send(request).unwrap()).as_ref().try_into().unwrap()
     }
 
-    /// The attack: RFC 3394, section 2.2.2, block by block with a key that decrypts.
+    /// The attack: unwraps as in RFC 3394, section 2.2.2, block by block with a key that decrypts.
     fn unwrap_by_decrypting(&mut self, key: &ObjectRef, wrapped: &[u8]) -> Option<Vec<u8>> {
         let mut a: [u8; HALF] = wrapped[..HALF].try_into().unwrap();
-        let mut halves: Vec<[u8; HALF]> =
-            wrapped[HALF..].chunks(HALF).map(|half| half.try_into().unwrap()).collect();
-        for step in (1..=6 * halves.len()).rev() {
-            let at = (step - 1) % halves.len();
+        let mut blocks: Vec<[u8; HALF]> =
+            wrapped[HALF..].chunks(HALF).map(|block| block.try_into().unwrap()).collect();
+        for step in (1..=6 * blocks.len()).rev() {
+            let at = (step - 1) % blocks.len();
             let mixed = u64::from_be_bytes(a) ^ u64::try_from(step).unwrap();
-            let block = self.block(key, true, join(mixed.to_be_bytes(), halves[at]));
-            (a, halves[at]) = split(block);
+            let block = self.block(key, true, join(mixed.to_be_bytes(), blocks[at]));
+            (a, blocks[at]) = split(block);
         }
-        (a == INITIAL).then(|| halves.concat())
+        (a == INITIAL).then(|| blocks.concat())
     }
 
-    /// The other way round: section 2.2.1 with a key that encrypts.
+    /// The reverse attack: wraps as in section 2.2.1 with a key that encrypts.
     fn wrap_by_encrypting(&mut self, key: &ObjectRef, value: &[u8]) -> Vec<u8> {
         let mut a = INITIAL;
-        let mut halves: Vec<[u8; HALF]> = value.chunks(HALF).map(|half| half.try_into().unwrap()).collect();
-        for step in 1..=6 * halves.len() {
-            let at = (step - 1) % halves.len();
-            let block = self.block(key, false, join(a, halves[at]));
-            (a, halves[at]) = split(block);
+        let mut blocks: Vec<[u8; HALF]> = value.chunks(HALF).map(|block| block.try_into().unwrap()).collect();
+        for step in 1..=6 * blocks.len() {
+            let at = (step - 1) % blocks.len();
+            let block = self.block(key, false, join(a, blocks[at]));
+            (a, blocks[at]) = split(block);
             a = (u64::from_be_bytes(a) ^ u64::try_from(step).unwrap()).to_be_bytes();
         }
-        [a.to_vec(), halves.concat()].concat()
+        [a.to_vec(), blocks.concat()].concat()
     }
 }
 
@@ -66,7 +67,7 @@ fn split(block: [u8; BLOCK]) -> ([u8; HALF], [u8; HALF]) {
 
 const BOTH: [A; 4] = [A::ENCRYPT, A::DECRYPT, A::WRAP, A::UNWRAP];
 
-/// A fixture of the user's to a strict or to a compat ring.
+/// A fixture with the user logged in to the ring of a slot.
 fn fixture(test: &str, slot: SlotId) -> Option<Fixture> {
     let mut fixture = Fixture::new(&format!("wrap_subkeys::{test}"))?;
     fixture.slot = slot;
@@ -75,8 +76,9 @@ fn fixture(test: &str, slot: SlotId) -> Option<Fixture> {
 }
 
 #[test]
-fn what_one_half_wraps_the_other_does_not_decrypt() {
-    let Some(mut fixture) = fixture("what_one_half_wraps_the_other_does_not_decrypt", SlotId(0)) else {
+fn the_key_itself_does_not_decrypt_what_its_subkey_wraps() {
+    let Some(mut fixture) = fixture("the_key_itself_does_not_decrypt_what_its_subkey_wraps", SlotId(0))
+    else {
         return;
     };
     let target = fixture.generate(&[yes(A::EXTRACTABLE)]).object;
@@ -85,7 +87,7 @@ fn what_one_half_wraps_the_other_does_not_decrypt() {
     assert_eq!((is(A::KMS_WRAP_SUBKEY), is(A::EXTRACTABLE)), (Some(true), Some(false)));
     let key = both.object;
     let wrapped = fixture.wrap(kw(), &key, &target).unwrap();
-    // Its copies and what is left when uses are given up have the same halves.
+    // Its copies, also those with fewer uses, have the same wrapping subkey.
     let decrypts = fixture.copy(&key, &[no(A::WRAP), no(A::UNWRAP)]).unwrap().object;
     let unwraps = fixture.copy(&key, &[no(A::ENCRYPT), no(A::DECRYPT)]).unwrap().object;
     for key in [&key, &decrypts] {
@@ -106,7 +108,7 @@ fn what_one_half_wraps_the_other_does_not_decrypt() {
     assert_eq!(fixture.set(&key, &[no(A::KMS_WRAP_SUBKEY)]).map(drop), Err(Rv::ATTRIBUTE_READ_ONLY));
 }
 
-/// The same calls where keys have one half: they find the key, so they would find it above.
+/// The same calls on a key without a subkey. They disclose the value here, so they would above.
 #[test]
 fn the_attack_works_in_a_compat_ring() {
     let Some(mut fixture) = fixture("the_attack_works_in_a_compat_ring", SlotId(1)) else { return };
@@ -120,26 +122,26 @@ fn the_attack_works_in_a_compat_ring() {
 }
 
 #[test]
-fn what_cannot_be_split_wraps_what_is_open() {
-    let Some(mut fixture) = fixture("what_cannot_be_split_wraps_what_is_open", SlotId(0)) else { return };
+fn a_key_without_a_subkey_wraps_open_keys_only() {
+    let Some(mut fixture) = fixture("a_key_without_a_subkey_wraps_open_keys_only", SlotId(0)) else { return };
     let hidden = fixture.generate(&[yes(A::EXTRACTABLE)]).object;
     let open = fixture.generate(&[yes(A::EXTRACTABLE), no(A::SENSITIVE)]).object;
     let value = fixture.reveal(&open).unwrap().bytes(A::VALUE).unwrap().to_vec();
-    let brought = [Attribute::bytes(A::VALUE, vec![7; 32])];
+    let value_of_caller = [Attribute::bytes(A::VALUE, vec![7; 32])];
     let keys = [
         fixture.generate(&[&BOTH.map(yes)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat()),
         fixture.generate(&[&BOTH.map(yes)[..], &[yes(A::DERIVE)]].concat()),
-        fixture.create(&[&secret(KeyType::AES)[..], &BOTH.map(yes), &brought].concat()).unwrap(),
+        fixture.create(&[&secret(KeyType::AES)[..], &BOTH.map(yes), &value_of_caller].concat()).unwrap(),
     ];
     for key in keys {
         assert_eq!(fixture.wrap(kw(), &key.object, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
         let wrapped = fixture.wrap(kw(), &key.object, &open).unwrap();
-        let asked = [&secret(KeyType::AES)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat();
-        let back = fixture.unwrap(kw(), &key.object, &wrapped, &asked).unwrap();
+        let requested = [&secret(KeyType::AES)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat();
+        let back = fixture.unwrap(kw(), &key.object, &wrapped, &requested).unwrap();
         assert_eq!(fixture.reveal(&back.object).unwrap().bytes(A::VALUE), Some(&*value));
-        let kept = fixture.unwrap(kw(), &key.object, &wrapped, &[&asked[..], &[yes(A::TOKEN)]].concat());
-        assert_eq!(kept.map(drop), Err(Rv::TEMPLATE_INCONSISTENT), "a token key in plaintext");
-        // Whatever it gives up, it wraps no more than before.
+        let token = fixture.unwrap(kw(), &key.object, &wrapped, &[&requested[..], &[yes(A::TOKEN)]].concat());
+        assert_eq!(token.map(drop), Err(Rv::TEMPLATE_INCONSISTENT), "a token key in plaintext");
+        // Giving up its other uses does not let it wrap more keys.
         let copy =
             fixture.copy(&key.object, &[no(A::ENCRYPT), no(A::DECRYPT), no(A::DERIVE)]).unwrap().object;
         assert_eq!(fixture.wrap(kw(), &copy, &hidden), Err(Rv::KEY_NOT_WRAPPABLE));
@@ -153,15 +155,16 @@ fn what_cannot_be_split_wraps_what_is_open() {
 }
 
 #[test]
-fn who_wants_to_wrap_other_keys_only_wraps_none() {
-    let Some(mut fixture) = fixture("who_wants_to_wrap_other_keys_only_wraps_none", SlotId(0)) else {
+fn a_key_whose_wrap_template_excludes_open_keys_does_not_wrap() {
+    let Some(mut fixture) = fixture("a_key_whose_wrap_template_excludes_open_keys_does_not_wrap", SlotId(0))
+    else {
         return;
     };
     let hidden = Nested(vec![yes(A::SENSITIVE)]);
-    let asked = [
+    let template = [
         yes(A::WRAP),
         no(A::SENSITIVE),
         Attribute { kind: A::WRAP_TEMPLATE, value: Value::Template(hidden) },
     ];
-    assert_eq!(fixture.generate(&asked).attributes.bool(A::WRAP), Some(false));
+    assert_eq!(fixture.generate(&template).attributes.bool(A::WRAP), Some(false));
 }

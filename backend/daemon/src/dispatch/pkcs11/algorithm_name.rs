@@ -1,9 +1,9 @@
-//! A key's algorithm as listings name it: `aes-256`, `rsa-2048`, `ec-p256`.
+//! The algorithm name of a key in listings: `aes-256`, `rsa-2048`, `ec-p256`.
 
 use kms_core::object::{Curve, EdwardsMontgomery, MlDsaSet, MlKemSet};
 use kms_protocol::{AttributeType, KeyType, ObjectClass, Template};
 
-/// The key's algorithm in a word, for listings.
+/// Returns the algorithm name of a key, for listings.
 pub(super) fn algorithm_of(attributes: &Template) -> String {
     let number = |kind| attributes.ulong(kind).unwrap_or(0);
     match attributes.key_type() {

@@ -1,5 +1,5 @@
-//! The life of a key against a model, thirty days passing in no time: any sequence of the API's calls answers with the
-//! status, the states and the dates that the model says, and a version is usable exactly when it should be.
+//! The lifecycle of a key, compared with a model while the clock is advanced: any sequence of operations returns the
+//! status, the states and the dates that the model predicts, and a version is usable exactly when the model says so.
 
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use base64::Engine;
@@ -10,25 +10,24 @@ use kms_core::api::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestCaseError, TestRunner};
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::Fixture;
+use super::ApiFixture;
 
-/// A day in seconds.
+/// A day, in seconds.
 const DAY: u64 = 24 * 60 * 60;
 
-/// How long what is destroyed or deleted can be brought back.
-const WINDOW: u64 = 30 * DAY;
+/// How long a destroyed version or a deleted key can be restored.
+const RESTORE_PERIOD: u64 = 30 * DAY;
 
-/// How much later than the model the backend may read its clock, in seconds: the test itself takes time.
-const LATE: u64 = 120;
+/// How far the backend's clock may be ahead of the model's, in seconds, because the test itself takes time.
+const DELAY_MAX: u64 = 120;
 
-/// How many lives are lived, and how many steps each has at most.
-const LIVES: u32 = 24;
+/// The number of keys that are tested, and the maximum number of steps with each.
+const KEYS: u32 = 24;
 const STEPS: usize = 24;
 
-/// What is done to the one key. Versions are numbered from 1; some of these numbers no version has.
+/// An operation on the key. Versions are numbered from 1; some of the numbers are of no version.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Rotate,
@@ -39,7 +38,7 @@ enum Step {
     RestoreVersion(u32),
     Delete,
     Restore,
-    /// Days pass, and what is due is erased.
+    /// The clock is advanced by a number of days, and what is due is erased.
     Wait(u64),
 }
 
@@ -58,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A version as the model has it.
+/// The model of a version.
 #[derive(Clone, Copy, Debug, Default)]
 struct ModelVersion {
     disabled: bool,
@@ -76,25 +75,25 @@ impl ModelVersion {
     }
 }
 
-/// The key as the model has it.
+/// The model of the key.
 #[derive(Clone, Debug)]
 struct Model {
     import_only: bool,
     now: u64,
     deletion_at: Option<u64>,
-    gone: bool,
+    erased: bool,
     versions: Vec<ModelVersion>,
 }
 
 impl Model {
-    /// What a step answers, and does.
+    /// Performs a step, and returns the expected status.
     fn take(&mut self, step: Step) -> Result<(), u16> {
         let deleted = self.deletion_at.is_some();
         match step {
             Step::Wait(days) => self.wait(days),
-            _ if self.gone => return Err(404),
+            _ if self.erased => return Err(404),
             Step::Delete if deleted => return Err(400),
-            Step::Delete => self.deletion_at = Some(self.now + WINDOW),
+            Step::Delete => self.deletion_at = Some(self.now + RESTORE_PERIOD),
             Step::Restore if !deleted => return Err(409),
             Step::Restore => self.deletion_at = None,
             Step::Rotate | Step::Import if deleted => return Err(409),
@@ -105,7 +104,7 @@ impl Model {
             | Step::Destroy(number)
             | Step::RestoreVersion(number) => {
                 let index = usize::try_from(number).unwrap().checked_sub(1).ok_or(404_u16)?;
-                let until = self.now + WINDOW;
+                let until = self.now + RESTORE_PERIOD;
                 let version = self.versions.get_mut(index).ok_or(404_u16)?;
                 if deleted {
                     return Err(409);
@@ -120,7 +119,7 @@ impl Model {
         self.now += days * DAY;
         let now = self.now;
         let due = |at: Option<u64>| at.is_some_and(|at| at <= now);
-        self.gone |= due(self.deletion_at);
+        self.erased |= due(self.deletion_at);
         for version in &mut self.versions {
             version.erased |= due(version.destroy_at);
         }
@@ -150,17 +149,17 @@ fn change(version: &mut ModelVersion, step: Step, until: u64) -> Result<(), u16>
 }
 
 /// One key of a real backend, and its model.
-struct Life<'a> {
-    fixture: &'a Fixture,
+struct TestedKey<'a> {
+    fixture: &'a ApiFixture,
     ring: RingPath,
     key: KeyPath,
     model: Model,
 }
 
-impl<'a> Life<'a> {
-    fn begin(fixture: &'a Fixture, ring: RingPath, import_only: bool) -> Self {
+impl<'a> TestedKey<'a> {
+    fn create(fixture: &'a ApiFixture, ring: RingPath, import_only: bool) -> Self {
         let ask = api::CreateKey {
-            display_name: DisplayName::new("life").unwrap(),
+            display_name: DisplayName::new("key").unwrap(),
             description: Description::default(),
             algorithm: Algorithm::Aes256Gcm,
             protection: Protection::Software,
@@ -169,19 +168,19 @@ impl<'a> Life<'a> {
             tags: Tags::default(),
             rotation_days: None,
         };
-        let made = serve(fixture, Operation::CreateKey { ring, ask, repeat: None });
-        let Ok(Outcome::Key(made)) = made else { panic!("no key") };
+        let created = fixture.serve(Operation::CreateKey { ring, ask, repeat: None });
+        let Ok(Outcome::Key(created)) = created else { panic!("no key") };
         let versions = if import_only { vec![] } else { vec![ModelVersion::default()] };
         let now = fixture.backend.dispatch().clock.seconds();
-        let model = Model { import_only, now, deletion_at: None, gone: false, versions };
-        Self { fixture, ring, key: KeyPath { ring, key: made.id }, model }
+        let model = Model { import_only, now, deletion_at: None, erased: false, versions };
+        Self { fixture, ring, key: KeyPath { ring, key: created.id }, model }
     }
 
     fn version(&self, number: u32) -> VersionPath {
         VersionPath { key: self.key, number: number.into() }
     }
 
-    /// Takes a step on both sides, and compares what they answer and what is there afterwards.
+    /// Performs a step on the backend and the model, and compares their status and their state afterwards.
     fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
         let operation = match step {
             Step::Wait(days) => {
@@ -192,7 +191,9 @@ impl<'a> Life<'a> {
                 return self.compare();
             }
             Step::Rotate => Operation::RotateKey(self.key),
-            Step::Import => Operation::ImportKey { key: self.key, ask: upload(self.fixture, self.ring) },
+            Step::Import => {
+                Operation::ImportKey { key: self.key, ask: wrapped_material(self.fixture, self.ring) }
+            }
             Step::Disable(number) => Operation::DisableVersion(self.version(number)),
             Step::Enable(number) => Operation::EnableVersion(self.version(number)),
             Step::Destroy(number) => Operation::DestroyVersion(self.version(number)),
@@ -201,104 +202,82 @@ impl<'a> Life<'a> {
             Step::Restore => Operation::RestoreKey(self.key),
         };
         let expected = self.model.take(step);
-        let answered = serve(self.fixture, operation).map(drop);
+        let actual = self.fixture.serve(operation).map(drop);
         prop_assert_eq!(
-            answered.as_ref().map_err(|problem| problem.status.code()),
+            actual.as_ref().map_err(|problem| problem.status.code()),
             expected.as_ref().map_err(|code| *code),
             "{:?} {:?}",
             step,
-            answered
+            actual
         );
         self.compare()
     }
 
-    /// That key, versions, dates and use are what the model says.
+    /// Checks that the key, its versions, their dates and their use are as the model predicts.
     fn compare(&self) -> Result<(), TestCaseError> {
-        let seen = serve(self.fixture, Operation::GetKey(self.key));
-        if self.model.gone {
+        let seen = self.fixture.serve(Operation::GetKey(self.key));
+        if self.model.erased {
             prop_assert_eq!(seen.map(drop).map_err(|problem| problem.status), Err(Status::NotFound));
             return Ok(());
         }
-        let Ok(Outcome::Key(key)) = seen else { return Err(TestCaseError::fail("the key is not there")) };
+        let Ok(Outcome::Key(key)) = seen else { return Err(TestCaseError::fail("the key is missing")) };
         prop_assert_eq!(key.state, self.model.state());
-        near(key.deletion_date, self.model.deletion_at)?;
-        let listed = serve(self.fixture, Operation::ListVersions { key: self.key, page: Page::default() });
+        compare_dates(key.deletion_date, self.model.deletion_at)?;
+        let listed = self.fixture.serve(Operation::ListVersions { key: self.key, page: Page::default() });
         let Ok(Outcome::Versions(listed)) = listed else { return Err(TestCaseError::fail("no versions")) };
         prop_assert_eq!(listed.versions.len(), self.model.versions.len());
         for (number, (version, model)) in (1..).zip(listed.versions.iter().zip(&self.model.versions)) {
             prop_assert_eq!((version.number, version.disabled), (number, model.disabled));
             prop_assert_eq!(version.state, model.state(), "version {}", number);
-            near(version.destroy_date, model.destroy_at)?;
+            compare_dates(version.destroy_date, model.destroy_at)?;
             let data = api::Data(Zeroizing::new(b"data".to_vec()));
             let encrypt = Operation::Encrypt { version: self.version(number), data, aad: vec![] };
             let usable = self.model.deletion_at.is_none() && model.state() == VersionState::Active;
             let expected = if usable { Ok(()) } else { Err(409) };
-            let used = serve(self.fixture, encrypt).map(drop).map_err(|problem| problem.status.code());
+            let used = self.fixture.serve(encrypt).map(drop).map_err(|problem| problem.status.code());
             prop_assert_eq!(used, expected, "version {}", number);
         }
         Ok(())
     }
 }
 
-/// That a date is the model's, or a little later.
-fn near(date: Option<api::Time>, model: Option<u64>) -> Result<(), TestCaseError> {
-    let late = date.zip(model).map(|(date, model)| date.0.wrapping_sub(model));
-    prop_assert_eq!((date.is_some(), late.is_none_or(|late| late <= LATE)), (model.is_some(), true));
+/// Checks that a date is the model's, or at most [`DELAY_MAX`] later.
+fn compare_dates(date: Option<api::Time>, model: Option<u64>) -> Result<(), TestCaseError> {
+    let delay = date.zip(model).map(|(date, model)| date.0.wrapping_sub(model));
+    prop_assert_eq!((date.is_some(), delay.is_none_or(|delay| delay <= DELAY_MAX)), (model.is_some(), true));
     Ok(())
 }
 
-/// An answer, as the owner.
-fn serve(fixture: &Fixture, operation: Operation) -> Result<Outcome, api::Problem> {
-    let grants = vec![api::Grant { role: api::Role::Owner, project: None, ring: None }];
-    let account = api::Account { id: Uuid::from_u128(1), email: "owner@test".to_owned(), grants };
-    let context = api::RequestContext {
-        account: std::sync::Arc::new(account),
-        source: std::net::Ipv4Addr::LOCALHOST.into(),
-        agent: "life".into(),
-        endpoint: "TEST /".to_owned(),
-        trace: Uuid::from_u128(2),
-    };
-    fixture.backend.dispatch().serve(&context, operation)
-}
-
-/// Material under a wrapping key of its own: the one of before may have expired.
-fn upload(fixture: &Fixture, ring: RingPath) -> api::ImportKey {
+/// Wraps material under a new wrapping key, because an older one may have expired.
+fn wrapped_material(fixture: &ApiFixture, ring: RingPath) -> api::ImportKey {
     let ask = api::CreateWrappingKey {
-        display_name: DisplayName::new("way-in").unwrap(),
+        display_name: DisplayName::new("import").unwrap(),
         description: Description::default(),
         algorithm: WrappingAlgorithm::Rsa2048OaepSha256,
         purpose: WrappingPurpose::WrapSymmetricKey,
         protection: Protection::Software,
         access_scope: AccessScope::Public,
     };
-    let made = serve(fixture, Operation::CreateWrappingKey { ring, ask, repeat: None });
-    let Ok(Outcome::WrappingKey(made)) = made else { panic!("no wrapping key") };
-    let pem = made.public_key.unwrap();
-    let inside: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let public = PublicEncryptingKey::from_der(&STANDARD.decode(inside).unwrap()).unwrap();
+    let created = fixture.serve(Operation::CreateWrappingKey { ring, ask, repeat: None });
+    let Ok(Outcome::WrappingKey(created)) = created else { panic!("no wrapping key") };
+    let pem = created.public_key.unwrap();
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let public = PublicEncryptingKey::from_der(&STANDARD.decode(base64).unwrap()).unwrap();
     let public = OaepPublicEncryptingKey::new(public).unwrap();
     let mut wrapped = vec![0; public.ciphertext_size()];
     public.encrypt(&OAEP_SHA256_MGF1SHA256, &[3; 32], &mut wrapped, None).unwrap();
-    api::ImportKey { wrapping_key: made.id, wrapped }
+    api::ImportKey { wrapping_key: created.id, wrapped }
 }
 
 #[test]
-fn every_life_is_as_the_model_says() {
-    let Some(fixture) = Fixture::new("lifecycle::every_life_is_as_the_model_says") else { return };
-    let ask = api::CreateKeyRing {
-        display_name: DisplayName::new("lives").unwrap(),
-        description: Description::default(),
-    };
-    let project = Uuid::nil();
-    let made = serve(&fixture, Operation::CreateKeyRing { project, ask, repeat: None });
-    let Ok(Outcome::KeyRing(made)) = made else { panic!("no ring") };
-    let ring = RingPath { project, ring: made.id };
-    let mut runner = TestRunner::new(Cases { cases: LIVES, ..Cases::default() });
-    let lives = (any::<bool>(), prop::collection::vec(step(), 1..STEPS));
-    let lived = runner.run(&lives, |(import_only, steps)| {
-        let mut life = Life::begin(&fixture, ring, import_only);
-        life.compare()?;
-        steps.into_iter().try_for_each(|step| life.take(step))
+fn every_key_behaves_as_the_model_predicts() {
+    let Some(fixture) = ApiFixture::new("lifecycle::every_key_behaves_as_the_model_predicts") else { return };
+    let mut runner = TestRunner::new(Cases { cases: KEYS, ..Cases::default() });
+    let sequences = (any::<bool>(), prop::collection::vec(step(), 1..STEPS));
+    let outcome = runner.run(&sequences, |(import_only, steps)| {
+        let mut key = TestedKey::create(&fixture, fixture.ring, import_only);
+        key.compare()?;
+        steps.into_iter().try_for_each(|step| key.take(step))
     });
-    lived.unwrap_or_else(|error| panic!("{error}"));
+    outcome.unwrap_or_else(|error| panic!("{error}"));
 }

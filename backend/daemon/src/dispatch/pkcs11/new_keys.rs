@@ -1,4 +1,4 @@
-//! New keys: stored with their material wrapped by the HSM, or sealed for the provider.
+//! Stores new token keys, with their material wrapped by the HSM, and seals session objects for the provider.
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use kms_protocol::{
     Attribute, AttributeType, KeyType, ObjectClass, ObjectRef, ObjectView, RequestId, Secret, Template,
 };
 use kms_store::{KeyMetadata, NewKey, Ring};
-use uuid::Uuid;
 
-use crate::dispatch::algorithm_name::algorithm_of;
-use crate::dispatch::audit_events::{About, Act, described};
+use crate::dispatch::audit_names::AuditedResource;
+use crate::dispatch::object_ids::assign_ids;
+use crate::dispatch::pkcs11::algorithm_name::algorithm_of;
+use crate::dispatch::pkcs11::audit_events::{AuditedFunction, with_object_details};
 use crate::dispatch::{Dispatch, owner};
 use crate::error::Error;
 
@@ -21,7 +22,7 @@ impl Dispatch {
     /// Wraps a key's material in the HSM and stores it with its objects, in one transaction.
     pub(in crate::dispatch) fn store_key(
         &self,
-        (ring, caller, act): (&Ring, &Caller, Act),
+        (ring, caller, function): (&Ring, &Caller, AuditedFunction),
         request: RequestId,
         key: [u8; 16],
         material: &KeyBytes,
@@ -41,18 +42,20 @@ impl Dispatch {
         };
         let label = first.bytes(AttributeType::LABEL).unwrap_or_default().to_vec();
         let algorithm = algorithm_of(first);
-        // A key that came to be over PKCS #11 has a name in the API as well, if it has a shape the API can say.
-        let named = kms_core::api::algorithm_of(first);
-        let display_name = named.map(|_| DisplayName::nearest(&label).as_str().to_owned());
-        let metadata = KeyMetadata { algorithm: named, display_name, ..KeyMetadata::default() };
+        // The API shows this key as well, under a name of its own, if it has an algorithm of the API.
+        let api_algorithm = kms_core::api::algorithm_of(first);
+        let display_name = api_algorithm.map(|_| DisplayName::nearest(&label).as_str().to_owned());
+        let metadata = KeyMetadata { algorithm: api_algorithm, display_name, ..KeyMetadata::default() };
         let created = self.clock.seconds();
-        let mut entry = described(self.entry_of(ring, caller, act, &About::Key(key)), first);
+        let entry = self.request_entry(ring, caller, function, &AuditedResource::Key(key));
+        let mut entry = with_object_details(entry, first);
         entry.details.insert("algorithm".to_owned(), algorithm.as_str().into());
         let entry = Some(entry);
         let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, metadata, entry };
         Ok(self.store.insert(request, new, drafts)?)
     }
 
+    /// Seals a session object for the provider.
     pub(in crate::dispatch) fn seal(
         &self,
         ring: &Ring,
@@ -64,7 +67,7 @@ impl Dispatch {
         Ok(ObjectView { object: ObjectRef::Session(seal), attributes: draft.attributes })
     }
 
-    /// The same session object with other attributes.
+    /// Seals a session object anew, with changed attributes.
     pub(in crate::dispatch) fn reseal(
         &self,
         ring: &Ring,
@@ -73,10 +76,10 @@ impl Dispatch {
         attributes: &Template,
     ) -> Result<Secret, Error> {
         let object = self.seals.open(ring.id, owner(caller), seal)?;
-        let nothing = KeyBytes::from(Vec::new());
+        let empty = KeyBytes::from(Vec::new());
         let material = match &object.material {
             Material::Open(bytes) => bytes,
-            Material::None | Material::Wrapped(_) => &nothing,
+            Material::None | Material::Wrapped(_) => &empty,
         };
         Ok(self.seals.seal(ring.id, owner(caller), attributes, material, nonce()?)?)
     }
@@ -88,30 +91,10 @@ fn nonce() -> Result<[u8; NONCE_BYTES], Error> {
     Ok(nonce)
 }
 
-/// Adds what comes with the key: its public values, and names where the caller gave none.
-pub(in crate::dispatch) fn complete(draft: &mut Draft, key: [u8; 16], made: Vec<Attribute>) {
-    for attribute in made {
+/// Adds to a new key's object the attributes of its value, and its ids.
+pub(in crate::dispatch) fn complete_draft(draft: &mut Draft, key: [u8; 16], generated: Vec<Attribute>) {
+    for attribute in generated {
         draft.attributes.set(attribute);
     }
-    name(draft, KeyVersion { key, number: 1 });
-}
-
-/// Names an object of a key version, where its caller gave no name.
-pub(in crate::dispatch) fn name(draft: &mut Draft, version: KeyVersion) {
-    // The same id for both halves and unlike any other key's: the key's UUID and the number of its version.
-    if draft.attributes.value(AttributeType::ID).is_none() {
-        let id = [version.key.as_slice(), &version.number.to_be_bytes()].concat();
-        draft.attributes.set(Attribute::bytes(AttributeType::ID, id));
-    }
-    let class = draft.attributes.class().unwrap_or(ObjectClass::SECRET_KEY);
-    draft.attributes.set(Attribute::bytes(AttributeType::UNIQUE_ID, unique_of(version, class)));
-}
-
-/// The name that no other object has or will have.
-pub(in crate::dispatch) fn unique_id(key: [u8; 16], class: ObjectClass) -> String {
-    unique_of(KeyVersion { key, number: 1 }, class)
-}
-
-fn unique_of(version: KeyVersion, class: ObjectClass) -> String {
-    format!("{}-{}-{}", Uuid::from_bytes(version.key), version.number, class.0)
+    assign_ids(draft, KeyVersion { key, number: 1 });
 }

@@ -1,5 +1,9 @@
-//! Whole operations with a real token and database, thirty days included.
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test wants one answer")]
+//! Tests of whole operations with a real token and database; they advance the clock by up to thirty days.
+//! `lifecycle` compares sequences of operations with a model; `reports` tests usage, export and audit log.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test expects one outcome")]
+
+mod lifecycle;
+mod reports;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -21,19 +25,20 @@ use crate::test_home;
 
 const DAY: u64 = 24 * 3600;
 
-struct Fixture {
+/// A backend with one key ring, and the context of an account.
+struct ApiFixture {
     backend: Backend,
     context: RequestContext,
     ring: RingPath,
 }
 
-impl Fixture {
+impl ApiFixture {
     fn new(test: &str) -> Option<Self> {
         let home = test_home::home_in_child(&format!("dispatch::api::tests::{test}"))?;
         let backend = Backend::create(&Config::read(&home.join(config::FILE_NAME)).unwrap()).unwrap();
         let ring = RingPath { project: Uuid::nil(), ring: Uuid::nil() };
         let mut fixture = Self { backend, context: context(Role::Owner, None), ring };
-        fixture.ring.ring = fixture.make_ring("ring");
+        fixture.ring.ring = fixture.create_ring("ring");
         Some(fixture)
     }
 
@@ -41,7 +46,7 @@ impl Fixture {
         self.backend.dispatch().serve(&self.context, operation)
     }
 
-    fn make_ring(&self, name: &str) -> Uuid {
+    fn create_ring(&self, name: &str) -> Uuid {
         let (display_name, description) = (DisplayName::new(name).unwrap(), Description::default());
         let ask = CreateKeyRing { display_name, description };
         let project = self.ring.project;
@@ -51,11 +56,11 @@ impl Fixture {
         }
     }
 
-    fn make_key(&self, name: &str, algorithm: Algorithm) -> KeyPath {
-        self.make(create(name, algorithm), None)
+    fn create_key(&self, name: &str, algorithm: Algorithm) -> KeyPath {
+        self.create_key_as(key_request(name, algorithm), None)
     }
 
-    fn make(&self, ask: CreateKey, repeat: Option<Uuid>) -> KeyPath {
+    fn create_key_as(&self, ask: CreateKey, repeat: Option<Uuid>) -> KeyPath {
         match self.serve(Operation::CreateKey { ring: self.ring, ask, repeat }).unwrap() {
             Outcome::Key(key) => KeyPath { ring: self.ring, key: key.id },
             _ => panic!("no key"),
@@ -95,16 +100,18 @@ impl Fixture {
         }
     }
 
-    fn done(&self, operation: Operation) -> Result<(), u16> {
+    /// Performs an operation; returns the status of a problem.
+    fn status(&self, operation: Operation) -> Result<(), u16> {
         self.serve(operation).map(drop).map_err(|problem| problem.status.code())
     }
 
+    /// Advances the clock and runs the background jobs.
     fn wait(&self, seconds: u64) {
         self.backend.dispatch().clock.advance(seconds);
         self.backend.dispatch().run_due_jobs();
     }
 
-    /// What PKCS#11 finds under a label.
+    /// The number of PKCS#11 objects with a label.
     fn found(&self, label: &str) -> usize {
         let template = Template(vec![Attribute::bytes(AttributeType::LABEL, label)]);
         let ring = RingId(self.ring.ring.into_bytes());
@@ -123,7 +130,7 @@ fn context(role: Role, ring: Option<Uuid>) -> RequestContext {
     }
 }
 
-fn create(name: &str, algorithm: Algorithm) -> CreateKey {
+fn key_request(name: &str, algorithm: Algorithm) -> CreateKey {
     CreateKey {
         display_name: DisplayName::new(name).unwrap(),
         description: Description::default(),
@@ -140,16 +147,18 @@ fn bytes(data: &[u8]) -> Data {
     Data(Zeroizing::new(data.to_vec()))
 }
 
-fn at(key: KeyPath, number: i64) -> VersionPath {
+fn version_path(key: KeyPath, number: i64) -> VersionPath {
     VersionPath { key, number }
 }
 
 #[test]
-fn every_algorithm_does_what_it_is_for_and_nothing_else() {
-    let Some(fixture) = Fixture::new("every_algorithm_does_what_it_is_for_and_nothing_else") else { return };
+fn every_algorithm_performs_the_operations_of_its_purpose_only() {
+    let Some(fixture) = ApiFixture::new("every_algorithm_performs_the_operations_of_its_purpose_only") else {
+        return;
+    };
     for algorithm in Algorithm::ALL {
-        let key = fixture.make_key("k", algorithm);
-        let (data, version) = (bytes(b"data"), at(key, 1));
+        let key = fixture.create_key("k", algorithm);
+        let (data, version) = (bytes(b"data"), version_path(key, 1));
         let encrypted = fixture.encrypt(key, 1, b"data");
         let signed = fixture.serve(Operation::Sign { version, data: data.clone() });
         match algorithm.purpose() {
@@ -167,8 +176,8 @@ fn every_algorithm_does_what_it_is_for_and_nothing_else() {
                 let Ok(Outcome::Signed(signed)) = signed else { panic!("{}", algorithm.name()) };
                 let signature = STANDARD.decode(signed.signature).unwrap();
                 let verify = |data: Data, signature: Vec<u8>| {
-                    let asked = Operation::Verify { version, data, signature };
-                    let Outcome::Verified(verified) = fixture.serve(asked).unwrap() else {
+                    let operation = Operation::Verify { version, data, signature };
+                    let Outcome::Verified(verified) = fixture.serve(operation).unwrap() else {
                         panic!("no verdict")
                     };
                     verified.valid
@@ -188,102 +197,104 @@ fn every_algorithm_does_what_it_is_for_and_nothing_else() {
 }
 
 #[test]
-fn a_key_goes_through_its_life() {
-    let Some(fixture) = Fixture::new("a_key_goes_through_its_life") else { return };
-    let key = fixture.make_key("life", Algorithm::Aes256Gcm);
+fn a_key_passes_through_all_states() {
+    let Some(fixture) = ApiFixture::new("a_key_passes_through_all_states") else { return };
+    let key = fixture.create_key("life", Algorithm::Aes256Gcm);
     let first = fixture.encrypt(key, 1, b"one").unwrap();
     assert_eq!(fixture.found("life"), 1);
-    fixture.done(Operation::RotateKey(key)).unwrap();
+    fixture.status(Operation::RotateKey(key)).unwrap();
     assert_eq!((fixture.found("life"), fixture.found("life#1")), (1, 1));
     let second = fixture.encrypt(key, 2, b"two").unwrap();
     assert_eq!(fixture.decrypt(key, 1, &first).unwrap(), b"one");
     assert_eq!(fixture.decrypt(key, 2, &first), Err(400), "bound to its version");
 
-    // Disabled: at once, on both doors; the label follows the highest active version.
-    fixture.done(Operation::DisableVersion(at(key, 2))).unwrap();
+    // Disabled: takes effect at once in both APIs; the label follows the highest active version.
+    fixture.status(Operation::DisableVersion(version_path(key, 2))).unwrap();
     assert_eq!(fixture.decrypt(key, 2, &second), Err(409));
     assert_eq!((fixture.found("life"), fixture.found("life#1"), fixture.found("life#2")), (1, 0, 0));
     assert!(fixture.version(key, 2).disabled);
-    fixture.done(Operation::DestroyVersion(at(key, 2))).unwrap();
+    fixture.status(Operation::DestroyVersion(version_path(key, 2))).unwrap();
     assert_eq!(fixture.version(key, 2).state, VersionState::Destroyed);
-    for refused in [Operation::EnableVersion(at(key, 2)), Operation::DestroyVersion(at(key, 2))] {
-        assert_eq!(fixture.done(refused), Err(409));
+    for operation in
+        [Operation::EnableVersion(version_path(key, 2)), Operation::DestroyVersion(version_path(key, 2))]
+    {
+        assert_eq!(fixture.status(operation), Err(409));
     }
-    fixture.done(Operation::RestoreVersion(at(key, 2))).unwrap();
+    fixture.status(Operation::RestoreVersion(version_path(key, 2))).unwrap();
     assert_eq!(fixture.version(key, 2).state, VersionState::Disabled);
-    fixture.done(Operation::EnableVersion(at(key, 2))).unwrap();
+    fixture.status(Operation::EnableVersion(version_path(key, 2))).unwrap();
     assert_eq!(fixture.decrypt(key, 2, &second).unwrap(), b"two");
     assert_eq!((fixture.found("life"), fixture.found("life#1")), (1, 1));
 
-    // Deleted: nothing can be used; all comes back.
-    fixture.done(Operation::DeleteKey(key)).unwrap();
-    assert_eq!(fixture.done(Operation::DeleteKey(key)), Err(400));
+    // Deleted: no version can be used; a restored key has all of them again.
+    fixture.status(Operation::DeleteKey(key)).unwrap();
+    assert_eq!(fixture.status(Operation::DeleteKey(key)), Err(400));
     assert_eq!(fixture.state(key), Ok(KeyState::Deleted));
     assert_eq!(
         (fixture.encrypt(key, 1, b"x"), fixture.found("life"), fixture.found("life#1")),
         (Err(409), 0, 0)
     );
-    assert_eq!(fixture.done(Operation::RotateKey(key)), Err(409));
-    assert_eq!(fixture.done(Operation::DeleteKeyRing(fixture.ring)), Err(400), "not empty");
+    assert_eq!(fixture.status(Operation::RotateKey(key)), Err(409));
+    assert_eq!(fixture.status(Operation::DeleteKeyRing(fixture.ring)), Err(400), "not empty");
     fixture.wait(29 * DAY);
-    fixture.done(Operation::RestoreKey(key)).unwrap();
-    assert_eq!(fixture.done(Operation::RestoreKey(key)), Err(409));
+    fixture.status(Operation::RestoreKey(key)).unwrap();
+    assert_eq!(fixture.status(Operation::RestoreKey(key)), Err(409));
     assert_eq!(fixture.decrypt(key, 1, &first).unwrap(), b"one");
 
-    // Erased: a version's material after thirty days, the key altogether.
-    fixture.done(Operation::DestroyVersion(at(key, 1))).unwrap();
+    // Erased: after thirty days the material of a version, or the whole key.
+    fixture.status(Operation::DestroyVersion(version_path(key, 1))).unwrap();
     fixture.wait(30 * DAY + 1);
-    assert_eq!(fixture.done(Operation::RestoreVersion(at(key, 1))), Err(409));
+    assert_eq!(fixture.status(Operation::RestoreVersion(version_path(key, 1))), Err(409));
     assert_eq!(fixture.version(key, 1).state, VersionState::Destroyed);
-    fixture.done(Operation::RotateKey(key)).unwrap();
+    fixture.status(Operation::RotateKey(key)).unwrap();
     assert_eq!(fixture.encrypt(key, 3, b"x").unwrap().len(), 34);
-    fixture.done(Operation::DeleteKey(key)).unwrap();
+    fixture.status(Operation::DeleteKey(key)).unwrap();
     fixture.wait(30 * DAY + 1);
     assert_eq!(fixture.state(key), Err(404));
-    fixture.done(Operation::DeleteKeyRing(fixture.ring)).unwrap();
-    assert_eq!(fixture.done(Operation::GetKeyRing(fixture.ring)), Err(404));
+    fixture.status(Operation::DeleteKeyRing(fixture.ring)).unwrap();
+    assert_eq!(fixture.status(Operation::GetKeyRing(fixture.ring)), Err(404));
 }
 
 #[test]
-fn a_key_is_rotated_by_itself_and_made_once() {
-    let Some(fixture) = Fixture::new("a_key_is_rotated_by_itself_and_made_once") else { return };
-    let ask = CreateKey { rotation_days: Some(10), ..create("auto", Algorithm::HmacSha256) };
-    let key = fixture.make(ask.clone(), Some(Uuid::from_u128(1)));
-    assert_eq!(fixture.make(ask.clone(), Some(Uuid::from_u128(1))), key, "asked for again");
+fn a_key_is_rotated_automatically_and_created_once() {
+    let Some(fixture) = ApiFixture::new("a_key_is_rotated_automatically_and_created_once") else { return };
+    let ask = CreateKey { rotation_days: Some(10), ..key_request("auto", Algorithm::HmacSha256) };
+    let key = fixture.create_key_as(ask.clone(), Some(Uuid::from_u128(1)));
+    assert_eq!(fixture.create_key_as(ask.clone(), Some(Uuid::from_u128(1))), key, "the request is repeated");
     let other = Operation::CreateKey {
         ring: fixture.ring,
-        ask: create("other", Algorithm::HmacSha256),
+        ask: key_request("other", Algorithm::HmacSha256),
         repeat: Some(Uuid::from_u128(1)),
     };
-    assert_eq!(fixture.done(other), Err(409));
+    assert_eq!(fixture.status(other), Err(409));
     fixture.wait(9 * DAY);
-    assert_eq!(fixture.done(Operation::GetVersion(at(key, 2))), Err(404));
+    assert_eq!(fixture.status(Operation::GetVersion(version_path(key, 2))), Err(404));
     fixture.wait(DAY + 1);
     assert_eq!(fixture.version(key, 2).state, VersionState::Active);
     let end = EditKey { rotation_days: Some(None), ..EditKey::default() };
-    fixture.done(Operation::EditKey { key, ask: end }).unwrap();
+    fixture.status(Operation::EditKey { key, ask: end }).unwrap();
     fixture.wait(20 * DAY);
-    assert_eq!(fixture.done(Operation::GetVersion(at(key, 3))), Err(404));
+    assert_eq!(fixture.status(Operation::GetVersion(version_path(key, 3))), Err(404));
     let name = EditKey { display_name: Some(DisplayName::new("renamed").unwrap()), ..EditKey::default() };
-    fixture.done(Operation::EditKey { key, ask: name }).unwrap();
+    fixture.status(Operation::EditKey { key, ask: name }).unwrap();
     assert_eq!((fixture.found("renamed"), fixture.found("renamed#1"), fixture.found("auto")), (1, 1, 0));
 }
 
 #[test]
-fn who_may_not_is_told_so_and_others_projects_are_not_there() {
-    let Some(mut fixture) = Fixture::new("who_may_not_is_told_so_and_others_projects_are_not_there") else {
+fn calls_without_a_role_are_forbidden() {
+    let Some(mut fixture) = ApiFixture::new("calls_without_a_role_are_forbidden") else {
         return;
     };
-    let key = fixture.make_key("k", Algorithm::Aes256Gcm);
-    let other = fixture.make_ring("other");
+    let key = fixture.create_key("k", Algorithm::Aes256Gcm);
+    let other = fixture.create_ring("other");
     fixture.context = context(Role::User, Some(fixture.ring.ring));
     fixture.encrypt(key, 1, b"x").unwrap();
-    assert_eq!(fixture.done(Operation::RotateKey(key)), Err(403));
+    assert_eq!(fixture.status(Operation::RotateKey(key)), Err(403));
     let elsewhere = RingPath { ring: other, ..fixture.ring };
-    assert_eq!(fixture.done(Operation::GetKeyRing(elsewhere)), Err(403));
-    assert_eq!(fixture.done(Operation::GetKey(KeyPath { ring: elsewhere, ..key })), Err(403));
+    assert_eq!(fixture.status(Operation::GetKeyRing(elsewhere)), Err(403));
+    assert_eq!(fixture.status(Operation::GetKey(KeyPath { ring: elsewhere, ..key })), Err(403));
     // A role in one ring shows that one in the list.
-    let listed = |fixture: &Fixture| {
+    let listed = |fixture: &ApiFixture| {
         let list = Operation::ListKeyRings { project: fixture.ring.project, page: Page::default() };
         match fixture.serve(list) {
             Ok(Outcome::KeyRings(list)) => Ok(list.key_rings.iter().map(|ring| ring.id).collect::<Vec<_>>()),
@@ -297,26 +308,26 @@ fn who_may_not_is_told_so_and_others_projects_are_not_there() {
     fixture.context = context(Role::Owner, None);
     assert_eq!(listed(&fixture), Ok(vec![fixture.ring.ring, other]));
     assert_eq!(
-        fixture.done(Operation::GetKey(KeyPath { ring: elsewhere, ..key })),
+        fixture.status(Operation::GetKey(KeyPath { ring: elsewhere, ..key })),
         Err(404),
         "of another ring"
     );
     let nowhere = RingPath { project: Uuid::from_u128(9), ..fixture.ring };
-    assert_eq!(fixture.done(Operation::GetKeyRing(nowhere)), Err(403));
+    assert_eq!(fixture.status(Operation::GetKeyRing(nowhere)), Err(403));
 }
 
 #[test]
-fn lists_come_whole_or_in_pages() {
-    let Some(fixture) = Fixture::new("lists_come_whole_or_in_pages") else { return };
+fn lists_are_complete_or_in_pages() {
+    let Some(fixture) = ApiFixture::new("lists_are_complete_or_in_pages") else { return };
     for number in 0..5 {
-        fixture.make_key(&format!("k{number}"), Algorithm::HmacSha256);
+        fixture.create_key(&format!("k{number}"), Algorithm::HmacSha256);
     }
     let list = |page: Page| match fixture.serve(Operation::ListKeys { ring: fixture.ring, page }).unwrap() {
         Outcome::Keys(list) => list,
         _ => panic!("no list"),
     };
-    let whole: Vec<_> = list(Page::default()).keys.iter().map(|key| key.id).collect();
-    assert_eq!(whole.len(), 5);
+    let complete: Vec<_> = list(Page::default()).keys.iter().map(|key| key.id).collect();
+    assert_eq!(complete.len(), 5);
     let (mut paged, mut cursor) = (Vec::new(), None);
     loop {
         let page = list(Page { limit: Some(2), cursor });
@@ -326,8 +337,8 @@ fn lists_come_whole_or_in_pages() {
             break;
         }
     }
-    assert_eq!(paged, whole);
+    assert_eq!(paged, complete);
     for page in [Page { limit: Some(0), cursor: None }, Page { limit: None, cursor: Some("x".to_owned()) }] {
-        assert_eq!(fixture.done(Operation::ListKeys { ring: fixture.ring, page }), Err(400));
+        assert_eq!(fixture.status(Operation::ListKeys { ring: fixture.ring, page }), Err(400));
     }
 }

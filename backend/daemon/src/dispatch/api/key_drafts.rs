@@ -1,5 +1,5 @@
-//! The objects that a key of the API is over PKCS #11: sensitive, unextractable, and for the key's one algorithm alone.
-//! An AES key that could also be asked for ECB, say, would give away what GCM hides.
+//! The PKCS#11 objects of a key of the API: sensitive, unextractable, and for the key's one algorithm only. An AES key
+//! that also allowed ECB, for example, would reveal what GCM protects.
 
 use kms_core::api::{Algorithm, Hash, Problem, Purpose, WrappingAlgorithm};
 use kms_core::object::{Caller, Curve, Draft, KeyBytes, KeySpec};
@@ -13,15 +13,15 @@ use kms_protocol::{
 use super::Dispatch;
 use super::failure::Failure;
 
-/// A key's objects and its material, before they are stored.
-pub(super) struct Fresh {
-    /// The objects, that with the secret first.
+/// The objects and material of a key or version, before they are stored.
+pub(super) struct KeyDraft {
+    /// The objects; the secret or private key is the first.
     pub(super) drafts: Vec<Draft>,
     /// The material.
     pub(super) material: KeyBytes,
 }
 
-/// The mechanisms that a key of an algorithm is allowed.
+/// Returns the allowed mechanisms of an algorithm.
 fn mechanisms(algorithm: Algorithm) -> Vec<MechanismType> {
     match algorithm.purpose() {
         Purpose::SymmetricEncryptDecrypt => vec![MechanismType::AES_GCM],
@@ -42,7 +42,7 @@ fn mechanisms(algorithm: Algorithm) -> Vec<MechanismType> {
     }
 }
 
-/// What the objects of both halves have in common.
+/// Returns the attributes that both objects of a pair have.
 fn common(label: &str, mechanisms: Vec<MechanismType>, uses: &[(AttributeType, bool)]) -> Vec<Attribute> {
     let mut attributes = vec![
         Attribute::bool(AttributeType::TOKEN, true),
@@ -56,8 +56,8 @@ fn common(label: &str, mechanisms: Vec<MechanismType>, uses: &[(AttributeType, b
     attributes
 }
 
-/// The template of the secret or private half.
-fn hidden_template(label: &str, algorithm: Algorithm) -> Vec<Attribute> {
+/// Returns the template of the secret or private key.
+fn secret_template(label: &str, algorithm: Algorithm) -> Vec<Attribute> {
     use AttributeType as A;
     let uses: &[_] = match algorithm.purpose() {
         Purpose::SymmetricEncryptDecrypt => &[
@@ -81,11 +81,11 @@ fn hidden_template(label: &str, algorithm: Algorithm) -> Vec<Attribute> {
     };
     let mut attributes = common(label, mechanisms(algorithm), uses);
     attributes.push(Attribute::bool(A::DERIVE, false));
-    hide(&mut attributes);
+    protect(&mut attributes);
     attributes
 }
 
-fn hide(attributes: &mut Vec<Attribute>) {
+fn protect(attributes: &mut Vec<Attribute>) {
     attributes.extend([
         Attribute::bool(AttributeType::SENSITIVE, true),
         Attribute::bool(AttributeType::EXTRACTABLE, false),
@@ -93,7 +93,7 @@ fn hide(attributes: &mut Vec<Attribute>) {
     ]);
 }
 
-/// The template of the public half.
+/// Returns the template of the public key.
 fn public_template(label: &str, algorithm: Algorithm) -> Vec<Attribute> {
     use AttributeType as A;
     let uses: &[_] = match algorithm.purpose() {
@@ -108,49 +108,55 @@ fn public_template(label: &str, algorithm: Algorithm) -> Vec<Attribute> {
 }
 
 impl Dispatch {
-    /// Makes a key of an algorithm.
-    pub(super) fn fresh(&self, caller: &Caller, label: &str, algorithm: Algorithm) -> Result<Fresh, Failure> {
-        let (spec, hidden) = (algorithm.spec(), hidden_template(label, algorithm));
-        self.with_defaults(caller, &spec, hidden, public_template(label, algorithm))
+    /// Generates a key of an algorithm.
+    pub(super) fn generate_draft(
+        &self,
+        caller: &Caller,
+        label: &str,
+        algorithm: Algorithm,
+    ) -> Result<KeyDraft, Failure> {
+        let (spec, secret) = (algorithm.spec(), secret_template(label, algorithm));
+        self.generate_from_templates(caller, &spec, secret, public_template(label, algorithm))
     }
 
-    /// Makes a wrapping key.
-    pub(super) fn fresh_wrapping(
+    /// Generates a wrapping key.
+    pub(super) fn generate_wrapping_draft(
         &self,
         caller: &Caller,
         label: &str,
         algorithm: WrappingAlgorithm,
-    ) -> Result<Fresh, Failure> {
+    ) -> Result<KeyDraft, Failure> {
         use AttributeType as A;
-        let by = if algorithm.wraps_by_aes() {
+        let mechanism = if algorithm.wraps_by_aes() {
             MechanismType::RSA_AES_KEY_WRAP
         } else {
             MechanismType::RSA_PKCS_OAEP
         };
         let uses = [(A::UNWRAP, true), (A::DECRYPT, false), (A::SIGN, false)];
-        let mut hidden = common(label, vec![by], &uses);
-        hide(&mut hidden);
+        let mut secret = common(label, vec![mechanism], &uses);
+        protect(&mut secret);
         let uses = [(A::WRAP, true), (A::ENCRYPT, false), (A::VERIFY, false), (A::PRIVATE, false)];
-        let public = common(label, vec![by], &uses);
+        let public = common(label, vec![mechanism], &uses);
         let spec = KeySpec::Rsa { bits: algorithm.bits(), exponent: vec![1, 0, 1] };
-        self.with_defaults(caller, &spec, hidden, public)
+        self.generate_from_templates(caller, &spec, secret, public)
     }
 
-    fn with_defaults(
+    /// Generates a key from the templates of its objects, which policy completes.
+    fn generate_from_templates(
         &self,
         caller: &Caller,
         spec: &KeySpec,
-        mut hidden: Vec<Attribute>,
+        mut secret: Vec<Attribute>,
         mut public: Vec<Attribute>,
-    ) -> Result<Fresh, Failure> {
+    ) -> Result<KeyDraft, Failure> {
         let length = |bytes: &u32| Attribute::ulong(AttributeType::VALUE_LEN, u64::from(*bytes));
         let (mechanism, pair) = match spec {
             KeySpec::Aes { bytes } => {
-                hidden.push(length(bytes));
+                secret.push(length(bytes));
                 (MechanismType::AES_KEY_GEN, false)
             }
             KeySpec::Generic { bytes } => {
-                hidden.push(length(bytes));
+                secret.push(length(bytes));
                 (MechanismType::GENERIC_SECRET_KEY_GEN, false)
             }
             KeySpec::Rsa { bits, .. } => {
@@ -171,52 +177,53 @@ impl Dispatch {
         let mechanism = Mechanism::plain(mechanism);
         let mut drafts = if pair {
             let (_, public, private) =
-                policy::generate_pair(caller, &mechanism, &Template(public), &Template(hidden))?;
+                policy::generate_pair(caller, &mechanism, &Template(public), &Template(secret))?;
             vec![private, public]
         } else {
-            vec![policy::generate(caller, &mechanism, &Template(hidden))?.1]
+            vec![policy::generate(caller, &mechanism, &Template(secret))?.1]
         };
         let GeneratedKey { material, attributes, public } = kms_crypto::generate(spec, &self.random)?;
-        for (draft, came) in drafts.iter_mut().zip([attributes, public]) {
-            came.into_iter().for_each(|attribute| draft.attributes.set(attribute));
+        for (draft, generated) in drafts.iter_mut().zip([attributes, public]) {
+            generated.into_iter().for_each(|attribute| draft.attributes.set(attribute));
         }
-        Ok(Fresh { drafts, material })
+        Ok(KeyDraft { drafts, material })
     }
 
-    /// The objects of material that came from outside, once it is known to be that of a key of the algorithm.
-    pub(super) fn arrived(
+    /// Returns the objects of imported material, after checking that the material fits the algorithm.
+    pub(super) fn import_draft(
         &self,
         caller: &Caller,
         label: &str,
         algorithm: Algorithm,
         material: KeyBytes,
-    ) -> Result<Fresh, Failure> {
+    ) -> Result<KeyDraft, Failure> {
         let (class, kind) = (algorithm.class(), algorithm.key_type());
         let attributes =
-            kms_crypto::public_attributes(class, kind, &material).map_err(|_| unfit(algorithm))?;
-        fits(algorithm, &Template(attributes.clone()))?;
-        let mut template = hidden_template(label, algorithm);
+            kms_crypto::public_attributes(class, kind, &material).map_err(|_| wrong_material(algorithm))?;
+        check_fits(algorithm, &Template(attributes.clone()))?;
+        let mut template = secret_template(label, algorithm);
         template.push(Attribute::ulong(AttributeType::CLASS, u64::from(class.0)));
         template.push(Attribute::ulong(AttributeType::KEY_TYPE, u64::from(kind.0)));
-        let mut hidden = policy::imported(caller, &Template(template))?.draft;
-        attributes.into_iter().for_each(|attribute| hidden.attributes.set(attribute));
-        let mut drafts = vec![hidden];
+        let mut secret = policy::imported(caller, &Template(template))?.draft;
+        attributes.into_iter().for_each(|attribute| secret.attributes.set(attribute));
+        let mut drafts = vec![secret];
         if class == ObjectClass::PRIVATE_KEY {
             let mut template = public_template(label, algorithm);
             template.push(Attribute::ulong(AttributeType::CLASS, u64::from(ObjectClass::PUBLIC_KEY.0)));
             template.push(Attribute::ulong(AttributeType::KEY_TYPE, u64::from(kind.0)));
-            let came = kms_crypto::public_key_attributes(kind, &material).ok_or_else(|| unfit(algorithm))?;
-            template.extend(came.iter().filter(|attribute| is_given(attribute.kind)).cloned());
+            let derived = kms_crypto::public_key_attributes(kind, &material)
+                .ok_or_else(|| wrong_material(algorithm))?;
+            template.extend(derived.iter().filter(|attribute| is_input(attribute.kind)).cloned());
             let mut public = policy::create(caller, &Template(template))?.draft;
-            came.into_iter().for_each(|attribute| public.attributes.set(attribute));
+            derived.into_iter().for_each(|attribute| public.attributes.set(attribute));
             drafts.push(public);
         }
-        Ok(Fresh { drafts, material })
+        Ok(KeyDraft { drafts, material })
     }
 }
 
-/// What a creator of a public key gives; the rest of its attributes follows from that.
-fn is_given(kind: AttributeType) -> bool {
+/// Whether a template for a public key states the attribute; the other attributes follow from these.
+fn is_input(kind: AttributeType) -> bool {
     [
         AttributeType::MODULUS,
         AttributeType::PUBLIC_EXPONENT,
@@ -226,55 +233,57 @@ fn is_given(kind: AttributeType) -> bool {
     .contains(&kind)
 }
 
-fn unfit(algorithm: Algorithm) -> Problem {
+fn wrong_material(algorithm: Algorithm) -> Problem {
     Problem::malformed(format!("wrappedKey holds no key material for {}", algorithm.name()))
 }
 
-/// Whether material is of the size, or on the curve, that an algorithm wants.
-fn fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Problem> {
-    let (found, wanted) = match algorithm.spec() {
+/// Checks that material has the size, or is on the curve, that an algorithm requires.
+fn check_fits(algorithm: Algorithm, attributes: &Template) -> Result<(), Problem> {
+    let (actual, required) = match algorithm.spec() {
         KeySpec::Aes { bytes } => (length_of(attributes), u64::from(bytes)..=u64::from(bytes)),
-        // No less than the digest, and no more than two of its blocks (RFC 2104, "Keys").
+        // At least as long as the digest, and at most two of its blocks (RFC 2104, "Keys").
         KeySpec::Generic { bytes } => {
             let most = if bytes == 32 { 128 } else { 256 };
             (length_of(attributes), u64::from(bytes)..=most)
         }
         KeySpec::Rsa { bits, .. } => {
-            let found = attributes.bytes(AttributeType::MODULUS).map_or(0, |modulus| modulus.len() * 8);
-            (u64::try_from(found).unwrap_or(0), u64::from(bits)..=u64::from(bits))
+            let modulus_bits =
+                attributes.bytes(AttributeType::MODULUS).map_or(0, |modulus| modulus.len() * 8);
+            (u64::try_from(modulus_bits).unwrap_or(0), u64::from(bits)..=u64::from(bits))
         }
         KeySpec::Ec { curve } => {
             let params = attributes.bytes(AttributeType::EC_PARAMS).unwrap_or_default();
-            let found = Curve::ALL.into_iter().find(|known| known.oid_der() == params);
-            return if found == Some(curve) {
+            let actual = Curve::ALL.into_iter().find(|known| known.oid_der() == params);
+            return if actual == Some(curve) {
                 Ok(())
             } else {
-                let said = format!("wrappedKey holds a key on another curve than {} wants", algorithm.name());
-                Err(Problem::malformed(said))
+                let message =
+                    format!("wrappedKey holds a key on another curve than {} requires", algorithm.name());
+                Err(Problem::malformed(message))
             };
         }
         KeySpec::ChaCha20
         | KeySpec::EdwardsMontgomery { .. }
         | KeySpec::MlKem { .. }
         | KeySpec::MlDsa { .. } => {
-            return Err(unfit(algorithm));
+            return Err(wrong_material(algorithm));
         }
     };
-    if wanted.contains(&found) {
+    if required.contains(&actual) {
         return Ok(());
     }
     let unit = if algorithm.purpose() == Purpose::AsymmetricEncryptDecrypt { "bits" } else { "bytes" };
-    let (least, most) = (wanted.start(), wanted.end());
+    let (least, most) = (required.start(), required.end());
     let range = if least == most { format!("{least}") } else { format!("{least} to {most}") };
-    let said = format!("wrappedKey holds a key of {found} {unit}; {} wants {range}", algorithm.name());
-    Err(Problem::malformed(said))
+    let message = format!("wrappedKey holds a key of {actual} {unit}; {} requires {range}", algorithm.name());
+    Err(Problem::malformed(message))
 }
 
 fn length_of(attributes: &Template) -> u64 {
     attributes.ulong(AttributeType::VALUE_LEN).unwrap_or(0)
 }
 
-/// The mechanism that opens what a wrapping key of this algorithm wrapped.
+/// Returns the mechanism that unwraps material under a wrapping key of this algorithm.
 pub(super) fn unwrapping(algorithm: WrappingAlgorithm) -> Mechanism {
     let (hash, mgf, label) = (algorithm.hash().mechanism(), algorithm.hash().mgf(), Secret::from(Vec::new()));
     if algorithm.wraps_by_aes() {
