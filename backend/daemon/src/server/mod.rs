@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{AuditConfig, RestConfig};
 use crate::dispatch::Dispatch;
-use crate::rest::{self, RestListener, Serving};
+use crate::rest::{self, RestListener, RestServerHandle};
 
 pub use socket::{SocketError, SocketListener};
 
@@ -87,7 +87,7 @@ pub fn run(
     };
     // Both doors finish what they do at the same time.
     if let Some(rest) = &rest {
-        rest.serving.stop(DRAIN);
+        rest.handle.stop(DRAIN);
     }
     connections.drain();
     if let Some(rest) = rest {
@@ -100,7 +100,7 @@ pub fn run(
 /// The REST door while it is served.
 struct RestServer {
     url: String,
-    serving: Serving,
+    handle: RestServerHandle,
     task: JoinHandle<io::Result<()>>,
 }
 
@@ -108,8 +108,8 @@ impl RestServer {
     fn open(listener: Option<RestListener>, dispatch: &Arc<Dispatch>) -> io::Result<Option<Self>> {
         let Some(listener) = listener else { return Ok(None) };
         let url = listener.url();
-        let (serving, served) = rest::serve(listener, dispatch)?;
-        Ok(Some(Self { url, serving, task: tokio::spawn(served) }))
+        let (handle, served) = rest::serve(listener, dispatch)?;
+        Ok(Some(Self { url, handle, task: tokio::spawn(served) }))
     }
 
     /// Waits until its connections are done, which is bounded.
@@ -180,7 +180,7 @@ fn reload(dispatch: &Dispatch, rest: Option<&RestServer>, owner: &mut dyn Owner)
         return owner.reloaded(false);
     };
     // The certificate comes first: it alone can still fail.
-    let adopted = rest.map_or(Ok(()), |rest| rest.serving.adopt(settings));
+    let adopted = rest.map_or(Ok(()), |rest| rest.handle.apply_settings(settings));
     match &adopted {
         Ok(()) => dispatch.recorder.set(audit),
         Err(error) => tracing::error!(%error, "SIGHUP: the certificate cannot be used; all stays as it was"),
