@@ -95,7 +95,7 @@ fn with_fallbacks(router: Router) -> Router {
             let problem = Problem::new(Status::NotFound, "there is no such path; /openapi.json lists them");
             respond::rejection(&Rejection::from(problem))
         })
-        .method_not_allowed_fallback(async || respond::error(405, "this path does not support this method"));
+        .method_not_allowed_fallback(async || respond::error(405, "this path does not have this method"));
     router.layer(CatchPanicLayer::custom(panicked)).with_state(())
 }
 

@@ -229,7 +229,7 @@ pub(super) fn request_info(parts: &Parts) -> Result<RequestInfo, Problem> {
 
 /// Extracts the bearer token (RFC 6750).
 fn bearer_token(headers: &HeaderMap) -> Result<&str, Problem> {
-    let missing = "this call needs `Authorization: Bearer TOKEN`; `kms token create` creates one";
+    let missing = "this call needs `Authorization: Bearer TOKEN`; `kms token create` makes one";
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Err(Problem::new(Status::Unauthenticated, missing));
     };
