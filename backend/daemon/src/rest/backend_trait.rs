@@ -48,7 +48,7 @@ pub(crate) trait RestBackend: Send + Sync + 'static {
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem>;
 
     /// Executes an operation. May block.
@@ -94,9 +94,9 @@ impl RestBackend for Dispatch {
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
-        Self::exchange(self, context, ask)
+        Self::exchange(self, context, request)
     }
 
     fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {

@@ -12,8 +12,8 @@ use super::backend_trait::RestBackend;
 /// cores; tokio's own limit for blocking threads is 512.
 const RUNNING_MAX: usize = 64;
 
-/// The maximum number of further jobs that wait: of the slowest (RSA-4096 key pairs, half a second each), any more would
-/// not start in time.
+/// The maximum number of further jobs that wait: of the slowest (RSA-4096 key pairs, half a second each), any more
+/// would not start in time.
 const WAITING_MAX: usize = 1024;
 
 /// How long a job may wait to start. If it does not start, it has had no effect.

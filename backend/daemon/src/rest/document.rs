@@ -17,8 +17,8 @@ use super::payloads;
 use super::routes::{self, ErrorFormat, Handler, Method, Origin, ParameterKind, Route};
 use super::{audit_and_export, token};
 
-/// The error statuses of every operation: malformed request, missing or invalid credentials, missing permission, unknown
-/// project or region, too many calls, internal failure.
+/// The error statuses of every operation: malformed request, missing or invalid credentials, missing permission,
+/// unknown project or region, too many calls, internal failure.
 const ALWAYS: [u16; 6] = [400, 401, 403, 404, 429, 500];
 
 /// Returns the document as JSON.
@@ -40,8 +40,9 @@ fn document() -> OpenApi {
         .title("Key management service")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Compatible with the STACKIT Key Management Service API v1, and with what its clients use of the Audit Log API v2 \
-             and of the token service. Extensions are marked as such; they are part of none of these APIs.",
+            "Compatible with the STACKIT Key Management Service API v1, and with what its clients use of the \
+             Audit Log API v2 and of the token service. Extensions are marked as such; they are part of none \
+             of these APIs.",
         ));
     OpenApiBuilder::new()
         .info(info.build())
@@ -89,7 +90,9 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
                     .name("Idempotency-Key")
                     .parameter_in(ParameterIn::Header)
                     .required(Required::False)
-                    .description(Some("Repeating a creation with the same key within a day creates nothing new (an extension)"))
+                    .description(Some(
+                        "A repetition with the same key within a day creates nothing new (an extension)",
+                    ))
                     .schema(Some(uuid())),
             );
         }

@@ -23,7 +23,8 @@ use crate::config::RestConfig;
 /// one timer for both.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The timeout for the first header section, and for the TLS handshake before it: a client has a request when it connects.
+/// The timeout for the TLS handshake, and for the first header section after it: clients connect in order to send a
+/// request.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum size of a request's header section: four times the longest token.
@@ -158,7 +159,8 @@ impl RestServerHandle {
         self.handle.graceful_shutdown(Some(timeout));
     }
 
-    /// Applies the limits and the certificate of a reloaded configuration. Address and number of connections do not change.
+    /// Applies the limits and the certificate of a reloaded configuration. Address and number of connections do not
+    /// change.
     ///
     /// # Errors
     /// When the certificate cannot be used; then nothing has changed.

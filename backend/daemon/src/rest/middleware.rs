@@ -1,5 +1,5 @@
-//! The outermost layer (tower), around every request whatever its path: it assigns the trace id, determines the client's
-//! address and removes doubled slashes at the start of the path.
+//! The outermost layer (tower), around every request whatever its path: it assigns the trace id, determines the
+//! client's address and removes doubled slashes at the start of the path.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -90,7 +90,8 @@ fn normalise_path(uri: &mut Uri) {
     *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// Returns the last address of `X-Forwarded-For`: the one that our proxy added. A client may have forged those before it.
+/// Returns the last address of `X-Forwarded-For`: the one that our proxy added. A client may have forged those before
+/// it.
 fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     let address = last.rsplit(',').next()?.trim();

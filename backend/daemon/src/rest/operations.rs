@@ -50,7 +50,8 @@ async fn metrics(State(state): State<Arc<RestState>>, request: Request<Body>) ->
     let source = request.extensions().get::<RequestInfo>().map(|info| info.source);
     let is_local = source.as_ref().is_some_and(IpAddr::is_loopback);
     if !is_local && !state.settings.load().metrics_public {
-        let message = "metrics are served to this machine only; set [rest] metrics_public = true in kms.toml to serve them to others";
+        let message = "metrics are served to this machine only; set [rest] metrics_public = true in \
+             kms.toml to serve them to others";
         return respond::error(403, message);
     }
     let backend = Arc::clone(&state.backend);

@@ -83,7 +83,8 @@ pub(super) fn set_rate_limit_headers(response: &mut Response<Body>, allowance: &
 /// Writes JSON.
 pub(super) fn json(status: u16, body: &impl Serialize) -> Response<Body> {
     let Ok(bytes) = serde_json::to_vec(body) else {
-        // Only a value that JSON cannot represent gets here, such as a time beyond the year 9999; no caller can cause it.
+        // Only a value that JSON cannot represent gets here, such as a time beyond the year 9999; no caller can cause
+        // it.
         tracing::error!("a response could not be written as JSON; this is a bug");
         return text(500, "application/json", r#"{"message":"internal error"}"#.into());
     };

@@ -135,8 +135,8 @@ impl RestState {
         Ok(self.blocking_pool.serve(&self.backend, context, operation).await?)
     }
 
-    /// Authenticates a request, parses its path and counts it against the quota. Every route below a project begins with
-    /// this, whether it is an operation, a report or the export.
+    /// Authenticates a request, parses its path and counts it against the quota. Every route below a project begins
+    /// with this, whether it is an operation, a report or the export.
     pub(super) async fn admit(
         &self,
         parts: &mut Parts,

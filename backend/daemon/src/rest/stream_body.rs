@@ -23,8 +23,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks that may wait for the client.
 const CHUNKS_WAITING_MAX: usize = 2;
 
-/// The maximum number of exports at once. Each occupies a thread and a database connection, and keeps the database's WAL
-/// from being truncated.
+/// The maximum number of exports at once. Each occupies a thread and a database connection, and keeps the database's
+/// WAL from being truncated.
 const EXPORTS_MAX: usize = 4;
 
 /// How long the client may take to accept the next chunk.

@@ -1,5 +1,5 @@
-//! Tests of the REST API with a mock backend that records the operations it receives: what an operation does is tested in
-//! the dispatcher.
+//! Tests of the REST API with a mock backend that records the operations it receives: what an operation does is tested
+//! in the dispatcher.
 
 mod audit_and_export;
 mod calls;
@@ -65,10 +65,10 @@ impl RestBackend for MockBackend {
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
         assert!(context.source.is_some() && context.trace.is_some());
-        match ask {
+        match request {
             TokenRequest::Assertion("good") | TokenRequest::Refresh("good") => Ok(TokenPair {
                 access: Zeroizing::new("access".to_owned()),
                 refresh: Zeroizing::new("refresh".to_owned()),
@@ -202,9 +202,9 @@ impl TestServer {
     /// Takes the one operation that was executed since the last call.
     #[track_caller]
     fn take_operation(&self) -> Operation {
-        let mut asked = std::mem::take(&mut *self.backend.operations.lock().unwrap());
-        assert_eq!(asked.len(), 1);
-        asked.remove(0).1
+        let mut operations = std::mem::take(&mut *self.backend.operations.lock().unwrap());
+        assert_eq!(operations.len(), 1);
+        operations.remove(0).1
     }
 }
 

@@ -12,8 +12,8 @@ use zeroize::{Zeroize, Zeroizing};
 use super::busy_poll::PollPolicy;
 use crate::dispatch::{Dispatch, Memory};
 
-/// The timeout for the rest of a frame, and for the provider to accept a response. Between two frames a connection may be
-/// idle without limit.
+/// The timeout for the rest of a frame, and for the provider to accept a response. Between two frames a connection may
+/// be idle without limit.
 pub(super) const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The size of a connection's read buffer. Most requests fit, so that one `recv` reads a whole one.

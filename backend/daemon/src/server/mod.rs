@@ -1,8 +1,8 @@
 //! The listeners: accepting and limiting connections, signals, and graceful shutdown.
 //!
 //! Tokio accepts connections and waits for signals. Each connection of a provider has a thread of its own that reads,
-//! dispatches and writes: a provider sends one request at a time and waits for the response, and each signature would pay
-//! for every switch between tasks and threads on the way (docs/decisions/0003).
+//! dispatches and writes: a provider sends one request at a time and waits for the response, and each signature would
+//! pay for every switch between tasks and threads on the way (docs/decisions/0003).
 
 mod busy_poll;
 mod connection;
@@ -27,7 +27,7 @@ use crate::rest::{self, RestListener, RestServerHandle};
 
 pub use socket::{SocketError, SocketListener};
 
-/// How long requests in progress may take when the daemon stops: the longest, the generation of an RSA-4096 key pair,
+/// The timeout for requests in progress when the daemon stops. The longest, the generation of an RSA-4096 key pair,
 /// takes less.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -54,7 +54,7 @@ pub trait Owner {
     fn reload(&mut self) -> Option<Reread>;
 
     /// The reloaded configuration has been applied as a whole, or not at all.
-    fn reloaded(&mut self, taken: bool);
+    fn reloaded(&mut self, applied: bool);
 
     /// No further connections are accepted.
     fn stopping(&mut self);
@@ -236,8 +236,8 @@ fn reject(mut stream: &UnixStream) {
     }
 }
 
-/// Returns the process at the other end, as the kernel recorded it at `connect` (`SO_PEERCRED`). The process id is 0 when
-/// the process is not in our pid namespace: a daemon in a container serves applications outside of it.
+/// Returns the process at the other end, as the kernel recorded it at `connect` (`SO_PEERCRED`). The process id is 0
+/// when the process is not in our pid namespace: a daemon in a container serves applications outside of it.
 fn peer_of(stream: &tokio::net::UnixStream) -> Option<Peer> {
     let credentials = stream.peer_cred().ok()?;
     Some(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) })

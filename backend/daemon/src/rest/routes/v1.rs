@@ -20,19 +20,27 @@ const USE_ERRORS: &[u16] = &[404, 409, 503];
 
 /// The routes, in the order of the public API's document.
 pub(super) static ROUTES: [Route; 25] = [
-    Route::new("ListKeyRings", (Method::Get, project_path!("/keyrings")), "Lists the key rings of a project", |request| {
-        Ok(Operation::ListKeyRings { project: request.path.project, page: request.page()? })
-    })
+    Route::new(
+        "ListKeyRings",
+        (Method::Get, project_path!("/keyrings")),
+        "Lists the key rings of a project",
+        |request| Ok(Operation::ListKeyRings { project: request.path.project, page: request.page()? }),
+    )
     .responds(200, "keyRingList")
     .paged(),
-    Route::new("CreateKeyRing", (Method::Post, project_path!("/keyrings")), "Creates a key ring", |request| {
-        let ask = request.payload::<CreateKeyRingPayload>()?.try_into()?;
-        Ok(Operation::CreateKeyRing {
-            project: request.path.project,
-            ask,
-            repeat: request.idempotency_key()?,
-        })
-    })
+    Route::new(
+        "CreateKeyRing",
+        (Method::Post, project_path!("/keyrings")),
+        "Creates a key ring",
+        |request| {
+            let ask = request.payload::<CreateKeyRingPayload>()?.try_into()?;
+            Ok(Operation::CreateKeyRing {
+                project: request.path.project,
+                ask,
+                repeat: request.idempotency_key()?,
+            })
+        },
+    )
     .request_schema("CreateKeyRingPayload")
     .responds(202, "keyRing")
     .errors(WRITE_ERRORS),
@@ -80,7 +88,7 @@ pub(super) static ROUTES: [Route; 25] = [
     Route::new(
         "DeleteKey",
         (Method::Delete, key_path!("")),
-        "Schedules the deletion of a key. Until its `deletionDate`, by default in 30 days, it can be restored",
+        "Schedules the deletion of a key, by default in 30 days; until then it can be restored",
         |request| Ok(Operation::DeleteKey(request.path.key()?)),
     )
     .responds_empty(202)
@@ -94,18 +102,27 @@ pub(super) static ROUTES: [Route; 25] = [
     .request_schema("ImportKeyPayload")
     .responds(202, "version")
     .errors(WRITE_ERRORS),
-    Route::new("RestoreKey", (Method::Post, key_path!("/restore")), "Cancels the scheduled deletion of a key", |request| {
-        Ok(Operation::RestoreKey(request.path.key()?))
-    })
+    Route::new(
+        "RestoreKey",
+        (Method::Post, key_path!("/restore")),
+        "Cancels the scheduled deletion of a key",
+        |request| Ok(Operation::RestoreKey(request.path.key()?)),
+    )
     .errors(WRITE_ERRORS),
-    Route::new("RotateKey", (Method::Post, key_path!("/rotate")), "Creates the next version of a key", |request| {
-        Ok(Operation::RotateKey(request.path.key()?))
-    })
+    Route::new(
+        "RotateKey",
+        (Method::Post, key_path!("/rotate")),
+        "Creates the next version of a key",
+        |request| Ok(Operation::RotateKey(request.path.key()?)),
+    )
     .responds(202, "version")
     .errors(WRITE_ERRORS),
-    Route::new("ListVersions", (Method::Get, key_path!("/versions")), "Lists the versions of a key", |request| {
-        Ok(Operation::ListVersions { key: request.path.key()?, page: request.page()? })
-    })
+    Route::new(
+        "ListVersions",
+        (Method::Get, key_path!("/versions")),
+        "Lists the versions of a key",
+        |request| Ok(Operation::ListVersions { key: request.path.key()?, page: request.page()? }),
+    )
     .responds(200, "versionList")
     .errors(READ_ERRORS)
     .paged(),
@@ -117,14 +134,24 @@ pub(super) static ROUTES: [Route; 25] = [
     )
     .responds(200, "version")
     .errors(READ_ERRORS),
-    Route::new("Encrypt", (Method::Post, key_path!("/versions/{versionNumber}/encrypt")), "Encrypts data with a key version", encrypt)
-        .request_schema("EncryptPayload")
-        .responds(200, "encryptedData")
-        .errors(USE_ERRORS),
-    Route::new("Decrypt", (Method::Post, key_path!("/versions/{versionNumber}/decrypt")), "Decrypts data with a key version", decrypt)
-        .request_schema("DecryptPayload")
-        .responds(200, "decryptedData")
-        .errors(USE_ERRORS),
+    Route::new(
+        "Encrypt",
+        (Method::Post, key_path!("/versions/{versionNumber}/encrypt")),
+        "Encrypts data with a key version",
+        encrypt,
+    )
+    .request_schema("EncryptPayload")
+    .responds(200, "encryptedData")
+    .errors(USE_ERRORS),
+    Route::new(
+        "Decrypt",
+        (Method::Post, key_path!("/versions/{versionNumber}/decrypt")),
+        "Decrypts data with a key version",
+        decrypt,
+    )
+    .request_schema("DecryptPayload")
+    .responds(200, "decryptedData")
+    .errors(USE_ERRORS),
     Route::new(
         "Sign",
         (Method::Post, key_path!("/versions/{versionNumber}/sign")),
@@ -149,7 +176,7 @@ pub(super) static ROUTES: [Route; 25] = [
     Route::new(
         "DestroyVersion",
         (Method::Post, key_path!("/versions/{versionNumber}/destroy")),
-        "Schedules the destruction of a key version. Until its `destroyDate`, by default in 30 days, it can be restored",
+        "Schedules the destruction of a key version, by default in 30 days; until then it can be restored",
         |request| Ok(Operation::DestroyVersion(request.path.version()?)),
     )
     .errors(WRITE_ERRORS),
