@@ -1,5 +1,5 @@
-//! Every failure of a request, and what the doors say for it. The detail is logged once, in `server`; callers see
-//! the code alone.
+//! Failures of requests, and the return code that callers get for each. `dispatch` logs the details once; callers see
+//! the code only.
 
 use kms_core::seal::SealError;
 use kms_crypto::CryptoError;
@@ -9,50 +9,50 @@ use kms_store::StoreError;
 
 use crate::keys::KeysError;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Policy, or the request itself, says no.
-    #[error("refused with {0}")]
+    /// Policy rejects the request, or the request itself is not valid.
+    #[error("rejected with {0}")]
     Refused(#[from] Rv),
-    /// The object is not there, or not for this caller.
+    /// The object does not exist, or this caller may not see it.
     #[error("no such object")]
     NoSuchObject,
-    /// The slot is no ring's.
+    /// The slot does not belong to a ring.
     #[error("no such slot")]
     NoSuchSlot,
-    /// The HSM did not do its part.
+    /// The HSM failed.
     #[error("the HSM failed")]
     Hsm(#[from] HsmError),
-    /// The database did not do its part.
-    #[error("the store failed")]
+    /// The database failed.
+    #[error("the database failed")]
     Store(#[source] StoreError),
-    /// A key could not be made or opened.
-    #[error("a key could not be made or read")]
+    /// A key could not be created or parsed.
+    #[error("a key could not be created or parsed")]
     Crypto(#[from] CryptoError),
     /// A key could not be opened for use.
     #[error("the key could not be opened")]
     Keys(#[from] KeysError),
-    /// What should be a session object is not one of ours.
-    #[error("a session object's seal does not open")]
+    /// A sealed session object was not sealed by this backend for this caller.
+    #[error("a session object's seal is not valid")]
     Seal(#[from] SealError),
-    /// The PIN's hash could not be computed or read.
-    #[error("a stored PIN could not be read: {0}")]
+    /// The hash of a PIN could not be computed or parsed.
+    #[error("the hash of a PIN could not be computed or parsed: {0}")]
     Pin(password_hash::Error),
-    /// The operating system gave no random numbers.
+    /// The operating system returned no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
 }
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        // Not a failure of ours: the caller names what is not there, or no longer.
+        // Not an internal failure: the caller named an object that does not exist, or no longer.
         if matches!(error, StoreError::NotFound) { Self::NoSuchObject } else { Self::Store(error) }
     }
 }
 
 impl Error {
-    /// What the provider's door says.
+    /// Returns the PKCS#11 return code.
     pub fn rv(&self) -> Rv {
         match self {
             Self::Refused(rv) => *rv,
@@ -68,7 +68,7 @@ impl Error {
         }
     }
 
-    /// Whether an operator should look at it: our own parts failed, not the caller.
+    /// Whether the failure is internal, so that an operator should look at it.
     pub fn is_ours(&self) -> bool {
         !matches!(self, Self::Refused(_) | Self::NoSuchObject | Self::NoSuchSlot | Self::Seal(_))
     }

@@ -1,7 +1,8 @@
-//! Opened keys in memory: bounded, wiped when they leave, each opened once for all who wait for it.
+//! The cache of opened keys: bounded, wiped on eviction; a key is opened once for all callers that wait for it.
 //!
-//! Only here is a key opened, and only for a `Permit`. A key is remembered under its object's number, together with
-//! a fingerprint of what it was opened from: a row that was wrapped anew, or replaced, never answers with the old key.
+//! No other module opens keys, and it needs a `Permit`. A key is cached under its object's id, together with the
+//! identity of the wrapped bytes that it was opened from: after a row was wrapped again or replaced, the old key is not
+//! used.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,20 +18,20 @@ use sha2::{Digest, Sha256};
 
 use crate::config::KeyCache;
 
-/// Why a key is not opened. Shared by all who waited for it.
+/// Why a key is not opened. Shared by all callers that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KeysError {
-    /// The permit is for another object; a bug.
+    /// The permit is for another object, which is a bug.
     #[error("the permit is for another object")]
     Unpermitted,
-    /// The object is no key, or has no secret.
+    /// The object is not a key, or has no secret.
     #[error("the object has no secret key to open")]
     NoMaterial,
-    /// The HSM does not unwrap it.
+    /// The HSM did not unwrap the key.
     #[error("the HSM did not unwrap it")]
     Hsm(#[source] Arc<HsmError>),
-    /// Its bytes are no such key.
-    #[error("its bytes are no key of its type")]
+    /// The unwrapped bytes are not a key of the object's type.
+    #[error("the unwrapped bytes are not a key of its type")]
     Crypto(#[source] Arc<CryptoError>),
 }
 
@@ -46,37 +47,37 @@ impl From<CryptoError> for KeysError {
     }
 }
 
-/// What a key was opened from. Wrapped bytes begin with a random IV and end with the tag over all of them, so both
-/// together name them.
+/// The identity of wrapped bytes: the version of the master key, the random IV at their start, and the tag over all of
+/// them at their end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Fingerprint {
+struct WrapId {
     master: MasterVersion,
     ends: [u8; 28],
 }
 
-impl Fingerprint {
+impl WrapId {
     fn of(wrapped: &Wrapped) -> Option<Self> {
-        let (head, tail) = (wrapped.bytes.first_chunk::<12>()?, wrapped.bytes.last_chunk::<16>()?);
+        let (iv, tag) = (wrapped.bytes.first_chunk::<12>()?, wrapped.bytes.last_chunk::<16>()?);
         let mut ends = [0; 28];
-        ends[..12].copy_from_slice(head);
-        ends[12..].copy_from_slice(tail);
+        ends[..12].copy_from_slice(iv);
+        ends[12..].copy_from_slice(tag);
         Some(Self { master: wrapped.master, ends })
     }
 }
 
-/// What an opened key is remembered under.
+/// The key of a cache entry.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Name {
-    /// A token object's number.
+enum CacheKey {
+    /// A token object's id.
     Token(ObjectId),
-    /// A session object's digest over class, type and material: a private key takes longer to parse than to hash.
+    /// The digest of a session object's class, type and material: to parse a private key takes longer than to hash it.
     Session([u8; 32]),
 }
 
-/// The opened keys.
+/// The cache of opened keys.
 pub struct Keys {
     hsm: Hsm,
-    opened: Cache<Name, (Option<Fingerprint>, Arc<OpenedKey>)>,
+    opened: Cache<CacheKey, (Option<WrapId>, Arc<OpenedKey>)>,
 }
 
 impl fmt::Debug for Keys {
@@ -86,44 +87,46 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// None is open yet.
+    /// Creates an empty cache.
     pub fn new(hsm: Hsm, bounds: &KeyCache) -> Self {
         let opened = Cache::builder().max_capacity(bounds.entries).time_to_live(bounds.lifetime).build();
         Self { hsm, opened }
     }
 
-    /// How many are open, nearly: those that left a moment ago may still be counted.
+    /// Returns the approximate number of cached keys: those evicted a moment ago may still be counted.
     pub fn opened(&self) -> u64 {
         self.opened.entry_count()
     }
 
-    /// The key, opened for the use that is permitted.
+    /// Opens a key for the use that the permit allows.
     ///
     /// # Errors
-    /// When it cannot be unwrapped, or is no key.
+    /// When it cannot be unwrapped, or is not a key.
     pub fn open(&self, permit: &Permit, object: &Object) -> Result<Arc<OpenedKey>, KeysError> {
         let (class, kind) = permitted(permit, object)?;
         match &object.material {
             Material::None => Err(KeysError::NoMaterial),
             Material::Wrapped(wrapped) => self.open_wrapped(object, wrapped, class, kind),
-            // A secret key is prepared faster than it is looked up.
+            // Not cached: opening a secret key takes less time than the lookup.
             Material::Open(bytes) if class == ObjectClass::SECRET_KEY => {
                 Ok(Arc::new(OpenedKey::open(class, kind, bytes)?))
             }
             Material::Open(bytes) => {
-                let name = Name::Session(digest(class, kind, bytes));
+                let cache_key = CacheKey::Session(digest(class, kind, bytes));
                 let open = || Ok((None, Arc::new(OpenedKey::open(class, kind, bytes)?)));
-                let (_, key) =
-                    self.opened.try_get_with(name, open).map_err(|error: Arc<KeysError>| shared(&error))?;
+                let (_, key) = self
+                    .opened
+                    .try_get_with(cache_key, open)
+                    .map_err(|error: Arc<KeysError>| shared(&error))?;
                 Ok(key)
             }
         }
     }
 
-    /// The bytes themselves, of a key or of a data object, for who may see or carry them. They are not remembered.
+    /// Returns the value of a key or of a data object, for callers that may see or export it. It is not cached.
     ///
     /// # Errors
-    /// When it cannot be unwrapped, or is no key.
+    /// When it cannot be unwrapped, or is not a key.
     pub fn material(&self, permit: &Permit, object: &Object) -> Result<KeyBytes, KeysError> {
         match &object.material {
             _ if permit.object() != object.id => Err(KeysError::Unpermitted),
@@ -141,14 +144,14 @@ impl Keys {
         }
     }
 
-    /// Whether a token object's key is open, so that its use waits for nothing.
+    /// Whether a token object's key is cached, so that its use does not wait for the HSM.
     pub fn is_open(&self, id: ObjectId) -> bool {
-        self.opened.contains_key(&Name::Token(id))
+        self.opened.contains_key(&CacheKey::Token(id))
     }
 
-    /// Forgets a key that is destroyed, disabled or changed; it is wiped when its last user is done.
+    /// Removes a key that was destroyed, disabled or changed. It is wiped when its last user has finished.
     pub fn forget(&self, id: ObjectId) {
-        self.opened.invalidate(&Name::Token(id));
+        self.opened.invalidate(&CacheKey::Token(id));
     }
 
     fn open_wrapped(
@@ -158,19 +161,19 @@ impl Keys {
         class: ObjectClass,
         kind: KeyType,
     ) -> Result<Arc<OpenedKey>, KeysError> {
-        let name = Name::Token(object.id.ok_or(KeysError::NoMaterial)?);
-        let fingerprint = Fingerprint::of(wrapped);
+        let cache_key = CacheKey::Token(object.id.ok_or(KeysError::NoMaterial)?);
+        let wrap_id = WrapId::of(wrapped);
         let open = || {
             let bytes = self.unwrap(object, wrapped, class, kind)?;
-            Ok((fingerprint, Arc::new(OpenedKey::open(class, kind, &bytes)?)))
+            Ok((wrap_id, Arc::new(OpenedKey::open(class, kind, &bytes)?)))
         };
-        let remembered =
-            self.opened.try_get_with(name, open).map_err(|error: Arc<KeysError>| shared(&error))?;
-        if remembered.0 == fingerprint {
-            return Ok(remembered.1);
+        let cached =
+            self.opened.try_get_with(cache_key, open).map_err(|error: Arc<KeysError>| shared(&error))?;
+        if cached.0 == wrap_id {
+            return Ok(cached.1);
         }
-        // The row was wrapped anew since. A caller with the older row gets here as well, and opens it for itself alone.
-        self.opened.invalidate(&name);
+        // The row was wrapped again since. A caller with the older row gets here as well, and its key is not cached.
+        self.opened.invalidate(&cache_key);
         let (_, key) = open()?;
         Ok(key)
     }
@@ -188,7 +191,7 @@ impl Keys {
     }
 }
 
-/// What kind of key the object is, if the permit is for it.
+/// Returns the class and type of the key, if the permit is for it.
 fn permitted(permit: &Permit, object: &Object) -> Result<(ObjectClass, KeyType), KeysError> {
     if permit.object() != object.id {
         return Err(KeysError::Unpermitted);
@@ -263,25 +266,25 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_opened_once_and_again_when_it_was_wrapped_anew() {
-        let Some(keys) = keys("a_key_is_opened_once_and_again_when_it_was_wrapped_anew") else { return };
-        let (first, anew, other) = (wrapped(&keys, 1, 7), wrapped(&keys, 1, 7), wrapped(&keys, 1, 8));
+    fn a_key_is_opened_once_and_again_after_it_was_rewrapped() {
+        let Some(keys) = keys("a_key_is_opened_once_and_again_after_it_was_rewrapped") else { return };
+        let (first, rewrapped, other) = (wrapped(&keys, 1, 7), wrapped(&keys, 1, 7), wrapped(&keys, 1, 8));
         let open = |object| keys.open(&permit(object), object).unwrap();
         let opened = open(&first);
         assert!(Arc::ptr_eq(&opened, &open(&first)));
-        assert!(!Arc::ptr_eq(&opened, &open(&anew)));
-        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &anew));
-        // Not even the old row, still in somebody's hands, answers with the new key, nor the new row with the old.
+        assert!(!Arc::ptr_eq(&opened, &open(&rewrapped)));
+        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &rewrapped));
+        // Neither is the new key used for the old row, which a caller may still hold, nor the old key for the new row.
         assert_ne!(encrypted(&keys, &first), encrypted(&keys, &other));
-        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &anew));
+        assert_eq!(encrypted(&keys, &first), encrypted(&keys, &rewrapped));
         let before = open(&first);
         keys.forget(ObjectId(1));
         assert!(!Arc::ptr_eq(&before, &open(&first)));
     }
 
     #[test]
-    fn all_who_wait_get_the_one_that_was_opened() {
-        let Some(keys) = keys("all_who_wait_get_the_one_that_was_opened") else { return };
+    fn all_callers_that_wait_get_the_same_opened_key() {
+        let Some(keys) = keys("all_callers_that_wait_get_the_same_opened_key") else { return };
         let object = wrapped(&keys, 1, 7);
         let start = Barrier::new(8);
         let opened: Vec<_> = std::thread::scope(|scope| {
@@ -296,8 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_opens_nothing() {
-        let Some(keys) = keys("what_does_not_belong_together_opens_nothing") else { return };
+    fn a_mismatched_permit_or_row_opens_nothing() {
+        let Some(keys) = keys("a_mismatched_permit_or_row_opens_nothing") else { return };
         let object = wrapped(&keys, 1, 7);
         let other = wrapped(&keys, 2, 7);
         assert!(matches!(keys.open(&permit(&other), &object), Err(KeysError::Unpermitted)));
@@ -317,8 +320,8 @@ mod tests {
     }
 
     #[test]
-    fn a_session_key_is_what_its_seal_held() {
-        let Some(keys) = keys("a_session_key_is_what_its_seal_held") else { return };
+    fn a_session_key_is_the_value_in_its_seal() {
+        let Some(keys) = keys("a_session_key_is_the_value_in_its_seal") else { return };
         let (stored, sealed) =
             (wrapped(&keys, 1, 7), object(None, Material::Open(KeyBytes::from(vec![7; 32]))));
         assert_eq!(encrypted(&keys, &stored), encrypted(&keys, &sealed));

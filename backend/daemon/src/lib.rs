@@ -6,13 +6,13 @@
 
 /// The operator's command line.
 pub mod cli;
-/// The typed configuration, checked while it is read.
+/// The configuration: typed, and validated when it is read.
 pub mod config;
-/// Load, decide, act, record: where the crates meet.
+/// Load, decide, act, record: the one path to a key.
 pub mod dispatch;
 /// Every failure of a request, and the return code it maps to.
 pub mod error;
-/// Opened keys in memory: bounded, wiped, each opened once for all callers that wait for it.
+/// The cache of opened keys: bounded, wiped on eviction, each key opened once for all callers that wait for it.
 pub mod keys;
 /// PINs: stored as argon2id hashes, checked one at a time, delayed after failures.
 pub mod pins;
@@ -20,9 +20,9 @@ pub mod pins;
 pub mod rest;
 /// Background jobs, once a minute.
 mod scheduler;
-/// The listener for providers on a Unix socket.
+/// The listeners for providers and for the REST API, signals, and graceful shutdown.
 pub mod server;
-/// The backend as a whole: created, opened, served.
+/// The backend as a whole: creation, opening, serving.
 pub mod service;
 
 /// A home with a SoftHSM token, for unit tests.

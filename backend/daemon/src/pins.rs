@@ -1,9 +1,9 @@
-//! PINs: stored as argon2id, checked one at a time, and slow for who guesses.
+//! PINs: stored as argon2id hashes, checked one at a time, and delayed after failures.
 //!
-//! Three promises. A wrong PIN is never locked out, only delayed: the delay grows with each failure and belongs to
-//! the guessing user of the operating system, so that guessing under one uid does not stop an application under
-//! another. Attempts at one PIN by one uid are made one after the other, so parallel guessing gains nothing. And who
-//! proved the PIN some minutes ago need not pay for argon2 again: a keyed digest of it is remembered.
+//! Three guarantees. Failures never lock a PIN, they only delay: the delay grows with each failure and applies to the
+//! uid that failed, so that guessing under one uid does not stop an application under another. Attempts at one PIN by
+//! one uid are serialised, so that guessing in parallel gains nothing. And a caller that proved the PIN in the last
+//! minutes does not pay for argon2 again: a keyed digest of the PIN is cached.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,46 +20,46 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// The shortest PIN that may be set, in bytes: what SoftHSM demands as well.
+/// The minimum length of a PIN that is set, in bytes: the same as SoftHSM's.
 pub const PIN_BYTES_MIN: usize = 4;
 
-/// The longest PIN that may be set, in bytes. Longer ones are no safer and cost argon2 time.
+/// The maximum length of a PIN that is set, in bytes. Longer ones are no safer and cost argon2 time.
 pub const PIN_BYTES_MAX: usize = 255;
 
-/// How long a proven PIN is remembered: long enough for a client that logs in for each operation, short against the
-/// life of a process image.
-const REMEMBERED_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long a proven PIN is cached: long enough for a client that logs in for each operation, and short compared with
+/// how long a memory image of the process may exist.
+const PROOF_CACHED_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// PINs remembered and guesses counted: 10,000 principals of 100 bytes each are a megabyte.
+/// The maximum number of PINs and uids that are tracked: 10,000 entries of 100 bytes each are a megabyte.
 const ENTRIES_MAX: usize = 10_000;
 
-/// How long an attempt waits for those before it. With the longest delay it ends before the provider's deadline.
+/// How long an attempt waits for earlier ones. Together with the longest delay it ends before the provider's deadline.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(4);
 
-/// After so long without a guess, earlier wrong ones are forgotten.
+/// After this time without a failure, earlier failures no longer count.
 const FAILURES_FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// Whose PIN is tried, and by which user of the operating system.
+/// A principal whose PIN is checked, and the user of the operating system that presents it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Attempt {
     /// The ring.
     pub ring: RingId,
     /// The principal.
     pub name: String,
-    /// The user at the other end of the socket.
+    /// The uid at the other end of the socket.
     pub uid: Option<u32>,
 }
 
-/// What is known of one principal's PIN as tried by one uid.
+/// The state of one principal's PIN for one uid.
 #[derive(Default)]
-struct Track {
+struct AttemptState {
     busy: bool,
     failures: u32,
     last: Option<Instant>,
     proven: Option<([u8; 32], Instant)>,
 }
 
-impl Track {
+impl AttemptState {
     fn is_idle(&self, now: Instant) -> bool {
         let forgotten = self.last.is_none_or(|last| now.duration_since(last) > FAILURES_FORGOTTEN_AFTER);
         let expired = self.proven.is_none_or(|(_, until)| until < now);
@@ -70,17 +70,17 @@ impl Track {
 /// Checks PINs.
 pub struct Pins {
     key: Zeroizing<[u8; 32]>,
-    tracks: Mutex<HashMap<Attempt, Track>>,
+    attempts: Mutex<HashMap<Attempt, AttemptState>>,
     turn: Condvar,
-    nobody: String,
+    dummy_hash: String,
 }
 
 impl Pins {
-    /// Remembers nothing yet. `key` is random and lives as long as the process.
+    /// Creates an empty cache. `key` is random and lives as long as the process.
     pub fn new(key: Zeroizing<[u8; 32]>) -> Result<Self, Error> {
-        // Compared with when there is no such principal, so that the time does not tell who exists.
-        let nobody = hash(key.as_slice())?;
-        Ok(Self { key, tracks: Mutex::default(), turn: Condvar::new(), nobody })
+        // Checked when there is no such principal, so that the response time does not reveal which principals exist.
+        let dummy_hash = hash(key.as_slice())?;
+        Ok(Self { key, attempts: Mutex::default(), turn: Condvar::new(), dummy_hash })
     }
 
     /// Checks a PIN against its stored hash (none if there is no such principal).
@@ -93,65 +93,66 @@ impl Pins {
         let digest = self.digest(attempt, pin, stored);
         let outcome = match self.remembered(attempt, &digest) {
             true if stored.is_some() => Ok(true),
-            _ => verify(pin, stored.unwrap_or(&self.nobody)).map(|right| right && stored.is_some()),
+            _ => verify(pin, stored.unwrap_or(&self.dummy_hash)).map(|correct| correct && stored.is_some()),
         };
         self.end_turn(attempt, matches!(outcome, Ok(true)), digest);
         if outcome? { Ok(()) } else { Err(Rv::PIN_INCORRECT.into()) }
     }
 
-    /// Waits until no other attempt of the same kind runs, then says how long to wait for the failures before.
+    /// Waits until no other attempt of the same kind runs, then returns the remaining delay for earlier failures.
     fn take_turn(&self, attempt: &Attempt) -> Result<Duration, Error> {
-        let mut tracks = self.tracks();
+        let mut attempts = self.attempts();
         let started = now();
         loop {
-            let track = match tracks.get_mut(attempt) {
-                Some(track) => track,
+            let state = match attempts.get_mut(attempt) {
+                Some(state) => state,
                 None => {
-                    if tracks.len() >= ENTRIES_MAX {
-                        tracks.retain(|_, track| !track.is_idle(started));
+                    if attempts.len() >= ENTRIES_MAX {
+                        attempts.retain(|_, state| !state.is_idle(started));
                     }
-                    if tracks.len() >= ENTRIES_MAX {
+                    if attempts.len() >= ENTRIES_MAX {
                         return Err(Rv::FUNCTION_REJECTED.into());
                     }
-                    tracks.entry(attempt.clone()).or_default()
+                    attempts.entry(attempt.clone()).or_default()
                 }
             };
-            if !track.busy {
-                track.busy = true;
-                let quiet = track.last.map_or(Duration::MAX, |last| started.saturating_duration_since(last));
+            if !state.busy {
+                state.busy = true;
+                let quiet = state.last.map_or(Duration::MAX, |last| started.saturating_duration_since(last));
                 if quiet > FAILURES_FORGOTTEN_AFTER {
-                    track.failures = 0;
+                    state.failures = 0;
                 }
-                return Ok(policy::delay_after(track.failures).saturating_sub(quiet));
+                return Ok(policy::delay_after(state.failures).saturating_sub(quiet));
             }
             let left = TURN_WAIT_MAX.checked_sub(started.elapsed()).ok_or(Rv::FUNCTION_REJECTED)?;
-            tracks = self.turn.wait_timeout(tracks, left).unwrap_or_else(PoisonError::into_inner).0;
+            attempts = self.turn.wait_timeout(attempts, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn end_turn(&self, attempt: &Attempt, right: bool, digest: [u8; 32]) {
-        let mut tracks = self.tracks();
-        if let Some(track) = tracks.get_mut(attempt) {
-            track.busy = false;
-            if right {
-                track.failures = 0;
-                track.last = None;
-                track.proven = Some((digest, now() + REMEMBERED_FOR));
+    fn end_turn(&self, attempt: &Attempt, correct: bool, digest: [u8; 32]) {
+        let mut attempts = self.attempts();
+        if let Some(state) = attempts.get_mut(attempt) {
+            state.busy = false;
+            if correct {
+                state.failures = 0;
+                state.last = None;
+                state.proven = Some((digest, now() + PROOF_CACHED_FOR));
             } else {
-                track.failures = track.failures.saturating_add(1);
-                track.last = Some(now());
+                state.failures = state.failures.saturating_add(1);
+                state.last = Some(now());
             }
         }
         self.turn.notify_all();
     }
 
     fn remembered(&self, attempt: &Attempt, digest: &[u8; 32]) -> bool {
-        let tracks = self.tracks();
-        let proven = tracks.get(attempt).and_then(|track| track.proven);
+        let attempts = self.attempts();
+        let proven = attempts.get(attempt).and_then(|state| state.proven);
         proven.is_some_and(|(known, until)| now() < until && bool::from(known.ct_eq(digest)))
     }
 
-    /// Binds the PIN to the hash it was proven against: a changed PIN is a changed hash, and nothing is remembered.
+    /// Binds the PIN to the hash it was proven against: when the PIN changes, so does the hash, and no cached proof
+    /// matches.
     fn digest(&self, attempt: &Attempt, pin: &[u8], stored: Option<&str>) -> [u8; 32] {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.key.as_slice()).expect("HMAC takes a key of any length");
@@ -163,8 +164,8 @@ impl Pins {
         mac.finalize().into_bytes().into()
     }
 
-    fn tracks(&self) -> MutexGuard<'_, HashMap<Attempt, Track>> {
-        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attempts(&self) -> MutexGuard<'_, HashMap<Attempt, AttemptState>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

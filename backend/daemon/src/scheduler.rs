@@ -1,4 +1,4 @@
-//! The thread that does what is due, once a minute: purges, rotations, the summaries of the audit log.
+//! The scheduler: a thread that runs background jobs once a minute: erasure, rotation, summaries of the audit log.
 
 use std::io;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::dispatch::Dispatch;
 
-/// How often it is looked. Dates are told in seconds, and a purge may be late, never early.
-const EVERY: Duration = Duration::from_secs(60);
+/// The interval between two runs. Dates have a resolution of one second; erasure may be late, never early.
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// The thread's handle; dropping it ends the thread after what it is doing.
+/// The handle of the scheduler's thread. Dropping it ends the thread after the jobs in progress.
 pub(crate) struct Scheduler {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Scheduler {
-    /// Starts the thread. It looks at once: what fell due while the daemon was down has waited long enough.
+    /// Starts the thread. It runs all jobs at once, because some may have fallen due while the daemon was stopped.
     pub(crate) fn start(dispatch: Arc<Dispatch>) -> io::Result<Self> {
         let (stop, stopped) = bounded::<()>(0);
-        let every = EVERY.min(Duration::from_secs(dispatch.lifecycle.deletion_seconds.max(1)));
-        let thread = std::thread::Builder::new().name("duties".to_owned()).spawn(move || {
+        let interval = INTERVAL.min(Duration::from_secs(dispatch.lifecycle.deletion_seconds.max(1)));
+        let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
             loop {
                 dispatch.run_due_jobs();
                 dispatch.tend_log();
-                match stopped.recv_timeout(every) {
+                match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}
-                    // What was counted since is not lost.
+                    // Writes the counts since the last summary.
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return dispatch.summarise(),
                 }
             }
@@ -44,7 +44,7 @@ impl Drop for Scheduler {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that does what is due had panicked");
+            tracing::error!("the scheduler's thread had panicked");
         }
     }
 }

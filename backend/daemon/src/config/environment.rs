@@ -1,14 +1,14 @@
-//! The process environment: the one module that reads it.
+//! The process environment. No other module reads it.
 
 use std::ffi::OsString;
 
-/// What of these variables this process lacks, or has otherwise.
+/// Returns those of the given variables that are not set to the given value in this process.
 #[expect(clippy::disallowed_methods, reason = "this module reads the environment")]
-pub fn lacking(wanted: Vec<(&'static str, OsString)>) -> Vec<(&'static str, OsString)> {
-    wanted.into_iter().filter(|(name, value)| std::env::var_os(name).as_ref() != Some(value)).collect()
+pub fn lacking(required: Vec<(&'static str, OsString)>) -> Vec<(&'static str, OsString)> {
+    required.into_iter().filter(|(name, value)| std::env::var_os(name).as_ref() != Some(value)).collect()
 }
 
-/// A variable of this process's environment, if it is set and not empty.
+/// Returns an environment variable, if it is set and not empty.
 #[expect(clippy::disallowed_methods, reason = "this module reads the environment")]
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())

@@ -1,40 +1,40 @@
-//! What can be wrong with the configuration, reported with file, line and key.
+//! Configuration errors, with file, line and key.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Why the configuration, or a file it names, cannot be used.
+/// Why the configuration, or a file that it names, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// There is no home here.
-    #[error("{} does not exist; make a home with `kms init --home DIR`, or name another with --home", .0.display())]
+    /// The home does not exist.
+    #[error("{} does not exist; create a home with `kms init --home DIR`, or name another with --home", .0.display())]
     Missing(PathBuf),
     /// A value is wrong, unknown or missing.
     #[error("{}, line {line}{}: {problem}", path.display(), Key(key))]
     Wrong {
-        /// The configuration's file.
+        /// The configuration file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The key, as `[section] key`; empty where the line has none.
+        /// The key, as `[section] key`; without `key` if the line has none.
         key: String,
         /// What is wrong with it.
         problem: String,
     },
 }
 
-/// Writes a key in front of what is wrong with it, if there is one.
+/// Displays the key before the problem, if there is one.
 struct Key<'a>(&'a str);
 
 impl fmt::Display for Key<'_> {
@@ -43,7 +43,7 @@ impl fmt::Display for Key<'_> {
     }
 }
 
-/// Where in the text an error of the parser is.
+/// Determines the line and key of a parser error.
 pub(super) fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let Range { start, .. } = error.span().unwrap_or(0..0);
     let before = text.get(..start).unwrap_or(text);

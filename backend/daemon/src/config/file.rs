@@ -1,10 +1,10 @@
-//! `kms.toml` as it is written: sections, defaults and bounds.
+//! The format of `kms.toml`: sections, defaults and ranges.
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 use super::{audit::AuditConfig, log, rest, tokens};
 
-/// The file as it is written.
+/// The content of the file.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -38,18 +38,18 @@ pub(super) struct Rings {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Hsm {
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "non_empty")]
     pub(super) module: String,
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "non_empty")]
     pub(super) token: String,
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "non_empty")]
     pub(super) pin_file: String,
     pub(super) conf: Option<String>,
     #[serde(default = "threads", deserialize_with = "between::<1, 64, _>")]
     pub(super) threads: u16,
 }
 
-/// Sessions that wrap and unwrap at once: SoftHSM takes tens of microseconds for a key, so a few serve many callers.
+/// The default number of HSM sessions: SoftHSM takes tens of microseconds for a key, so a few serve many callers.
 fn threads() -> u16 {
     4
 }
@@ -57,7 +57,7 @@ fn threads() -> u16 {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Store {
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "non_empty")]
     pub(super) path: String,
 }
 
@@ -70,7 +70,7 @@ impl Default for Store {
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Socket {
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "non_empty")]
     pub(super) path: String,
     pub(super) mode: Mode,
     #[serde(deserialize_with = "between::<1, 65_535, _>")]
@@ -83,7 +83,7 @@ impl Default for Socket {
     }
 }
 
-/// A file mode, written as text: TOML's numbers would read 0660 as decimal, or not at all.
+/// A file mode, as a string: as a TOML number, 0660 would be decimal or invalid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mode(pub(super) u32);
 
@@ -93,13 +93,13 @@ impl<'de> Deserialize<'de> for Mode {
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777 && *mode & 0o600 == 0o600);
         mode.map(Self).ok_or_else(|| {
             D::Error::custom(format_args!(
-                "{text:?} is no mode for a socket; write \"0600\", \"0660\" or \"0666\""
+                "{text:?} is no file mode for a socket; write \"0600\", \"0660\" or \"0666\""
             ))
         })
     }
 }
 
-/// How long things last, in seconds. A hundred years stand for ever.
+/// Retention and validity periods, in seconds. A period of a hundred years means forever.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Lifecycle {
@@ -130,7 +130,7 @@ impl Default for Keys {
     }
 }
 
-pub(super) fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.trim().is_empty() || text.contains('\0') {
         Err(D::Error::custom("it is empty"))

@@ -1,11 +1,11 @@
-//! `[log]`: what is logged unless the command line says otherwise.
+//! `[log]`: what is logged, unless the command line states it.
 
-use super::file::filled;
+use super::file::non_empty;
 
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
-    #[serde(deserialize_with = "filled")]
+    #[serde(deserialize_with = "non_empty")]
     pub(super) level: String,
 }
 

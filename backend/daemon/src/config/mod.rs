@@ -1,7 +1,7 @@
-//! The one typed configuration, `kms.toml`, checked while it is read; and the only room that reads the environment.
+//! The configuration, `kms.toml`: typed, and validated when it is read. Only this module reads the environment.
 //!
-//! A mistake is told with file, line and key. Paths in the file are relative to the file's folder, so a home can be
-//! moved. The room knows nothing of what the values are for.
+//! Errors state file, line and key. Paths in the file are relative to the file's folder; a home still cannot be moved,
+//! because SoftHSM's configuration names its folder. This module does not know what the values are used for.
 
 mod audit;
 mod environment;
@@ -30,16 +30,16 @@ pub use rest::RestConfig;
 pub use template::NewConfig;
 pub use tokens::TokenLifetimes;
 
-/// The configuration's name in a home.
+/// The name of the configuration file in a home.
 pub const FILE_NAME: &str = "kms.toml";
 
-/// The longest configuration that is read: a hundred times the longest sensible one.
+/// The maximum size of the configuration: a hundred times the longest sensible one.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Where SoftHSM looks for its own configuration.
+/// The environment variable that names SoftHSM's configuration.
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 
-/// Where the OpenSSL inside an HSM's module looks for its own.
+/// The environment variable that names the configuration of the OpenSSL inside an HSM's module.
 const OPENSSL_CONF: &str = "OPENSSL_CONF";
 
 /// The configuration of one home.
@@ -50,16 +50,16 @@ pub struct Config {
     rest: RestConfig,
 }
 
-/// How many opened keys are remembered, and for how long.
+/// The limits of the cache of opened keys.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyCache {
-    /// The most keys at once.
+    /// The maximum number of keys.
     pub entries: u64,
-    /// How long an opened key may be used before the HSM is asked again.
+    /// How long an opened key may be used before the HSM opens it again.
     pub lifetime: Duration,
 }
 
-/// How long deleted keys can be restored, and wrapping keys be used.
+/// How long deleted keys can be restored, and wrapping keys can be used.
 #[derive(Clone, Copy, Debug)]
 pub struct LifecycleConfig {
     /// From the deletion of a key to its erasure, in seconds.
@@ -72,7 +72,7 @@ impl Config {
     /// Reads `kms.toml` of a home.
     ///
     /// # Errors
-    /// When it is missing, or anything in it is wrong; the error says what and where.
+    /// When it is missing or not valid; the error states where and why.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = read(path, FILE_BYTES_MAX).map_err(|source| {
             let path = path.to_owned();
@@ -90,22 +90,22 @@ impl Config {
         Ok(Self { folder, file, rest })
     }
 
-    /// The file it was read from.
+    /// The configuration file.
     pub fn path(&self) -> PathBuf {
         self.folder.join(FILE_NAME)
     }
 
-    /// The REST door.
+    /// The settings of the REST API.
     pub fn rest(&self) -> &RestConfig {
         &self.rest
     }
 
-    /// What is logged, unless the command line says otherwise: a level, or directives as in `info,kms_hsm=debug`.
+    /// The log filter, unless the command line states one: a level, or directives such as `info,kms_hsm=debug`.
     pub fn log_level(&self) -> &str {
         &self.file.log.level
     }
 
-    /// How to reach the HSM.
+    /// How to connect to the HSM.
     pub fn hsm(&self) -> HsmConfig {
         let Hsm { module, token, pin_file, threads, .. } = &self.file.hsm;
         HsmConfig {
@@ -116,33 +116,33 @@ impl Config {
         }
     }
 
-    /// The database.
+    /// The path of the database.
     pub fn store_path(&self) -> PathBuf {
         self.folder.join(&self.file.store.path)
     }
 
-    /// The socket on which providers ask.
+    /// The path of the socket for providers.
     pub fn socket_path(&self) -> PathBuf {
         self.folder.join(&self.file.socket.path)
     }
 
-    /// Who may connect, as a file mode.
+    /// The file mode of the socket, which decides who may connect.
     pub fn socket_mode(&self) -> u32 {
         self.file.socket.mode.0
     }
 
-    /// How many providers may be connected at once.
+    /// The maximum number of connections of providers.
     pub fn connections_max(&self) -> usize {
         usize::from(self.file.socket.connections_max)
     }
 
-    /// How many opened keys are remembered, and for how long.
+    /// The limits of the cache of opened keys.
     pub fn key_cache(&self) -> KeyCache {
         let Keys { cache_entries, cache_seconds } = self.file.keys;
         KeyCache { entries: cache_entries.into(), lifetime: Duration::from_secs(cache_seconds.into()) }
     }
 
-    /// How long deleted keys can be restored, and wrapping keys be used.
+    /// How long deleted keys can be restored, and wrapping keys can be used.
     pub fn lifecycle(&self) -> LifecycleConfig {
         let Lifecycle { deletion_seconds, wrapping_key_seconds } = self.file.lifecycle;
         LifecycleConfig {
@@ -151,32 +151,33 @@ impl Config {
         }
     }
 
-    /// What the audit log holds, and for how long.
+    /// What the audit log records, and for how long.
     pub fn audit(&self) -> AuditConfig {
         self.file.audit
     }
 
-    /// Whether there is a slot that `C_InitToken` makes a ring of.
+    /// Whether there is a slot with an uninitialised token, which `C_InitToken` turns into a ring.
     pub fn offers_free_slot(&self) -> bool {
         self.file.rings.free_slot
     }
 
-    /// How long the tokens of the key flow live.
+    /// The lifetimes of the tokens of the key flow.
     pub fn token_lifetimes(&self) -> TokenLifetimes {
-        self.file.tokens.lives()
+        self.file.tokens.lifetimes()
     }
 
-    /// What the environment must say before the HSM's module is loaded, for the module reads it by itself.
+    /// The environment variables that the HSM's module reads, and that must be set before it is loaded.
     ///
-    /// A process cannot change its own environment safely once it has threads, so `main` starts itself again
-    /// (`exec`) with these when [`Config::lacking`] finds that one is not there.
+    /// A process that has threads cannot change its environment safely, so `main` executes the program again (`exec`)
+    /// with these variables when [`Config::lacking`] returns any.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let softhsm = self.file.hsm.conf.as_ref().map(|conf| (SOFTHSM2_CONF, self.folder.join(conf).into()));
-        // SoftHSM's OpenSSL would read the system's configuration, which may name our own module as an engine.
+        // The OpenSSL in SoftHSM would read the system's configuration, which may name our own module as an engine.
         softhsm.into_iter().chain([(OPENSSL_CONF, OsString::from("/dev/null"))]).collect()
     }
 
-    /// What of [`Config::environment`] this process lacks; empty when the module can be loaded.
+    /// Returns those of [`Config::environment`] that are not set in this process. If there are none, the module can be
+    /// loaded.
     pub fn lacking(&self) -> Vec<(&'static str, OsString)> {
         lacking(self.environment())
     }
@@ -196,7 +197,7 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    const WHOLE: &str = "[hsm]\nmodule = \"m.so\"\ntoken = \"t\"\npin_file = \"hsm.pin\"\n";
+    const MINIMAL: &str = "[hsm]\nmodule = \"m.so\"\ntoken = \"t\"\npin_file = \"hsm.pin\"\n";
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
@@ -207,15 +208,15 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, line: usize, key: &str, problem: &str) {
-        let error = parse(text).expect_err("this is wrong").to_string();
-        let place = format!("{FILE_NAME}, line {line}, {key}: ");
-        assert!(error.contains(&place), "{error:?} does not say {place:?}");
-        assert!(error.contains(problem), "{error:?} does not say {problem:?}");
+        let error = parse(text).expect_err("this is not valid").to_string();
+        let location = format!("{FILE_NAME}, line {line}, {key}: ");
+        assert!(error.contains(&location), "{error:?} lacks {location:?}");
+        assert!(error.contains(problem), "{error:?} lacks {problem:?}");
     }
 
     #[test]
     fn a_short_file_has_all_defaults_and_paths_in_its_folder() {
-        let config = parse(WHOLE).unwrap();
+        let config = parse(MINIMAL).unwrap();
         assert!(config.store_path().is_absolute() && config.store_path().ends_with("kms.db"));
         assert!(config.socket_path().ends_with("kms.sock"));
         assert_eq!((config.socket_mode(), config.connections_max()), (0o660, 1024));
@@ -228,43 +229,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_line_and_key() {
-        check(&format!("{WHOLE}threads = 0\n"), 5, "[hsm] threads", "0 is not between 1 and 64");
-        check(&format!("{WHOLE}\n[socket]\nmode = \"0999\"\n"), 7, "[socket] mode", "no mode for a socket");
-        check(&format!("{WHOLE}[socket]\nmode = 660\n"), 6, "[socket] mode", "expected a string");
-        check(&format!("{WHOLE}thread = 4\n"), 5, "[hsm] thread", "unknown field `thread`");
+    fn errors_state_line_and_key() {
+        check(&format!("{MINIMAL}threads = 0\n"), 5, "[hsm] threads", "0 is not between 1 and 64");
+        check(&format!("{MINIMAL}\n[socket]\nmode = \"0999\"\n"), 7, "[socket] mode", "no mode for a socket");
+        check(&format!("{MINIMAL}[socket]\nmode = 660\n"), 6, "[socket] mode", "expected a string");
+        check(&format!("{MINIMAL}thread = 4\n"), 5, "[hsm] thread", "unknown field `thread`");
         check(
-            &format!("{WHOLE}[keys]\ncache_entries = \"many\"\n"),
+            &format!("{MINIMAL}[keys]\ncache_entries = \"many\"\n"),
             6,
             "[keys] cache_entries",
             "invalid type",
         );
         check(
-            &format!("{WHOLE}[keys]\ncache_seconds = -1\n"),
+            &format!("{MINIMAL}[keys]\ncache_seconds = -1\n"),
             6,
             "[keys] cache_seconds",
             "-1 is not between",
         );
         check(
-            &format!("{WHOLE}[rest]\nlisten = \"9200\"\n"),
+            &format!("{MINIMAL}[rest]\nlisten = \"9200\"\n"),
             6,
             "[rest] listen",
             "\"9200\" is no address with a port",
         );
-        check(&format!("{WHOLE}[rest]\ntls_cert = \"c\"\n"), 5, "[rest]", "tls_cert needs tls_key");
+        check(&format!("{MINIMAL}[rest]\ntls_cert = \"c\"\n"), 5, "[rest]", "tls_cert needs tls_key");
         check("[hsm]\nmodule = \"\"\ntoken = \"t\"\n", 2, "[hsm] module", "it is empty");
         check("[hsm]\nmodule = \"m\"\ntoken = \"t\"\n", 1, "[hsm]", "missing field `pin_file`");
         check("[hsm]\nmodule = \n", 2, "[hsm] module", "");
     }
 
     #[test]
-    fn a_home_without_configuration_is_named() {
+    fn the_error_for_a_missing_configuration_names_it() {
         let error = Config::read(Path::new("/nonexistent/kms.toml")).expect_err("there is none").to_string();
         assert!(error.contains("/nonexistent/kms.toml does not exist"), "{error}");
     }
 
     #[test]
-    fn the_template_reads_as_what_it_was_made_of() {
+    fn the_template_parses_to_its_values_and_the_defaults() {
         let (module, pin) = (Path::new("/usr/lib/a \"quoted\".so"), Path::new("hsm.pin"));
         let conf = Some(Path::new("softhsm2.conf"));
         let config = parse(&NewConfig { module, token: "kms-1", pin_file: pin, conf }.text()).unwrap();
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(config.hsm().token, "kms-1");
         assert_eq!(config.environment()[0].0, "SOFTHSM2_CONF");
         assert_eq!(config.socket_mode(), 0o660);
-        // Every commented default is a key the file takes, with that value.
+        // Every commented default is a valid key with its real default.
         let text = NewConfig { module, token: "kms-1", pin_file: pin, conf }.text();
         let all: String = text.lines().map(|line| format!("{}\n", uncommented(line))).collect();
         let all = parse(&all).unwrap_or_else(|error| panic!("{error}\n{all}"));

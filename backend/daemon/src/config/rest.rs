@@ -1,4 +1,4 @@
-//! `[rest]` in `kms.toml`: where the REST door listens, with which certificate, and its limits.
+//! `[rest]` in `kms.toml`: address, certificate and limits of the REST API.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -7,35 +7,35 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 
 use super::file::between_u32;
 
-/// Where the REST door listens unless told otherwise: this machine alone.
+/// The default address: loopback, so that only this machine can connect.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9200);
 
-/// Calls per project and hour unless told otherwise: the service certificate's number.
+/// The default quota of calls per project and hour: the number in the vendor's service certificate.
 const CALLS_PER_HOUR: u32 = 10_000;
 
-/// Connections at once unless told otherwise. Each may hold a body of the largest size: 256 MiB at the very most.
+/// The default maximum of connections. Each may hold a body of the maximum size: 256 MiB in total.
 const CONNECTIONS_MAX: u32 = 1024;
 
-/// The REST door.
+/// The settings of the REST API.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RestConfig {
-    /// Whether there is one.
+    /// Whether the REST API is served.
     pub enabled: bool,
-    /// Where it listens; port 0 picks a free one.
+    /// The address to listen on. With port 0 the system picks a free port.
     pub listen: SocketAddr,
-    /// Certificate chain and private key, PEM, in that order; plain HTTP without.
+    /// Certificate chain and private key, both PEM, in that order. Without them plain HTTP is served.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Calls per project and hour.
     pub calls_per_hour: u32,
-    /// Connections at once.
+    /// The maximum number of connections.
     pub connections_max: u32,
-    /// Whether the caller's address is what a proxy wrote last into `X-Forwarded-For`.
+    /// Whether the client's address is the last one in `X-Forwarded-For`, as a proxy writes it.
     pub trust_forwarded_for: bool,
-    /// Whether `/metrics` answers others than this machine.
+    /// Whether `/metrics` is served to other machines than this one.
     pub metrics_public: bool,
 }
 
-/// The section as it is written.
+/// The section in the file.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Rest {
@@ -68,10 +68,10 @@ impl Default for Rest {
 }
 
 impl Rest {
-    /// What it says, with its paths in the configuration's folder.
+    /// Returns the settings, with paths resolved relative to the configuration's folder.
     ///
     /// # Errors
-    /// A certificate without its key, or the other way round.
+    /// When there is a certificate without its key, or a key without its certificate.
     pub(super) fn in_folder(&self, folder: &Path) -> Result<RestConfig, &'static str> {
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some((folder.join(certificate), folder.join(key))),
@@ -95,7 +95,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
         D::Error::custom(format_args!(
-            "{text:?} is no address with a port; write \"127.0.0.1:9200\", say, or \"[::1]:9200\""
+            "{text:?} is no address with a port; write for example \"127.0.0.1:9200\" or \"[::1]:9200\""
         ))
     })
 }

@@ -2,21 +2,21 @@
 
 use std::path::Path;
 
-/// What a new home's `kms.toml` says; all else has its default and stands in the file as a comment.
+/// The values that a new home's `kms.toml` sets. All other keys are comments with their defaults.
 #[derive(Clone, Debug)]
 pub struct NewConfig<'a> {
     /// The HSM's PKCS#11 module.
     pub module: &'a Path,
     /// The token's label or serial number.
     pub token: &'a str,
-    /// The file with the user's PIN.
+    /// The file with the PIN of the token's user.
     pub pin_file: &'a Path,
-    /// SoftHSM's configuration, where the module is SoftHSM.
+    /// SoftHSM's configuration, if the module is SoftHSM.
     pub conf: Option<&'a Path>,
 }
 
 impl NewConfig<'_> {
-    /// The text of `kms.toml`. A path that is not UTF-8 has no place in TOML and is written as nearly as possible.
+    /// Returns the text of `kms.toml`. A path that is not UTF-8 cannot be written in TOML and is written lossily.
     pub fn text(&self) -> String {
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let conf = self.conf.map_or_else(

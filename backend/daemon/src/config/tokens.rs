@@ -1,23 +1,23 @@
-//! `[tokens]`: how long the tokens of the key flow live.
+//! `[tokens]`: the lifetimes of the tokens of the key flow.
 
 use std::time::Duration;
 
 use super::file::between;
 
-/// How long the tokens live that an assertion is exchanged for.
+/// The lifetimes of the tokens that an assertion is exchanged for.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenLifetimes {
-    /// Access tokens.
+    /// The lifetime of access tokens.
     pub access: Duration,
-    /// Refresh tokens.
+    /// The lifetime of refresh tokens.
     pub refresh: Duration,
 }
 
-/// The section as it is written.
+/// The section in the file.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tokens {
-    // Clients fetch the next one five minutes before the end, so ten minutes are the least that is of use.
+    // Clients fetch the next token five minutes before the end, so ten minutes are the least that is useful.
     #[serde(deserialize_with = "between::<600, 3600, _>")]
     access_seconds: u16,
     #[serde(deserialize_with = "between::<1, 720, _>")]
@@ -31,7 +31,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    pub(super) fn lives(self) -> TokenLifetimes {
+    pub(super) fn lifetimes(self) -> TokenLifetimes {
         let (access, hours) =
             (Duration::from_secs(self.access_seconds.into()), u64::from(self.refresh_hours));
         TokenLifetimes { access, refresh: Duration::from_secs(hours * 3600) }

@@ -1,4 +1,4 @@
-//! What the door needs of the rooms behind it. The dispatcher is all of it; the door's own tests put another behind it.
+//! What the REST API needs of the backend. The dispatcher implements it; unit tests use a mock.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::dispatch::{
     Dispatch, ExportError, Report, ReportOutput, TokenPair, TokenRequest, TokenRequestContext,
 };
 
-/// What `/metrics` tells of the backend.
+/// The values that `/metrics` reports of the backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MetricValues {
     /// Opened keys in memory.
@@ -20,41 +20,41 @@ pub(crate) struct MetricValues {
     pub(crate) key_rings: u64,
     /// Keys.
     pub(crate) keys: u64,
-    /// Versions whose material is held.
+    /// Versions that have material.
     pub(crate) key_versions: u64,
     /// Versions that can be used now.
     pub(crate) available_versions: u64,
-    /// What the HSM was asked since the start.
+    /// HSM calls since the start.
     pub(crate) hsm_calls: u64,
-    /// And how often it failed.
+    /// HSM calls that failed since the start.
     pub(crate) hsm_failures: u64,
 }
 
-/// Writes a body.
-pub(crate) type Writing = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+/// A function that writes a body.
+pub(crate) type BodyWriter = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// The rooms behind the state.
+/// The backend as the REST API uses it.
 pub(crate) trait RestBackend: Send + Sync + 'static {
     /// Seconds since 1970.
     fn now(&self) -> u64;
 
-    /// Whose token this is. It may block.
+    /// Returns the account of a token. May block.
     fn authenticate(&self, token: &str, now: u64) -> Result<Arc<Account>, Problem>;
 
-    /// The same, where memory alone tells.
-    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>>;
+    /// Returns the same if it can be decided from memory.
+    fn authenticate_cached(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>>;
 
-    /// Exchanges an assertion or a refresh token. It may block.
+    /// Exchanges an assertion or a refresh token for a token pair. May block.
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem>;
 
-    /// Answers an operation. It may block.
+    /// Executes an operation. May block.
     fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem>;
 
-    /// Tells something of a project. It may block.
+    /// Returns a report of a project. May block.
     fn report(
         &self,
         context: &RequestContext,
@@ -62,20 +62,20 @@ pub(crate) trait RestBackend: Send + Sync + 'static {
         report: &Report,
     ) -> Result<ReportOutput, Problem>;
 
-    /// Begins an export of a project, and gives what writes it. Both may block.
-    fn export(&self, context: &RequestContext, project: Uuid) -> Result<Writing, Problem>;
+    /// Begins an export of a project, and returns the function that writes it. Both may block.
+    fn export(&self, context: &RequestContext, project: Uuid) -> Result<BodyWriter, Problem>;
 
-    /// Whether an operation is answered from memory.
+    /// Whether an operation runs from memory, without blocking.
     fn is_quick(&self, operation: &Operation) -> bool;
 
-    /// Asks the HSM; it may block.
-    fn ask_hsm(&self) -> Result<(), String>;
+    /// Checks the HSM. May block.
+    fn check_hsm(&self) -> Result<(), String>;
 
-    /// Asks the database; it may block.
-    fn ask_store(&self) -> Result<(), String>;
+    /// Checks the database. May block.
+    fn check_store(&self) -> Result<(), String>;
 
-    /// What `/metrics` tells; it may block.
-    fn figures(&self) -> MetricValues;
+    /// Returns the values for `/metrics`. May block.
+    fn metric_values(&self) -> MetricValues;
 }
 
 impl RestBackend for Dispatch {
@@ -87,16 +87,16 @@ impl RestBackend for Dispatch {
         Self::authenticate(self, token, now)
     }
 
-    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
+    fn authenticate_cached(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
         Self::recognise(self, token, now)
     }
 
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
-        Self::exchange(self, context, ask)
+        Self::exchange(self, context, request)
     }
 
     fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {
@@ -112,10 +112,10 @@ impl RestBackend for Dispatch {
         Self::report(self, context, project, report)
     }
 
-    fn export(&self, context: &RequestContext, project: Uuid) -> Result<Writing, Problem> {
-        let exporting = self.begin_export(context, project)?;
+    fn export(&self, context: &RequestContext, project: Uuid) -> Result<BodyWriter, Problem> {
+        let export = self.begin_export(context, project)?;
         Ok(Box::new(move |out| {
-            exporting.write(out).map_err(|error| match error {
+            export.write(out).map_err(|error| match error {
                 ExportError::Io(error) => error,
                 ExportError::Refused(problem) => io::Error::other(problem),
             })
@@ -126,15 +126,15 @@ impl RestBackend for Dispatch {
         Self::is_quick(self, operation)
     }
 
-    fn ask_hsm(&self) -> Result<(), String> {
+    fn check_hsm(&self) -> Result<(), String> {
         self.hsm.alive().map_err(|error| error_chain(&error))
     }
 
-    fn ask_store(&self) -> Result<(), String> {
+    fn check_store(&self) -> Result<(), String> {
         self.store.alive().map_err(|error| error_chain(&error))
     }
 
-    fn figures(&self) -> MetricValues {
+    fn metric_values(&self) -> MetricValues {
         let rings: Vec<_> = self.store.rings().unwrap_or_default().iter().map(|ring| ring.id).collect();
         let amounts = self.store.amounts(&rings, self.clock.seconds()).unwrap_or_default();
         let (hsm_calls, hsm_failures) = self.hsm.asked();

@@ -1,4 +1,4 @@
-//! Work that may block, kept off the threads that read and write: so much at once, so much waiting, no more.
+//! Execution of blocking jobs outside of the async threads, with a bound on those that run and those that wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,33 +8,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::backend_trait::RestBackend;
 
-/// How much blocks at once. Most of it waits for the HSM or the disk, so it is far more than there are cores; tokio's
-/// own bound for such threads is 512.
+/// The maximum number of jobs that run. Most of them wait for the HSM or the disk, so it is far more than there are
+/// cores; tokio's own limit for blocking threads is 512.
 const RUNNING_MAX: usize = 64;
 
-/// How much more may wait: at the slowest (RSA-4096 key pairs, half a second each) none would be done in time if more did.
+/// The maximum number of further jobs that wait: of the slowest (RSA-4096 key pairs, half a second each), any more
+/// would not start in time.
 const WAITING_MAX: usize = 1024;
 
-/// How long it may wait for its turn. Nothing has happened then.
-const TURN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a job may wait to start. If it does not start, it has had no effect.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long it may take. What began is finished nevertheless; only nobody waits for it any more.
-const DONE_WITHIN: Duration = Duration::from_secs(60);
+/// How long a caller waits for a job that runs. The job is finished even after that.
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The places for work.
+/// The pool.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct BlockingPool {
     running: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
 }
 
-impl Work {
+impl BlockingPool {
     pub(super) fn new() -> Self {
         let running = Arc::new(Semaphore::new(RUNNING_MAX));
-        Self { running, places: Arc::new(Semaphore::new(RUNNING_MAX + WAITING_MAX)) }
+        Self { running, queue: Arc::new(Semaphore::new(RUNNING_MAX + WAITING_MAX)) }
     }
 
-    /// Answers an operation on a thread that may block.
+    /// Executes an operation in the pool.
     pub(super) async fn serve(
         &self,
         backend: &Arc<dyn RestBackend>,
@@ -45,33 +46,33 @@ impl Work {
         self.run(move || backend.serve(&context, operation)).await?
     }
 
-    /// Does something on a thread that may block.
+    /// Runs a job on a blocking thread.
     ///
     /// # Errors
-    /// 503 when there is no place, no turn in time, or no end in time; 500 when it panics.
+    /// 503 when the queue is full, or the job does not start or end in time; 500 when it panics.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| busy())?;
-        let turn = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.running).acquire_owned()).await;
-        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
-        let held: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (place, turn);
+        let queued = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| busy())?;
+        let running = tokio::time::timeout(QUEUE_TIMEOUT, Arc::clone(&self.running).acquire_owned()).await;
+        let running = running.map_err(|_| busy())?.map_err(|_| busy())?;
+        let permits: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (queued, running);
         let task = tokio::task::spawn_blocking(move || {
-            let done = job();
-            // Given back when the work ends, not when its caller goes.
-            drop(held);
-            done
+            let result = job();
+            // Released when the job ends, not when its caller stops waiting.
+            drop(permits);
+            result
         });
-        match tokio::time::timeout(DONE_WITHIN, task).await {
-            Ok(Ok(done)) => Ok(done),
+        match tokio::time::timeout(RUN_TIMEOUT, task).await {
+            Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) => {
-                tracing::error!("a call made the backend panic; this is a bug");
+                tracing::error!("a request made the backend panic; this is a bug");
                 Err(Problem::new(Status::Internal, "internal error"))
             }
             Err(_) => {
-                let sentence = "the call took too long; it may still take effect: look before you repeat it";
-                Err(Problem::new(Status::Unavailable, sentence))
+                let message = "the call took too long; it may still take effect: check before you repeat it";
+                Err(Problem::new(Status::Unavailable, message))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The API's own description (OpenAPI), out of the table of routes and the types that are served.
+//! The OpenAPI document, generated from the table of routes and the types that are served.
 
 use std::sync::OnceLock;
 
@@ -14,14 +14,14 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::extract::REGION;
 use super::payloads;
-use super::routes::{self, Form, Handler, Origin, Route, Value, Verb};
+use super::routes::{self, ErrorFormat, Handler, Method, Origin, ParameterKind, Route};
 use super::{audit_and_export, token};
 
-/// What every operation may answer besides: wrong input, no or wrong credentials, not allowed, no such project or region,
-/// too many calls, our own failure.
+/// The error statuses of every operation: malformed request, missing or invalid credentials, missing permission,
+/// unknown project or region, too many calls, internal failure.
 const ALWAYS: [u16; 6] = [400, 401, 403, 404, 429, 500];
 
-/// The document as JSON.
+/// Returns the document as JSON.
 pub fn json() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| document().to_pretty_json().unwrap_or_default())
@@ -40,8 +40,9 @@ fn document() -> OpenApi {
         .title("Key management service")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Compatible with the STACKIT Key Management Service API v1, and with what its clients use of the Audit Log API v2 \
-             and of the token service. What is marked as an extension is part of none.",
+            "Compatible with the STACKIT Key Management Service API v1, and with what its clients use of the \
+             Audit Log API v2 and of the token service. Extensions are marked as such; they are part of none \
+             of these APIs.",
         ));
     OpenApiBuilder::new()
         .info(info.build())
@@ -52,41 +53,35 @@ fn document() -> OpenApi {
 }
 
 fn method(route: &Route) -> HttpMethod {
-    match route.verb {
-        Verb::Get => HttpMethod::Get,
-        Verb::Post => HttpMethod::Post,
-        Verb::Patch => HttpMethod::Patch,
-        Verb::Delete => HttpMethod::Delete,
+    match route.method {
+        Method::Get => HttpMethod::Get,
+        Method::Post => HttpMethod::Post,
+        Method::Patch => HttpMethod::Patch,
+        Method::Delete => HttpMethod::Delete,
     }
 }
 
 fn operation(route: &Route) -> utoipa::openapi::path::Operation {
     let summary = match route.origin {
-        Origin::Ours => format!("{} (an extension)", route.summary),
-        Origin::Public | Origin::Neighbour => route.summary.to_owned(),
+        Origin::Extension => format!("{} (an extension)", route.summary),
+        Origin::Public | Origin::AdjacentApi => route.summary.to_owned(),
     };
     let mut operation = OperationBuilder::new().operation_id(Some(route.id)).summary(Some(summary));
     for name in route.path.split(['{', '}']).skip(1).step_by(2) {
-        operation = operation.parameter(
-            ParameterBuilder::new()
-                .name(name)
-                .parameter_in(ParameterIn::Path)
-                .required(Required::True)
-                .schema(Some(parameter(name))),
-        );
+        operation = operation.parameter(path_parameter(name));
     }
     for parameter in route.query {
         operation = operation.parameter(query(parameter));
     }
     if matches!(route.handler, Handler::Token) {
-        // What is exchanged is itself the credential.
+        // The assertion or refresh token in the form is the credential.
         operation = operation.securities(Some([]));
     }
-    if let Some(schema) = route.takes {
+    if let Some(schema) = route.request_schema {
         let body = RequestBodyBuilder::new().required(Some(Required::True));
-        let kind = match route.form {
-            Form::Plain | Form::AuditLog => "application/json",
-            Form::Token => "application/x-www-form-urlencoded",
+        let kind = match route.error_format {
+            ErrorFormat::Plain | ErrorFormat::AuditLog => "application/json",
+            ErrorFormat::Token => "application/x-www-form-urlencoded",
         };
         operation = operation.request_body(Some(body.content(kind, reference(schema)).build()));
         if route.success == 202 && route.id.starts_with("Create") {
@@ -95,21 +90,23 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
                     .name("Idempotency-Key")
                     .parameter_in(ParameterIn::Header)
                     .required(Required::False)
-                    .description(Some("The same one within a day makes nothing twice (an extension)"))
+                    .description(Some(
+                        "A repetition with the same key within a day creates nothing new (an extension)",
+                    ))
                     .schema(Some(uuid())),
             );
         }
     }
     let mut done = ResponseBuilder::new().description("Done");
-    if let Some(schema) = route.gives {
+    if let Some(schema) = route.response_schema {
         done = done.content("application/json", reference(schema));
     }
     operation = operation.response(route.success.to_string(), done);
-    for status in ALWAYS.iter().chain(route.refuses) {
+    for status in ALWAYS.iter().chain(route.error_statuses) {
         let refused = ResponseBuilder::new().description(problem(*status));
         operation = operation.response(
             status.to_string(),
-            refused.content("application/json", reference(route.form.schema())),
+            refused.content("application/json", reference(route.error_format.schema())),
         );
     }
     operation.build()
@@ -117,14 +114,14 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
 
 fn problem(status: u16) -> &'static str {
     match status {
-        400 => "The call itself is wrong",
-        401 => "No or wrong credentials",
-        403 => "Not allowed",
-        404 => "Not there",
-        409 => "Not in a state for this",
-        429 => "Too many calls; `Retry-After` says when to come back",
-        503 => "The service is busy, or the key cannot be reached at the moment",
-        _ => "A failure of the service",
+        400 => "The request is malformed or a value is not valid",
+        401 => "The credentials are missing or invalid",
+        403 => "The caller lacks the permission",
+        404 => "The resource does not exist",
+        409 => "The resource is in a state that does not allow the operation",
+        429 => "Too many calls; `Retry-After` states when to retry",
+        503 => "The service is busy, or the key material is unavailable at the moment",
+        _ => "Internal error",
     }
 }
 
@@ -135,27 +132,43 @@ fn reference(schema: &str) -> utoipa::openapi::Content {
 fn query(parameter: &routes::Parameter) -> ParameterBuilder {
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let schema = match parameter.kind {
-        Value::Limit => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(1000)),
-        Value::Cursor => text(),
-        Value::Time => text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),
+        ParameterKind::Limit => {
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(1000))
+        }
+        ParameterKind::Cursor => text(),
+        ParameterKind::Time => text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),
     };
     ParameterBuilder::new()
         .name(parameter.name)
         .parameter_in(ParameterIn::Query)
         .required(if parameter.required { Required::True } else { Required::False })
-        .description(Some(parameter.what))
+        .description(Some(parameter.description))
         .schema(Some(schema))
 }
 
-fn parameter(name: &str) -> Schema {
-    match name {
-        "regionId" => ObjectBuilder::new().schema_type(Type::String).enum_values(Some([REGION])).into(),
-        "versionNumber" => ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-            .into(),
-        _ => uuid(),
-    }
+fn path_parameter(name: &str) -> ParameterBuilder {
+    let (schema, description) = match name {
+        "projectId" => (uuid(), "The id of the project"),
+        "regionId" => {
+            (ObjectBuilder::new().schema_type(Type::String).enum_values(Some([REGION])).into(), "The region")
+        }
+        "keyRingId" => (uuid(), "The id of the key ring"),
+        "keyId" => (uuid(), "The id of the key"),
+        "wrappingKeyId" => (uuid(), "The id of the wrapping key"),
+        _ => (
+            ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                .into(),
+            "The number of the key version",
+        ),
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(description))
+        .schema(Some(schema))
 }
 
 fn uuid() -> Schema {

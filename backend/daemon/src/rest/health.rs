@@ -1,4 +1,4 @@
-//! Whether the service can do its work: the HSM and the database are really asked, but not more than once a second.
+//! Readiness: whether the HSM and the database work. Both are really checked, at most once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,50 +8,50 @@ use tokio::time::Instant;
 
 use super::backend_trait::RestBackend;
 
-/// How long what was found is good: whoever asks in between costs the HSM nothing.
-const GOOD_FOR: Duration = Duration::from_secs(1);
+/// How long a result is cached, so that frequent checks do not load the HSM.
+const CACHE_TIME: Duration = Duration::from_secs(1);
 
-/// How long HSM and database may take. A load balancer's own patience is longer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// The timeout for the HSM and the database; shorter than a load balancer's.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What was found.
+/// The result of the checks.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Found {
-    /// What is wrong with the HSM.
+pub(super) struct HealthReport {
+    /// The HSM's failure, if there is one.
     pub(super) hsm: Option<String>,
-    /// What is wrong with the database.
+    /// The database's failure, if there is one.
     pub(super) store: Option<String>,
 }
 
-/// The last look.
+/// The last result.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    // An asynchronous lock: who comes while the HSM is being asked waits for that answer, and asks no second time.
-    last: Mutex<Option<(Instant, Found)>>,
+    // An asynchronous lock: requests that arrive during a check wait for its result and start no second one.
+    last: Mutex<Option<(Instant, HealthReport)>>,
 }
 
 impl Health {
-    /// Asks, or tells what was found less than a second ago.
-    pub(super) async fn look(&self, backend: &Arc<dyn RestBackend>) -> Found {
+    /// Checks the HSM and the database, or returns the result of less than a second ago.
+    pub(super) async fn check(&self, backend: &Arc<dyn RestBackend>) -> HealthReport {
         let mut last = self.last.lock().await;
-        if let Some((when, found)) = last.as_ref()
-            && when.elapsed() < GOOD_FOR
+        if let Some((when, report)) = last.as_ref()
+            && when.elapsed() < CACHE_TIME
         {
-            return found.clone();
+            return report.clone();
         }
         let (hsm, store) = (Arc::clone(backend), Arc::clone(backend));
-        let (hsm, store) = tokio::join!(asked(move || hsm.ask_hsm()), asked(move || store.ask_store()));
-        let found = Found { hsm: hsm.err(), store: store.err() };
-        *last = Some((Instant::now(), found.clone()));
-        found
+        let (hsm, store) = tokio::join!(probe(move || hsm.check_hsm()), probe(move || store.check_store()));
+        let report = HealthReport { hsm: hsm.err(), store: store.err() };
+        *last = Some((Instant::now(), report.clone()));
+        report
     }
 }
 
-/// Not among the places for work: the service is not unwell because it is busy.
-async fn asked(question: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
-    match tokio::time::timeout(ANSWER_WITHIN, tokio::task::spawn_blocking(question)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err("asking it ended in a panic".to_owned()),
-        Err(_) => Err(format!("no answer within {} seconds", ANSWER_WITHIN.as_secs())),
+/// Runs outside of the blocking pool, because a service that is busy is not unhealthy.
+async fn probe(check: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+    match tokio::time::timeout(PROBE_TIMEOUT, tokio::task::spawn_blocking(check)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err("the check panicked".to_owned()),
+        Err(_) => Err(format!("no answer within {} seconds", PROBE_TIMEOUT.as_secs())),
     }
 }

@@ -1,4 +1,4 @@
-//! Where the door listens: address, certificate, bounds on connections; and how it stops.
+//! The REST listener: address, certificate, limits on connections, and graceful shutdown.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,48 +15,49 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::middleware::Connection;
+use super::middleware::ConnectionService;
 use super::state::RestState;
 use crate::config::RestConfig;
 
-/// How long a connection may be silent between two calls, and how long a call's head may take. hyper measures both
-/// with one clock.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How long a connection may be idle between two requests, and how long a request's header section may take. hyper has
+/// one timer for both.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the first head may take, and before it the TLS handshake: whoever connects has something to say.
-const FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// The timeout for the TLS handshake, and for the first header section after it: clients connect in order to send a
+/// request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest head of a call: four times the longest token there is.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+/// The maximum size of a request's header section: four times the longest token.
+const HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// The most headers of one call; clients send about ten.
+/// The maximum number of headers of one request; clients send about ten.
 const HEADERS_MAX: usize = 64;
 
-/// How long a client may leave an answer lying before its connection is cut.
-const TAKEN_WITHIN_MILLISECONDS: u32 = 30_000;
+/// How long sent data may stay unacknowledged before the connection is closed (`TCP_USER_TIMEOUT`).
+const TCP_USER_TIMEOUT_MILLISECONDS: u32 = 30_000;
 
-/// Why the door cannot be opened.
+/// Why the REST listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
-    /// The address is somebody else's, or not this machine's.
+    /// The address is in use, or is not one of this machine.
     #[error(
         "cannot listen on {address}; stop what listens there, or choose another address with --rest-listen or \
          [rest] listen in kms.toml (port 0 picks a free one)"
     )]
     Address {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Plain HTTP to other machines.
+    /// Plain HTTP is not served to other machines.
     #[error(
         "{0} can be reached from other machines, and tokens and data would cross the network in the clear: set \
          [rest] tls_cert and tls_key in kms.toml, or give --tls-cert and --tls-key, or listen on 127.0.0.1"
     )]
-    InTheClear(SocketAddr),
-    /// TLS is wanted, and there is no certificate.
+    TlsRequired(SocketAddr),
+    /// TLS is required, and there is no certificate.
     #[error(
         "--tls needs a certificate: set [rest] tls_cert and tls_key in kms.toml, or give --tls-cert and --tls-key"
     )]
@@ -71,7 +72,7 @@ pub enum RestError {
     },
 }
 
-/// An address that is ours, and what it is served with.
+/// A bound socket, with the certificate and settings that it is served with.
 pub struct RestListener {
     listener: TcpListener,
     address: SocketAddr,
@@ -79,23 +80,23 @@ pub struct RestListener {
     settings: RestConfig,
 }
 
-/// The door while it is served.
-pub(crate) struct Serving {
+/// The handle of a REST server that runs.
+pub(crate) struct RestServerHandle {
     handle: Handle<SocketAddr>,
     tls: Option<RustlsConfig>,
     state: Arc<RestState>,
 }
 
 impl RestListener {
-    /// Listens, and reads the certificate.
+    /// Binds the address and loads the certificate.
     ///
     /// # Errors
-    /// When the address is taken, would carry secrets in the clear, or the certificate is none.
+    /// When the address is in use, plain HTTP would be served to other machines, or the certificate is not valid.
     pub fn open(settings: &RestConfig) -> Result<Self, RestError> {
         let tls = match &settings.tls {
             Some((certificate, key)) => Some(RustlsConfig::from_config(server_config(certificate, key)?)),
             None if settings.listen.ip().to_canonical().is_loopback() => None,
-            None => return Err(RestError::InTheClear(settings.listen)),
+            None => return Err(RestError::TlsRequired(settings.listen)),
         };
         let failed = |source| RestError::Address { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).map_err(failed)?;
@@ -103,115 +104,123 @@ impl RestListener {
         Ok(Self { listener, address, tls, settings: settings.clone() })
     }
 
-    /// Where clients reach it.
+    /// Returns the base URL for clients.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// Its settings.
+    /// Returns its settings.
     pub(super) fn settings(&self) -> &RestConfig {
         &self.settings
     }
 
-    /// Serves until [`Serving::stop`] is called and the connections are done.
+    /// Serves until [`RestServerHandle::stop`] is called and the connections have ended.
     pub(super) fn serve(
         self,
         state: Arc<RestState>,
         router: Router,
-    ) -> io::Result<(Serving, impl Future<Output = io::Result<()>> + Send + 'static)> {
-        let serving =
-            Serving { handle: state.handle.clone(), tls: self.tls.clone(), state: Arc::clone(&state) };
-        let places = Arc::new(Semaphore::new(
+    ) -> io::Result<(RestServerHandle, impl Future<Output = io::Result<()>> + Send + 'static)> {
+        let handle = RestServerHandle {
+            handle: state.handle.clone(),
+            tls: self.tls.clone(),
+            state: Arc::clone(&state),
+        };
+        let permits = Arc::new(Semaphore::new(
             usize::try_from(self.settings.connections_max).unwrap_or(usize::MAX >> 4),
         ));
-        // Awaited between two connections: when all places are taken, those who come wait in the kernel's queue.
+        // Awaited before each accept: when no permit is free, further connections wait in the kernel's queue.
         let connections = tower::service_fn(move |peer: SocketAddr| {
-            let (router, state, places) = (router.clone(), Arc::clone(&state), Arc::clone(&places));
+            let (router, state, permits) = (router.clone(), Arc::clone(&state), Arc::clone(&permits));
             async move {
-                let place = places.acquire_owned().await.ok();
-                Ok::<_, io::Error>(Connection::new(router, state, peer, place))
+                let permit = permits.acquire_owned().await.ok();
+                Ok::<_, io::Error>(ConnectionService::new(router, state, peer, permit))
             }
         });
-        let server = bounded(axum_server::from_tcp(self.listener)?).handle(serving.handle.clone());
+        let server = with_limits(axum_server::from_tcp(self.listener)?).handle(handle.handle.clone());
         let served = async move {
             match self.tls {
                 Some(tls) => {
-                    let acceptor = RustlsAcceptor::new(tls).handshake_timeout(FIRST_WITHIN).acceptor(Tuned);
+                    let acceptor = RustlsAcceptor::new(tls)
+                        .handshake_timeout(FIRST_REQUEST_TIMEOUT)
+                        .acceptor(TcpOptionsAcceptor);
                     server.acceptor(acceptor).serve(connections).await
                 }
-                None => server.acceptor(Tuned).serve(connections).await,
+                None => server.acceptor(TcpOptionsAcceptor).serve(connections).await,
             }
         };
-        Ok((serving, served))
+        Ok((handle, served))
     }
 }
 
-impl Serving {
-    /// No further call is taken; those in progress may take so long.
-    pub(crate) fn stop(&self, patience: Duration) {
-        self.handle.graceful_shutdown(Some(patience));
+impl RestServerHandle {
+    /// Stops accepting requests; those in progress may take until the timeout.
+    pub(crate) fn stop(&self, timeout: Duration) {
+        self.handle.graceful_shutdown(Some(timeout));
     }
 
-    /// Takes over limits and certificate of a configuration that was read again. Address and number of connections stay.
+    /// Applies the limits and the certificate of a reloaded configuration. Address and number of connections do not
+    /// change.
     ///
     /// # Errors
-    /// When the certificate cannot be used; everything is as before then.
-    pub(crate) fn adopt(&self, settings: RestConfig) -> Result<(), RestError> {
+    /// When the certificate cannot be used; then nothing has changed.
+    pub(crate) fn apply_settings(&self, settings: RestConfig) -> Result<(), RestError> {
         if let (Some(tls), Some((certificate, key))) = (&self.tls, &settings.tls) {
             tls.reload_from_config(server_config(certificate, key)?);
         }
         let before = self.state.settings.load_full();
-        let stays = before.listen != settings.listen
+        let needs_restart = before.listen != settings.listen
             || before.connections_max != settings.connections_max
             || before.enabled != settings.enabled
             || before.tls.is_some() != settings.tls.is_some();
-        if stays {
+        if needs_restart {
             let keys = "enabled, listen, connections_max, and whether there is a certificate";
-            tracing::warn!("SIGHUP: a restart is needed for what [rest] says anew of {keys}");
+            tracing::warn!("SIGHUP: changes in [rest] to {keys} need a restart");
         }
-        self.state.adopt(settings);
+        self.state.apply_settings(settings);
         Ok(())
     }
 }
 
-fn bounded(mut server: Server<SocketAddr>) -> Server<SocketAddr> {
+fn with_limits(mut server: Server<SocketAddr>) -> Server<SocketAddr> {
     server
         .http_builder()
         .http1()
-        .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .keep_alive(true);
-    server.http1_only().first_request_timeout(FIRST_WITHIN).accept_error_handler(|peer, error| {
-        tracing::debug!(?peer, %error, "a connection could not be taken");
+    server.http1_only().first_request_timeout(FIRST_REQUEST_TIMEOUT).accept_error_handler(|peer, error| {
+        tracing::debug!(?peer, %error, "a connection could not be accepted");
     })
 }
 
-/// Reads a certificate chain and its key. TLS 1.2 and 1.3, HTTP/1.1.
+/// Builds the TLS configuration from a certificate chain and its key: TLS 1.2 and 1.3, HTTP/1.1.
 fn server_config(certificate: &Path, key: &Path) -> Result<Arc<rustls::ServerConfig>, RestError> {
-    let wrong = |path: &Path, problem: String| RestError::Certificate { path: path.to_owned(), problem };
+    let invalid = |path: &Path, problem: String| RestError::Certificate { path: path.to_owned(), problem };
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .map_err(|error| wrong(certificate, format!("no certificate chain in PEM can be read: {error}")))?;
+        .map_err(|error| invalid(certificate, format!("no certificate chain in PEM can be read: {error}")))?;
     if chain.is_empty() {
-        return Err(wrong(certificate, "it has no certificate in PEM".to_owned()));
+        return Err(invalid(certificate, "it has no certificate in PEM".to_owned()));
     }
-    private(key).map_err(|problem| wrong(key, problem))?;
+    check_key_permissions(key).map_err(|problem| invalid(key, problem))?;
     let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| wrong(key, format!("no private key in PEM can be read: {error}")))?;
+        .map_err(|error| invalid(key, format!("no private key in PEM can be read: {error}")))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
-        .map_err(|error| wrong(key, format!("it cannot be used with {}: {error}", certificate.display())))?;
+        .map_err(|error| {
+            invalid(key, format!("it cannot be used with {}: {error}", certificate.display()))
+        })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// Whoever may read the key can be us: a group may, everybody must not.
-fn private(key: &Path) -> Result<(), String> {
+/// Rejects a key file that others than its owner and group can read: with the key they can impersonate the server.
+fn check_key_permissions(key: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(key).map_err(|error| error.to_string())?.permissions().mode() & 0o7777;
     if mode & 0o007 == 0 {
@@ -220,18 +229,18 @@ fn private(key: &Path) -> Result<(), String> {
     Err(format!("it can be read or changed by everybody (mode {mode:04o}); `chmod 600` it"))
 }
 
-/// Settings of each connection: answers go out at once, and are not kept for who does not take them.
+/// Sets the socket options of each connection: no delay of small writes, and a timeout for unacknowledged data.
 #[derive(Clone, Copy, Debug)]
-struct Tuned;
+struct TcpOptionsAcceptor;
 
-impl<S> Accept<TcpStream, S> for Tuned {
+impl<S> Accept<TcpStream, S> for TcpOptionsAcceptor {
     type Stream = TcpStream;
     type Service = S;
     type Future = std::future::Ready<io::Result<(TcpStream, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let set = stream.set_nodelay(true).and_then(|()| {
-            rustix::net::sockopt::set_tcp_user_timeout(&stream, TAKEN_WITHIN_MILLISECONDS)
+            rustix::net::sockopt::set_tcp_user_timeout(&stream, TCP_USER_TIMEOUT_MILLISECONDS)
                 .map_err(io::Error::from)
         });
         std::future::ready(set.map(|()| (stream, service)))
@@ -257,45 +266,45 @@ mod tests {
         }
     }
 
-    fn refused(settings: &RestConfig) -> String {
+    fn open_error(settings: &RestConfig) -> String {
         let error = RestListener::open(settings).err().expect("this is refused");
         kms_core::error_chain(&error)
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_alone() {
+    fn plain_http_is_served_on_loopback_addresses_only() {
         for listen in ["127.0.0.1:0", "127.7.7.7:0", "[::ffff:127.0.0.1]:0"] {
             let listener = RestListener::open(&settings(listen)).unwrap();
             assert!(listener.url().starts_with("http://") && !listener.url().ends_with(":0"), "{listen}");
         }
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let sentence = refused(&settings(listen));
-            assert!(sentence.contains("tls_cert") && sentence.contains("127.0.0.1"), "{sentence}");
+            let message = open_error(&settings(listen));
+            assert!(message.contains("tls_cert") && message.contains("127.0.0.1"), "{message}");
         }
     }
 
     #[test]
-    fn an_address_that_is_taken_is_told_with_what_to_do() {
+    fn the_error_for_an_address_in_use_states_the_remedy() {
         let first = RestListener::open(&settings("127.0.0.1:0")).unwrap();
-        let sentence = refused(&settings(first.url().trim_start_matches("http://")));
-        assert!(sentence.contains("--rest-listen") && sentence.contains("in use"), "{sentence}");
+        let message = open_error(&settings(first.url().trim_start_matches("http://")));
+        assert!(message.contains("--rest-listen") && message.contains("in use"), "{message}");
     }
 
     #[test]
-    fn certificates_that_are_none_are_told_by_file() {
+    fn the_error_for_an_invalid_certificate_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = (folder.path().join("tls.pem"), folder.path().join("tls.key"));
         let with = RestConfig { tls: Some((certificate.clone(), key.clone())), ..settings("127.0.0.1:0") };
-        assert!(refused(&with).contains("tls.pem: no certificate chain"));
+        assert!(open_error(&with).contains("tls.pem: no certificate chain"));
         fs::write(&certificate, "nonsense").unwrap();
-        assert!(refused(&with).contains("tls.pem: it has no certificate in PEM"));
-        // The header is enough to be taken for one here; the key is looked at next.
+        assert!(open_error(&with).contains("tls.pem: it has no certificate in PEM"));
+        // The PEM header is enough to pass for a certificate here; the key is loaded next.
         fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        assert!(refused(&with).contains("tls.key: "));
+        assert!(open_error(&with).contains("tls.key: "));
         fs::write(&key, "nonsense").unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(refused(&with).contains("chmod 600"));
+        assert!(open_error(&with).contains("chmod 600"));
         fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(refused(&with).contains("tls.key: no private key in PEM"));
+        assert!(open_error(&with).contains("tls.key: no private key in PEM"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted, in the OpenMetrics form. Labels have few values each: operations, statuses; never an id.
+//! Metrics in the OpenMetrics format. Labels have few values (operations, statuses), never an id.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,28 +13,28 @@ use prometheus_client::registry::Registry;
 
 use super::backend_trait::MetricValues;
 
-/// Bounds of the latencies, in seconds: from an answer out of memory to an RSA-4096 key pair.
+/// Bucket bounds of the latencies, in seconds: from a response out of memory to an RSA-4096 key pair.
 const LATENCY_BOUNDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// What is told of the rooms behind the state, as [`MetricValues`] has it.
-const ROOMS: [(&str, &str); 7] = [
+/// Names and help texts of the gauges of the backend, in the order of [`MetricValues`].
+const BACKEND_GAUGES: [(&str, &str); 7] = [
     ("opened_keys", "Keys opened in memory"),
     ("key_rings", "Key rings"),
-    ("keys", "Keys, those whose deletion is scheduled among them"),
-    ("key_versions", "Key versions whose material is held"),
+    ("keys", "Keys, including those whose deletion is scheduled"),
+    ("key_versions", "Key versions that have material"),
     ("available_versions", "Key versions that can be used now"),
-    ("hsm_calls", "What the HSM was asked since the start"),
-    ("hsm_failures", "How often the HSM failed since the start"),
+    ("hsm_calls", "HSM calls since the start"),
+    ("hsm_failures", "HSM calls that failed since the start"),
 ];
 
-/// One operation.
+/// The label of an operation.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ByOperation {
     operation: &'static str,
 }
 
-/// One operation with how it ended.
+/// The labels of an operation and the status it ended with.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ByStatus {
     operation: &'static str,
@@ -51,7 +51,7 @@ impl EncodeLabelValue for Code {
     }
 }
 
-/// What is counted.
+/// All metrics.
 pub(super) struct Metrics {
     registry: Registry,
     calls: Family<ByStatus, Counter>,
@@ -68,12 +68,16 @@ impl Metrics {
         registry.register("calls", "Calls by operation and status", calls.clone());
         let latencies =
             Family::new_with_constructor((|| Histogram::new(LATENCY_BOUNDS)) as fn() -> Histogram);
-        let help = "Time from a call's head to its answer, in seconds";
+        let help = "Time from a request's header section to its response, in seconds";
         registry.register("call_duration_seconds", help, latencies.clone());
         let quota_refusals = Counter::default();
-        registry.register("quota_refusals", "Calls refused because too many came", quota_refusals.clone());
+        registry.register(
+            "quota_refusals",
+            "Calls rejected because a quota was used up",
+            quota_refusals.clone(),
+        );
         let backend: [Gauge; 7] = std::array::from_fn(|_| Gauge::default());
-        for ((name, help), gauge) in ROOMS.into_iter().zip(&backend) {
+        for ((name, help), gauge) in BACKEND_GAUGES.into_iter().zip(&backend) {
             registry.register(name, help, gauge.clone());
         }
         let connections = Gauge::default();
@@ -81,19 +85,19 @@ impl Metrics {
         Self { registry, calls, latencies, quota_refusals, backend, connections }
     }
 
-    /// Counts a call.
+    /// Records a call.
     pub(super) fn observe(&self, operation: &'static str, status: u16, took: Duration) {
         self.calls.get_or_create(&ByStatus { operation, status: Code(status) }).inc();
         self.latencies.get_or_create(&ByOperation { operation }).observe(took.as_secs_f64());
     }
 
-    /// Counts a call that came too often.
+    /// Counts a call that was rejected because a quota was used up.
     pub(super) fn quota_refused(&self) {
         self.quota_refusals.inc();
     }
 
-    /// All of it as text.
-    pub(super) fn text(&self, figures: &MetricValues, connections: usize) -> String {
+    /// Encodes all metrics as text.
+    pub(super) fn text(&self, values: &MetricValues, connections: usize) -> String {
         let MetricValues {
             opened_keys,
             key_rings,
@@ -102,10 +106,10 @@ impl Metrics {
             available_versions,
             hsm_calls,
             hsm_failures,
-        } = *figures;
-        let values =
+        } = *values;
+        let gauges =
             [opened_keys, key_rings, keys, key_versions, available_versions, hsm_calls, hsm_failures];
-        for (gauge, value) in self.backend.iter().zip(values) {
+        for (gauge, value) in self.backend.iter().zip(gauges) {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         self.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));

@@ -1,5 +1,5 @@
-//! The outermost layer, around every call whatever its path: its own id, its caller's address, a path with one slash
-//! in front.
+//! The outermost layer (tower), around every request whatever its path: it assigns the trace id, determines the
+//! client's address and removes doubled slashes at the start of the path.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,35 +16,39 @@ use tower::Service;
 use uuid::Uuid;
 
 use super::respond::TRACE_ID;
-use super::state::{Arrival, RestState};
+use super::state::{RequestInfo, RestState};
 
-/// What answers the calls of one connection.
+/// The service that handles the requests of one connection.
 #[derive(Clone)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionService {
     router: Router,
     state: Arc<RestState>,
     peer: SocketAddr,
-    /// The connection's place among those that may be open; given back with the last copy.
-    _place: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+    /// The permit that counts the connection against the maximum; released when the last clone is dropped.
+    _permit: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
 }
 
-impl Connection {
+impl ConnectionService {
     pub(super) fn new(
         router: Router,
         state: Arc<RestState>,
         peer: SocketAddr,
-        place: Option<tokio::sync::OwnedSemaphorePermit>,
+        permit: Option<tokio::sync::OwnedSemaphorePermit>,
     ) -> Self {
-        Self { router, state, peer, _place: place.map(Arc::new) }
+        Self { router, state, peer, _permit: permit.map(Arc::new) }
     }
 
     fn source(&self, headers: &HeaderMap) -> IpAddr {
         let peer = self.peer.ip().to_canonical();
-        if self.state.settings.load().trust_forwarded_for { forwarded(headers).unwrap_or(peer) } else { peer }
+        if self.state.settings.load().trust_forwarded_for {
+            forwarded_for(headers).unwrap_or(peer)
+        } else {
+            peer
+        }
     }
 }
 
-impl<B> Service<Request<B>> for Connection
+impl<B> Service<Request<B>> for ConnectionService
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
@@ -58,13 +62,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        straighten(request.uri_mut());
+        normalise_path(request.uri_mut());
         let trace = Uuid::new_v4();
         let source = self.source(request.headers());
-        request.extensions_mut().insert(Arrival { source, trace });
-        let answered = self.router.call(request);
+        request.extensions_mut().insert(RequestInfo { source, trace });
+        let future = self.router.call(request);
         Box::pin(async move {
-            let mut response = answered.await?;
+            let mut response = future.await?;
             let mut text = Uuid::encode_buffer();
             if let Ok(value) = HeaderValue::from_str(trace.hyphenated().encode_lower(&mut text)) {
                 response.headers_mut().insert(TRACE_ID, value);
@@ -74,20 +78,21 @@ where
     }
 }
 
-/// Clients that were given an address with a slash at its end ask for `//v1/…`.
-fn straighten(uri: &mut Uri) {
+/// Collapses slashes at the start of the path: clients whose endpoint ends with a slash request `//v1/…`.
+fn normalise_path(uri: &mut Uri) {
     if !uri.path().starts_with("//") {
         return;
     }
     let all = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let straight = format!("/{}", all.trim_start_matches('/'));
+    let normalised = format!("/{}", all.trim_start_matches('/'));
     let mut parts = std::mem::take(uri).into_parts();
-    parts.path_and_query = straight.parse().ok();
+    parts.path_and_query = normalised.parse().ok();
     *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// The address that the proxy in front of us saw: the last one. What stands before it, a client may have made up.
-fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+/// Returns the last address of `X-Forwarded-For`: the one that our proxy added. A client may have forged those before
+/// it.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
     let address = last.rsplit(',').next()?.trim();
     address.parse::<IpAddr>().or_else(|_| address.parse::<SocketAddr>().map(|address| address.ip())).ok()
@@ -106,7 +111,7 @@ mod tests {
             ("//", "/", None),
         ] {
             let mut uri = given.parse().unwrap();
-            straighten(&mut uri);
+            normalise_path(&mut uri);
             assert_eq!((uri.path(), uri.query()), (path, query), "{given}");
         }
     }
@@ -114,12 +119,12 @@ mod tests {
     #[test]
     fn the_last_forwarded_address_counts() {
         let mut headers = HeaderMap::new();
-        assert_eq!(forwarded(&headers), None);
+        assert_eq!(forwarded_for(&headers), None);
         headers.append("x-forwarded-for", HeaderValue::from_static("1.1.1.1, 10.0.0.7"));
-        assert_eq!(forwarded(&headers), Some("10.0.0.7".parse().unwrap()));
+        assert_eq!(forwarded_for(&headers), Some("10.0.0.7".parse().unwrap()));
         headers.append("x-forwarded-for", HeaderValue::from_static("[2001:db8::1]:443"));
-        assert_eq!(forwarded(&headers), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(forwarded_for(&headers), Some("2001:db8::1".parse().unwrap()));
         headers.append("x-forwarded-for", HeaderValue::from_static("unknown"));
-        assert_eq!(forwarded(&headers), None);
+        assert_eq!(forwarded_for(&headers), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What operators and tools ask without a token: does it live, can it work, what did it count, what does it offer.
+//! Endpoints for operators and tools, without authentication: liveness, readiness, metrics, the OpenAPI document.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::document;
 use super::respond;
-use super::state::{Arrival, RestState};
+use super::state::{RequestInfo, RestState};
 
 pub(super) fn router(state: Arc<RestState>) -> Router {
     Router::new()
@@ -24,40 +24,41 @@ pub(super) fn router(state: Arc<RestState>) -> Router {
 }
 
 async fn readyz(State(state): State<Arc<RestState>>) -> Response<Body> {
-    let found = state.health.look(&state.backend).await;
-    let word = |wrong: &Option<String>| if wrong.is_none() { "ok" } else { "failed" };
-    let (hsm, store) = (word(&found.hsm), word(&found.store));
-    for (part, wrong) in [("HSM", &found.hsm), ("database", &found.store)] {
-        if let Some(cause) = wrong {
-            // The cause may name files and slots: for the log, not for whoever asks.
+    let report = state.health.check(&state.backend).await;
+    let status = |failure: &Option<String>| if failure.is_none() { "ok" } else { "failed" };
+    let (hsm, store) = (status(&report.hsm), status(&report.store));
+    for (part, failure) in [("HSM", &report.hsm), ("database", &report.store)] {
+        if let Some(cause) = failure {
+            // The cause may name files and slots, so it is logged and not returned.
             tracing::warn!(part, cause, "not ready");
         }
     }
-    let bad: Vec<&str> = [("HSM", hsm), ("database", store)]
+    let failed: Vec<&str> = [("HSM", hsm), ("database", store)]
         .iter()
-        .filter(|(_, word)| *word != "ok")
+        .filter(|(_, status)| *status != "ok")
         .map(|(name, _)| *name)
         .collect();
-    if bad.is_empty() {
+    if failed.is_empty() {
         return respond::json(200, &json!({ "status": "ok", "hsm": hsm, "database": store }));
     }
-    let message = format!("not ready: {} does not answer as it should; the log says why", bad.join(" and "));
+    let message =
+        format!("not ready: {} does not work as it should; the log states why", failed.join(" and "));
     respond::json(503, &json!({ "message": message, "hsm": hsm, "database": store }))
 }
 
 async fn metrics(State(state): State<Arc<RestState>>, request: Request<Body>) -> Response<Body> {
-    let source = request.extensions().get::<Arrival>().map(|arrival| arrival.source);
-    let near = source.as_ref().is_some_and(IpAddr::is_loopback);
-    if !near && !state.settings.load().metrics_public {
-        let message =
-            "metrics are for this machine alone; set [rest] metrics_public = true in kms.toml to open them";
-        return respond::refused(403, message);
+    let source = request.extensions().get::<RequestInfo>().map(|info| info.source);
+    let is_local = source.as_ref().is_some_and(IpAddr::is_loopback);
+    if !is_local && !state.settings.load().metrics_public {
+        let message = "metrics are served to this machine only; set [rest] metrics_public = true in \
+             kms.toml to serve them to others";
+        return respond::error(403, message);
     }
     let backend = Arc::clone(&state.backend);
-    let figures = match state.work.run(move || backend.figures()).await {
-        Ok(figures) => figures,
+    let metric_values = match state.blocking_pool.run(move || backend.metric_values()).await {
+        Ok(metric_values) => metric_values,
         Err(problem) => return respond::rejection(&problem.into()),
     };
-    let text = state.metrics.text(&figures, state.connections());
+    let text = state.metrics.text(&metric_values, state.connections());
     respond::text(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", text.into())
 }

@@ -1,7 +1,7 @@
-//! The bodies of calls: their shapes, by the names the public API has for them, and what makes checked asks of them.
+//! Request bodies: their schemas, with the names of the public API, and their conversion into validated requests.
 //!
-//! Fields that nobody knows are refused, so that a misspelt `descripton` is told and not dropped. `null` is as good as
-//! absent, except where an edit takes something away with it.
+//! Unknown fields are rejected, so that a misspelt `descripton` is reported and not ignored. `null` is the same as an
+//! absent field, except in edits, where it removes the value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,188 +19,188 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// The longest data key, in bytes: more is no key any more but data.
+/// The maximum length of a data key, in bytes: anything longer is data rather than a key.
 const DATA_KEY_BYTES_MAX: u16 = 1024;
 
-/// A data key's length unless told otherwise: AES-256.
+/// The default length of a data key, in bytes: AES-256.
 const DATA_KEY_BYTES: u16 = 32;
 
-/// A ring to be made.
+/// A request to create a key ring.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateKeyRingPayload {
-    /// Its name.
+    /// The name of the key ring.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_-]+$")]
     display_name: String,
-    /// Its description; an empty one is none.
+    /// A description. An empty string is the same as none.
     #[schema(max_length = 256)]
     description: Option<String>,
 }
 
-/// A key to be made.
+/// A request to create a key.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateKeyPayload {
-    /// Its name.
+    /// The name of the key.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_-]+$")]
     display_name: String,
-    /// Its description; an empty one is none.
+    /// A description. An empty string is the same as none.
     #[schema(max_length = 256)]
     description: Option<String>,
-    /// What it is.
-    #[serde(deserialize_with = "enum_word")]
+    /// The algorithm of the key.
+    #[serde(deserialize_with = "enum_name")]
     algorithm: Algorithm,
-    /// What it is for; each algorithm has one purpose.
-    #[serde(deserialize_with = "enum_word")]
+    /// The purpose of the key. Each algorithm has exactly one purpose.
+    #[serde(deserialize_with = "enum_name")]
     purpose: Purpose,
-    /// Where its material is: `software`.
+    /// The protection level. Only `software` is supported.
     protection: String,
-    /// Whether its versions come from outside alone.
+    /// Whether the versions of the key can only be imported, not generated.
     #[schema(default = false)]
     import_only: Option<bool>,
-    /// From where it may be used.
-    #[serde(rename = "access_scope", default, deserialize_with = "maybe_word")]
+    /// The networks from which the key may be used.
+    #[serde(rename = "access_scope", default, deserialize_with = "optional_enum_name")]
     access_scope: Option<AccessScope>,
-    /// The customer's own order (an extension).
+    /// Labels of the customer's choice (an extension).
     tags: Option<BTreeMap<String, String>>,
-    /// How often it is rotated by itself, in days (an extension).
+    /// The period of automatic rotation, in days. Without it the key is not rotated automatically (an extension).
     #[schema(minimum = 1, maximum = 3650)]
     rotation_days: Option<u32>,
 }
 
-/// A wrapping key to be made.
+/// A request to create a wrapping key.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateWrappingKeyPayload {
-    /// Its name.
+    /// The name of the wrapping key.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_-]+$")]
     display_name: String,
-    /// Its description; an empty one is none.
+    /// A description. An empty string is the same as none.
     #[schema(max_length = 256)]
     description: Option<String>,
-    /// How it wraps.
-    #[serde(deserialize_with = "enum_word")]
+    /// The wrapping algorithm.
+    #[serde(deserialize_with = "enum_name")]
     algorithm: WrappingAlgorithm,
-    /// What it wraps.
-    #[serde(deserialize_with = "enum_word")]
+    /// The kind of key that is wrapped.
+    #[serde(deserialize_with = "enum_name")]
     purpose: WrappingPurpose,
-    /// Where its material is: `software`.
+    /// The protection level. Only `software` is supported.
     protection: String,
-    /// From where it may be used.
-    #[serde(rename = "access_scope", default, deserialize_with = "maybe_word")]
+    /// The networks from which the wrapping key may be used.
+    #[serde(rename = "access_scope", default, deserialize_with = "optional_enum_name")]
     access_scope: Option<AccessScope>,
 }
 
-/// Material from outside.
+/// A request to import wrapped key material.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ImportKeyPayload<'a> {
-    /// The wrapping key it is wrapped under.
+    /// The id of the wrapping key under which the material is wrapped.
     wrapping_key_id: Uuid,
-    /// The wrapped material, base64.
+    /// The wrapped key material, base64-encoded.
     #[serde(borrow)]
     #[schema(value_type = String, format = Byte)]
     wrapped_key: Cow<'a, str>,
 }
 
-/// What is to be encrypted.
+/// A request to encrypt data.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EncryptPayload<'a> {
-    /// At most 65,536 bytes, base64.
+    /// The plaintext, base64-encoded. At most 65,536 bytes before encoding.
     #[serde(borrow)]
     #[schema(value_type = String, format = Byte)]
     data: Cow<'a, str>,
-    /// What the ciphertext is bound to besides, base64; AES only (an extension).
+    /// Additional authenticated data to which the ciphertext is bound, base64-encoded. AES only (an extension).
     #[serde(borrow)]
     #[schema(value_type = Option<String>, format = Byte)]
     aad: Option<Cow<'a, str>>,
 }
 
-/// What is to be decrypted.
+/// A request to decrypt a ciphertext.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DecryptPayload<'a> {
-    /// Ciphertext, base64.
+    /// The ciphertext, base64-encoded.
     #[serde(borrow)]
     #[schema(value_type = String, format = Byte)]
     data: Cow<'a, str>,
-    /// What the ciphertext was bound to besides, base64 (an extension).
+    /// The additional authenticated data to which the ciphertext was bound, base64-encoded (an extension).
     #[serde(borrow)]
     #[schema(value_type = Option<String>, format = Byte)]
     aad: Option<Cow<'a, str>>,
 }
 
-/// What is to be signed.
+/// A request to sign data.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignPayload<'a> {
-    /// The message itself, not its digest, base64.
+    /// The message, base64-encoded. The service computes its digest.
     #[serde(borrow)]
     #[schema(value_type = String, format = Byte)]
     data: Cow<'a, str>,
 }
 
-/// What is to be verified.
+/// A request to verify a signature.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VerifyPayload<'a> {
-    /// The message, base64.
+    /// The message, base64-encoded.
     #[serde(borrow)]
     #[schema(value_type = String, format = Byte)]
     data: Cow<'a, str>,
-    /// Its signature, base64.
+    /// The signature of the message, base64-encoded.
     #[serde(borrow)]
     #[schema(value_type = String, format = Byte)]
     signature: Cow<'a, str>,
 }
 
-/// A change to a ring (an extension). What is absent stays.
+/// A request to change a key ring (an extension). Absent fields are not changed.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EditKeyRingPayload {
-    /// A new name.
+    /// The new name.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_-]+$")]
     display_name: Option<String>,
-    /// A new description; `null` or an empty one takes it away.
+    /// The new description. `null` or an empty string removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 256)]
     description: Option<Option<String>>,
 }
 
-/// A change to a key (an extension). What is absent stays.
+/// A request to change a key (an extension). Absent fields are not changed.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EditKeyPayload {
-    /// A new name.
+    /// The new name.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-zA-Z0-9_-]+$")]
     display_name: Option<String>,
-    /// A new description; `null` or an empty one takes it away.
+    /// The new description. `null` or an empty string removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 256)]
     description: Option<Option<String>>,
-    /// All tags anew; `null` takes them away.
+    /// The new tags, which replace all existing ones. `null` removes them.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     tags: Option<Option<BTreeMap<String, String>>>,
-    /// A new rotation period in days; `null` ends it.
+    /// The new period of automatic rotation, in days. `null` disables automatic rotation.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 3650)]
     rotation_days: Option<Option<u32>>,
 }
 
-/// A data key to be made (an extension).
+/// A request to generate a data key (an extension).
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct MakeDataKeyPayload<'a> {
-    /// Its length in bytes.
+    /// The length of the data key, in bytes.
     #[schema(minimum = 1, maximum = 1024, default = 32)]
     bytes: Option<u16>,
-    /// What its wrapped copy is bound to besides, base64.
+    /// Additional authenticated data to which the wrapped data key is bound, base64-encoded.
     #[serde(borrow)]
     #[schema(value_type = Option<String>, format = Byte)]
     aad: Option<Cow<'a, str>>,
-    /// Whether the key itself comes with the wrapped copy.
+    /// Whether the response contains the data key in plaintext in addition to the wrapped data key.
     #[schema(default = true)]
     plaintext: Option<bool>,
 }
@@ -260,7 +260,7 @@ impl TryFrom<ImportKeyPayload<'_>> for ImportKey {
     type Error = Problem;
 
     fn try_from(payload: ImportKeyPayload<'_>) -> Result<Self, Problem> {
-        let wrapped = decoded("wrappedKey", &payload.wrapped_key, DATA_BYTES_MAX)?.to_vec();
+        let wrapped = decode_base64("wrappedKey", &payload.wrapped_key, DATA_BYTES_MAX)?.to_vec();
         Ok(Self { wrapping_key: payload.wrapping_key_id, wrapped })
     }
 }
@@ -304,54 +304,54 @@ impl TryFrom<MakeDataKeyPayload<'_>> for MakeDataKey {
 }
 
 impl EncryptPayload<'_> {
-    /// The plaintext, and what its ciphertext will be bound to.
-    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Problem> {
-        Ok((Data(decoded("data", &self.data, PLAINTEXT_BYTES_MAX)?), aad(self.aad)?))
+    /// Decodes the plaintext and the additional authenticated data.
+    pub(super) fn decode(self) -> Result<(Data, Vec<u8>), Problem> {
+        Ok((Data(decode_base64("data", &self.data, PLAINTEXT_BYTES_MAX)?), aad(self.aad)?))
     }
 }
 
 impl DecryptPayload<'_> {
-    /// The ciphertext, and what it was bound to.
-    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Problem> {
-        Ok((Data(decoded("data", &self.data, DATA_BYTES_MAX)?), aad(self.aad)?))
+    /// Decodes the ciphertext and the additional authenticated data.
+    pub(super) fn decode(self) -> Result<(Data, Vec<u8>), Problem> {
+        Ok((Data(decode_base64("data", &self.data, DATA_BYTES_MAX)?), aad(self.aad)?))
     }
 }
 
 impl SignPayload<'_> {
-    /// The message.
-    pub(super) fn opened(self) -> Result<Data, Problem> {
-        Ok(Data(decoded("data", &self.data, DATA_BYTES_MAX)?))
+    /// Decodes the message.
+    pub(super) fn decode(self) -> Result<Data, Problem> {
+        Ok(Data(decode_base64("data", &self.data, DATA_BYTES_MAX)?))
     }
 }
 
 impl VerifyPayload<'_> {
-    /// The message and its signature.
-    pub(super) fn opened(self) -> Result<(Data, Vec<u8>), Problem> {
-        let signature = decoded("signature", &self.signature, DATA_BYTES_MAX)?.to_vec();
-        Ok((Data(decoded("data", &self.data, DATA_BYTES_MAX)?), signature))
+    /// Decodes the message and its signature.
+    pub(super) fn decode(self) -> Result<(Data, Vec<u8>), Problem> {
+        let signature = decode_base64("signature", &self.signature, DATA_BYTES_MAX)?.to_vec();
+        Ok((Data(decode_base64("data", &self.data, DATA_BYTES_MAX)?), signature))
     }
 }
 
-/// A field that is there, `null` or not: `Some`, whereas an absent one is `None`.
+/// Deserialises a field whose `null` differs from its absence: `Some` if it is present, `None` if it is absent.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// A value out of a list of words. serde alone would take `{"aes_256_gcm": null}` as well.
-fn enum_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+/// Deserialises an enum from its name. serde alone would also accept `{"aes_256_gcm": null}`.
+fn enum_name<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let text = Cow::<str>::deserialize(deserializer)?;
     T::deserialize(text.into_deserializer())
 }
 
-/// The same where `null` is as good as absent.
-fn maybe_word<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+/// Deserialises the same, with `null` as absent.
+fn optional_enum_name<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     let text = Option::<Cow<'_, str>>::deserialize(deserializer)?;
     text.map(|text| T::deserialize(text.into_deserializer())).transpose()
 }
 
-/// `hsm` is a value the API has, and we have no such keys: it is told, not taken for a misspelling.
+/// Parses the protection level. `hsm` is a value of the API that is not supported, so it has a message of its own.
 fn protection(name: &str) -> Result<Protection, Problem> {
     match name {
         "software" => Ok(Protection::Software),
@@ -370,14 +370,16 @@ fn rotation_days(days: u32) -> Result<u32, Problem> {
 }
 
 fn aad(text: Option<Cow<'_, str>>) -> Result<Vec<u8>, Problem> {
-    text.map_or(Ok(Vec::new()), |text| Ok(decoded("aad", &text, DATA_BYTES_MAX)?.to_vec()))
+    text.map_or(Ok(Vec::new()), |text| Ok(decode_base64("aad", &text, DATA_BYTES_MAX)?.to_vec()))
 }
 
-/// The bytes that base64 says (RFC 4648: standard alphabet, padded, nothing in between). No bytes are bytes too.
-fn decoded(field: &str, text: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    // Four characters are three bytes: refused by its length before room is made for it.
+/// Decodes base64 (RFC 4648: standard alphabet, padded, no other characters). An empty string is valid.
+fn decode_base64(field: &str, text: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    // Checked before decoding, so that no buffer is allocated for data that is too long.
     if text.len() > bytes_max.div_ceil(3) * 4 {
-        return Err(Problem::malformed(format!("{field} is too long: at most {bytes_max} bytes are taken")));
+        return Err(Problem::malformed(format!(
+            "{field} is too long: at most {bytes_max} bytes are accepted"
+        )));
     }
     let mut bytes = Zeroizing::new(vec![0; text.len() / 4 * 3 + 3]);
     let length = STANDARD.decode_slice(text, &mut bytes).map_err(|_| {
@@ -386,7 +388,9 @@ fn decoded(field: &str, text: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8
         ))
     })?;
     if length > bytes_max {
-        return Err(Problem::malformed(format!("{field} is too long: at most {bytes_max} bytes are taken")));
+        return Err(Problem::malformed(format!(
+            "{field} is too long: at most {bytes_max} bytes are accepted"
+        )));
     }
     bytes.truncate(length);
     Ok(bytes)

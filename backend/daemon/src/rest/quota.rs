@@ -1,4 +1,4 @@
-//! How many calls are left: a window of an hour that slides by minutes. Pure: knows no clock.
+//! Quotas: a sliding window of one hour, in steps of a minute. Pure: the caller passes the time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,33 +7,33 @@ use std::sync::{Mutex, PoisonError};
 /// Minutes in a window.
 const MINUTES: usize = 60;
 
-/// Who is counted at once. Each takes some 350 bytes: 3.5 MB at most. When there are more, those who called least are
-/// forgotten.
-const COUNTED_MAX: usize = 10_000;
+/// The maximum number of windows. Each takes some 350 bytes: 3.5 MB at most. When there are more, those with the fewest
+/// calls are evicted.
+const WINDOWS_MAX: usize = 10_000;
 
 /// The calls of one hour, by minute.
 #[derive(Clone, Debug)]
 struct Window {
     /// Calls in minute `m` are at `m % 60`.
     calls: [u32; MINUTES],
-    /// The latest minute that was looked at.
+    /// The latest minute that was counted.
     latest: u64,
-    /// The sum.
+    /// The sum of `calls`.
     total: u32,
 }
 
-/// What is left after a call, as the `RateLimit` headers say it.
+/// The state of a quota after a call, as the `RateLimit` headers report it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Allowance {
     /// Calls per hour.
     pub(super) limit: u32,
     /// Calls left now.
     pub(super) remaining: u32,
-    /// Seconds until some calls come back.
+    /// Seconds until some calls become available again.
     pub(super) reset: u64,
 }
 
-/// The window is full.
+/// The quota is used up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Exhausted(pub(super) Allowance);
 
@@ -42,7 +42,7 @@ impl Window {
         Self { calls: [0; MINUTES], latest: minute, total: 0 }
     }
 
-    /// Forgets the minutes that have left the window. A clock that was put back counts on in the latest minute.
+    /// Drops the minutes that have left the window. If the clock was set back, calls count in the latest minute.
     fn advance(&mut self, minute: u64) {
         let passed = minute.saturating_sub(self.latest).min(MINUTES as u64);
         for step in 1..=passed {
@@ -65,7 +65,7 @@ impl Window {
         if full { Err(Exhausted(allowance)) } else { Ok(allowance) }
     }
 
-    /// Seconds until the oldest minute with calls leaves the window.
+    /// Returns the seconds until the oldest minute with calls leaves the window.
     fn reset(&self, now: u64) -> u64 {
         let minutes = (0..MINUTES as u64).rev().filter(|age| *age <= self.latest);
         let oldest = minutes.map(|age| self.latest - age).find(|minute| self.calls[slot(*minute)] > 0);
@@ -74,51 +74,51 @@ impl Window {
     }
 }
 
-/// The place of a minute in the window.
+/// The index of a minute in the window.
 fn slot(minute: u64) -> usize {
     usize::try_from(minute % MINUTES as u64).unwrap_or(0)
 }
 
-/// The windows of all who call.
+/// The windows of all callers, by key.
 #[derive(Debug)]
-pub(super) struct Quota<Who> {
-    windows: Mutex<HashMap<Who, Window>>,
+pub(super) struct Quota<K> {
+    windows: Mutex<HashMap<K, Window>>,
 }
 
-impl<Who> Default for Quota<Who> {
+impl<K> Default for Quota<K> {
     fn default() -> Self {
         Self { windows: Mutex::default() }
     }
 }
 
-impl<Who: Copy + Eq + Hash> Quota<Who> {
-    /// Counts a call at `now` (seconds since 1970), unless there were `limit` within the hour.
-    pub(super) fn take(&self, who: Who, now: u64, limit: u32) -> Result<Allowance, Exhausted> {
+impl<K: Copy + Eq + Hash> Quota<K> {
+    /// Counts a call at `now` (seconds since 1970), unless there were `limit` calls within the hour.
+    pub(super) fn take(&self, key: K, now: u64, limit: u32) -> Result<Allowance, Exhausted> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() >= COUNTED_MAX && !windows.contains_key(&who) {
-            make_room(&mut windows, now / 60);
+        if windows.len() >= WINDOWS_MAX && !windows.contains_key(&key) {
+            evict(&mut windows, now / 60);
         }
-        windows.entry(who).or_insert_with(|| Window::new(now / 60)).take(now, limit)
+        windows.entry(key).or_insert_with(|| Window::new(now / 60)).take(now, limit)
     }
 }
 
-/// Forgets who has not called for an hour; if all have, the tenth that called least.
-fn make_room<Who: Copy + Eq + Hash>(windows: &mut HashMap<Who, Window>, minute: u64) {
+/// Evicts the windows without calls in the last hour; if there are none, the tenth with the fewest calls.
+fn evict<K: Copy + Eq + Hash>(windows: &mut HashMap<K, Window>, minute: u64) {
     windows.retain(|_, window| {
         window.advance(minute);
         window.total > 0
     });
-    if windows.len() < COUNTED_MAX {
+    if windows.len() < WINDOWS_MAX {
         return;
     }
     let mut totals: Vec<u32> = windows.values().map(|window| window.total).collect();
-    let tenth = COUNTED_MAX / 10;
+    let tenth = WINDOWS_MAX / 10;
     let (_, limit, _) = totals.select_nth_unstable(tenth);
     let (limit, mut left) = (*limit, tenth);
     windows.retain(|_, window| {
-        let goes = window.total <= limit && left > 0;
-        left -= usize::from(goes);
-        !goes
+        let evicted = window.total <= limit && left > 0;
+        left -= usize::from(evicted);
+        !evicted
     });
 }
 
@@ -150,15 +150,15 @@ mod tests {
         for _ in 0..5 {
             quota.take(0, 60, 5).unwrap();
         }
-        for who in 1..=3 * COUNTED_MAX {
-            quota.take(who, 60, 5).unwrap();
+        for key in 1..=3 * WINDOWS_MAX {
+            quota.take(key, 60, 5).unwrap();
         }
-        assert!(quota.windows.lock().unwrap().len() <= COUNTED_MAX);
+        assert!(quota.windows.lock().unwrap().len() <= WINDOWS_MAX);
         assert!(quota.take(0, 60, 5).is_err());
     }
 
     proptest! {
-        /// Whatever the clock does, no hour's worth of whole minutes has more calls than the limit.
+        /// Whatever the clock does, no hour of whole minutes has more calls than the limit.
         #[test]
         fn no_hour_has_more_than_the_limit(steps in prop::collection::vec((0u64..2000, 1u32..4), 1..200)) {
             let quota = Quota::default();

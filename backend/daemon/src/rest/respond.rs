@@ -1,4 +1,4 @@
-//! What the door writes: outcomes and problems as JSON, and the headers that go with them.
+//! Responses: outcomes and problems as JSON, and their headers.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::quota::Allowance;
 
-/// The call's own id, which the log and the audit log have too.
+/// The header with the request's trace id, which the log and the audit log contain too.
 pub(super) const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
 /// The headers of draft-ietf-httpapi-ratelimit-headers.
@@ -15,10 +15,10 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// Seconds after which it is worth to ask again when the service was busy.
-const BUSY_SECONDS: u64 = 1;
+/// The value of `Retry-After`, in seconds, when the service is busy.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// A problem, and when it is worth to ask again.
+/// A problem, and the value of `Retry-After` if there is one.
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) problem: Problem,
@@ -28,14 +28,14 @@ pub(super) struct Rejection {
 impl From<Problem> for Rejection {
     fn from(problem: Problem) -> Self {
         let busy = matches!(problem.status, Status::Unavailable);
-        Self { problem, retry_after: busy.then_some(BUSY_SECONDS) }
+        Self { problem, retry_after: busy.then_some(RETRY_AFTER_SECONDS) }
     }
 }
 
-/// Writes a problem.
+/// Writes a problem, with its headers.
 pub(super) fn rejection(rejection: &Rejection) -> Response<Body> {
     let Rejection { problem, retry_after } = rejection;
-    let mut response = refused(problem.status.code(), &problem.message);
+    let mut response = error(problem.status.code(), &problem.message);
     if let Some(seconds) = retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
     }
@@ -45,12 +45,12 @@ pub(super) fn rejection(rejection: &Rejection) -> Response<Body> {
     response
 }
 
-/// Writes a problem that has no [`Status`]: 405.
-pub(super) fn refused(status: u16, message: &str) -> Response<Body> {
+/// Writes an error whose status [`Status`] does not have: 405.
+pub(super) fn error(status: u16, message: &str) -> Response<Body> {
     json(status, &HttpError { message: message.to_owned() })
 }
 
-/// Writes an outcome with the operation's own status.
+/// Writes an outcome with the route's success status.
 pub(super) fn outcome(status: u16, outcome: &Outcome) -> Response<Body> {
     match outcome {
         Outcome::KeyRing(body) => json(status, body),
@@ -72,8 +72,8 @@ pub(super) fn outcome(status: u16, outcome: &Outcome) -> Response<Body> {
     }
 }
 
-/// Tells how many calls are left.
-pub(super) fn tell_allowance(response: &mut Response<Body>, allowance: &Allowance) {
+/// Sets the headers that report the quota.
+pub(super) fn set_rate_limit_headers(response: &mut Response<Body>, allowance: &Allowance) {
     let headers = response.headers_mut();
     headers.insert(RATE_LIMIT, HeaderValue::from(allowance.limit));
     headers.insert(RATE_REMAINING, HeaderValue::from(allowance.remaining));
@@ -83,19 +83,20 @@ pub(super) fn tell_allowance(response: &mut Response<Body>, allowance: &Allowanc
 /// Writes JSON.
 pub(super) fn json(status: u16, body: &impl Serialize) -> Response<Body> {
     let Ok(bytes) = serde_json::to_vec(body) else {
-        // A time beyond the year 9999, say: nothing that a caller can bring about.
-        tracing::error!("an answer could not be written as JSON; this is a bug");
+        // Only a value that JSON cannot represent gets here, such as a time beyond the year 9999; no caller can cause
+        // it.
+        tracing::error!("a response could not be written as JSON; this is a bug");
         return text(500, "application/json", r#"{"message":"internal error"}"#.into());
     };
     text(status, "application/json", bytes)
 }
 
-/// Writes a body of this type.
+/// Writes a body of this content type.
 pub(super) fn text(status: u16, kind: &'static str, bytes: Vec<u8>) -> Response<Body> {
     body(status, kind, Body::from(bytes))
 }
 
-/// The same of a body that is not there yet.
+/// Writes a body that may be streamed.
 pub(super) fn body(status: u16, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = with_status(status, body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -105,7 +106,7 @@ pub(super) fn body(status: u16, kind: &'static str, body: Body) -> Response<Body
 fn with_status(status: u16, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    // Keys and plaintext are no one's to keep on the way.
+    // Responses contain keys and plaintext: no cache may store them.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

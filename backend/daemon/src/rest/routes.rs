@@ -1,66 +1,66 @@
-//! All that can be asked with a token or for one, as one table: the router, the success codes, the OpenAPI document and
-//! the names in the metrics all follow from it.
+//! All routes that take or issue a token, as one table. The router, the success codes, the OpenAPI document and the
+//! operation names in the metrics derive from it.
 
+mod adjacent_apis;
 mod extensions;
 mod v1;
-mod vendor_neighbours;
 
 use std::collections::HashMap;
 
 use kms_core::api::{Operation, Problem};
 
-use super::extract::Asked;
+use super::extract::ApiRequest;
 use crate::dispatch::Report;
 
-/// The methods that operations have.
+/// The HTTP methods of the routes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Verb {
+pub(super) enum Method {
     Get,
     Post,
     Patch,
     Delete,
 }
 
-/// What answers a call.
+/// What handles a request.
 #[derive(Clone, Copy)]
 pub(super) enum Handler {
-    /// The dispatcher, as the operation that is made of the call.
-    Operation(fn(&Asked<'_>) -> Result<Operation, Problem>),
-    /// The dispatcher, as the report that its query asks for.
-    Report(fn(&Fields) -> Result<Report, Problem>),
-    /// The export, written while it is read.
+    /// The dispatcher, with the operation that the function builds from the request.
+    Operation(fn(&ApiRequest<'_>) -> Result<Operation, Problem>),
+    /// The dispatcher, with the report that the function builds from the query.
+    Report(fn(&QueryFields) -> Result<Report, Problem>),
+    /// The export, which is streamed.
     Export,
-    /// The exchange of assertions for tokens.
+    /// The exchange of an assertion or a refresh token for an access token.
     Token,
 }
 
-/// The fields of a query.
-pub(super) type Fields = HashMap<String, String>;
+/// The fields of a query string.
+pub(super) type QueryFields = HashMap<String, String>;
 
-/// Whose an operation is.
+/// The API that a route belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
-    /// The public API's.
+    /// The public key management API.
     Public,
-    /// Another API's of the vendor, which its clients use beside this one.
-    Neighbour,
-    /// An extension.
-    Ours,
+    /// Another API of the vendor that its clients use together with this one.
+    AdjacentApi,
+    /// An extension of the public API.
+    Extension,
 }
 
-/// The form of an operation's problems.
+/// The format of a route's error responses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Form {
-    /// A sentence.
+pub(super) enum ErrorFormat {
+    /// `message` only.
     Plain,
-    /// The Audit Log API's.
+    /// The format of the Audit Log API.
     AuditLog,
-    /// The token service's.
+    /// The format of the token service.
     Token,
 }
 
-impl Form {
-    /// Its schema.
+impl ErrorFormat {
+    /// Returns the name of the format's schema.
     pub(super) fn schema(self) -> &'static str {
         match self {
             Self::Plain => "httpError",
@@ -70,123 +70,134 @@ impl Form {
     }
 }
 
-/// A field of an operation's query.
+/// A query parameter of a route.
 pub(super) struct Parameter {
     /// Its name.
     pub(super) name: &'static str,
-    /// What it says.
-    pub(super) what: &'static str,
-    /// What it may be.
-    pub(super) kind: Value,
-    /// Whether it must be there.
+    /// Its description in the OpenAPI document.
+    pub(super) description: &'static str,
+    /// The kind of its value.
+    pub(super) kind: ParameterKind,
+    /// Whether it is required.
     pub(super) required: bool,
 }
 
-/// What a field of a query may be.
+/// The kind of a query parameter's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Value {
-    /// A number from 1 to 1000.
+pub(super) enum ParameterKind {
+    /// A number of entries, from 1 to 1000.
     Limit,
-    /// Text of ours.
+    /// An opaque cursor that this service issued.
     Cursor,
     /// A time (RFC 3339).
     Time,
 }
 
-/// What a list takes that can be had in pages.
+/// The query parameters of a paginated list.
 const PAGES: &[Parameter] = &[
     Parameter {
         name: "limit",
-        what: "At most so many entries (an extension)",
-        kind: Value::Limit,
+        description: "Maximum number of entries to return (an extension)",
+        kind: ParameterKind::Limit,
         required: false,
     },
     Parameter {
         name: "cursor",
-        what: "`nextCursor` of the page before (an extension)",
-        kind: Value::Cursor,
+        description: "`nextCursor` of the previous page (an extension)",
+        kind: ParameterKind::Cursor,
         required: false,
     },
 ];
 
-/// One operation of the API.
+/// A route of the API.
 pub(super) struct Route {
     /// Its `operationId`.
     pub(super) id: &'static str,
-    /// Its method.
-    pub(super) verb: Verb,
-    /// Its path, with parameters in braces.
+    /// Its HTTP method.
+    pub(super) method: Method,
+    /// Its path, with the parameters in braces.
     pub(super) path: &'static str,
-    /// What it does, in a sentence.
+    /// Its summary, in one sentence.
     pub(super) summary: &'static str,
-    /// The status when it is done.
+    /// The status code of success.
     pub(super) success: u16,
-    /// The schema of what it takes, if it takes a body: a form at the token service, JSON elsewhere.
-    pub(super) takes: Option<&'static str>,
-    /// The schema of what it gives, if it gives a body.
-    pub(super) gives: Option<&'static str>,
-    /// The statuses of its problems beyond those that every operation has.
-    pub(super) refuses: &'static [u16],
-    /// The form of them.
-    pub(super) form: Form,
-    /// What its query may say.
+    /// The schema of the request body, if there is one: a form at the token service, JSON elsewhere.
+    pub(super) request_schema: Option<&'static str>,
+    /// The schema of the response body, if there is one.
+    pub(super) response_schema: Option<&'static str>,
+    /// The error statuses in addition to those of every operation.
+    pub(super) error_statuses: &'static [u16],
+    /// The format of the error responses.
+    pub(super) error_format: ErrorFormat,
+    /// The query parameters.
     pub(super) query: &'static [Parameter],
-    /// Whose it is.
+    /// The API it belongs to.
     pub(super) origin: Origin,
-    /// What answers it.
+    /// What handles its requests.
     pub(super) handler: Handler,
 }
 
 impl Route {
     const fn new(
         id: &'static str,
-        (verb, path): (Verb, &'static str),
+        (method, path): (Method, &'static str),
         summary: &'static str,
-        operation: fn(&Asked<'_>) -> Result<Operation, Problem>,
+        operation: fn(&ApiRequest<'_>) -> Result<Operation, Problem>,
     ) -> Self {
-        Self::other(id, (verb, path), summary, Handler::Operation(operation))
+        Self::other(id, (method, path), summary, Handler::Operation(operation))
     }
 
     const fn other(
         id: &'static str,
-        (verb, path): (Verb, &'static str),
+        (method, path): (Method, &'static str),
         summary: &'static str,
         handler: Handler,
     ) -> Self {
-        let (success, takes, gives, refuses) = (204, None, None, [].as_slice());
-        let (form, query, origin) = (Form::Plain, [].as_slice(), Origin::Public);
-        Self { id, verb, path, summary, success, takes, gives, refuses, form, query, origin, handler }
+        Self {
+            id,
+            method,
+            path,
+            summary,
+            success: 204,
+            request_schema: None,
+            response_schema: None,
+            error_statuses: &[],
+            error_format: ErrorFormat::Plain,
+            query: &[],
+            origin: Origin::Public,
+            handler,
+        }
     }
 
-    const fn takes(mut self, schema: &'static str) -> Self {
-        self.takes = Some(schema);
+    const fn request_schema(mut self, schema: &'static str) -> Self {
+        self.request_schema = Some(schema);
         self
     }
 
-    const fn gives(mut self, success: u16, schema: &'static str) -> Self {
+    const fn responds(mut self, success: u16, schema: &'static str) -> Self {
         self.success = success;
-        self.gives = Some(schema);
+        self.response_schema = Some(schema);
         self
     }
 
-    const fn gives_nothing(mut self, success: u16) -> Self {
+    const fn responds_empty(mut self, success: u16) -> Self {
         self.success = success;
         self
     }
 
-    const fn refuses(mut self, statuses: &'static [u16]) -> Self {
-        self.refuses = statuses;
+    const fn errors(mut self, statuses: &'static [u16]) -> Self {
+        self.error_statuses = statuses;
         self
     }
 
-    const fn ours(mut self) -> Self {
-        self.origin = Origin::Ours;
+    const fn extension(mut self) -> Self {
+        self.origin = Origin::Extension;
         self
     }
 
-    const fn neighbour(mut self, form: Form) -> Self {
-        self.origin = Origin::Neighbour;
-        self.form = form;
+    const fn adjacent(mut self, error_format: ErrorFormat) -> Self {
+        self.origin = Origin::AdjacentApi;
+        self.error_format = error_format;
         self
     }
 
@@ -200,23 +211,23 @@ impl Route {
     }
 }
 
-/// All of them: the public API's, then ours, then those of its vendor_neighbours.
+/// All routes: the public API, the extensions, then the adjacent APIs.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    v1::ROUTES.iter().chain(&extensions::ROUTES).chain(&vendor_neighbours::ROUTES)
+    v1::ROUTES.iter().chain(&extensions::ROUTES).chain(&adjacent_apis::ROUTES)
 }
 
-/// The path of a project in a region, and what follows.
-macro_rules! at {
+/// A path below a project and region.
+macro_rules! project_path {
     ($rest:literal) => {
         concat!("/v1/projects/{projectId}/regions/{regionId}", $rest)
     };
 }
 
-/// The path of a key, and what follows.
-macro_rules! key {
+/// A path below a key.
+macro_rules! key_path {
     ($rest:literal) => {
         concat!("/v1/projects/{projectId}/regions/{regionId}/keyrings/{keyRingId}/keys/{keyId}", $rest)
     };
 }
 
-use {at, key};
+use {key_path, project_path};

@@ -1,4 +1,4 @@
-//! One call's way: who asks → how many calls are left → what is asked → the rooms → the answer.
+//! The state that all requests share, and their common steps: authentication, quota, parsing, dispatch, response.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,56 +16,57 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::backend_trait::RestBackend;
-use super::blocking_pool::Work;
-use super::extract::{Asked, Place};
+use super::blocking_pool::BlockingPool;
+use super::extract::{ApiRequest, ResourcePath};
 use super::health::Health;
 use super::metrics::Metrics;
 use super::quota::{Allowance, Exhausted, Quota};
 use super::respond::{self, Rejection};
 use super::routes::Route;
-use super::stream_body::Exports;
+use super::stream_body::ExportSlots;
 use crate::config::RestConfig;
 
-/// The longest body: two fields of the largest data in base64, and the JSON around them. What is longer is no call.
+/// The maximum size of a body: two fields of the largest data in base64, and the JSON around them. Anything longer is
+/// not a request of this API.
 const BODY_BYTES_MAX: usize = 256 << 10;
 
-/// How long a body may take to arrive: 256 KiB in this time are less than the slowest line brings.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// The timeout for receiving a body: the slowest connections transfer more than 256 KiB in this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest name that a client's program is remembered by.
-const AGENT_CHARACTERS_MAX: usize = 200;
+/// The maximum length of the user agent that is recorded.
+const USER_AGENT_CHARACTERS_MAX: usize = 200;
 
-/// Refused tokens per address and hour. Whoever guesses is not told more often than this that it was wrong, and
-/// whoever fails by mistake sees it long before.
+/// Invalid credentials per client network and hour. This bounds how many guesses an attacker learns to be wrong, and a
+/// client that is misconfigured shows long before.
 const FAILURES_PER_HOUR: u32 = 1000;
 
-/// What the outermost layer knows of a call.
+/// What the middleware knows of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
-    /// From where it came.
+pub(super) struct RequestInfo {
+    /// The client's address.
     pub(super) source: IpAddr,
-    /// Its own id.
+    /// The request's trace id.
     pub(super) trace: Uuid,
 }
 
-/// Whose calls are counted: a project's, if the caller has any part in it. A stranger to the project is counted by
-/// itself, or it could use up what belongs to others.
+/// What a request is counted under: the project, if the account has a grant in it; else the account, so that it cannot
+/// use up the quota of another's project.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Counted {
+enum QuotaKey {
     Project(Uuid),
-    Stranger(Uuid),
+    Account(Uuid),
 }
 
-/// The state: what all calls share.
+/// The state that all requests share.
 pub(crate) struct RestState {
     pub(super) backend: Arc<dyn RestBackend>,
     pub(super) settings: ArcSwap<RestConfig>,
-    pub(super) work: Work,
-    pub(super) exports: Exports,
+    pub(super) blocking_pool: BlockingPool,
+    pub(super) exports: ExportSlots,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) handle: Handle<SocketAddr>,
-    calls: Quota<Counted>,
+    calls: Quota<QuotaKey>,
     failures: Quota<IpAddr>,
 }
 
@@ -74,8 +75,8 @@ impl RestState {
         Self {
             backend,
             settings: ArcSwap::from_pointee(settings),
-            work: Work::new(),
-            exports: Exports::new(),
+            blocking_pool: BlockingPool::new(),
+            exports: ExportSlots::new(),
             metrics: Metrics::new(),
             health: Health::default(),
             handle: Handle::new(),
@@ -84,149 +85,150 @@ impl RestState {
         }
     }
 
-    /// Takes over the limits of a configuration that was read again.
-    pub(super) fn adopt(&self, settings: RestConfig) {
+    /// Applies the limits of a configuration that was reloaded.
+    pub(super) fn apply_settings(&self, settings: RestConfig) {
         self.settings.store(Arc::new(settings));
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub(super) fn connections(&self) -> usize {
         self.handle.connection_count()
     }
 
-    /// Answers one operation of the API.
+    /// Handles one operation of the API.
     pub(super) async fn call(
         &self,
         route: &'static Route,
-        operation: fn(&Asked<'_>) -> Result<Operation, Problem>,
+        to_operation: fn(&ApiRequest<'_>) -> Result<Operation, Problem>,
         request: Request<Body>,
     ) -> Response<Body> {
         let mut allowance = None;
         let (mut parts, body) = request.into_parts();
-        let body = route.takes.is_some().then_some(body);
-        let mut response = match self.answer(operation, &mut parts, body, &mut allowance).await {
+        let body = route.request_schema.is_some().then_some(body);
+        let mut response = match self.execute(to_operation, &mut parts, body, &mut allowance).await {
             Ok(outcome) => respond::outcome(route.success, &outcome),
             Err(rejection) => respond::rejection(&rejection),
         };
         if let Some(allowance) = allowance {
-            respond::tell_allowance(&mut response, &allowance);
+            respond::set_rate_limit_headers(&mut response, &allowance);
         }
         response
     }
 
-    async fn answer(
+    async fn execute(
         &self,
-        operation: fn(&Asked<'_>) -> Result<Operation, Problem>,
+        to_operation: fn(&ApiRequest<'_>) -> Result<Operation, Problem>,
         parts: &mut Parts,
         body: Option<Body>,
         allowance: &mut Option<Allowance>,
     ) -> Result<Outcome, Rejection> {
-        let (context, place) = self.enter(parts, allowance).await?;
+        let (context, path) = self.admit(parts, allowance).await?;
         let body = match body {
-            Some(body) => read(body).await?,
+            Some(body) => read_body(body).await?,
             None => Zeroizing::default(),
         };
-        let asked = Asked { place, uri: &parts.uri, headers: &parts.headers, body: &body };
-        let operation = operation(&asked)?;
+        let request = ApiRequest { path, uri: &parts.uri, headers: &parts.headers, body: &body };
+        let operation = to_operation(&request)?;
         if self.backend.is_quick(&operation) {
             return Ok(self.backend.serve(&context, operation)?);
         }
-        Ok(self.work.serve(&self.backend, context, operation).await?)
+        Ok(self.blocking_pool.serve(&self.backend, context, operation).await?)
     }
 
-    /// Lets a caller in: who asks, about what, and whether calls are left. What a path below a project needs before
-    /// anything else, operation of the service or not.
-    pub(super) async fn enter(
+    /// Authenticates a request, parses its path and counts it against the quota. Every route below a project begins
+    /// with this, whether it is an operation, a report or the export.
+    pub(super) async fn admit(
         &self,
         parts: &mut Parts,
         allowance: &mut Option<Allowance>,
-    ) -> Result<(RequestContext, Place), Rejection> {
-        let arrival = arrival(parts)?;
+    ) -> Result<(RequestContext, ResourcePath), Rejection> {
+        let request_info = request_info(parts)?;
         let now = self.backend.now();
-        let account = self.authenticate(&parts.headers, arrival.source, now).await?;
-        let place = match RawPathParams::from_request_parts(parts, &()).await {
-            Ok(parameters) => Place::of(&parameters)?,
+        let account = self.authenticate(&parts.headers, request_info.source, now).await?;
+        let path = match RawPathParams::from_request_parts(parts, &()).await {
+            Ok(parameters) => ResourcePath::parse(&parameters)?,
             Err(_) => return Err(Problem::malformed("the path is not UTF-8").into()),
         };
-        *allowance = Some(self.count(&account, place.project, now, allowance)?);
+        *allowance = Some(self.take_quota(&account, path.project, now, allowance)?);
         let context = RequestContext {
             account,
-            source: arrival.source,
-            agent: agent(&parts.headers),
+            source: request_info.source,
+            agent: user_agent(&parts.headers),
             endpoint: format!("{} {}", parts.method, parts.uri.path()),
-            trace: arrival.trace,
+            trace: request_info.trace,
         };
-        Ok((context, place))
+        Ok((context, path))
     }
 
-    /// Who asks.
+    /// Authenticates the caller; failures are counted by client network.
     pub(super) async fn authenticate(
         &self,
         headers: &HeaderMap,
         source: IpAddr,
         now: u64,
     ) -> Result<Arc<Account>, Rejection> {
-        let problem = match self.account(headers, now).await {
+        let problem = match self.account_of_token(headers, now).await {
             Ok(account) => return Ok(account),
             Err(problem) => problem,
         };
         if problem.status != Status::Unauthenticated {
             return Err(problem.into());
         }
-        Err(self.failed(problem, source, now))
+        Err(self.failed_authentication(problem, source, now))
     }
 
-    /// Counts credentials that were wrong, and says so for so long.
-    pub(super) fn failed(&self, problem: Problem, source: IpAddr, now: u64) -> Rejection {
-        match self.failures.take(network(source), now, FAILURES_PER_HOUR) {
+    /// Counts a failed authentication. Returns the problem until the limit is reached, then 429.
+    pub(super) fn failed_authentication(&self, problem: Problem, source: IpAddr, now: u64) -> Rejection {
+        match self.failures.take(client_network(source), now, FAILURES_PER_HOUR) {
             Ok(_) => problem.into(),
             Err(Exhausted(allowance)) => {
                 self.metrics.quota_refused();
-                let sentence = "too many calls with wrong credentials came from this address";
-                let problem = Problem::new(Status::TooMany, sentence);
+                let message = "too many calls with wrong credentials came from this address";
+                let problem = Problem::new(Status::TooMany, message);
                 Rejection { problem, retry_after: Some(allowance.reset) }
             }
         }
     }
 
-    async fn account(&self, headers: &HeaderMap, now: u64) -> Result<Arc<Account>, Problem> {
-        let token = bearer(headers)?;
-        if let Some(known) = self.backend.recognise(token, now) {
+    async fn account_of_token(&self, headers: &HeaderMap, now: u64) -> Result<Arc<Account>, Problem> {
+        let token = bearer_token(headers)?;
+        if let Some(known) = self.backend.authenticate_cached(token, now) {
             return known;
         }
-        // Not seen before, or not lately: the database is asked, or a signature checked.
+        // Not cached: a token needs the database, or its signature must be verified.
         let (backend, token) = (Arc::clone(&self.backend), Zeroizing::new(token.to_owned()));
-        self.work.run(move || backend.authenticate(&token, now)).await?
+        self.blocking_pool.run(move || backend.authenticate(&token, now)).await?
     }
 
-    fn count(
+    fn take_quota(
         &self,
         account: &Account,
         project: Uuid,
         now: u64,
-        told: &mut Option<Allowance>,
+        allowance: &mut Option<Allowance>,
     ) -> Result<Allowance, Rejection> {
-        let part = account.grants.iter().any(|grant| grant.project.is_none_or(|granted| granted == project));
-        let counted = if part { Counted::Project(project) } else { Counted::Stranger(account.id) };
+        let has_grant =
+            account.grants.iter().any(|grant| grant.project.is_none_or(|granted| granted == project));
+        let key = if has_grant { QuotaKey::Project(project) } else { QuotaKey::Account(account.id) };
         let limit = self.settings.load().calls_per_hour;
-        self.calls.take(counted, now, limit).map_err(|Exhausted(allowance)| {
+        self.calls.take(key, now, limit).map_err(|Exhausted(exhausted)| {
             self.metrics.quota_refused();
-            *told = Some(allowance);
-            let sentence = format!("the project's {limit} calls of this hour are used up");
-            let problem = Problem::new(Status::TooMany, sentence);
-            Rejection { problem, retry_after: Some(allowance.reset) }
+            *allowance = Some(exhausted);
+            let message = format!("the project has used its {limit} calls of this hour");
+            let problem = Problem::new(Status::TooMany, message);
+            Rejection { problem, retry_after: Some(exhausted.reset) }
         })
     }
 }
 
-/// What the outermost layer wrote down.
-pub(super) fn arrival(parts: &Parts) -> Result<Arrival, Problem> {
-    let arrival = parts.extensions.get::<Arrival>().copied();
-    arrival.ok_or_else(|| Problem::new(Status::Internal, "internal error"))
+/// Returns what the middleware attached to the request.
+pub(super) fn request_info(parts: &Parts) -> Result<RequestInfo, Problem> {
+    let request_info = parts.extensions.get::<RequestInfo>().copied();
+    request_info.ok_or_else(|| Problem::new(Status::Internal, "internal error"))
 }
 
-/// The token (RFC 6750).
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+/// Extracts the bearer token (RFC 6750).
+fn bearer_token(headers: &HeaderMap) -> Result<&str, Problem> {
     let missing = "this call needs `Authorization: Bearer TOKEN`; `kms token create` makes one";
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Err(Problem::new(Status::Unauthenticated, missing));
@@ -240,15 +242,15 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     }
 }
 
-/// What calls itself so.
-pub(super) fn agent(headers: &HeaderMap) -> Arc<str> {
+/// Returns the client's user agent, truncated.
+pub(super) fn user_agent(headers: &HeaderMap) -> Arc<str> {
     let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let end = text.char_indices().nth(AGENT_CHARACTERS_MAX).map_or(text.len(), |(end, _)| end);
+    let end = text.char_indices().nth(USER_AGENT_CHARACTERS_MAX).map_or(text.len(), |(end, _)| end);
     Arc::from(&text[..end])
 }
 
-/// What one party has of addresses: with IPv6 that is a network of 64 bits.
-fn network(source: IpAddr) -> IpAddr {
+/// The addresses that one client controls: with IPv6, a network of 64 bits.
+fn client_network(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(address) => {
@@ -259,22 +261,22 @@ fn network(source: IpAddr) -> IpAddr {
 }
 
 /// Reads a body into memory that is wiped afterwards.
-pub(super) async fn read(body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    let slow = |_| Problem::malformed("the body did not arrive within 10 seconds");
-    tokio::time::timeout(BODY_WITHIN, collect(body)).await.map_err(slow)?
+pub(super) async fn read_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let timed_out = |_| Problem::malformed("the body did not arrive within 10 seconds");
+    tokio::time::timeout(BODY_TIMEOUT, collect_body(body)).await.map_err(timed_out)?
 }
 
-async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
+async fn collect_body(body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let too_long = || {
-        let sentence = format!("the body is too long: at most {BODY_BYTES_MAX} bytes are taken");
-        Problem::new(Status::TooLarge, sentence)
+        let message = format!("the body is too long: at most {BODY_BYTES_MAX} bytes are accepted");
+        Problem::new(Status::TooLarge, message)
     };
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if expected > BODY_BYTES_MAX {
-        // Its length was told: nobody waits for what will not be taken.
+        // Content-Length announces it: it is rejected without reading it.
         return Err(too_long());
     }
-    // The whole length at once, so that no half-filled copy is left behind unwiped.
+    // The announced length is allocated at once, because a vector that grows leaves unwiped copies.
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
     let mut limited = Limited::new(body, BODY_BYTES_MAX);
     while let Some(frame) = limited.frame().await {
@@ -282,7 +284,7 @@ async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, Problem> {
             if error.is::<LengthLimitError>() {
                 too_long()
             } else {
-                Problem::malformed("the body did not arrive whole")
+                Problem::malformed("the body is incomplete")
             }
         })?;
         let data: &Bytes = match frame.data_ref() {

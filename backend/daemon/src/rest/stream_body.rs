@@ -1,5 +1,5 @@
-//! A body that is written while it is read: never more of it in memory than some chunks, however long it is and however
-//! slowly it is taken.
+//! Streamed response bodies, written while the client reads: memory holds a few chunks, however long the body is and
+//! however slowly the client reads.
 
 use std::io::{self, BufWriter, Write};
 use std::pin::Pin;
@@ -15,96 +15,98 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::backend_trait::Writing;
+use super::backend_trait::BodyWriter;
 
-/// Bytes handed over at once.
+/// The size of a chunk, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Chunks that wait to be taken.
+/// Chunks that may wait for the client.
 const CHUNKS_WAITING_MAX: usize = 2;
 
-/// Exports at once. Each holds a thread, a connection to the database, and what the database's log has grown by since.
+/// The maximum number of exports at once. Each occupies a thread and a database connection, and keeps the database's
+/// WAL from being truncated.
 const EXPORTS_MAX: usize = 4;
 
-/// How long a reader may leave the next chunk lying.
-const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// How long the client may take to accept the next chunk.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long all of it may take: 100,000 keys are written within seconds, so it is up to the reader.
-const DONE_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// How long an export may take: 100,000 keys are written within seconds, so the time depends on the client.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// The places for exports.
+/// The semaphore that bounds the exports.
 #[derive(Debug)]
-pub(super) struct Exports(Arc<Semaphore>);
+pub(super) struct ExportSlots(Arc<Semaphore>);
 
-/// A place.
-pub(super) struct Turn(OwnedSemaphorePermit);
+/// The permit for one export.
+pub(super) struct ExportSlot(OwnedSemaphorePermit);
 
-/// What the writer hands over. A body ends with `End`, or it was cut off: who reads must not take the one for the other.
-enum Piece {
+/// What the writer sends. Without `End` the body is incomplete, which the client must be able to detect.
+enum BodyMessage {
     Chunk(Bytes),
     End,
 }
 
-impl Exports {
+impl ExportSlots {
     pub(super) fn new() -> Self {
         Self(Arc::new(Semaphore::new(EXPORTS_MAX)))
     }
 
-    /// Takes a place.
+    /// Acquires the permit for one export.
     ///
     /// # Errors
-    /// 503 when there is none.
-    pub(super) fn turn(&self) -> Result<Turn, Problem> {
+    /// 503 when all are in use.
+    pub(super) fn acquire(&self) -> Result<ExportSlot, Problem> {
         let busy = |_| {
-            let sentence = format!("{EXPORTS_MAX} exports are being written; try again when one is done");
-            Problem::new(Status::Unavailable, sentence)
+            let message = format!("{EXPORTS_MAX} exports are being written; try again when one is done");
+            Problem::new(Status::Unavailable, message)
         };
-        Arc::clone(&self.0).try_acquire_owned().map(Turn).map_err(busy)
+        Arc::clone(&self.0).try_acquire_owned().map(ExportSlot).map_err(busy)
     }
 }
 
-impl Turn {
-    /// The body that `writing` writes, on a thread that may block.
-    pub(super) fn stream(self, writing: Writing) -> Body {
-        let (sender, pieces) = channel(CHUNKS_WAITING_MAX);
-        let until = Instant::now() + DONE_WITHIN;
-        let mut chunks = Chunks { sender, runtime: Handle::current(), until };
+impl ExportSlot {
+    /// Returns the body that `body_writer` writes, on a blocking thread.
+    pub(super) fn stream(self, body_writer: BodyWriter) -> Body {
+        let (sender, messages) = channel(CHUNKS_WAITING_MAX);
+        let deadline = Instant::now() + EXPORT_TIMEOUT;
+        let mut chunks = ChunkWriter { sender, runtime: Handle::current(), deadline };
         tokio::task::spawn_blocking(move || {
             let mut out = BufWriter::with_capacity(CHUNK_BYTES, &mut chunks);
-            let written = writing(&mut out).and_then(|()| out.flush());
+            let written = body_writer(&mut out).and_then(|()| out.flush());
             drop(out);
-            match written.and_then(|()| chunks.hand(Piece::End)) {
+            match written.and_then(|()| chunks.send(BodyMessage::End)) {
                 Ok(()) => {}
                 Err(error) => tracing::warn!(%error, "an export was cut off"),
             }
             drop(self.0);
         });
-        Body::new(Streamed { pieces, ended: false })
+        Body::new(ChannelBody { messages, ended: false })
     }
 }
 
-/// Where the writer writes: blocks until the reader has taken something.
-struct Chunks {
-    sender: Sender<Piece>,
+/// The writer's end of the channel; blocks until the client has accepted a chunk.
+struct ChunkWriter {
+    sender: Sender<BodyMessage>,
     runtime: Handle,
-    until: Instant,
+    deadline: Instant,
 }
 
-impl Chunks {
-    fn hand(&self, piece: Piece) -> io::Result<()> {
-        let until = self.until.min(Instant::now() + TAKEN_WITHIN);
-        let handed = self.runtime.block_on(tokio::time::timeout_at(until, self.sender.send(piece)));
-        let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the reader took too long");
-        handed.map_err(slow)?.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone"))
+impl ChunkWriter {
+    fn send(&self, message: BodyMessage) -> io::Result<()> {
+        let deadline = self.deadline.min(Instant::now() + CHUNK_TIMEOUT);
+        let sent = self.runtime.block_on(tokio::time::timeout_at(deadline, self.sender.send(message)));
+        let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "the reader took too long");
+        sent.map_err(timed_out)?
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader disconnected"))
     }
 }
 
-impl Write for Chunks {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What is larger than the buffer before us comes here whole.
+        // `BufWriter` passes anything larger than its buffer through in one piece.
         let chunk = bytes.get(..CHUNK_BYTES).unwrap_or(bytes);
         if !chunk.is_empty() {
-            self.hand(Piece::Chunk(Bytes::copy_from_slice(chunk)))?;
+            self.send(BodyMessage::Chunk(Bytes::copy_from_slice(chunk)))?;
         }
         Ok(chunk.len())
     }
@@ -114,13 +116,13 @@ impl Write for Chunks {
     }
 }
 
-/// The body.
-struct Streamed {
-    pieces: Receiver<Piece>,
+/// The client's end of the channel.
+struct ChannelBody {
+    messages: Receiver<BodyMessage>,
     ended: bool,
 }
 
-impl HttpBody for Streamed {
+impl HttpBody for ChannelBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -131,9 +133,9 @@ impl HttpBody for Streamed {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.pieces.poll_recv(context).map(|piece| match piece {
-            Some(Piece::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
-            Some(Piece::End) => {
+        self.messages.poll_recv(context).map(|message| match message {
+            Some(BodyMessage::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
+            Some(BodyMessage::End) => {
                 self.ended = true;
                 None
             }
@@ -158,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_written_than_is_taken_and_some_chunks() {
+    fn the_writer_is_at_most_a_few_chunks_ahead_of_the_client() {
         let written = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&written);
-        let writing: Writing = Box::new(move |out| {
+        let body_writer: BodyWriter = Box::new(move |out| {
             for _ in 0..10_000 {
                 out.write_all(&[7; 1000])?;
                 count.fetch_add(1000, Ordering::SeqCst);
@@ -169,13 +171,13 @@ mod tests {
             Ok(())
         });
         runtime().block_on(async {
-            let mut body = Exports::new().turn().unwrap().stream(writing);
+            let mut body = ExportSlots::new().acquire().unwrap().stream(body_writer);
             let mut taken = 0;
             while let Some(frame) = body.frame().await {
                 let chunk = frame.unwrap().into_data().unwrap();
                 assert!(chunk.len() <= CHUNK_BYTES);
                 taken += chunk.len();
-                // The chunks that wait, the one that is handed over, and what fills the buffer.
+                // The chunks that wait, the one that is being sent, and the content of the buffer.
                 let ahead = written.load(Ordering::SeqCst).saturating_sub(taken);
                 assert!(ahead <= (CHUNKS_WAITING_MAX + 2) * CHUNK_BYTES, "{ahead} bytes ahead");
             }
@@ -184,28 +186,28 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_cut_off_does_not_end_well() {
-        let fails: Writing = Box::new(|out| {
+    fn an_incomplete_body_ends_with_an_error() {
+        let fails: BodyWriter = Box::new(|out| {
             out.write_all(b"{\"half\":")?;
             Err(io::Error::other("the disk"))
         });
-        let panics: Writing = Box::new(|_| panic!("a bug"));
+        let panics: BodyWriter = Box::new(|_| panic!("a bug"));
         runtime().block_on(async {
-            for writing in [fails, panics] {
-                let exports = Exports::new();
-                assert!(exports.turn().unwrap().stream(writing).collect().await.is_err());
+            for body_writer in [fails, panics] {
+                let exports = ExportSlots::new();
+                assert!(exports.acquire().unwrap().stream(body_writer).collect().await.is_err());
             }
-            let whole: Writing = Box::new(|out| out.write_all(b"{}"));
-            let body = Exports::new().turn().unwrap().stream(whole).collect().await.unwrap();
+            let whole: BodyWriter = Box::new(|out| out.write_all(b"{}"));
+            let body = ExportSlots::new().acquire().unwrap().stream(whole).collect().await.unwrap();
             assert_eq!(body.to_bytes(), "{}");
         });
     }
 
     #[test]
-    fn a_reader_who_goes_frees_the_place() {
+    fn a_client_that_disconnects_releases_its_permit() {
         runtime().block_on(async {
-            let exports = Exports::new();
-            let endless = || -> Writing {
+            let exports = ExportSlots::new();
+            let endless = || -> BodyWriter {
                 Box::new(|out| {
                     loop {
                         out.write_all(&[0; 4096])?
@@ -213,11 +215,11 @@ mod tests {
                 })
             };
             let bodies: Vec<_> =
-                (0..EXPORTS_MAX).map(|_| exports.turn().unwrap().stream(endless())).collect();
-            assert_eq!(exports.turn().err().unwrap().status.code(), 503);
+                (0..EXPORTS_MAX).map(|_| exports.acquire().unwrap().stream(endless())).collect();
+            assert_eq!(exports.acquire().err().unwrap().status.code(), 503);
             drop(bodies);
             let again = tokio::time::timeout(Duration::from_secs(10), exports.0.acquire_many(4)).await;
-            assert!(again.is_ok(), "the places are free again");
+            assert!(again.is_ok(), "the permits are available again");
         });
     }
 }

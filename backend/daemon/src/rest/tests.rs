@@ -1,5 +1,5 @@
-//! The door with calls thrown at it, and behind it rooms that only write down what they are asked: what an operation
-//! does is tested where it is done.
+//! Tests of the REST API with a mock backend that records the operations it receives: what an operation does is tested
+//! in the dispatcher.
 
 mod audit_and_export;
 mod calls;
@@ -21,34 +21,34 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::backend_trait::{MetricValues, RestBackend, Writing};
-use super::middleware::Connection;
+use super::backend_trait::{BodyWriter, MetricValues, RestBackend};
+use super::middleware::ConnectionService;
 use super::state::RestState;
 use crate::config::RestConfig;
 use crate::dispatch::{Report, ReportOutput, TokenPair, TokenRequest, TokenRequestContext};
 
-/// A project that the test's account owns.
+/// The project that the test account owns.
 const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111);
 
-/// A ring, a key and a wrapping key, as far as a path needs them.
+/// The id of a ring, key or wrapping key in a path.
 const ID: &str = "22222222-2222-4222-8222-222222222222";
 
-/// RestBackend that write down what they are asked, and answer what they are told to.
-struct Notes {
-    asked: Mutex<Vec<(RequestContext, Operation)>>,
-    answer: Mutex<Result<Outcome, Problem>>,
+/// A backend that records what it receives, and returns the results that it was given.
+struct MockBackend {
+    operations: Mutex<Vec<(RequestContext, Operation)>>,
+    outcome: Mutex<Result<Outcome, Problem>>,
     now: AtomicU64,
     quick: bool,
     hsm: Mutex<Result<(), String>>,
     reported: Mutex<Vec<String>>,
 }
 
-impl RestBackend for Notes {
+impl RestBackend for MockBackend {
     fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
     }
 
-    fn recognise(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
+    fn authenticate_cached(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
         self.quick.then(|| self.authenticate(token, now))
     }
 
@@ -65,10 +65,10 @@ impl RestBackend for Notes {
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
-        ask: TokenRequest<'_>,
+        request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
         assert!(context.source.is_some() && context.trace.is_some());
-        match ask {
+        match request {
             TokenRequest::Assertion("good") | TokenRequest::Refresh("good") => Ok(TokenPair {
                 access: Zeroizing::new("access".to_owned()),
                 refresh: Zeroizing::new("refresh".to_owned()),
@@ -81,8 +81,8 @@ impl RestBackend for Notes {
 
     fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {
         assert!(context.agent.as_ref() != "panic", "this agent makes the backend panic");
-        self.asked.lock().unwrap().push((context.clone(), operation));
-        self.answer.lock().unwrap().clone()
+        self.operations.lock().unwrap().push((context.clone(), operation));
+        self.outcome.lock().unwrap().clone()
     }
 
     fn report(&self, _: &RequestContext, project: Uuid, report: &Report) -> Result<ReportOutput, Problem> {
@@ -95,7 +95,7 @@ impl RestBackend for Notes {
         })
     }
 
-    fn export(&self, _: &RequestContext, project: Uuid) -> Result<Writing, Problem> {
+    fn export(&self, _: &RequestContext, project: Uuid) -> Result<BodyWriter, Problem> {
         Ok(Box::new(move |out| write!(out, "{{\"exported\":\"{project}\"}}")))
     }
 
@@ -103,35 +103,35 @@ impl RestBackend for Notes {
         self.quick
     }
 
-    fn ask_hsm(&self) -> Result<(), String> {
+    fn check_hsm(&self) -> Result<(), String> {
         self.hsm.lock().unwrap().clone()
     }
 
-    fn ask_store(&self) -> Result<(), String> {
+    fn check_store(&self) -> Result<(), String> {
         Ok(())
     }
 
-    fn figures(&self) -> MetricValues {
+    fn metric_values(&self) -> MetricValues {
         MetricValues { opened_keys: 3, key_versions: 5, hsm_calls: 7, ..MetricValues::default() }
     }
 }
 
-/// A door with notes behind it.
-struct World {
-    notes: Arc<Notes>,
+/// A router with a mock backend.
+struct TestServer {
+    backend: Arc<MockBackend>,
     state: Arc<RestState>,
     peer: SocketAddr,
     runtime: tokio::runtime::Runtime,
 }
 
-/// What came back.
-struct Heard {
+/// A response of the router.
+struct TestResponse {
     status: u16,
     response: Response<()>,
     body: String,
 }
 
-impl Heard {
+impl TestResponse {
     fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.body);
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
@@ -141,9 +141,9 @@ impl Heard {
         self.response.headers().get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// A problem's sentence; the body has nothing else.
+    /// Returns the error message; the body has no other field.
     #[track_caller]
-    fn refused(&self, status: u16) -> String {
+    fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
         let json = self.json();
         assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
@@ -163,53 +163,53 @@ fn settings() -> RestConfig {
     }
 }
 
-impl World {
+impl TestServer {
     fn new() -> Self {
         Self::with(settings(), true)
     }
 
     fn with(settings: RestConfig, quick: bool) -> Self {
-        let notes = Arc::new(Notes {
-            asked: Mutex::default(),
-            answer: Mutex::new(Ok(Outcome::Done)),
+        let backend = Arc::new(MockBackend {
+            operations: Mutex::default(),
+            outcome: Mutex::new(Ok(Outcome::Done)),
             now: AtomicU64::new(1_800_000_000),
             quick,
             hsm: Mutex::new(Ok(())),
             reported: Mutex::default(),
         });
-        let state = Arc::new(RestState::new(Arc::clone(&notes) as _, settings));
+        let state = Arc::new(RestState::new(Arc::clone(&backend) as _, settings));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Self { notes, state, peer: "127.0.0.1:4711".parse().unwrap(), runtime: runtime.unwrap() }
+        Self { backend, state, peer: "127.0.0.1:4711".parse().unwrap(), runtime: runtime.unwrap() }
     }
 
-    fn send(&self, request: Request<Body>) -> Heard {
-        let router = super::finished(super::router(&self.state));
-        let connection = Connection::new(router, Arc::clone(&self.state), self.peer, None);
+    fn send(&self, request: Request<Body>) -> TestResponse {
+        let router = super::with_fallbacks(super::router(&self.state));
+        let connection = ConnectionService::new(router, Arc::clone(&self.state), self.peer, None);
         self.runtime.block_on(async {
             let (parts, body) = connection.oneshot(request).await.unwrap().into_parts();
             let bytes = body.collect().await.unwrap().to_bytes();
             let body = String::from_utf8(bytes.to_vec()).unwrap();
             let status = parts.status.as_u16();
-            Heard { status, response: Response::from_parts(parts, ()), body }
+            TestResponse { status, response: Response::from_parts(parts, ()), body }
         })
     }
 
-    /// One call of the owner's, on a path below the project.
-    fn call(&self, method: &str, path: &str, body: impl Into<Body>) -> Heard {
-        self.send(request(method, &below(path)).body(body.into()).unwrap())
+    /// Sends a request of the owner to a path below the project.
+    fn call(&self, method: &str, path: &str, body: impl Into<Body>) -> TestResponse {
+        self.send(request(method, &project_path(path)).body(body.into()).unwrap())
     }
 
-    /// The only operation that was asked for since the last look.
+    /// Takes the one operation that was executed since the last call.
     #[track_caller]
-    fn asked(&self) -> Operation {
-        let mut asked = std::mem::take(&mut *self.notes.asked.lock().unwrap());
-        assert_eq!(asked.len(), 1);
-        asked.remove(0).1
+    fn take_operation(&self) -> Operation {
+        let mut operations = std::mem::take(&mut *self.backend.operations.lock().unwrap());
+        assert_eq!(operations.len(), 1);
+        operations.remove(0).1
     }
 }
 
-/// A path below the project.
-fn below(path: &str) -> String {
+/// Returns a path below the project.
+fn project_path(path: &str) -> String {
     format!("/v1/projects/{PROJECT}/regions/eu01{}", path.replace("{id}", ID))
 }
 

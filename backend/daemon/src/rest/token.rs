@@ -1,4 +1,4 @@
-//! `POST /token`: the key flow of service accounts (RFC 6749, RFC 7523), in the form that the vendor's clients speak.
+//! `POST /token`: the key flow of service accounts (RFC 6749, RFC 7523), in the format that the vendor's clients use.
 
 use std::sync::Arc;
 
@@ -12,40 +12,40 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::respond::{self, Rejection};
-use super::state::{Arrival, RestState, agent, arrival, read};
+use super::state::{RequestInfo, RestState, read_body, request_info, user_agent};
 use crate::dispatch::{self, TokenRequest, TokenRequestContext};
 
-/// What an assertion is exchanged under (RFC 7523, 2.1).
+/// The grant type of an assertion (RFC 7523, 2.1).
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// What a form may hold; clients send more, which says nothing here.
+/// The form of a token request. Other fields are ignored.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = tokenForm)]
 pub(super) struct TokenForm {
-    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`, which needs an assertion, or `refresh_token`, which needs one.
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer` with `assertion`, or `refresh_token` with `refresh_token`.
     #[schema(required, nullable = false)]
     grant_type: Option<String>,
-    /// A JWT that the account's key has signed (RFC 7523).
+    /// A JWT signed with the service account's key (RFC 7523).
     assertion: Option<String>,
-    /// What came with an access token.
+    /// The refresh token that was issued with an access token.
     refresh_token: Option<String>,
 }
 
-/// What a form asks for.
-enum Asked {
+/// The grant that a form presents.
+enum Grant {
     Assertion(Zeroizing<String>),
-    Refresh(Zeroizing<String>),
+    RefreshToken(Zeroizing<String>),
 }
 
-/// What is answered (RFC 6749, 5.1).
+/// An access token and a refresh token (RFC 6749, 5.1).
 #[derive(Serialize, ToSchema)]
 #[schema(as = tokenPair)]
 pub(super) struct TokenPair<'a> {
-    /// Goes into `Authorization: Bearer`.
+    /// The access token, to be sent as `Authorization: Bearer`.
     access_token: &'a str,
-    /// Is exchanged for the next pair.
+    /// The refresh token, which can be exchanged for the next pair.
     refresh_token: &'a str,
-    /// How long the access token holds, in seconds.
+    /// The lifetime of the access token, in seconds.
     expires_in: u64,
     /// `Bearer`.
     token_type: &'static str,
@@ -53,31 +53,31 @@ pub(super) struct TokenPair<'a> {
     scope: &'static str,
 }
 
-/// A problem as the vendor's token service writes it.
+/// An error in the format of the vendor's token service.
 #[derive(Serialize, ToSchema)]
 #[schema(as = tokenError)]
 pub(super) struct TokenError<'a> {
-    /// What is wrong.
-    error: Details<'a>,
+    /// The details of the error.
+    error: TokenErrorDetails<'a>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = tokenErrorDetails)]
-struct Details<'a> {
-    /// The status.
+struct TokenErrorDetails<'a> {
+    /// The HTTP status code.
     code: u16,
-    /// A sentence.
+    /// A description of the error.
     message: &'a str,
-    /// The status in words.
+    /// The name of the HTTP status.
     status: &'static str,
 }
 
-/// Says that tokens are had in another way.
+/// Returns 405: tokens are requested with POST only.
 pub(super) async fn wrong_method() -> Response<Body> {
-    written(&Problem::malformed("tokens are asked for with POST"), 405)
+    error_response(&Problem::malformed("tokens are requested with POST"), 405)
 }
 
-/// Exchanges an assertion or a refresh token.
+/// Handles a token request.
 pub(super) async fn token(state: &Arc<RestState>, request: Request<Body>) -> Response<Body> {
     match exchange(state, request).await {
         Ok(pair) => respond::json(
@@ -91,7 +91,7 @@ pub(super) async fn token(state: &Arc<RestState>, request: Request<Body>) -> Res
             },
         ),
         Err(Rejection { problem, retry_after }) => {
-            let mut response = written(&problem, problem.status.code());
+            let mut response = error_response(&problem, problem.status.code());
             if let Some(seconds) = retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
@@ -102,41 +102,45 @@ pub(super) async fn token(state: &Arc<RestState>, request: Request<Body>) -> Res
 
 async fn exchange(state: &Arc<RestState>, request: Request<Body>) -> Result<dispatch::TokenPair, Rejection> {
     let (parts, body) = request.into_parts();
-    let Arrival { source, trace } = arrival(&parts)?;
-    let agent = agent(&parts.headers);
-    let body = read(body).await?;
-    let asked = fields(&parts, &body).await?;
+    let RequestInfo { source, trace } = request_info(&parts)?;
+    let agent = user_agent(&parts.headers);
+    let body = read_body(body).await?;
+    let grant = parse_form(&parts, &body).await?;
     let backend = Arc::clone(&state.backend);
-    let work = state.work.run(move || {
+    let work = state.blocking_pool.run(move || {
         let context = TokenRequestContext { source: Some(source), agent: &agent, trace: Some(trace) };
-        match &asked {
-            Asked::Assertion(text) => backend.exchange(&context, TokenRequest::Assertion(text)),
-            Asked::Refresh(text) => backend.exchange(&context, TokenRequest::Refresh(text)),
+        match &grant {
+            Grant::Assertion(text) => backend.exchange(&context, TokenRequest::Assertion(text)),
+            Grant::RefreshToken(text) => backend.exchange(&context, TokenRequest::Refresh(text)),
         }
     });
     work.await?.map_err(|problem| {
-        let guess = problem.status == Status::Forbidden;
-        if guess { state.failed(problem, source, state.backend.now()) } else { problem.into() }
+        let invalid_grant = problem.status == Status::Forbidden;
+        if invalid_grant {
+            state.failed_authentication(problem, source, state.backend.now())
+        } else {
+            problem.into()
+        }
     })
 }
 
-/// What the form says.
-async fn fields(parts: &http::request::Parts, body: &[u8]) -> Result<Asked, Problem> {
+/// Parses the form.
+async fn parse_form(parts: &http::request::Parts, body: &[u8]) -> Result<Grant, Problem> {
     let mut again = Request::new(Body::from(body.to_vec()));
     *again.method_mut() = parts.method.clone();
     *again.headers_mut() = parts.headers.clone();
-    let Form(fields) = Form::<TokenForm>::from_request(again, &()).await.map_err(|_| {
-        let message = "a form is wanted: `Content-Type: application/x-www-form-urlencoded`, with grant_type and \
+    let Form(form) = Form::<TokenForm>::from_request(again, &()).await.map_err(|_| {
+        let message = "expected a form: `Content-Type: application/x-www-form-urlencoded`, with grant_type and \
                        assertion or refresh_token, each once";
         Problem::malformed(message)
     })?;
-    let needed = |value: Option<String>, name: &str| {
+    let required = |value: Option<String>, name: &str| {
         let value = value.filter(|value| !value.is_empty()).map(Zeroizing::new);
         value.ok_or_else(|| Problem::malformed(format!("the form has no {name}")))
     };
-    match fields.grant_type.as_deref() {
-        Some(JWT_BEARER) => needed(fields.assertion, "assertion").map(Asked::Assertion),
-        Some("refresh_token") => needed(fields.refresh_token, "refresh_token").map(Asked::Refresh),
+    match form.grant_type.as_deref() {
+        Some(JWT_BEARER) => required(form.assertion, "assertion").map(Grant::Assertion),
+        Some("refresh_token") => required(form.refresh_token, "refresh_token").map(Grant::RefreshToken),
         Some("client_credentials") => Err(Problem::new(
             Status::Forbidden,
             "client_credentials (workload identity) is not offered; use a service account's key or a static token",
@@ -146,8 +150,8 @@ async fn fields(parts: &http::request::Parts, body: &[u8]) -> Result<Asked, Prob
     }
 }
 
-fn written(problem: &Problem, code: u16) -> Response<Body> {
+fn error_response(problem: &Problem, code: u16) -> Response<Body> {
     let known = StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason());
-    let details = Details { code, message: &problem.message, status: known.unwrap_or("Error") };
+    let details = TokenErrorDetails { code, message: &problem.message, status: known.unwrap_or("Error") };
     respond::json(code, &TokenError { error: details })
 }

@@ -1,8 +1,9 @@
-//! Waiting for a provider's next request: awake for a moment if it has just been quick, else asleep.
+//! Adaptive busy polling for a provider's next request.
 //!
-//! Waking a sleeping thread takes longer than most requests do. So a connection whose last request came within
-//! [`AWAKE`] of the answer before is looked at that long without sleeping (docs/decisions/0019). An idle one sleeps, and
-//! no more threads are awake at once than half of the processors: the other half is the applications'.
+//! Waking a sleeping thread takes longer than most requests do. So a connection whose last request arrived within
+//! [`POLL_TIME`] of the previous response is polled that long before its thread blocks (docs/decisions/0019). Idle
+//! connections block, and at most half as many threads poll at once as there are processors: the other half is for the
+//! applications.
 
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
@@ -12,42 +13,42 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-/// How soon a request is soon, and how long one is waited for awake.
-const AWAKE: Duration = Duration::from_micros(50);
+/// How soon a request must arrive for the next one to be polled for, and how long that is done.
+const POLL_TIME: Duration = Duration::from_micros(50);
 
-/// Threads that are awake though they have nothing to do.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// The number of threads that poll.
+static POLLING: AtomicUsize = AtomicUsize::new(0);
 
-/// One connection's policy.
+/// The poll policy of one connection.
 #[derive(Debug, Default)]
 pub(super) struct PollPolicy {
-    /// Whether the last request came soon.
-    quick: bool,
+    /// Whether to poll for the next request: true if the last one arrived soon.
+    poll_next: bool,
 }
 
 impl PollPolicy {
-    /// Reads what comes next, as `recv` does.
+    /// Receives data as `recv` does, with polling first where the policy says so.
     ///
     /// # Errors
-    /// What `recv` says; `EAGAIN` after the socket's own timeout.
+    /// Those of `recv`; `EAGAIN` after the socket's own timeout.
     #[expect(clippy::disallowed_methods, reason = "a time between two requests, not a date")]
-    pub(super) fn receive(&mut self, stream: &UnixStream, room: &mut [u8]) -> Result<usize, Errno> {
+    pub(super) fn receive(&mut self, stream: &UnixStream, buffer: &mut [u8]) -> Result<usize, Errno> {
         let started = Instant::now();
-        let looked = if self.quick { look(stream, room, started) } else { None };
-        let received = looked.unwrap_or_else(|| {
-            rustix::net::recv(stream, &mut *room, RecvFlags::empty()).map(|(read, _)| read)
+        let polled = if self.poll_next { poll(stream, buffer, started) } else { None };
+        let received = polled.unwrap_or_else(|| {
+            rustix::net::recv(stream, &mut *buffer, RecvFlags::empty()).map(|(read, _)| read)
         });
-        self.quick = started.elapsed() < AWAKE;
+        self.poll_next = started.elapsed() < POLL_TIME;
         received
     }
 }
 
-/// Looks for a moment without sleeping; none if there was nothing.
-fn look(stream: &UnixStream, room: &mut [u8], started: Instant) -> Option<Result<usize, Errno>> {
-    let _seat = PollSlot::take()?;
-    while started.elapsed() < AWAKE {
-        match rustix::net::recv(stream, &mut *room, RecvFlags::DONTWAIT) {
-            // Who else has something to do goes first, the application above all.
+/// Polls for [`POLL_TIME`]. Returns `None` if nothing arrived, or too many threads poll.
+fn poll(stream: &UnixStream, buffer: &mut [u8], started: Instant) -> Option<Result<usize, Errno>> {
+    let _slot = PollSlot::take()?;
+    while started.elapsed() < POLL_TIME {
+        match rustix::net::recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
+            // Other threads come first, above all those of the application.
             Err(Errno::AGAIN) => std::thread::yield_now(),
             other => return Some(other.map(|(read, _)| read)),
         }
@@ -55,25 +56,25 @@ fn look(stream: &UnixStream, room: &mut [u8], started: Instant) -> Option<Result
     None
 }
 
-/// The right to be awake.
+/// The permission to poll, of which there is a limited number.
 struct PollSlot;
 
 impl PollSlot {
     fn take() -> Option<Self> {
-        static SEATS: OnceLock<usize> = OnceLock::new();
-        let seats =
-            *SEATS.get_or_init(|| std::thread::available_parallelism().map_or(0, |count| count.get() / 2));
-        if WAITING.fetch_add(1, Ordering::Relaxed) < seats {
+        static SLOTS: OnceLock<usize> = OnceLock::new();
+        let slots =
+            *SLOTS.get_or_init(|| std::thread::available_parallelism().map_or(0, |count| count.get() / 2));
+        if POLLING.fetch_add(1, Ordering::Relaxed) < slots {
             return Some(Self);
         }
-        WAITING.fetch_sub(1, Ordering::Relaxed);
+        POLLING.fetch_sub(1, Ordering::Relaxed);
         None
     }
 }
 
 impl Drop for PollSlot {
     fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::Relaxed);
+        POLLING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -84,19 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_is_received_awake_or_asleep() {
+    fn data_is_received_with_and_without_polling() {
         let (mut theirs, ours) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        for quick in [false, true] {
-            let (mut policy, mut room) = (PollPolicy { quick }, [0; 8]);
+        for poll_next in [false, true] {
+            let (mut policy, mut buffer) = (PollPolicy { poll_next }, [0; 8]);
             theirs.write_all(b"soon").unwrap();
-            assert_eq!((policy.receive(&ours, &mut room), &room[..4]), (Ok(4), b"soon".as_slice()));
-            // Nothing comes: the socket's own timeout ends the wait, and the next one is not awake.
-            let mut policy = PollPolicy { quick };
-            assert_eq!(policy.receive(&ours, &mut room), Err(Errno::AGAIN));
-            assert!(!policy.quick);
+            assert_eq!((policy.receive(&ours, &mut buffer), &buffer[..4]), (Ok(4), b"soon".as_slice()));
+            // Nothing arrives: the socket's own timeout ends the wait, and the next wait does not poll.
+            let mut policy = PollPolicy { poll_next };
+            assert_eq!(policy.receive(&ours, &mut buffer), Err(Errno::AGAIN));
+            assert!(!policy.poll_next);
         }
         drop(theirs);
-        assert_eq!(PollPolicy { quick: true }.receive(&ours, &mut [0; 8]), Ok(0));
+        assert_eq!(PollPolicy { poll_next: true }.receive(&ours, &mut [0; 8]), Ok(0));
     }
 }

@@ -1,8 +1,8 @@
-//! The doors: they accept, limit and drain, and turn what comes in into one call of the dispatcher.
+//! The listeners: accepting and limiting connections, signals, and graceful shutdown.
 //!
-//! Tokio listens and waits for signals. Each connection of a provider has a thread of its own that reads, dispatches
-//! and writes: a provider sends one request at a time and waits for the answer, and every hop between tasks and
-//! threads on the way would be paid by each signature (docs/decisions/0003).
+//! Tokio accepts connections and waits for signals. Each connection of a provider has a thread of its own that reads,
+//! dispatches and writes: a provider sends one request at a time and waits for the response, and each signature would
+//! pay for every switch between tasks and threads on the way (docs/decisions/0003).
 
 mod busy_poll;
 mod connection;
@@ -23,49 +23,48 @@ use tokio::task::JoinHandle;
 
 use crate::config::{AuditConfig, RestConfig};
 use crate::dispatch::Dispatch;
-use crate::rest::{self, RestListener, Serving};
+use crate::rest::{self, RestListener, RestServerHandle};
 
 pub use socket::{SocketError, SocketListener};
 
-/// How long a connection may take to finish what it is doing when the daemon stops: the longest request, an RSA-4096
-/// key pair, and some.
-const DRAIN: Duration = Duration::from_secs(15);
+/// The timeout for requests in progress when the daemon stops. The longest, the generation of an RSA-4096 key pair,
+/// takes less.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A connection's stack. RSA in pure Rust is the deepest call there is; it takes less than a quarter of this.
+/// The stack size of a connection's thread. RSA in pure Rust needs the most stack: less than a quarter of this.
 const STACK_BYTES: usize = 1 << 20;
 
-/// How long the runtime's own threads may take after that: what they do nobody waits for any more.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the runtime's threads may take after that. No caller waits for what they still do.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What can be taken over of a configuration while it is served.
+/// What can be changed in the configuration of a running daemon.
 pub struct Reread {
-    /// The REST door's limits and certificate.
+    /// The limits and the certificate of the REST API.
     pub rest: RestConfig,
-    /// What the audit log holds, and for how long.
+    /// What the audit log records, and for how long.
     pub audit: AuditConfig,
 }
 
-/// Whom the doors tell what happens, and who can tell them more.
+/// The process around the server: it is notified of state changes, and provides the configuration for a reload.
 pub trait Owner {
-    /// All doors listen.
+    /// All listeners accept connections.
     fn ready(&mut self, socket: &Path, rest: Option<&str>);
 
-    /// The process was asked to read its configuration again (SIGHUP): what the doors are to take over, if it can be
-    /// read.
+    /// Reads the configuration again, after SIGHUP. Returns `None` if it cannot be read.
     fn reload(&mut self) -> Option<Reread>;
 
-    /// All of what was read has been taken over, or nothing.
-    fn reloaded(&mut self, taken: bool);
+    /// The reloaded configuration has been applied as a whole, or not at all.
+    fn reloaded(&mut self, applied: bool);
 
-    /// No further request is taken.
+    /// No further connections are accepted.
     fn stopping(&mut self);
 }
 
-/// Serves providers, and REST if there is a listener, until the process is told to stop; then lets requests in progress
-/// finish.
+/// Serves providers, and the REST API if there is a listener, until the process receives a signal to stop; then lets
+/// requests in progress finish.
 ///
 /// # Errors
-/// When a door fails for good; single connections fail on their own.
+/// When a listener fails permanently. Errors of single connections do not end the server.
 pub fn run(
     socket: SocketListener,
     listener: Option<RestListener>,
@@ -85,22 +84,22 @@ pub fn run(
         Ok(rest) => (Ok(()), rest),
         Err(error) => (Err(error), None),
     };
-    // Both doors finish what they do at the same time.
+    // Both listeners drain at the same time.
     if let Some(rest) = &rest {
-        rest.serving.stop(DRAIN);
+        rest.handle.stop(DRAIN_TIMEOUT);
     }
     connections.drain();
     if let Some(rest) = rest {
         runtime.block_on(rest.finish());
     }
-    runtime.shutdown_timeout(LAST_WORDS);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     served
 }
 
-/// The REST door while it is served.
+/// A REST server that runs.
 struct RestServer {
     url: String,
-    serving: Serving,
+    handle: RestServerHandle,
     task: JoinHandle<io::Result<()>>,
 }
 
@@ -108,26 +107,26 @@ impl RestServer {
     fn open(listener: Option<RestListener>, dispatch: &Arc<Dispatch>) -> io::Result<Option<Self>> {
         let Some(listener) = listener else { return Ok(None) };
         let url = listener.url();
-        let (serving, served) = rest::serve(listener, dispatch)?;
-        Ok(Some(Self { url, serving, task: tokio::spawn(served) }))
+        let (handle, served) = rest::serve(listener, dispatch)?;
+        Ok(Some(Self { url, handle, task: tokio::spawn(served) }))
     }
 
-    /// Waits until its connections are done, which is bounded.
+    /// Waits until its connections have ended, with a timeout.
     async fn finish(self) {
-        match tokio::time::timeout(DRAIN + LAST_WORDS, self.task).await {
+        match tokio::time::timeout(DRAIN_TIMEOUT + SHUTDOWN_TIMEOUT, self.task).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the REST door did not end well"),
-            Ok(Err(error)) => tracing::error!(%error, "the REST door panicked; this is a bug"),
-            Err(_) => tracing::warn!("stopped with calls unfinished"),
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the REST server ended with an error"),
+            Ok(Err(error)) => tracing::error!(%error, "the REST server panicked; this is a bug"),
+            Err(_) => tracing::warn!("stopped with REST requests unfinished"),
         }
     }
 }
 
-/// Ends when the REST door ends by itself, which it does only when it fails.
-async fn ended(rest: &mut Option<RestServer>) -> io::Error {
+/// Completes if the REST server ends without having been stopped, which is always a failure.
+async fn rest_failure(rest: &mut Option<RestServer>) -> io::Error {
     match rest {
         Some(rest) => match (&mut rest.task).await {
-            Ok(Ok(())) => io::Error::other("the REST door closed by itself"),
+            Ok(Ok(())) => io::Error::other("the REST server ended unexpectedly"),
             Ok(Err(error)) => error,
             Err(error) => io::Error::other(error),
         },
@@ -154,18 +153,18 @@ async fn accept(
                 Ok((stream, _)) => {
                     let peer = peer_of(&stream);
                     match stream.into_std() {
-                        Ok(stream) => admit(stream, peer, dispatch, connections, connections_max),
-                        Err(error) => tracing::warn!(%error, "a connection could not be taken"),
+                        Ok(stream) => spawn_connection(stream, peer, dispatch, connections, connections_max),
+                        Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
                     }
                 }
                 Err(error) => {
-                    // Out of descriptors, most likely: others must finish first. Not a reason to stop.
+                    // Most likely out of file descriptors: other connections must end first. No reason to stop.
                     tracing::error!(%error, "no connection could be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
             _ = hangup.recv() => reload(dispatch, rest.as_ref(), owner),
-            error = ended(&mut rest) => return Err(error),
+            error = rest_failure(&mut rest) => return Err(error),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -174,85 +173,85 @@ async fn accept(
     Ok(rest)
 }
 
-/// Takes over what can be taken over while the doors are open. What cannot be read leaves all as it was.
+/// Applies a reloaded configuration as far as that is possible without a restart. On an error nothing changes.
 fn reload(dispatch: &Dispatch, rest: Option<&RestServer>, owner: &mut dyn Owner) {
     let Some(Reread { rest: settings, audit }) = owner.reload() else {
         return owner.reloaded(false);
     };
-    // The certificate comes first: it alone can still fail.
-    let adopted = rest.map_or(Ok(()), |rest| rest.serving.adopt(settings));
-    match &adopted {
+    // The certificate comes first, because it is the only part that can still fail.
+    let applied = rest.map_or(Ok(()), |rest| rest.handle.apply_settings(settings));
+    match &applied {
         Ok(()) => dispatch.audit_writer.set(audit),
-        Err(error) => tracing::error!(%error, "SIGHUP: the certificate cannot be used; all stays as it was"),
+        Err(error) => tracing::error!(%error, "SIGHUP: the certificate cannot be used; nothing was changed"),
     }
-    owner.reloaded(adopted.is_ok());
+    owner.reloaded(applied.is_ok());
 }
 
-/// Starts the thread of a new connection, or tells the provider that there are too many.
-fn admit(
+/// Starts the thread of a new connection, or rejects the connection when there are too many.
+fn spawn_connection(
     stream: UnixStream,
     peer: Option<Peer>,
     dispatch: &Arc<Dispatch>,
     connections: &Arc<Connections>,
     connections_max: usize,
 ) {
-    let number = match prepare(&stream).and_then(|()| connections.enter(&stream, connections_max)) {
+    let number = match configure(&stream).and_then(|()| connections.add(&stream, connections_max)) {
         Ok(Some(number)) => number,
         Ok(None) => {
-            tracing::warn!(connections_max, "a connection was refused: too many are open");
-            refuse(&stream);
+            tracing::warn!(connections_max, "a connection was rejected: too many are open");
+            reject(&stream);
             return;
         }
         Err(error) => {
-            tracing::warn!(%error, "a connection could not be taken");
+            tracing::warn!(%error, "a connection could not be accepted");
             return;
         }
     };
-    let (dispatch, owner) = (Arc::clone(dispatch), Arc::clone(connections));
-    let thread = std::thread::Builder::new().name(format!("door-{number}")).stack_size(STACK_BYTES);
+    let (dispatch, shared) = (Arc::clone(dispatch), Arc::clone(connections));
+    let thread = std::thread::Builder::new().name(format!("provider-{number}")).stack_size(STACK_BYTES);
     let started = thread.spawn(move || {
-        let leave = Leave { connections: &owner, number };
-        if let Err(error) = connection::converse(&stream, peer, &dispatch) {
+        let guard = ConnectionGuard { connections: &shared, number };
+        if let Err(error) = connection::serve(&stream, peer, &dispatch) {
             tracing::info!(uid = peer.map(|peer| peer.uid), pid = peer.map(|peer| peer.pid), %error, "connection closed");
         }
-        drop(leave);
+        drop(guard);
     });
     if let Err(error) = started {
-        tracing::error!(%error, "no thread for a connection");
-        connections.leave(number);
+        tracing::error!(%error, "the thread of a connection could not be started");
+        connections.remove(number);
     }
 }
 
-fn prepare(stream: &UnixStream) -> io::Result<()> {
+fn configure(stream: &UnixStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(connection::PATIENCE))?;
-    stream.set_write_timeout(Some(connection::PATIENCE))
+    stream.set_read_timeout(Some(connection::FRAME_TIMEOUT))?;
+    stream.set_write_timeout(Some(connection::FRAME_TIMEOUT))
 }
 
-fn refuse(mut stream: &UnixStream) {
+fn reject(mut stream: &UnixStream) {
     use std::io::Write;
-    let mut answer = zeroize::Zeroizing::new(Vec::new());
-    if frame::encode(&Welcome::Busy, &mut answer).is_ok() && stream.write_all(&answer).is_err() {
-        tracing::debug!("a refused provider had already gone");
+    let mut response = zeroize::Zeroizing::new(Vec::new());
+    if frame::encode(&Welcome::Busy, &mut response).is_ok() && stream.write_all(&response).is_err() {
+        tracing::debug!("a rejected provider had already disconnected");
     }
 }
 
-/// The process at the other end, as the kernel knows it (`SO_PEERCRED`): set when it connected. The process id is 0
-/// when the process is not of our pid namespace: a daemon in a container serves applications outside of it.
+/// Returns the process at the other end, as the kernel recorded it at `connect` (`SO_PEERCRED`). The process id is 0
+/// when the process is not in our pid namespace: a daemon in a container serves applications outside of it.
 fn peer_of(stream: &tokio::net::UnixStream) -> Option<Peer> {
     let credentials = stream.peer_cred().ok()?;
     Some(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) })
 }
 
-/// The connections that are open, so that they can be counted and, at the end, be asked to leave.
+/// The open connections, so that they can be counted, and drained at the end.
 #[derive(Default)]
 struct Connections {
     open: Mutex<(u64, HashMap<u64, UnixStream>)>,
-    left: Condvar,
+    removed: Condvar,
 }
 
 impl Connections {
-    fn enter(&self, stream: &UnixStream, connections_max: usize) -> io::Result<Option<u64>> {
+    fn add(&self, stream: &UnixStream, connections_max: usize) -> io::Result<Option<u64>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.1.len() >= connections_max {
             return Ok(None);
@@ -263,20 +262,20 @@ impl Connections {
         Ok(Some(number))
     }
 
-    fn leave(&self, number: u64) {
+    fn remove(&self, number: u64) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
-        self.left.notify_all();
+        self.removed.notify_all();
     }
 
-    /// No further request is read; each connection ends after the answer it is working on.
+    /// Stops reading requests; each connection ends after the response to its current request.
     fn drain(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.1.values() {
             if let Err(error) = stream.shutdown(Shutdown::Read) {
-                tracing::debug!(%error, "a connection had already gone");
+                tracing::debug!(%error, "a connection was already closed");
             }
         }
-        let waited = self.left.wait_timeout_while(open, DRAIN, |open| !open.1.is_empty());
+        let waited = self.removed.wait_timeout_while(open, DRAIN_TIMEOUT, |open| !open.1.is_empty());
         open = waited.unwrap_or_else(PoisonError::into_inner).0;
         if !open.1.is_empty() {
             tracing::warn!(connections = open.1.len(), "stopped with requests unfinished");
@@ -284,14 +283,14 @@ impl Connections {
     }
 }
 
-/// Counts a connection out however its thread ends.
-struct Leave<'a> {
+/// Removes a connection when its thread ends, even by a panic.
+struct ConnectionGuard<'a> {
     connections: &'a Connections,
     number: u64,
 }
 
-impl Drop for Leave<'_> {
+impl Drop for ConnectionGuard<'_> {
     fn drop(&mut self) {
-        self.connections.leave(self.number);
+        self.connections.remove(self.number);
     }
 }

@@ -1,4 +1,4 @@
-//! The Unix socket: one daemon per home, and nobody's file is removed that is not a dead socket of ours.
+//! The Unix socket: one daemon per home. Only a stale socket is removed from its path, never another file.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -8,33 +8,33 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The longest path a Unix socket can have on Linux (`sun_path`, with its final zero).
+/// The maximum length of a Unix socket's path on Linux (`sun_path`, without the terminating zero).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Why the socket is not ours to listen on.
+/// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another daemon serves it.
+    /// Another daemon serves this socket.
     #[error("another `kms serve` is already running on {}; stop it first", .0.display())]
     Taken(PathBuf),
-    /// Something else has that name.
-    #[error("{} is there and is not a socket; move it away, or set [socket] path in kms.toml", .0.display())]
+    /// Another file has that path.
+    #[error("{} exists and is not a socket; move it away, or set [socket] path in kms.toml", .0.display())]
     NotASocket(PathBuf),
-    /// The path does not fit.
+    /// The path is too long.
     #[error("{} is too long for a Unix socket (107 bytes at most); choose a shorter home, or set [socket] path", .0.display())]
     TooLong(PathBuf),
-    /// The operating system says no.
+    /// The operating system reports an error.
     #[error("cannot listen on {}", path.display())]
     Io {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// A socket that listens, and the lock that says it is ours.
+/// A listening socket, and the lock that makes this process its only daemon.
 pub struct SocketListener {
     pub(super) listener: UnixListener,
     pub(super) path: PathBuf,
@@ -42,10 +42,10 @@ pub struct SocketListener {
 }
 
 impl SocketListener {
-    /// Listens. A socket left behind by a daemon that was killed is replaced.
+    /// Binds the socket. A stale socket of a daemon that was killed is replaced.
     ///
     /// # Errors
-    /// When another daemon has it, or the path will not do.
+    /// When another daemon serves it, or the path cannot be used.
     pub fn open(path: &Path, mode: u32) -> Result<Self, SocketError> {
         if path.as_os_str().len() > PATH_BYTES_MAX {
             return Err(SocketError::TooLong(path.to_owned()));
@@ -62,14 +62,14 @@ impl SocketListener {
 
 impl Drop for SocketListener {
     fn drop(&mut self) {
-        // The lock is still held: the file is ours.
+        // The lock is still held, so the file belongs to this process.
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(%error, "the socket had already gone");
+            tracing::debug!(%error, "the socket was already removed");
         }
     }
 }
 
-/// The lock beside the socket, held until the process ends; none if another process holds it.
+/// Acquires the lock file beside the socket, until the process ends. Returns `None` if another process holds it.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -82,7 +82,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Removes a dead socket; leaves anything else alone.
+/// Removes a stale socket. Any other file is left unchanged.
 fn clear(path: &Path) -> Result<(), SocketError> {
     let failed = |source| SocketError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {

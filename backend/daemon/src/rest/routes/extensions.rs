@@ -1,128 +1,136 @@
-//! What we have beyond the public API, on paths of its own: clients that do not know of it never meet it.
+//! Extensions of the public API, on paths of their own: clients that do not know them are not affected.
 
 use kms_core::api::{Operation, Problem};
 
 use super::super::audit_and_export;
-use super::super::extract::Asked;
+use super::super::extract::ApiRequest;
 use super::super::payloads::{
     DecryptPayload, EditKeyPayload, EditKeyRingPayload, EncryptPayload, MakeDataKeyPayload,
 };
-use super::{Handler, Parameter, Route, Value, Verb, at, key};
+use super::{Handler, Method, Parameter, ParameterKind, Route, key_path, project_path};
 
-/// Of which time usage is told.
+/// The query of the usage report.
 const SPAN: &[Parameter] = &[
-    Parameter { name: "from", what: "From this hour on", kind: Value::Time, required: true },
+    Parameter {
+        name: "from",
+        description: "First hour of the time range",
+        kind: ParameterKind::Time,
+        required: true,
+    },
     Parameter {
         name: "to",
-        what: "Before this time, at most 366 days later",
-        kind: Value::Time,
+        description: "End of the time range (exclusive), at most 366 days after `from`",
+        kind: ParameterKind::Time,
         required: true,
     },
 ];
 
-/// Changes, uses of the current version, what is told of a project.
+/// Edits, use of the current version, reports of a project.
 pub(super) static ROUTES: [Route; 9] = [
     Route::new(
         "EditKeyRing",
-        (Verb::Patch, at!("/keyrings/{keyRingId}")),
-        "Changes a key ring's name or description",
-        |asked| {
-            let ask = asked.payload::<EditKeyRingPayload>()?.try_into()?;
-            Ok(Operation::EditKeyRing { ring: asked.place.ring()?, ask })
+        (Method::Patch, project_path!("/keyrings/{keyRingId}")),
+        "Changes the name or description of a key ring",
+        |request| {
+            let ask = request.payload::<EditKeyRingPayload>()?.try_into()?;
+            Ok(Operation::EditKeyRing { ring: request.path.ring()?, ask })
         },
     )
-    .takes("EditKeyRingPayload")
-    .gives(200, "keyRing")
-    .refuses(&[404])
-    .ours(),
+    .request_schema("EditKeyRingPayload")
+    .responds(200, "keyRing")
+    .errors(&[404])
+    .extension(),
     Route::new(
         "EditKey",
-        (Verb::Patch, key!("")),
-        "Changes a key's name, description, tags or rotation period",
-        |asked| {
-            let ask = asked.payload::<EditKeyPayload>()?.try_into()?;
-            Ok(Operation::EditKey { key: asked.place.key()?, ask })
+        (Method::Patch, key_path!("")),
+        "Changes the name, description, tags or rotation period of a key",
+        |request| {
+            let ask = request.payload::<EditKeyPayload>()?.try_into()?;
+            Ok(Operation::EditKey { key: request.path.key()?, ask })
         },
     )
-    .takes("EditKeyPayload")
-    .gives(200, "key")
-    .refuses(&[404, 409])
-    .ours(),
+    .request_schema("EditKeyPayload")
+    .responds(200, "key")
+    .errors(&[404, 409])
+    .extension(),
     Route::new(
         "EncryptCurrent",
-        (Verb::Post, key!("/encrypt")),
-        "Encrypts under the current version: the highest that is active",
-        |asked| {
-            let (data, aad) = asked.payload::<EncryptPayload<'_>>()?.opened()?;
-            Ok(Operation::EncryptCurrent { key: asked.place.key()?, data, aad })
+        (Method::Post, key_path!("/encrypt")),
+        "Encrypts data with the current version of a key: the highest active version",
+        |request| {
+            let (data, aad) = request.payload::<EncryptPayload<'_>>()?.decode()?;
+            Ok(Operation::EncryptCurrent { key: request.path.key()?, data, aad })
         },
     )
-    .takes("EncryptPayload")
-    .gives(200, "versionedData")
-    .refuses(&[404, 409, 503])
-    .ours(),
+    .request_schema("EncryptPayload")
+    .responds(200, "versionedData")
+    .errors(&[404, 409, 503])
+    .extension(),
     Route::new(
         "DecryptAny",
-        (Verb::Post, key!("/decrypt")),
-        "Decrypts under the version that the ciphertext names",
-        |asked| {
-            let (data, aad) = asked.payload::<DecryptPayload<'_>>()?.opened()?;
-            Ok(Operation::DecryptAny { key: asked.place.key()?, data, aad })
+        (Method::Post, key_path!("/decrypt")),
+        "Decrypts data with the key version that the ciphertext names",
+        |request| {
+            let (data, aad) = request.payload::<DecryptPayload<'_>>()?.decode()?;
+            Ok(Operation::DecryptAny { key: request.path.key()?, data, aad })
         },
     )
-    .takes("DecryptPayload")
-    .gives(200, "versionedData")
-    .refuses(&[404, 409, 503])
-    .ours(),
+    .request_schema("DecryptPayload")
+    .responds(200, "versionedData")
+    .errors(&[404, 409, 503])
+    .extension(),
     Route::new(
         "ReEncrypt",
-        (Verb::Post, key!("/reencrypt")),
-        "Decrypts, and encrypts under the current version, without showing the plaintext",
+        (Method::Post, key_path!("/reencrypt")),
+        "Decrypts a ciphertext and encrypts it with the current version, without returning the plaintext",
         re_encrypt,
     )
-    .takes("DecryptPayload")
-    .gives(200, "versionedData")
-    .refuses(&[404, 409, 503])
-    .ours(),
+    .request_schema("DecryptPayload")
+    .responds(200, "versionedData")
+    .errors(&[404, 409, 503])
+    .extension(),
     Route::new(
         "MakeDataKey",
-        (Verb::Post, key!("/datakeys")),
-        "Makes a data key, wrapped under the current version",
-        |asked| {
-            let ask = asked.payload::<MakeDataKeyPayload<'_>>()?.try_into()?;
-            Ok(Operation::MakeDataKey { key: asked.place.key()?, ask })
+        (Method::Post, key_path!("/datakeys")),
+        "Generates a data key and wraps it with the current version of a key",
+        |request| {
+            let ask = request.payload::<MakeDataKeyPayload<'_>>()?.try_into()?;
+            Ok(Operation::MakeDataKey { key: request.path.key()?, ask })
         },
     )
-    .takes("MakeDataKeyPayload")
-    .gives(200, "dataKey")
-    .refuses(&[404, 409, 503])
-    .ours(),
-    Route::new("Amounts", (Verb::Get, at!("/amounts")), "Counts what a project has", |asked| {
-        Ok(Operation::Amounts { project: asked.place.project })
-    })
-    .gives(200, "amounts")
-    .ours(),
+    .request_schema("MakeDataKeyPayload")
+    .responds(200, "dataKey")
+    .errors(&[404, 409, 503])
+    .extension(),
+    Route::new(
+        "Amounts",
+        (Method::Get, project_path!("/amounts")),
+        "Counts the resources of a project",
+        |request| Ok(Operation::Amounts { project: request.path.project }),
+    )
+    .responds(200, "amounts")
+    .extension(),
     Route::other(
         "Usage",
-        (Verb::Get, at!("/usage")),
-        "Tells how many key versions were available, hour by hour",
-        Handler::Report(audit_and_export::usage_of),
+        (Method::Get, project_path!("/usage")),
+        "Returns how many key versions of a project were available in each hour",
+        Handler::Report(audit_and_export::usage_report),
     )
-    .gives(200, "usage")
+    .responds(200, "usage")
     .query(SPAN)
-    .ours(),
+    .extension(),
     Route::other(
         "Export",
-        (Verb::Get, at!("/export")),
-        "Tells all that is needed to build the architecture of the keys anew, without material",
+        (Method::Get, project_path!("/export")),
+        "Exports what is needed to recreate a project's keys and settings, without key material",
         Handler::Export,
     )
-    .gives(200, "export")
-    .refuses(&[503])
-    .ours(),
+    .responds(200, "export")
+    .errors(&[503])
+    .extension(),
 ];
 
-fn re_encrypt(asked: &Asked<'_>) -> Result<Operation, Problem> {
-    let (data, aad) = asked.payload::<DecryptPayload<'_>>()?.opened()?;
-    Ok(Operation::ReEncrypt { key: asked.place.key()?, data, aad })
+fn re_encrypt(request: &ApiRequest<'_>) -> Result<Operation, Problem> {
+    let (data, aad) = request.payload::<DecryptPayload<'_>>()?.decode()?;
+    Ok(Operation::ReEncrypt { key: request.path.key()?, data, aad })
 }

@@ -1,210 +1,264 @@
-//! The 25 operations of the public API, with its own success codes: clients take any other for a failure.
+//! The 25 operations of the public API, with its success codes: its clients treat any other code as a failure.
 
 use kms_core::api::{Operation, Problem};
 
-use super::super::extract::Asked;
+use super::super::extract::ApiRequest;
 use super::super::payloads::{
     CreateKeyPayload, CreateKeyRingPayload, CreateWrappingKeyPayload, DecryptPayload, EncryptPayload,
     ImportKeyPayload, SignPayload, VerifyPayload,
 };
-use super::{Route, Verb, at, key};
+use super::{Method, Route, key_path, project_path};
 
-/// A resource that may not be there.
-const LOOKS: &[u16] = &[404];
+/// The resource may not exist.
+const READ_ERRORS: &[u16] = &[404];
 
-/// A resource that may be in the wrong state besides, or an `Idempotency-Key` that came with another request before.
-const CHANGES: &[u16] = &[404, 409];
+/// The resource may also be in the wrong state, or the `Idempotency-Key` may have been sent with another request.
+const WRITE_ERRORS: &[u16] = &[404, 409];
 
-/// Key material that may be out of reach besides.
-const USES: &[u16] = &[404, 409, 503];
+/// The key material may also be unavailable.
+const USE_ERRORS: &[u16] = &[404, 409, 503];
 
-/// In the order of the public API's document.
+/// The routes, in the order of the public API's document.
 pub(super) static ROUTES: [Route; 25] = [
-    Route::new("ListKeyRings", (Verb::Get, at!("/keyrings")), "Lists the key rings", |asked| {
-        Ok(Operation::ListKeyRings { project: asked.place.project, page: asked.page()? })
-    })
-    .gives(200, "keyRingList")
-    .paged(),
-    Route::new("CreateKeyRing", (Verb::Post, at!("/keyrings")), "Makes a key ring", |asked| {
-        let ask = asked.payload::<CreateKeyRingPayload>()?.try_into()?;
-        Ok(Operation::CreateKeyRing { project: asked.place.project, ask, repeat: asked.repeat()? })
-    })
-    .takes("CreateKeyRingPayload")
-    .gives(202, "keyRing")
-    .refuses(CHANGES),
-    Route::new("GetKeyRing", (Verb::Get, at!("/keyrings/{keyRingId}")), "Shows a key ring", |asked| {
-        Ok(Operation::GetKeyRing(asked.place.ring()?))
-    })
-    .gives(200, "keyRing")
-    .refuses(LOOKS),
     Route::new(
-        "DeleteKeyRing",
-        (Verb::Delete, at!("/keyrings/{keyRingId}")),
-        "Deletes a key ring without keys",
-        |asked| Ok(Operation::DeleteKeyRing(asked.place.ring()?)),
+        "ListKeyRings",
+        (Method::Get, project_path!("/keyrings")),
+        "Lists the key rings of a project",
+        |request| Ok(Operation::ListKeyRings { project: request.path.project, page: request.page()? }),
     )
-    .refuses(CHANGES),
-    Route::new(
-        "ListKeys",
-        (Verb::Get, at!("/keyrings/{keyRingId}/keys")),
-        "Lists the keys of a ring",
-        |asked| Ok(Operation::ListKeys { ring: asked.place.ring()?, page: asked.page()? }),
-    )
-    .gives(200, "keyList")
-    .refuses(LOOKS)
+    .responds(200, "keyRingList")
     .paged(),
-    Route::new("CreateKey", (Verb::Post, at!("/keyrings/{keyRingId}/keys")), "Makes a key", |asked| {
-        let ask = asked.payload::<CreateKeyPayload>()?.try_into()?;
-        Ok(Operation::CreateKey { ring: asked.place.ring()?, ask, repeat: asked.repeat()? })
-    })
-    .takes("CreateKeyPayload")
-    .gives(202, "key")
-    .refuses(CHANGES),
-    Route::new("GetKey", (Verb::Get, key!("")), "Shows a key", |asked| {
-        Ok(Operation::GetKey(asked.place.key()?))
-    })
-    .gives(200, "key")
-    .refuses(LOOKS),
-    Route::new("DeleteKey", (Verb::Delete, key!("")), "Schedules a key's deletion in 30 days", |asked| {
-        Ok(Operation::DeleteKey(asked.place.key()?))
-    })
-    .gives_nothing(202)
-    .refuses(CHANGES),
-    Route::new("ImportKey", (Verb::Post, key!("/import")), "Makes a version of wrapped material", import)
-        .takes("ImportKeyPayload")
-        .gives(202, "version")
-        .refuses(CHANGES),
-    Route::new("RestoreKey", (Verb::Post, key!("/restore")), "Calls a key's deletion off", |asked| {
-        Ok(Operation::RestoreKey(asked.place.key()?))
-    })
-    .refuses(CHANGES),
-    Route::new("RotateKey", (Verb::Post, key!("/rotate")), "Makes a key's next version", |asked| {
-        Ok(Operation::RotateKey(asked.place.key()?))
-    })
-    .gives(202, "version")
-    .refuses(CHANGES),
-    Route::new("ListVersions", (Verb::Get, key!("/versions")), "Lists a key's versions", |asked| {
-        Ok(Operation::ListVersions { key: asked.place.key()?, page: asked.page()? })
-    })
-    .gives(200, "versionList")
-    .refuses(LOOKS)
-    .paged(),
-    Route::new("GetVersion", (Verb::Get, key!("/versions/{versionNumber}")), "Shows a version", |asked| {
-        Ok(Operation::GetVersion(asked.place.version()?))
-    })
-    .gives(200, "version")
-    .refuses(LOOKS),
-    Route::new("Encrypt", (Verb::Post, key!("/versions/{versionNumber}/encrypt")), "Encrypts", encrypt)
-        .takes("EncryptPayload")
-        .gives(200, "encryptedData")
-        .refuses(USES),
-    Route::new("Decrypt", (Verb::Post, key!("/versions/{versionNumber}/decrypt")), "Decrypts", decrypt)
-        .takes("DecryptPayload")
-        .gives(200, "decryptedData")
-        .refuses(USES),
     Route::new(
-        "Sign",
-        (Verb::Post, key!("/versions/{versionNumber}/sign")),
-        "Signs, or authenticates with HMAC",
-        |asked| {
-            let data = asked.payload::<SignPayload<'_>>()?.opened()?;
-            Ok(Operation::Sign { version: asked.place.version()?, data })
+        "CreateKeyRing",
+        (Method::Post, project_path!("/keyrings")),
+        "Creates a key ring",
+        |request| {
+            let ask = request.payload::<CreateKeyRingPayload>()?.try_into()?;
+            Ok(Operation::CreateKeyRing {
+                project: request.path.project,
+                ask,
+                repeat: request.idempotency_key()?,
+            })
         },
     )
-    .takes("SignPayload")
-    .gives(200, "signedData")
-    .refuses(USES),
+    .request_schema("CreateKeyRingPayload")
+    .responds(202, "keyRing")
+    .errors(WRITE_ERRORS),
+    Route::new(
+        "GetKeyRing",
+        (Method::Get, project_path!("/keyrings/{keyRingId}")),
+        "Returns a key ring",
+        |request| Ok(Operation::GetKeyRing(request.path.ring()?)),
+    )
+    .responds(200, "keyRing")
+    .errors(READ_ERRORS),
+    Route::new(
+        "DeleteKeyRing",
+        (Method::Delete, project_path!("/keyrings/{keyRingId}")),
+        "Deletes an empty key ring",
+        |request| Ok(Operation::DeleteKeyRing(request.path.ring()?)),
+    )
+    .errors(WRITE_ERRORS),
+    Route::new(
+        "ListKeys",
+        (Method::Get, project_path!("/keyrings/{keyRingId}/keys")),
+        "Lists the keys of a key ring",
+        |request| Ok(Operation::ListKeys { ring: request.path.ring()?, page: request.page()? }),
+    )
+    .responds(200, "keyList")
+    .errors(READ_ERRORS)
+    .paged(),
+    Route::new(
+        "CreateKey",
+        (Method::Post, project_path!("/keyrings/{keyRingId}/keys")),
+        "Creates a key and, unless it is import-only, its first version",
+        |request| {
+            let ask = request.payload::<CreateKeyPayload>()?.try_into()?;
+            Ok(Operation::CreateKey { ring: request.path.ring()?, ask, repeat: request.idempotency_key()? })
+        },
+    )
+    .request_schema("CreateKeyPayload")
+    .responds(202, "key")
+    .errors(WRITE_ERRORS),
+    Route::new("GetKey", (Method::Get, key_path!("")), "Returns a key", |request| {
+        Ok(Operation::GetKey(request.path.key()?))
+    })
+    .responds(200, "key")
+    .errors(READ_ERRORS),
+    Route::new(
+        "DeleteKey",
+        (Method::Delete, key_path!("")),
+        "Schedules the deletion of a key, by default in 30 days; until then it can be restored",
+        |request| Ok(Operation::DeleteKey(request.path.key()?)),
+    )
+    .responds_empty(202)
+    .errors(WRITE_ERRORS),
+    Route::new(
+        "ImportKey",
+        (Method::Post, key_path!("/import")),
+        "Imports wrapped key material as the next version of a key",
+        import,
+    )
+    .request_schema("ImportKeyPayload")
+    .responds(202, "version")
+    .errors(WRITE_ERRORS),
+    Route::new(
+        "RestoreKey",
+        (Method::Post, key_path!("/restore")),
+        "Cancels the scheduled deletion of a key",
+        |request| Ok(Operation::RestoreKey(request.path.key()?)),
+    )
+    .errors(WRITE_ERRORS),
+    Route::new(
+        "RotateKey",
+        (Method::Post, key_path!("/rotate")),
+        "Creates the next version of a key",
+        |request| Ok(Operation::RotateKey(request.path.key()?)),
+    )
+    .responds(202, "version")
+    .errors(WRITE_ERRORS),
+    Route::new(
+        "ListVersions",
+        (Method::Get, key_path!("/versions")),
+        "Lists the versions of a key",
+        |request| Ok(Operation::ListVersions { key: request.path.key()?, page: request.page()? }),
+    )
+    .responds(200, "versionList")
+    .errors(READ_ERRORS)
+    .paged(),
+    Route::new(
+        "GetVersion",
+        (Method::Get, key_path!("/versions/{versionNumber}")),
+        "Returns a key version",
+        |request| Ok(Operation::GetVersion(request.path.version()?)),
+    )
+    .responds(200, "version")
+    .errors(READ_ERRORS),
+    Route::new(
+        "Encrypt",
+        (Method::Post, key_path!("/versions/{versionNumber}/encrypt")),
+        "Encrypts data with a key version",
+        encrypt,
+    )
+    .request_schema("EncryptPayload")
+    .responds(200, "encryptedData")
+    .errors(USE_ERRORS),
+    Route::new(
+        "Decrypt",
+        (Method::Post, key_path!("/versions/{versionNumber}/decrypt")),
+        "Decrypts data with a key version",
+        decrypt,
+    )
+    .request_schema("DecryptPayload")
+    .responds(200, "decryptedData")
+    .errors(USE_ERRORS),
+    Route::new(
+        "Sign",
+        (Method::Post, key_path!("/versions/{versionNumber}/sign")),
+        "Signs data, or computes its HMAC, with a key version",
+        |request| {
+            let data = request.payload::<SignPayload<'_>>()?.decode()?;
+            Ok(Operation::Sign { version: request.path.version()?, data })
+        },
+    )
+    .request_schema("SignPayload")
+    .responds(200, "signedData")
+    .errors(USE_ERRORS),
     Route::new(
         "Verify",
-        (Verb::Post, key!("/versions/{versionNumber}/verify")),
-        "Verifies a signature",
+        (Method::Post, key_path!("/versions/{versionNumber}/verify")),
+        "Verifies a signature or an HMAC with a key version",
         verify,
     )
-    .takes("VerifyPayload")
-    .gives(200, "verifiedData")
-    .refuses(USES),
+    .request_schema("VerifyPayload")
+    .responds(200, "verifiedData")
+    .errors(USE_ERRORS),
     Route::new(
         "DestroyVersion",
-        (Verb::Post, key!("/versions/{versionNumber}/destroy")),
-        "Schedules the destruction of a version's material in 30 days",
-        |asked| Ok(Operation::DestroyVersion(asked.place.version()?)),
+        (Method::Post, key_path!("/versions/{versionNumber}/destroy")),
+        "Schedules the destruction of a key version, by default in 30 days; until then it can be restored",
+        |request| Ok(Operation::DestroyVersion(request.path.version()?)),
     )
-    .refuses(CHANGES),
+    .errors(WRITE_ERRORS),
     Route::new(
         "DisableVersion",
-        (Verb::Post, key!("/versions/{versionNumber}/disable")),
-        "Disables a version",
-        |asked| Ok(Operation::DisableVersion(asked.place.version()?)),
+        (Method::Post, key_path!("/versions/{versionNumber}/disable")),
+        "Disables a key version",
+        |request| Ok(Operation::DisableVersion(request.path.version()?)),
     )
-    .refuses(CHANGES),
+    .errors(WRITE_ERRORS),
     Route::new(
         "EnableVersion",
-        (Verb::Post, key!("/versions/{versionNumber}/enable")),
-        "Enables a version",
-        |asked| Ok(Operation::EnableVersion(asked.place.version()?)),
+        (Method::Post, key_path!("/versions/{versionNumber}/enable")),
+        "Enables a key version",
+        |request| Ok(Operation::EnableVersion(request.path.version()?)),
     )
-    .refuses(CHANGES),
+    .errors(WRITE_ERRORS),
     Route::new(
         "RestoreVersion",
-        (Verb::Post, key!("/versions/{versionNumber}/restore")),
-        "Calls a version's destruction off",
-        |asked| Ok(Operation::RestoreVersion(asked.place.version()?)),
+        (Method::Post, key_path!("/versions/{versionNumber}/restore")),
+        "Cancels the scheduled destruction of a key version",
+        |request| Ok(Operation::RestoreVersion(request.path.version()?)),
     )
-    .refuses(CHANGES),
+    .errors(WRITE_ERRORS),
     Route::new(
         "ListWrappingKeys",
-        (Verb::Get, at!("/keyrings/{keyRingId}/wrappingkeys")),
-        "Lists the wrapping keys of a ring",
-        |asked| Ok(Operation::ListWrappingKeys { ring: asked.place.ring()?, page: asked.page()? }),
+        (Method::Get, project_path!("/keyrings/{keyRingId}/wrappingkeys")),
+        "Lists the wrapping keys of a key ring",
+        |request| Ok(Operation::ListWrappingKeys { ring: request.path.ring()?, page: request.page()? }),
     )
-    .gives(200, "wrappingKeyList")
-    .refuses(LOOKS)
+    .responds(200, "wrappingKeyList")
+    .errors(READ_ERRORS)
     .paged(),
     Route::new(
         "CreateWrappingKey",
-        (Verb::Post, at!("/keyrings/{keyRingId}/wrappingkeys")),
-        "Makes a wrapping key",
-        |asked| {
-            let ask = asked.payload::<CreateWrappingKeyPayload>()?.try_into()?;
-            Ok(Operation::CreateWrappingKey { ring: asked.place.ring()?, ask, repeat: asked.repeat()? })
+        (Method::Post, project_path!("/keyrings/{keyRingId}/wrappingkeys")),
+        "Creates a wrapping key, under which key material can be wrapped for import",
+        |request| {
+            let ask = request.payload::<CreateWrappingKeyPayload>()?.try_into()?;
+            Ok(Operation::CreateWrappingKey {
+                ring: request.path.ring()?,
+                ask,
+                repeat: request.idempotency_key()?,
+            })
         },
     )
-    .takes("CreateWrappingKeyPayload")
-    .gives(202, "wrappingKey")
-    .refuses(CHANGES),
+    .request_schema("CreateWrappingKeyPayload")
+    .responds(202, "wrappingKey")
+    .errors(WRITE_ERRORS),
     Route::new(
         "GetWrappingKey",
-        (Verb::Get, at!("/keyrings/{keyRingId}/wrappingkeys/{wrappingKeyId}")),
-        "Shows a wrapping key",
-        |asked| Ok(Operation::GetWrappingKey(asked.place.wrapping_key()?)),
+        (Method::Get, project_path!("/keyrings/{keyRingId}/wrappingkeys/{wrappingKeyId}")),
+        "Returns a wrapping key",
+        |request| Ok(Operation::GetWrappingKey(request.path.wrapping_key()?)),
     )
-    .gives(200, "wrappingKey")
-    .refuses(LOOKS),
+    .responds(200, "wrappingKey")
+    .errors(READ_ERRORS),
     Route::new(
         "DeleteWrappingKey",
-        (Verb::Delete, at!("/keyrings/{keyRingId}/wrappingkeys/{wrappingKeyId}")),
+        (Method::Delete, project_path!("/keyrings/{keyRingId}/wrappingkeys/{wrappingKeyId}")),
         "Deletes a wrapping key",
-        |asked| Ok(Operation::DeleteWrappingKey(asked.place.wrapping_key()?)),
+        |request| Ok(Operation::DeleteWrappingKey(request.path.wrapping_key()?)),
     )
-    .refuses(CHANGES),
+    .errors(WRITE_ERRORS),
 ];
 
-fn import(asked: &Asked<'_>) -> Result<Operation, Problem> {
-    let ask = asked.payload::<ImportKeyPayload<'_>>()?.try_into()?;
-    Ok(Operation::ImportKey { key: asked.place.key()?, ask })
+fn import(request: &ApiRequest<'_>) -> Result<Operation, Problem> {
+    let ask = request.payload::<ImportKeyPayload<'_>>()?.try_into()?;
+    Ok(Operation::ImportKey { key: request.path.key()?, ask })
 }
 
-fn encrypt(asked: &Asked<'_>) -> Result<Operation, Problem> {
-    let (data, aad) = asked.payload::<EncryptPayload<'_>>()?.opened()?;
-    Ok(Operation::Encrypt { version: asked.place.version()?, data, aad })
+fn encrypt(request: &ApiRequest<'_>) -> Result<Operation, Problem> {
+    let (data, aad) = request.payload::<EncryptPayload<'_>>()?.decode()?;
+    Ok(Operation::Encrypt { version: request.path.version()?, data, aad })
 }
 
-fn decrypt(asked: &Asked<'_>) -> Result<Operation, Problem> {
-    let (data, aad) = asked.payload::<DecryptPayload<'_>>()?.opened()?;
-    Ok(Operation::Decrypt { version: asked.place.version()?, data, aad })
+fn decrypt(request: &ApiRequest<'_>) -> Result<Operation, Problem> {
+    let (data, aad) = request.payload::<DecryptPayload<'_>>()?.decode()?;
+    Ok(Operation::Decrypt { version: request.path.version()?, data, aad })
 }
 
-fn verify(asked: &Asked<'_>) -> Result<Operation, Problem> {
-    let (data, signature) = asked.payload::<VerifyPayload<'_>>()?.opened()?;
-    Ok(Operation::Verify { version: asked.place.version()?, data, signature })
+fn verify(request: &ApiRequest<'_>) -> Result<Operation, Problem> {
+    let (data, signature) = request.payload::<VerifyPayload<'_>>()?.decode()?;
+    Ok(Operation::Verify { version: request.path.version()?, data, signature })
 }

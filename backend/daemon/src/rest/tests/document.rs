@@ -1,10 +1,10 @@
-//! Our description held against what is known of the public API (`facts.tsv`), both ways.
+//! The OpenAPI document compared with the facts about the public API (`vendor_operations.tsv`), in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::super::document;
+use super::super::document as openapi;
 use super::super::routes::{self, Origin};
 
 const FACTS: &str = include_str!("../vendor_operations.tsv");
@@ -16,11 +16,11 @@ fn facts(kind: &str) -> Vec<Vec<&'static str>> {
     found
 }
 
-fn ours() -> Value {
-    serde_json::from_str(document::json()).unwrap()
+fn document() -> Value {
+    serde_json::from_str(openapi::json()).unwrap()
 }
 
-fn words(list: &str) -> BTreeSet<String> {
+fn names(list: &str) -> BTreeSet<String> {
     list.split(',').map(str::to_owned).collect()
 }
 
@@ -29,22 +29,24 @@ fn strings(value: &Value) -> BTreeSet<String> {
     strings.map(|value| value.as_str().unwrap().to_owned()).collect()
 }
 
-/// The schema's name that a body refers to.
+/// Returns the name of the schema that a body refers to.
 fn schema(content: &Value) -> Option<&str> {
     content["content"]["application/json"]["schema"]["$ref"].as_str()?.strip_prefix("#/components/schemas/")
 }
 
 #[test]
 fn operations_are_the_public_apis() {
-    let document = ours();
+    let document = document();
     let mut known = BTreeMap::new();
     for fact in facts("operation") {
-        let [id, method, path, success, takes, gives, refuses] = fact[..] else { panic!("{fact:?}") };
+        let [id, method, path, success, request_schema, gives, refuses] = fact[..] else {
+            panic!("{fact:?}")
+        };
         known.insert(id, method);
         let operation = &document["paths"][path][method.to_lowercase()];
         assert_eq!(operation["operationId"], id, "{method} {path}");
         let some = |name: &'static str| (name != "-").then_some(name);
-        assert_eq!(schema(&operation["requestBody"]), some(takes), "{id}");
+        assert_eq!(schema(&operation["requestBody"]), some(request_schema), "{id}");
         assert_eq!(schema(&operation["responses"][success]), some(gives), "{id}");
         let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
         let successes: Vec<_> = statuses.iter().filter(|status| status.starts_with('2')).collect();
@@ -57,7 +59,7 @@ fn operations_are_the_public_apis() {
         assert_eq!(in_path.len(), path.matches('{').count(), "{id}");
     }
     assert_eq!(known.len(), 25);
-    // And the other way round: what the public API has not is marked as ours.
+    // In the other direction: a route that the public API does not have is marked as an extension.
     for route in routes::all() {
         assert_eq!(known.contains_key(route.id), route.origin == Origin::Public, "{}", route.id);
     }
@@ -68,18 +70,18 @@ fn operations_are_the_public_apis() {
 
 #[test]
 fn schemas_have_the_public_apis_fields() {
-    let document = ours();
+    let document = document();
     let schemas = &document["components"]["schemas"];
     let mut known: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for fact in facts("required") {
         let required = strings(&schemas[fact[0]]["required"]);
-        assert_eq!(required, words(fact[1]), "{}", fact[0]);
-        known.entry(fact[0]).or_default().extend(words(fact[1]));
+        assert_eq!(required, names(fact[1]), "{}", fact[0]);
+        known.entry(fact[0]).or_default().extend(names(fact[1]));
     }
     for fact in facts("optional") {
-        known.entry(fact[0]).or_default().extend(words(fact[1]));
+        known.entry(fact[0]).or_default().extend(names(fact[1]));
     }
-    // Fields beyond are ours, and each says so.
+    // Further fields are extensions, and their descriptions state that.
     for (name, fields) in known {
         let properties = schemas[name]["properties"].as_object().unwrap();
         let missing: Vec<_> = fields.iter().filter(|field| !properties.contains_key(*field)).collect();
@@ -93,7 +95,7 @@ fn schemas_have_the_public_apis_fields() {
 
 #[test]
 fn enums_have_the_public_apis_values() {
-    let document = ours();
+    let document = document();
     let schemas = &document["components"]["schemas"];
     for fact in facts("enum") {
         let schema = match fact[0].split_once('.') {
@@ -103,7 +105,7 @@ fn enums_have_the_public_apis_values() {
                 document.pointer(reference.trim_start_matches('#')).unwrap_or(&Value::Null)
             }
         };
-        assert_eq!(strings(&schema["enum"]), words(fact[1]), "{}", fact[0]);
+        assert_eq!(strings(&schema["enum"]), names(fact[1]), "{}", fact[0]);
     }
 }
 
@@ -122,7 +124,7 @@ fn every_reference_leads_somewhere() {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
-    let document = ours();
+    let document = document();
     let mut seen = 0;
     walk(&document, &document, &mut seen);
     assert!(seen > 100, "only {seen} references");

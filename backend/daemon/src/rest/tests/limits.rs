@@ -1,4 +1,4 @@
-//! Quotas, and what is asked without a token.
+//! Quotas, and the endpoints that need no token.
 
 use std::sync::atomic::Ordering;
 
@@ -6,86 +6,89 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use uuid::Uuid;
 
-use super::{World, below, request, settings};
+use super::{TestServer, project_path, request, settings};
 use crate::config::RestConfig;
 
 #[test]
-fn a_projects_calls_are_counted_whoever_makes_them() {
-    let world = World::with(RestConfig { calls_per_hour: 3, ..settings() }, true);
+fn the_calls_of_a_project_are_counted_together() {
+    let server = TestServer::with(RestConfig { calls_per_hour: 3, ..settings() }, true);
     let call = |token: &str| {
         let call = Request::builder()
-            .uri(below("/keyrings"))
+            .uri(project_path("/keyrings"))
             .header(header::AUTHORIZATION, format!("Bearer {token}"));
-        world.send(call.body(Body::empty()).unwrap())
+        server.send(call.body(Body::empty()).unwrap())
     };
     assert_eq!(call("owner").header("ratelimit-remaining"), Some("2"));
     assert_eq!(call("everywhere").header("ratelimit-remaining"), Some("1"));
-    // A call that is refused is a call.
-    assert_eq!(world.call("GET", "/keyrings/7", Body::empty()).header("ratelimit-remaining"), None);
+    // A rejected call counts too.
+    assert_eq!(server.call("GET", "/keyrings/7", Body::empty()).header("ratelimit-remaining"), None);
     assert_eq!(
-        world.call("GET", "/keyrings?limit=0", Body::empty()).header("ratelimit-remaining"),
+        server.call("GET", "/keyrings?limit=0", Body::empty()).header("ratelimit-remaining"),
         Some("0")
     );
-    let heard = call("owner");
-    assert!(heard.refused(429).contains("3 calls"));
-    assert_eq!(heard.header("ratelimit-remaining"), Some("0"));
-    assert_eq!(heard.header("retry-after"), heard.header("ratelimit-reset"));
-    let wait: u64 = heard.header("retry-after").unwrap().parse().unwrap();
-    world.notes.now.fetch_add(wait, Ordering::Relaxed);
+    let response = call("owner");
+    assert!(response.problem(429).contains("3 calls"));
+    assert_eq!(response.header("ratelimit-remaining"), Some("0"));
+    assert_eq!(response.header("retry-after"), response.header("ratelimit-reset"));
+    let wait: u64 = response.header("retry-after").unwrap().parse().unwrap();
+    server.backend.now.fetch_add(wait, Ordering::Relaxed);
     assert_eq!(call("owner").status, 200);
-    // What was read again counts at once.
-    world.state.adopt(RestConfig { calls_per_hour: 100, ..settings() });
+    // Reloaded limits apply at once.
+    server.state.apply_settings(RestConfig { calls_per_hour: 100, ..settings() });
     assert_eq!(call("owner").header("ratelimit-limit"), Some("100"));
 }
 
 #[test]
-fn a_stranger_does_not_use_up_a_projects_calls() {
-    let world = World::with(RestConfig { calls_per_hour: 2, ..settings() }, true);
-    let other = below("/keyrings").replace(&super::PROJECT.to_string(), &Uuid::from_u128(9).to_string());
+fn an_account_without_grants_does_not_use_up_a_projects_quota() {
+    let server = TestServer::with(RestConfig { calls_per_hour: 2, ..settings() }, true);
+    let other =
+        project_path("/keyrings").replace(&super::PROJECT.to_string(), &Uuid::from_u128(9).to_string());
     for expected in [200, 200, 429] {
-        let heard = world.send(request("GET", &other).body(Body::empty()).unwrap());
-        assert_eq!(heard.status, expected);
+        let response = server.send(request("GET", &other).body(Body::empty()).unwrap());
+        assert_eq!(response.status, expected);
     }
     let owner = Request::builder().uri(&other).header(header::AUTHORIZATION, "Bearer everywhere");
-    assert_eq!(world.send(owner.body(Body::empty()).unwrap()).status, 200);
+    assert_eq!(server.send(owner.body(Body::empty()).unwrap()).status, 200);
 }
 
 #[test]
-fn guessing_is_bounded_by_address_and_shuts_nobody_out() {
-    let world = World::new();
-    let guess = || {
-        let call = Request::builder().uri(below("/keyrings")).header(header::AUTHORIZATION, "Bearer guess");
-        world.send(call.body(Body::empty()).unwrap())
+fn invalid_tokens_are_limited_by_address_and_valid_ones_still_work() {
+    let server = TestServer::new();
+    let attempt = || {
+        let call =
+            Request::builder().uri(project_path("/keyrings")).header(header::AUTHORIZATION, "Bearer guess");
+        server.send(call.body(Body::empty()).unwrap())
     };
     for _ in 0..1000 {
-        assert_eq!(guess().status, 401);
+        assert_eq!(attempt().status, 401);
     }
-    let heard = guess();
-    heard.refused(429);
-    assert!(heard.header("retry-after").is_some());
-    assert_eq!(world.call("GET", "/keyrings", Body::empty()).status, 200);
+    let response = attempt();
+    response.problem(429);
+    assert!(response.header("retry-after").is_some());
+    assert_eq!(server.call("GET", "/keyrings", Body::empty()).status, 200);
 }
 
 #[test]
 fn health_and_metrics_need_no_token() {
-    let world = World::new();
-    let look =
-        |world: &World, path: &str| world.send(Request::builder().uri(path).body(Body::empty()).unwrap());
-    assert_eq!(look(&world, "/healthz").status, 200);
-    assert_eq!(look(&world, "/readyz").json()["hsm"], "ok");
-    *world.notes.hsm.lock().unwrap() = Err("CKR_DEVICE_REMOVED".to_owned());
-    // Found a moment ago: the HSM is not asked again.
-    assert_eq!(look(&world, "/readyz").status, 200);
-    let later = World::new();
-    *later.notes.hsm.lock().unwrap() = Err("CKR_DEVICE_REMOVED in slot 7".to_owned());
-    let heard = look(&later, "/readyz");
-    assert_eq!((heard.status, heard.json()["hsm"].as_str()), (503, Some("failed")));
-    assert_eq!(heard.json()["database"], "ok");
-    assert!(!heard.body.contains("slot"), "{}", heard.body);
+    let server = TestServer::new();
+    let get = |server: &TestServer, path: &str| {
+        server.send(Request::builder().uri(path).body(Body::empty()).unwrap())
+    };
+    assert_eq!(get(&server, "/healthz").status, 200);
+    assert_eq!(get(&server, "/readyz").json()["hsm"], "ok");
+    *server.backend.hsm.lock().unwrap() = Err("CKR_DEVICE_REMOVED".to_owned());
+    // The result is cached: the HSM is not checked again.
+    assert_eq!(get(&server, "/readyz").status, 200);
+    let later = TestServer::new();
+    *later.backend.hsm.lock().unwrap() = Err("CKR_DEVICE_REMOVED in slot 7".to_owned());
+    let response = get(&later, "/readyz");
+    assert_eq!((response.status, response.json()["hsm"].as_str()), (503, Some("failed")));
+    assert_eq!(response.json()["database"], "ok");
+    assert!(!response.body.contains("slot"), "{}", response.body);
 
-    world.call("GET", "/keyrings", Body::empty());
-    world.call("GET", "/keyrings?limit=0", Body::empty());
-    let text = look(&world, "/metrics").body;
+    server.call("GET", "/keyrings", Body::empty());
+    server.call("GET", "/keyrings?limit=0", Body::empty());
+    let text = get(&server, "/metrics").body;
     for line in [
         "kms_calls_total{operation=\"ListKeyRings\",status=\"200\"} 1",
         "kms_calls_total{operation=\"ListKeyRings\",status=\"400\"} 1",
@@ -101,16 +104,17 @@ fn health_and_metrics_need_no_token() {
 }
 
 #[test]
-fn metrics_are_for_this_machine_unless_opened() {
-    let mut world = World::new();
-    world.peer = "192.0.2.7:4711".parse().unwrap();
-    let look = |world: &World| world.send(Request::builder().uri("/metrics").body(Body::empty()).unwrap());
-    assert!(look(&world).refused(403).contains("metrics_public"));
-    world.state.adopt(RestConfig { metrics_public: true, ..settings() });
-    assert_eq!(look(&world).status, 200);
-    // Behind a proxy on this machine, the address that counts is the client's.
-    world.peer = "127.0.0.1:4711".parse().unwrap();
-    world.state.adopt(RestConfig { trust_forwarded_for: true, ..settings() });
+fn metrics_are_served_to_this_machine_only_by_default() {
+    let mut server = TestServer::new();
+    server.peer = "192.0.2.7:4711".parse().unwrap();
+    let get =
+        |server: &TestServer| server.send(Request::builder().uri("/metrics").body(Body::empty()).unwrap());
+    assert!(get(&server).problem(403).contains("metrics_public"));
+    server.state.apply_settings(RestConfig { metrics_public: true, ..settings() });
+    assert_eq!(get(&server).status, 200);
+    // Behind a proxy on this machine, the client's address decides.
+    server.peer = "127.0.0.1:4711".parse().unwrap();
+    server.state.apply_settings(RestConfig { trust_forwarded_for: true, ..settings() });
     let call = Request::builder().uri("/metrics").header("x-forwarded-for", "127.0.0.1, 192.0.2.7");
-    world.send(call.body(Body::empty()).unwrap()).refused(403);
+    server.send(call.body(Body::empty()).unwrap()).problem(403);
 }
