@@ -106,7 +106,8 @@ fn an_address_in_use_and_an_address_without_a_listener() {
     let check = report["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "rest");
     let check = check.map(Value::to_string).unwrap_or_default();
     assert!(check.contains("another program listens") && check.contains("[rest] listen"), "{report:#}");
-    // The daemon may listen at the address of --rest-listen, which the doctor cannot see; or its configuration was changed.
+    // The daemon may listen at the address of --rest-listen, which the doctor cannot see, or its configuration has
+    // changed since.
     drop(other);
     stack.start();
     stack.configure("rest", "listen", "\"127.0.0.1:1\"");

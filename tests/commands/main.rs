@@ -1,4 +1,4 @@
-//! The operator's commands as they are executed in a shell: their text and JSON output, and the next step in each error.
+//! The operator's commands as executed in a shell: their text and JSON output, and the next step in each error.
 #![allow(missing_docs, reason = "tests")]
 
 mod audit;

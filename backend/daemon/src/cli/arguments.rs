@@ -42,7 +42,7 @@ Examples:
   kms init --help                        show the help of one command
 
 The home is --home, else $KMS_HOME, else ./kms-home.
-Where a command takes a ring, --ring accepts its name or its id (`kms ring list --json` prints both).";
+Where a command takes a ring, --ring accepts its name or its id (see `kms ring list --json`).";
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -128,14 +128,15 @@ pub(super) struct Pins {
 #[command(after_help = "\
 Examples:
   kms init --home /srv/kms
-  kms init --home /srv/kms --ring payments --policy strict --user-pin-file user.pin --so-pin-file so.pin
+  kms init --home /srv/kms --ring payments --user-pin-file user.pin --so-pin-file so.pin
   kms init --home /srv/kms --json
-  kms init --home /srv/kms --hsm-module /usr/lib/libCryptoki2.so --hsm-token kms --hsm-pin-file hsm.pin
+  kms init --home /srv/kms --hsm-module /usr/lib/libCryptoki2.so \\
+      --hsm-token kms --hsm-pin-file hsm.pin
 
-PINs that are not given are random. All PINs are written to DIR/credentials, and the administrator's token for the REST
-API to DIR/admin.token; only you can read these files.
-The folder must be empty or not exist; a folder with files in it is not changed. If the command fails, it removes the
-files that it created.")]
+PINs that are not given are random. All PINs are written to DIR/credentials, and the
+administrator's token for the REST API to DIR/admin.token; only you can read these files. The
+folder must be empty or not exist; a folder with files in it is not changed. If the command fails,
+it removes the files that it created.")]
 pub(super) struct Init {
     #[command(flatten)]
     pub(super) home: Home,
@@ -170,11 +171,11 @@ Examples:
   kms serve --home /srv/kms --rest-listen 127.0.0.1:0 --log debug --log-format json
   kms serve --home /srv/kms --rest-listen 0.0.0.0:9200 --tls --tls-cert tls.pem --tls-key tls.key
 
-When both listeners accept connections, the daemon prints `kms: REST on http://127.0.0.1:9200` (with the actual address)
-and `kms: ready on DIR/kms.sock` to standard output, and notifies systemd if systemd started it. Logs go to standard
-error.
-SIGTERM and SIGINT stop the daemon after the requests in progress. SIGHUP reloads limits, [log], [audit] and the
-certificate; if one of them is invalid, nothing changes. The REST API is served to other machines only with TLS.")]
+When both listeners accept connections, the daemon prints `kms: REST on http://127.0.0.1:9200`
+(with the actual address) and `kms: ready on DIR/kms.sock` to standard output, and notifies
+systemd if systemd started it. Logs go to standard error. SIGTERM and SIGINT stop the daemon after
+the requests in progress. SIGHUP reloads limits, [log], [audit] and the certificate; if one of
+them is invalid, nothing changes. The REST API is served to other machines only with TLS.")]
 pub(super) struct Serve {
     #[command(flatten)]
     pub(super) home: Home,
@@ -219,7 +220,7 @@ pub(super) enum Ring {
 #[command(after_help = "\
 Examples:
   kms ring create payments --home /srv/kms
-  kms ring create legacy --home /srv/kms --policy compat --user-pin-file user.pin --so-pin-file so.pin
+  kms ring create legacy --policy compat --user-pin-file user.pin --so-pin-file so.pin
 
 A running daemon serves the new ring within a second.")]
 pub(super) struct RingCreate {
@@ -298,9 +299,10 @@ Examples:
   kms doctor --home /srv/kms --ring payments --pin-file user.pin --json
   kms doctor --home /srv/kms --module /usr/lib/libkms_pkcs11.so
 
-Each part is reported as `ok`, `FAILED` with the next step, or `-` (not checked).
-The module is --module, else libkms_pkcs11.so beside this program, in ../lib, or in the system's library folders.
-The PIN is --pin-file, else the ring's PIN in DIR/credentials. The exit code is 0 if all checks passed, else 1.")]
+Each part is reported as `ok`, `FAILED` with the next step, or `-` (not checked). The module is
+--module, else libkms_pkcs11.so beside this program, in ../lib, or in the system's library
+folders. The PIN is --pin-file, else the ring's PIN in DIR/credentials. The exit code is 0 if all
+checks passed, else 1.")]
 pub(super) struct Doctor {
     #[command(flatten)]
     pub(super) home: Home,

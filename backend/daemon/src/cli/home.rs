@@ -88,7 +88,7 @@ impl Home {
         self.0.join("hsm.so-pin")
     }
 
-    /// The PINs of rings and accounts.
+    /// The PINs of rings and principals.
     pub(super) fn credentials(&self) -> PathBuf {
         self.0.join("credentials")
     }
@@ -146,10 +146,10 @@ enum Folder {
 }
 
 impl UnfinishedHome {
-    /// Begins a home: in a new folder, or in one that is empty but for an attempt that was killed.
+    /// Starts a home in a new folder, or in one that is empty except for what a killed `kms init` left.
     ///
     /// # Errors
-    /// When something is there; nothing is changed then.
+    /// When the folder contains other files, which are not changed, or cannot be created.
     pub(super) fn begin(home: &Home) -> Result<Self, Failure> {
         let path = home.path();
         let failed = |error: io::Error| {

@@ -1,5 +1,5 @@
-//! `kms import`: wraps a key file and uploads it. It is an ordinary client of the REST API; it uses the home only for the
-//! address of the service and the token.
+//! `kms import`: wraps a key file and uploads it. It is an ordinary client of the REST API, and uses the home only for
+//! the address of the service and the token.
 
 use std::fs;
 use std::path::Path;

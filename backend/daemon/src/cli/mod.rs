@@ -1,8 +1,8 @@
 //! The operator's command line: parses arguments, calls `service`, and prints the results.
 //!
 //! Each command opens the home itself, whether or not the daemon runs (docs/decisions/0008). Results go to standard
-//! output, as text or with `--json`; errors and logs go to standard error. PINs are never printed: they are written into
-//! the home's `credentials`, which only its owner can read.
+//! output, as text or with `--json`; errors and logs go to standard error. PINs are never printed: they are written
+//! into the home's `credentials`, which only its owner can read.
 
 mod accounts;
 mod arguments;

@@ -1,8 +1,8 @@
-//! The child process of `kms doctor`: loads the PKCS#11 module as an application does, and reports each step on standard
-//! output.
+//! The child process of `kms doctor`: loads the PKCS#11 module as an application does, and reports each step on
+//! standard output.
 //!
-//! An event is one JSON object on a line. Each step is announced before it starts, so that the last event names the step in
-//! which the child crashed. The PIN is passed on standard input, which other users cannot see.
+//! An event is one JSON object on a line. Each step is announced before it starts, so that the last event names the
+//! step in which the child crashed. The PIN is passed on standard input, which other users cannot see.
 
 use std::fmt::Display;
 use std::io::{self, Read};
@@ -210,7 +210,7 @@ fn login(module: &Pkcs11, slot: Slot, pin: &AuthPin) -> Result<Session, Failure>
     match session.login(UserType::User, Some(pin)) {
         Ok(()) => Ok(session),
         Err(Error::Pkcs11(RvError::PinIncorrect, _)) => {
-            let next = "name a file with the PIN with --pin-file: the PIN may have been changed since it was written to `credentials`";
+            let next = "name a file with the PIN with --pin-file: the one in `credentials` may be outdated";
             Err(Failure::new("the user's PIN is wrong", next))
         }
         Err(error) => Err(unexpected(&error)),

@@ -1,8 +1,9 @@
-//! The PINs of rings and principals: given or random, and written into the home's `credentials`, which only its owner can
-//! read.
+//! The PINs of rings and principals: given or random, and written into the home's `credentials`, which only its owner
+//! can read.
 //!
-//! The file is TOML: a table for each ring, with a table for each principal in it. An entry is written before the ring or
-//! principal is created, and removed again if that fails, so that no random PIN is lost. Only `kms doctor` reads the file.
+//! The file is TOML: a table for each ring, with a table for each principal in it. An entry is written before the ring
+//! or principal is created, and removed again if that fails, so that no random PIN is lost. Only `kms doctor` reads the
+//! file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -47,8 +47,8 @@ pub(super) fn environment(home: &Home) -> Vec<Setting> {
     vec![("SOFTHSM2_CONF", home.softhsm_config().into_os_string()), no_openssl_config()]
 }
 
-/// Prevents the OpenSSL in an HSM's library from reading the system's configuration, which may name an engine that loads
-/// a PKCS#11 module: libkms_pkcs11.so.
+/// Prevents the OpenSSL in an HSM's library from reading the system's configuration, which may name an engine that
+/// loads a PKCS#11 module: libkms_pkcs11.so.
 pub(super) fn no_openssl_config() -> Setting {
     ("OPENSSL_CONF", OsString::from("/dev/null"))
 }

@@ -40,8 +40,8 @@ impl Backend {
         Ok(checked)
     }
 
-    /// Replaces a home's database by a copy. Nothing is changed before the copy has been opened with the home's own token
-    /// and verified; the previous database is kept beside it under another name.
+    /// Replaces a home's database by a copy. Nothing is changed before the copy has been opened with the home's own
+    /// token and verified; the previous database is kept beside it under another name.
     ///
     /// # Errors
     /// When a daemon serves the home, the token does not open the copy's service keys, or the copy is not intact.

@@ -34,11 +34,13 @@ Examples:
   kms account add alice --ring payments --home /srv/kms
   kms account add backup --ring payments --role reader --secret-file backup.secret --home /srv/kms
 
-An address with @ adds a service account. It uses the REST API with a token (`kms token create`) or a key (`kms account
-key create`), and PKCS#11 with a token as the PIN. Its roles apply in one project, in one ring, or everywhere.
+An address with @ adds a service account. It uses the REST API with a token (`kms token create`)
+or a key (`kms account key create`), and PKCS#11 with a token as the PIN. Its roles apply in one
+project, in one ring, or everywhere.
 
-A name without @ adds a principal of one ring, which logs in over PKCS#11 with the PIN `name:secret`. The secret is
-random if it is not given. The PIN is written to DIR/credentials, which only you can read.")]
+A name without @ adds a principal of one ring, which logs in over PKCS#11 with the PIN
+`name:secret`. The secret is random if it is not given. The PIN is written to DIR/credentials,
+which only you can read.")]
 pub(in crate::cli) struct AccountAdd {
     /// An address (NAME@DOMAIN), or a name of 1 to 32 letters, digits, `-` and `_`
     pub(in crate::cli) name: String,
@@ -82,8 +84,8 @@ Examples:
   kms account remove ci@acme.sa.kms.local --home /srv/kms
   kms account remove alice --ring payments --home /srv/kms
 
-The roles, tokens and keys of the account are removed with it, and its logins end. A running daemon applies this within
-a second.")]
+The roles, tokens and keys of the account are removed with it, and its logins end. A running
+daemon applies this within a second.")]
 pub(in crate::cli) struct AccountRemove {
     /// A service account's address or id, or a principal's name
     pub(in crate::cli) name: String,
@@ -102,8 +104,9 @@ Examples:
   kms account disable ci@acme.sa.kms.local --home /srv/kms
   kms account enable ci@acme.sa.kms.local --home /srv/kms
 
-While an account is disabled, none of its credentials is valid. When it is enabled again, its static tokens and keys are
-valid as before; access tokens that were issued for its keys before are not.")]
+While an account is disabled, none of its credentials is valid. When it is enabled again, its
+static tokens and keys are valid as before; access tokens that were issued for its keys before are
+not.")]
 pub(in crate::cli) struct AccountState {
     /// The service account's address or id
     pub(in crate::cli) account: String,
@@ -129,11 +132,13 @@ pub(in crate::cli) enum AccountKey {
 #[command(after_help = "\
 Examples:
   kms account key create ci@acme.sa.kms.local --out ci-key.json --home /srv/kms
-  kms account key create ci@acme.sa.kms.local --out ci-key.json --expires-in 180d --algorithm RSA_4096 --home /srv/kms
+  kms account key create ci@acme.sa.kms.local --out ci-key.json \\
+      --expires-in 180d --algorithm RSA_4096 --home /srv/kms
 
-The file has the format of the vendor's service account keys and contains the private key. Only you can read it; the KMS
-does not store the private key. Clients read the file through STACKIT_SERVICE_ACCOUNT_KEY_PATH, and request access tokens
-from the URL in STACKIT_TOKEN_BASEURL, for example http://127.0.0.1:9200/token.")]
+The file has the format of the vendor's service account keys and contains the private key. Only
+you can read it; the KMS does not store the private key. Clients read the file through
+STACKIT_SERVICE_ACCOUNT_KEY_PATH, and request access tokens from the URL in STACKIT_TOKEN_BASEURL,
+for example http://127.0.0.1:9200/token.")]
 pub(in crate::cli) struct AccountKeyCreate {
     /// The service account's address or id
     pub(in crate::cli) account: String,
@@ -221,10 +226,13 @@ pub(in crate::cli) enum Token {
 #[command(after_help = "\
 Examples:
   kms token create ci@acme.sa.kms.local --home /srv/kms
-  kms token create ci@acme.sa.kms.local --name deploy --expires-in 90d --out deploy.token --home /srv/kms
-  curl -H \"Authorization: Bearer $(cat deploy.token)\" http://127.0.0.1:9200/v1/projects/PROJECT/regions/eu01/keyrings
+  kms token create ci@acme.sa.kms.local --name deploy --expires-in 90d \\
+      --out deploy.token --home /srv/kms
+  curl -H \"Authorization: Bearer $(cat deploy.token)\" \\
+      http://127.0.0.1:9200/v1/projects/PROJECT/regions/eu01/keyrings
 
-The token is displayed once, or written to a file that only you can read. Over PKCS#11, use it as the user's PIN.")]
+The token is displayed once, or written to a file that only you can read. Over PKCS#11, use it as
+the user's PIN.")]
 pub(in crate::cli) struct TokenCreate {
     /// The service account's address or id
     pub(in crate::cli) account: String,

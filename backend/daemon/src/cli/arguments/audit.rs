@@ -25,9 +25,10 @@ Examples:
   kms audit verify --home /srv/kms --json
   kms audit verify --home /srv/kms --head 4711:5f0c…
 
-The exit code is 0 if the log is intact; else it is 1, and the first wrong entry is named. The database alone does not
-show whether it was replaced by an older copy: store the audit head, which `kms audit head` prints and the daemon logs
-every hour, on another machine, and pass it with --head. The daemon can run meanwhile.")]
+The exit code is 0 if the log is intact; else it is 1, and the first wrong entry is named. The
+database alone does not show whether it was replaced by an older copy: store the audit head, which
+`kms audit head` prints and the daemon logs every hour, on another machine, and pass it with
+--head. The daemon can run meanwhile.")]
 pub(in crate::cli) struct AuditVerify {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
@@ -44,10 +45,11 @@ Examples:
   kms audit restart --home /srv/kms
   kms audit restart --home /srv/kms --json
 
-Use this after the findings of `kms audit verify` have been investigated. A damaged log cannot be repaired, and if its
-end is unknown it accepts no entries, so that no key or account can be changed. Nothing is deleted: the present entries
-are set aside unchanged, and the first entry of the new log records what was wrong and who restarted the log. `kms audit
-verify` reports every restart, and detects changes to the entries that were set aside. An intact log is not changed.")]
+Use this after the findings of `kms audit verify` have been investigated. A damaged log cannot be
+repaired, and if its end is unknown it accepts no entries, so that no key or account can be
+changed. Nothing is deleted: the present entries are set aside unchanged, and the first entry of
+the new log records what was wrong and who restarted the log. `kms audit verify` reports every
+restart, and detects changes to the entries that were set aside. An intact log is not changed.")]
 pub(in crate::cli) struct AuditRestart {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
@@ -61,7 +63,8 @@ Examples:
   kms audit head --home /srv/kms
   kms audit head --home /srv/kms --json >> /mnt/elsewhere/kms-heads
 
-The head is the number of the last entry, a colon, and the MAC that authenticates the log up to that entry.")]
+The head is the number of the last entry, a colon, and the MAC that authenticates the log up to
+that entry.")]
 pub(in crate::cli) struct AuditHead {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
@@ -76,8 +79,8 @@ Examples:
   kms audit list --home /srv/kms --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z --json
   kms audit list --home /srv/kms --project 00000000-0000-0000-0000-000000000000 --limit 20
 
-With --json, each entry is one line in the format of the Audit Log API. The oldest entry is first. Without --since, the
-entries of the last 24 hours are listed.")]
+With --json, each entry is one line in the format of the Audit Log API. The oldest entry is first.
+Without --since, the entries of the last 24 hours are listed.")]
 pub(in crate::cli) struct AuditList {
     #[command(flatten)]
     pub(in crate::cli) home: Home,

@@ -12,9 +12,10 @@ Examples:
   kms backup --home /srv/kms --to /backup/kms-2026-11-26.db
   kms backup --home /srv/kms --to /backup/kms.db --json
 
-The daemon can run meanwhile: the copy is a consistent snapshot of the database. File, rows and audit log of the copy are
-verified before it gets its name. Only you can read it, and an existing file is never overwritten. The keys in the copy
-are wrapped: it is useless without the HSM's token, which must be backed up with the HSM's own tools.")]
+The daemon can run meanwhile: the copy is a consistent snapshot of the database. File, rows and
+audit log of the copy are verified before it gets its name. Only you can read it, and an existing
+file is never overwritten. The keys in the copy are wrapped: it is useless without the HSM's
+token, which must be backed up with the HSM's own tools.")]
 pub(in crate::cli) struct BackupCommand {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
@@ -31,9 +32,10 @@ Examples:
   kms restore --from /backup/kms-2026-11-26.db --home /srv/kms
   kms restore --from /backup/kms.db --home /srv/kms --json
 
-The home's token must contain the same master key. Nothing is changed before the copy has been opened with it and
-verified. The daemon must be stopped. The previous database is kept beside the restored one, under the name that is
-printed. Changes since the backup are lost: keys that were created since, and the end of the audit log.")]
+The home's token must contain the same master key. Nothing is changed before the copy has been
+opened with it and verified. The daemon must be stopped. The previous database is kept beside the
+restored one, under the name that is printed. Changes since the backup are lost: keys that were
+created since, and the end of the audit log.")]
 pub(in crate::cli) struct RestoreCommand {
     #[command(flatten)]
     pub(in crate::cli) home: Home,

@@ -8,19 +8,22 @@ use uuid::Uuid;
 use super::{Home, Output};
 
 #[derive(Args)]
+#[command(override_usage = "kms import [OPTIONS] --ring <RING> --key <UUID> <FILE>")]
 #[command(after_help = "\
 Examples:
   head -c 32 /dev/urandom > data.key
   kms import data.key --ring payments --key KEY --home /srv/kms
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out sign.pem
-  kms import sign.pem --ring RING --key KEY --url https://kms.example:9200 --token-file my.token --ca ca.pem
+  kms import sign.pem --ring RING --key KEY \\
+      --url https://kms.example:9200 --token-file my.token --ca ca.pem
 
-RING is the name (displayName) or the id of a key ring of the REST API, KEY the id of a key. The file contains the bytes
-of an AES or HMAC key, or an RSA or EC private key in PKCS#8, PEM or DER (`openssl pkcs8 -topk8 -nocrypt` converts other
-formats). The key material leaves this machine only wrapped, under a wrapping key that is created for this upload and
-deleted after it.
+RING is the name (displayName) or the id of a key ring of the REST API, KEY the id of a key. The
+file contains the bytes of an AES or HMAC key, or an RSA or EC private key in PKCS#8, PEM or DER
+(`openssl pkcs8 -topk8 -nocrypt` converts other formats). The key material leaves this machine
+only wrapped, under a wrapping key that is created for this upload and deleted after it.
 
-The service is --url, else the address in [rest] of the home's kms.toml; the token is --token-file, else DIR/admin.token.")]
+The service is --url, else the address in [rest] of the home's kms.toml; the token is
+--token-file, else DIR/admin.token.")]
 pub(in crate::cli) struct Import {
     /// The file with the key material
     pub(in crate::cli) file: PathBuf,

@@ -13,9 +13,9 @@ Examples:
   kms export --home /srv/kms > kms.json
   kms export --home /srv/kms --project 00000000-0000-0000-0000-000000000000 --to project.json
 
-The export contains what is needed to recreate the architecture: projects, rings, keys of every kind, versions with their
-states and dates, public keys, accounts and their roles. It never contains key material, PINs or tokens. The field
-`format` is the version of the export's format.")]
+The export contains what is needed to recreate the architecture: projects, rings, keys of every
+kind, versions with their states and dates, public keys, accounts and their roles. It never
+contains key material, PINs or tokens. The field `format` is the version of the export's format.")]
 pub(in crate::cli) struct Export {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
@@ -48,9 +48,9 @@ Examples:
   kms usage --home /srv/kms
   kms usage --home /srv/kms --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --json
 
-A key version is available while its material is stored and it can be used: not while it is disabled or scheduled for
-destruction, or its key is scheduled for deletion. Each version that was available at any time of an hour counts once for
-that hour: version-hours are the unit of billing.")]
+A key version is available while its material is stored and it can be used: not while it is
+disabled or scheduled for destruction, or its key is scheduled for deletion. Each version that was
+available at any time of an hour counts once for that hour: version-hours are the unit of billing.")]
 pub(in crate::cli) struct Usage {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
