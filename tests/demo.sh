@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job, in front of you: applications use keys that live in the KMS, and a backend that is killed takes nothing
-# with it. `make demo` builds first, then runs this. KEEP=1 keeps the folder, VERBOSE=1 shows what each step printed.
+# Demonstrates the main function: applications use keys that are stored in the KMS, and lose nothing when the backend is
+# killed. `make demo` builds first, then runs this. KEEP=1 keeps the folder, VERBOSE=1 shows the output of each step.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,7 +33,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 fail() {
-    printf 'FAILED\n\n%s\n' "Step $((${#passed[@]} + 1)), \"$1\", failed. What it did and said:" >&2
+    printf 'FAILED\n\n%s\n' "Step $((${#passed[@]} + 1)), \"$1\", failed. Its commands and output:" >&2
     sed 's/^/    /' "$work/step.log" >&2
     if [[ -s $work/backend.log ]]; then
         printf '\nThe end of the backend'"'"'s log:\n' >&2
@@ -72,7 +72,7 @@ wait_for() {
     done
 }
 
-# A process of its own that lives until it is killed, so it is not started inside a step.
+# The backend runs until it is killed, so it is not started inside a step.
 start_backend() {
     : > "$work/ready"
     "$kms" serve --home "$home" --rest-listen 127.0.0.1:0 > "$work/ready" 2>> "$work/backend.log" &
@@ -82,7 +82,7 @@ start_backend() {
 is_ready() { wait_for 20 "$backend" grep -q '^kms: ready on ' "$work/ready"; }
 
 tool() {
-    # The PIN by the environment: a command line can be read by every user of the machine.
+    # The PIN is passed in the environment: every user of the machine can read a command line.
     pkcs11-tool --module "$module" --token-label "$ring" --login --pin env:KMS_DEMO_PIN "$@"
 }
 
@@ -146,7 +146,7 @@ start_server() {
     server=$!
 }
 server_listens() { wait_for 20 "$server" test -S "$work/tls.sock" || { cat server.log && false; }; }
-# Each handshake is a signature with the KMS's key, in the server's process.
+# Each handshake makes a signature with the KMS's key, in the server's process.
 handshake() {
     openssl s_client -unix tls.sock -CAfile cert.pem -verify_return_error -brief > handshake.log 2>&1 ||
         { cat handshake.log server.log && false; }
@@ -188,17 +188,17 @@ distinguished_name = name
 END
 
 echo "The KMS's home is $home"
-step "A home: SoftHSM token with the master key, database, a first ring" make_home
+step "kms init creates a home: SoftHSM token with the master key, database, first ring" make_home
 start_backend
-step "The backend serves it" is_ready
-step "An application loads libkms_pkcs11.so and sees the ring as a token" list_token
-step "pkcs11-tool makes an AES-256 key in the ring" make_aes
-step "pkcs11-tool makes an RSA-2048 key pair in the ring" make_rsa
-step "The public key comes out; it is all that verifying needs" export_public
-step "pkcs11-tool signs 20 kB, openssl verifies with the public key alone" sign_with_tool one.sig
+step "kms serve starts the backend" is_ready
+step "An application loads libkms_pkcs11.so and lists the ring as a token" list_token
+step "pkcs11-tool generates an AES-256 key in the ring" make_aes
+step "pkcs11-tool generates an RSA-2048 key pair in the ring" make_rsa
+step "pkcs11-tool exports the public key" export_public
+step "pkcs11-tool signs 20 kB, openssl verifies with only the public key" sign_with_tool one.sig
 step "pkcs11-tool encrypts 20 kB with the AES key (CBC)" encrypt
 step "pkcs11-tool decrypts it" decrypt before
-step "openssl encrypts to the public key (OAEP), the KMS decrypts" decrypt_oaep
+step "openssl encrypts with the public key (OAEP), the KMS decrypts" decrypt_oaep
 step "openssl signs through the engine, and verifies without it" engine_sign two.sig
 step "openssl issues a certificate whose key never leaves the KMS" engine_certificate
 
@@ -229,7 +229,7 @@ else
 fi
 
 start_server
-step "A TLS server starts, whose key is in the KMS" server_listens
+step "A TLS server starts with a key in the KMS" server_listens
 step "A client connects and verifies the server" handshake
 
 kill -KILL "$backend"
@@ -238,18 +238,18 @@ step "The backend is killed (kill -9)" is_dead
 start_backend
 step "The backend is started again" is_ready
 
-step "The TLS server has lived through it" same_server
-step "A client connects again: the same process, session and login" handshake
-step "pkcs11-tool decrypts what it encrypted before" decrypt after
+step "The TLS server still runs" same_server
+step "A client connects again: same server process, session and login" handshake
+step "pkcs11-tool decrypts the earlier ciphertext" decrypt after
 step "pkcs11-tool signs with the same key" sign_with_tool three.sig
 step "openssl signs with the same key" engine_sign four.sig
-step "The operator lists the keys" list_keys
+step "kms key list lists the keys" list_keys
 sed -n '/^RING/,$p' "$work/step.log" | grep -v '^+' | sed 's/^/      /'
-step "kms doctor finds all well, from the configuration to the module" examine
+step "kms doctor passes all checks, from the configuration to the module" examine
 grep -E '^(ok|-|FAILED|all) ' "$work/step.log" | sed 's/^/      /'
 
 echo
 for text in "${skipped[@]}"; do
     echo "Skipped: $text"
 done
-echo "${#passed[@]} steps passed: two keys made in the ring, used by four programs, before and after the backend was killed."
+echo "${#passed[@]} steps passed: two keys created in the ring and used by four programs, before and after the backend was killed."

@@ -1,4 +1,4 @@
-//! `kms audit verify` and `kms audit restart`, on a log that somebody has really edited.
+//! `kms audit verify` and `kms audit restart`, on a log that was edited in the database.
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -18,14 +18,14 @@ fn edit(stack: &Stack, statement: &str) {
 }
 
 #[test]
-fn a_log_whose_end_is_not_known_stops_changes_until_it_is_begun_anew() {
+fn a_log_with_an_unknown_end_prevents_changes_until_it_is_restarted() {
     let mut stack = Stack::strict();
     let rest = Rest::of(&stack);
     let key = rest.make_key(&rest.make_ring("used"), "key", "aes_256_gcm");
-    refuses(stack.kms(&["audit", "restart"]), "is whole", "`kms audit verify`");
+    refuses(stack.kms(&["audit", "restart"]), "is intact", "`kms audit verify`");
     stack.stop();
     edit(&stack, "DELETE FROM audit_head");
-    // The daemon comes up and says so; what is there can be used, and nothing can be changed.
+    // The daemon starts and logs it; existing keys can be used, and nothing can be changed.
     stack.start();
     let rest = Rest::of(&stack);
     let sealed = rest.post(&format!("{key}/encrypt"), json!({ "data": "aGVsbG8=" })).json(200);
@@ -33,29 +33,29 @@ fn a_log_whose_end_is_not_known_stops_changes_until_it_is_begun_anew() {
     let refused = rest.post("keyrings", json!({ "displayName": "new" }));
     assert!(refused.status >= 400, "{refused}");
     let log = read_log(&stack.log());
-    assert!(log.contains("`kms audit restart`"), "the daemon's log says what to do: {log}");
-    refuses(stack.kms(&["audit", "verify"]), "the end of the log is missing", "`kms audit restart`");
-    let told = stack.kms(&["doctor", "--json", "--module", stack.module().to_str().expect("a path")]);
-    let found = String::from_utf8_lossy(&told.output).into_owned();
-    assert!(found.contains("takes no entries") && found.contains("`kms audit restart`"), "{found}");
+    assert!(log.contains("`kms audit restart`"), "the daemon's log states the next step: {log}");
+    refuses(stack.kms(&["audit", "verify"]), "where the log ends is gone", "`kms audit restart`");
+    let doctor = stack.kms(&["doctor", "--json", "--module", stack.module().to_str().expect("a path")]);
+    let found = String::from_utf8_lossy(&doctor.output).into_owned();
+    assert!(found.contains("accepts no entries") && found.contains("`kms audit restart`"), "{found}");
 
-    // Under the running daemon, which goes on at once.
+    // While the daemon runs, which accepts changes at once.
     let text = stack.kms(&["audit", "restart"]).ok();
-    assert!(text.contains("a new audit log begins after entry") && text.contains("are set aside"), "{text}");
+    assert!(text.contains("a new audit log starts after entry") && text.contains("are set aside"), "{text}");
     rest.make_ring("new");
     Client::user(&stack);
     let text = stack.kms(&["audit", "verify"]).ok();
-    assert!(text.starts_with("the audit log is whole: "), "{text}");
-    let line = text.lines().find(|line| line.starts_with("begun anew after entry "));
-    let line = line.unwrap_or_else(|| panic!("the restart is told: {text}"));
-    assert!(line.contains("by uid ") && line.contains("the end of the log is missing"), "{line}");
-    refuses(stack.kms(&["audit", "restart"]), "is whole", "`kms audit verify`");
+    assert!(text.starts_with("the audit log is intact: "), "{text}");
+    let line = text.lines().find(|line| line.starts_with("restarted after entry "));
+    let line = line.unwrap_or_else(|| panic!("the restart is reported: {text}"));
+    assert!(line.contains("by uid ") && line.contains("where the log ends is gone"), "{line}");
+    refuses(stack.kms(&["audit", "restart"]), "is intact", "`kms audit verify`");
     let copy = stack.folder().join("copy.db");
     stack.kms(&["backup", "--to", copy.to_str().expect("a path")]).ok();
 }
 
 #[test]
-fn an_edited_entry_is_told_for_ever_and_kept_as_it_was_found() {
+fn an_edited_entry_is_always_reported_and_set_aside_unchanged() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
     rest.make_ring("seen");
@@ -65,21 +65,21 @@ fn an_edited_entry_is_told_for_ever_and_kept_as_it_was_found() {
     assert_eq!(broken.status.code(), Some(1), "{broken}");
     let copy = stack.folder().join("copy.db");
     let to = ["backup", "--to", copy.to_str().expect("a path")];
-    refuses(stack.kms(&to), "audit log in the copy is not whole", "`kms audit restart`");
-    std::fs::remove_file(&copy).expect("the copy was kept for who looks into it");
+    refuses(stack.kms(&to), "audit log in the copy is not intact", "`kms audit restart`");
+    std::fs::remove_file(&copy).expect("the copy is kept for the investigation");
 
     let last = stack.kms(&["audit", "head"]).ok().trim().to_owned();
-    let told = json(stack.kms(&["audit", "restart", "--json"]));
-    assert_eq!(told["number"], 1);
+    let restart = json(stack.kms(&["audit", "restart", "--json"]));
+    assert_eq!(restart["number"], 1);
     assert!(
-        told["problem"].as_str().is_some_and(|problem| problem.ends_with("moved here from elsewhere")),
-        "{told}"
+        restart["problem"].as_str().is_some_and(|problem| problem.ends_with("moved here from elsewhere")),
+        "{restart}"
     );
-    assert_eq!(told["head"], last.as_str(), "the head as it was found");
-    assert_eq!(told["by"].as_str().map(|name| name.starts_with("uid ")), Some(true), "{told}");
+    assert_eq!(restart["head"], last.as_str(), "the head as it was found");
+    assert_eq!(restart["by"].as_str().map(|name| name.starts_with("uid ")), Some(true), "{restart}");
     let whole = json(stack.kms(&["audit", "verify", "--json"]));
-    assert_eq!((&whole["whole"], &whole["restarts"]), (&json!(true), &json!([told])), "{whole}");
-    // The head that was kept before names an entry that is set aside; another one does not.
+    assert_eq!((&whole["whole"], &whole["restarts"]), (&json!(true), &json!([restart])), "{whole}");
+    // The head that was stored before names an entry that is set aside; another one does not.
     stack.kms(&["audit", "verify", "--head", &kept]).ok();
     let (number, mac) = kept.split_once(':').expect("a head");
     let other = format!("{number}:{}", mac.chars().rev().collect::<String>());
@@ -87,7 +87,7 @@ fn an_edited_entry_is_told_for_ever_and_kept_as_it_was_found() {
     let entries = stack.kms(&["audit", "list", "--json"]).ok();
     assert!(entries.contains("kms.audit.restart") && !entries.contains("gone"), "{entries}");
     stack.kms(&to).ok();
-    // What is set aside stays what it was found to be.
+    // A change to the entries that were set aside is detected.
     edit(&stack, "UPDATE audit_set_aside SET body = replace(body, 'gone', 'seen') WHERE body LIKE '%gone%'");
     refuses(
         stack.kms(&["audit", "verify"]),

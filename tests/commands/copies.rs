@@ -12,12 +12,12 @@ use kms_tests::{Policy, Stack};
 
 use crate::{json, refuses};
 
-/// A path as it is typed.
+/// A path as an argument.
 fn typed(path: &std::path::Path) -> &str {
     path.to_str().expect("a path")
 }
 
-/// A backup of a running home with a ring, a key, and an account that has all that an account can have.
+/// A backup of a running home with a ring, a key, and an account with a role, a token and a key.
 fn backed_up() -> (Stack, PathBuf) {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
@@ -32,7 +32,7 @@ fn backed_up() -> (Stack, PathBuf) {
 }
 
 #[test]
-fn what_is_backed_up_comes_back_and_works() {
+fn a_backup_can_be_restored_and_used() {
     let mut stack = Stack::strict();
     let rest = Rest::of(&stack);
     let key = rest.make_key(&rest.make_ring("kept"), "key", "aes_256_gcm");
@@ -40,27 +40,30 @@ fn what_is_backed_up_comes_back_and_works() {
         rest.post(&format!("{key}/encrypt"), json!({ "data": base64("kept") })).json(200).text("data");
     let (copy, again) = (stack.folder().join("copy.db"), stack.folder().join("again.db"));
     let text = stack.kms(&["backup", "--to", typed(&copy)]).ok();
-    assert!(text.contains("is whole: 2 rings, 1 keys") && text.contains("1 accounts"), "{text}");
+    assert!(
+        text.contains("is written and verified: 2 rings, 1 keys") && text.contains("1 accounts"),
+        "{text}"
+    );
     assert_eq!(copy.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
-    let told = json(stack.kms(&["backup", "--to", typed(&again), "--json"]));
-    assert_eq!(told["file"], typed(&again));
+    let backup = json(stack.kms(&["backup", "--to", typed(&again), "--json"]));
+    assert_eq!(backup["file"], typed(&again));
     let counts =
-        ["rings", "principals", "keys", "versions", "objects", "accounts"].map(|name| told[name].as_u64());
-    assert_eq!(counts, [Some(2), Some(2), Some(1), Some(1), Some(1), Some(1)], "{told}");
-    assert_eq!(told["audit"]["whole"], true);
-    assert_eq!(told["audit"]["entries"].as_u64().map(|entries| entries > 3), Some(true), "{told}");
-    let head = told["audit"]["head"].as_str().expect("a head").to_owned();
+        ["rings", "principals", "keys", "versions", "objects", "accounts"].map(|name| backup[name].as_u64());
+    assert_eq!(counts, [Some(2), Some(2), Some(1), Some(1), Some(1), Some(1)], "{backup}");
+    assert_eq!(backup["audit"]["whole"], true);
+    assert_eq!(backup["audit"]["entries"].as_u64().map(|entries| entries > 3), Some(true), "{backup}");
+    let head = backup["audit"]["head"].as_str().expect("a head").to_owned();
 
-    refuses(stack.kms(&["backup", "--to", typed(&copy)]), "exists already", "not taken");
-    refuses(stack.kms(&["backup", "--to", "/nowhere/copy.db"]), "/nowhere/copy.db", "folder that is there");
+    refuses(stack.kms(&["backup", "--to", typed(&copy)]), "exists already", "does not exist");
+    refuses(stack.kms(&["backup", "--to", "/nowhere/copy.db"]), "/nowhere/copy.db", "existing folder");
     refuses(stack.kms(&["restore", "--from", typed(&copy)]), "already running", "stop the daemon");
 
-    // What was made since is gone after the restore, and beside it for who wants it.
+    // What was created since is missing after the restore, and still in the previous database.
     let later = rest.make_ring("later");
     stack.stop();
     let restored = json(stack.kms(&["restore", "--from", typed(&copy), "--json"]));
     assert_eq!((&restored["file"], &restored["keys"]), (&json!(typed(&copy)), &json!(1)), "{restored}");
-    let replaced = restored["replaced"].as_str().expect("there was a database").to_owned();
+    let replaced = restored["replaced"].as_str().expect("there is a previous database").to_owned();
     assert!(fs::exists(&replaced).expect("a folder can be read"), "{replaced}");
     stack.start();
     let rest = Rest::of(&stack);
@@ -68,19 +71,16 @@ fn what_is_backed_up_comes_back_and_works() {
     let opened = rest.post(&format!("{key}/decrypt"), json!({ "data": sealed })).json(200);
     assert_eq!(opened.text("data"), base64("kept"));
     stack.kms(&["audit", "verify"]).ok();
-    // The restored log ends before that head, which was kept elsewhere.
+    // The restored log ends before the head that was stored elsewhere.
     stack.kms(&["audit", "verify", "--head", &head]).refused();
 
     stack.stop();
     let text = stack.kms(&["restore", "--from", &replaced]).ok();
-    assert!(
-        text.contains("is restored: 3 rings") && text.contains("the database that was there is"),
-        "{text}"
-    );
+    assert!(text.contains("is restored: 3 rings") && text.contains("the previous database is"), "{text}");
 }
 
 #[test]
-fn a_copy_that_is_none_is_named_and_changes_nothing() {
+fn an_invalid_copy_is_named_and_changes_nothing() {
     let stack = Stack::stopped(Policy::Strict);
     let before = fs::read(stack.home().join("kms.db")).expect("the database can be read");
     let refused = |name: &str, contents: Option<&[u8]>, what: &str| {
@@ -92,11 +92,7 @@ fn a_copy_that_is_none_is_named_and_changes_nothing() {
         refuses(ran, what, "`kms backup`");
     };
     refused("missing.db", None, "missing.db cannot be read");
-    refused(
-        "letter.txt",
-        Some(&b"Dear grandmother, ".repeat(500)),
-        "letter.txt is no database of this program",
-    );
+    refused("letter.txt", Some(&b"Dear grandmother, ".repeat(500)), "letter.txt is not a KMS database");
     let mut damaged = before.clone();
     damaged[4096..].fill(0xa5);
     refused("damaged.db", Some(&damaged), "damaged.db is damaged");
@@ -117,7 +113,7 @@ fn a_copy_that_is_none_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn each_row_of_a_copy_that_was_edited_is_found_and_named() {
+fn each_edited_row_of_a_copy_is_detected_and_named() {
     let (mut stack, copy) = backed_up();
     stack.stop();
     let edits = [
@@ -144,19 +140,19 @@ fn each_row_of_a_copy_that_was_edited_is_found_and_named() {
         refuses(ran, &format!("of table {table} was not written by this KMS"), "another copy");
         fs::remove_file(&changed).expect("a file can be removed");
     }
-    // The same where it is the home's own database: no backup is made of it, and no file is left.
+    // The same if the row is in the home's own database: no backup is written, and no file is left.
     let database = Connection::open(stack.home().join("kms.db")).expect("the database opens");
     let edit = "UPDATE grants SET role = 'owner' WHERE role = 'kms.user'";
     assert_eq!(database.execute(edit, []).expect("the statement runs"), 1);
     drop(database);
     let to = stack.folder().join("second.db");
-    refuses(stack.kms(&["backup", "--to", typed(&to)]), "of table grants", "keep the backups that you have");
+    refuses(stack.kms(&["backup", "--to", typed(&to)]), "of table grants", "keep the existing backups");
     assert!(!to.exists());
     stack.kms(&["restore", "--from", typed(&copy)]).ok();
 }
 
 #[test]
-fn a_row_that_belongs_to_nothing_is_found() {
+fn a_row_without_its_parent_is_detected() {
     let (mut stack, copy) = backed_up();
     stack.stop();
     let database = Connection::open(&copy).expect("the copy opens");

@@ -1,4 +1,4 @@
-//! `kms doctor` in situations that a new user meets: the part is named, and what to do next; nothing else is blamed.
+//! `kms doctor` in situations that a new user encounters: only the failed part is reported, with the next step.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,37 +10,37 @@ use serde_json::Value;
 use kms_tests::rest::Rest;
 use kms_tests::{Policy, Stack, program};
 
-/// The doctor's report, and whether it says that all is well.
-fn report(stack: &Stack) -> Value {
+/// The doctor's report, whose `ok` agrees with the exit code.
+fn doctor_report(stack: &Stack) -> Value {
     let module = stack.module();
     let ran = stack.kms(&["doctor", "--json", "--module", module.to_str().expect("a path")]);
-    let told: Value = serde_json::from_slice(&ran.output).unwrap_or_else(|error| panic!("{error}: {ran}"));
-    assert_eq!(ran.status.code(), Some(if told["ok"] == true { 0 } else { 1 }), "{ran}");
-    told
+    let report: Value = serde_json::from_slice(&ran.output).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    assert_eq!(ran.status.code(), Some(if report["ok"] == true { 0 } else { 1 }), "{ran}");
+    report
 }
 
-/// That these parts alone are ill, and that the first one says this, and this to do next.
+/// Asserts that exactly these checks failed, and that the first one has this text and this next step.
 #[track_caller]
-fn ill(stack: &Stack, parts: &[&str], what: &str, next: &str) {
-    let told = report(stack);
-    let failed: Vec<&Value> = (told["checks"].as_array().expect("a list").iter())
+fn fails(stack: &Stack, parts: &[&str], what: &str, next: &str) {
+    let report = doctor_report(stack);
+    let failed: Vec<&Value> = (report["checks"].as_array().expect("a list").iter())
         .filter(|check| check["state"] == "failed")
         .collect();
     let names: Vec<&str> = failed.iter().filter_map(|check| check["name"].as_str()).collect();
-    assert_eq!(names, parts, "{told:#}");
-    let said = |field: &str| failed[0][field].as_str().unwrap_or_default().to_owned();
-    assert!(said("detail").contains(what), "{what:?} is not in {:?}", said("detail"));
-    assert!(said("next").contains(next), "{next:?} is not in {:?}", said("next"));
+    assert_eq!(names, parts, "{report:#}");
+    let text = |field: &str| failed[0][field].as_str().unwrap_or_default().to_owned();
+    assert!(text("detail").contains(what), "{what:?} is not in {:?}", text("detail"));
+    assert!(text("next").contains(next), "{next:?} is not in {:?}", text("next"));
 }
 
 #[test]
-fn a_home_that_works_is_well_in_every_part() {
+fn a_working_home_passes_every_check() {
     let stack = Stack::strict();
     let address = Rest::of(&stack).base().trim_start_matches("http://").to_owned();
     stack.configure("rest", "listen", &format!("{address:?}"));
-    let told = report(&stack);
-    assert_eq!(told["ok"], true, "{told:#}");
-    let names: Vec<&str> = told["checks"]
+    let report = doctor_report(&stack);
+    assert_eq!(report["ok"], true, "{report:#}");
+    let names: Vec<&str> = report["checks"]
         .as_array()
         .expect("a list")
         .iter()
@@ -54,21 +54,21 @@ fn a_home_that_works_is_well_in_every_part() {
 }
 
 #[test]
-fn no_daemon_a_token_that_is_away_and_a_pin_that_is_wrong() {
+fn no_daemon_a_missing_token_and_a_wrong_pin() {
     let stack = Stack::stopped(Policy::Strict);
-    ill(&stack, &["socket"], "no daemon listens", "kms serve --home");
+    fails(&stack, &["socket"], "no daemon listens", "kms serve --home");
     let (tokens, aside) = (stack.home().join("tokens"), stack.folder().join("aside"));
     fs::rename(&tokens, &aside).expect("the tokens can be moved");
-    ill(&stack, &["hsm", "socket"], "cannot be loaded", "what its own configuration");
+    fails(&stack, &["hsm", "socket"], "cannot be loaded", "its own configuration");
     fs::create_dir(&tokens).expect("a folder can be made");
-    ill(&stack, &["hsm", "socket"], "has no token", "restore the token's folder");
+    fails(&stack, &["hsm", "socket"], "has no token", "restore the token's folder");
     fs::remove_dir(&tokens).expect("it is empty");
     fs::rename(&aside, &tokens).expect("the tokens can be moved back");
     let pin = stack.home().join("hsm.pin");
     fs::write(&pin, "0000wrong\n").expect("the PIN can be written");
-    ill(&stack, &["hsm", "socket"], "refused the PIN", "right PIN");
+    fails(&stack, &["hsm", "socket"], "refused the PIN", "correct PIN");
     fs::remove_file(&pin).expect("the PIN can be removed");
-    ill(&stack, &["hsm", "socket"], "hsm.pin", "pin_file");
+    fails(&stack, &["hsm", "socket"], "hsm.pin", "pin_file");
 }
 
 #[test]
@@ -77,44 +77,48 @@ fn a_typo_and_a_database_of_a_newer_version() {
     let path = stack.home().join("kms.toml");
     let right = fs::read_to_string(&path).expect("kms.toml can be read");
     fs::write(&path, right.replace("[keys]", "[keyz]")).expect("kms.toml can be written");
-    ill(&stack, &["configuration", "token"], "unknown field `keyz`", "correct the file");
+    fails(&stack, &["configuration", "token"], "unknown field `keyz`", "correct the file");
     fs::write(&path, right).expect("kms.toml can be written");
     let database = Connection::open(stack.home().join("kms.db")).expect("the database opens");
     database.pragma_update(None, "user_version", 99).expect("a number is written");
     drop(database);
-    ill(&stack, &["database", "socket"], "newer version of kms", "install the version");
+    fails(&stack, &["database", "socket"], "newer version of kms", "install the version");
 }
 
 #[test]
 fn a_clock_that_was_set_back() {
     let stack = Stack::strict();
-    // An entry of tomorrow is what a clock that is right again finds.
+    // After the clock was corrected, the last entry is in the future.
     let database = Connection::open(stack.home().join("kms.db")).expect("the database opens");
     let sql = "UPDATE audit SET at = at + 86400000 WHERE sequence = (SELECT max(sequence) FROM audit)";
     assert_eq!(database.execute(sql, []).expect("the statement runs"), 1);
-    ill(&stack, &["clock"], "the audit log's last entry is of", "set the clock");
+    fails(&stack, &["clock"], "the audit log's last entry is of", "set the clock");
 }
 
 #[test]
-fn an_address_that_is_taken_and_one_where_nobody_listens() {
+fn an_address_in_use_and_an_address_without_a_listener() {
     let mut stack = Stack::strict();
     let other = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = other.local_addr().expect("it has an address").to_string();
     stack.configure("rest", "listen", &format!("{address:?}"));
     stack.kill9();
-    let told = report(&stack);
-    let said = told["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "rest");
-    let said = said.map(Value::to_string).unwrap_or_default();
-    assert!(said.contains("another program listens") && said.contains("[rest] listen"), "{told:#}");
-    // The daemon listens where --rest-listen says, which only it knows; or its configuration says something else since.
+    let report = doctor_report(&stack);
+    let check = report["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "rest");
+    let check = check.map(Value::to_string).unwrap_or_default();
+    assert!(check.contains("another program listens") && check.contains("[rest] listen"), "{report:#}");
+    // The daemon may listen at the address of --rest-listen, which the doctor cannot see, or its configuration has
+    // changed since.
     drop(other);
     stack.start();
     stack.configure("rest", "listen", "\"127.0.0.1:1\"");
-    let told = report(&stack);
-    assert_eq!(told["ok"], true, "{told:#}");
-    let said = told["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "rest");
-    let said = said.map(Value::to_string).unwrap_or_default();
-    assert!(said.contains("nothing listens on 127.0.0.1:1") && said.contains("restart the daemon"), "{said}");
+    let report = doctor_report(&stack);
+    assert_eq!(report["ok"], true, "{report:#}");
+    let check = report["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "rest");
+    let check = check.map(Value::to_string).unwrap_or_default();
+    assert!(
+        check.contains("nothing listens on 127.0.0.1:1") && check.contains("restart the daemon"),
+        "{check}"
+    );
 }
 
 #[test]
@@ -133,16 +137,16 @@ fn a_certificate_that_has_expired() {
     stack.configure("rest", "tls_cert", "\"tls.pem\"");
     stack.configure("rest", "tls_key", "\"tls.key\"");
     stack.start();
-    ill(&stack, &["certificate"], "has expired: it held until 2024-02-29", "SIGHUP");
+    fails(&stack, &["certificate"], "has expired: it was valid until 2024-02-29", "SIGHUP");
     parameters.not_after = rcgen::date_time_ymd(2060, 1, 1);
     let path = stack.home().join("tls.pem");
     fs::write(path, parameters.self_signed(&key).expect("a certificate").pem()).expect("written");
-    let told = report(&stack);
-    assert!(told["ok"] == true && told.to_string().contains("holds until 2060-01-01"), "{told:#}");
+    let report = doctor_report(&stack);
+    assert!(report["ok"] == true && report.to_string().contains("is valid until 2060-01-01"), "{report:#}");
 }
 
 #[test]
-fn a_disk_that_is_nearly_full() {
+fn a_nearly_full_disk() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may mount a small disk");
         return;
@@ -155,10 +159,10 @@ fn a_disk_that_is_nearly_full() {
     program::run(Command::new("mount").args(options).arg(&at)).ok();
     program::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&at)).ok();
     stack.start();
-    let told = std::panic::catch_unwind(|| ill(&stack, &["disk"], "MiB are free", "make room"));
+    let result = std::panic::catch_unwind(|| fails(&stack, &["disk"], "MiB are free", "free some space"));
     stack.stop();
     program::run(Command::new("umount").arg("--lazy").arg(&at)).ok();
-    if let Err(panicked) = told {
+    if let Err(panicked) = result {
         std::panic::resume_unwind(panicked);
     }
 }

@@ -1,4 +1,4 @@
-//! `kms import`: a key file becomes a version, and the key is the same as elsewhere.
+//! `kms import`: a key file becomes a version with the same key.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use kms_tests::{Stack, openssl, program};
 
 use crate::{json, refuses};
 
-/// A stack whose `kms.toml` names the port that it got, as an operator's does.
+/// A stack whose `kms.toml` names the port of its REST API.
 fn stack() -> (Stack, Rest) {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
@@ -27,12 +27,12 @@ fn id(path: &str) -> &str {
 
 fn import(stack: &Stack, file: &Path, ring: &str, key: &str, more: &[&str]) -> program::Ran {
     let file = file.to_str().expect("a path");
-    let arguments = ["import", file, "--key-ring", ring, "--key", id(key)];
+    let arguments = ["import", file, "--ring", ring, "--key", id(key)];
     stack.kms(&[&arguments, more].concat())
 }
 
 #[test]
-fn a_key_file_is_a_new_version_with_that_very_key() {
+fn a_key_file_becomes_a_new_version_with_the_same_key() {
     let (stack, rest) = stack();
     let ring = rest.make_ring("brought");
     let mac = rest.make_key(&ring, "mac", "hmac_sha256");
@@ -41,13 +41,18 @@ fn a_key_file_is_a_new_version_with_that_very_key() {
     fs::write(&file, secret).expect("a file can be written");
     let text = import(&stack, &file, &ring, &mac, &[]).ok();
     assert!(text.contains(&format!("is version 2 of key {}", id(&mac))), "{text}");
-    let told = json(import(&stack, &file, &ring, &mac, &["--json"]));
-    assert_eq!((&told["number"], &told["state"]), (&json!(3), &json!("active")), "{told}");
-    assert_eq!((told.text("keyId"), told.text("keyRingId")), (id(&mac).to_owned(), ring.clone()));
+    let version = json(import(&stack, &file, &ring, &mac, &["--json"]));
+    assert_eq!((&version["number"], &version["state"]), (&json!(3), &json!("active")), "{version}");
+    assert_eq!((version.text("keyId"), version.text("keyRingId")), (id(&mac).to_owned(), ring.clone()));
     // OpenSSL computes the same tag with the file.
     let signed = rest.post(&format!("{mac}/versions/3/sign"), json!({ "data": base64("data") })).json(200);
     assert_eq!(bytes(&signed.text("signature")), openssl::hmac("sha256", secret, b"data"));
-    // The wrapping keys that were made for it are gone.
+    // The ring by its name, and by the alias of --ring.
+    import(&stack, &file, "brought", &mac, &[]).ok();
+    let (file, key) = (file.to_str().expect("a path"), id(&mac));
+    stack.kms(&["import", file, "--key-ring", &ring, "--key", key]).ok();
+    assert_eq!(rest.read(&format!("{mac}/versions/5")).json(200)["state"], "active");
+    // The wrapping keys that were created for it are deleted.
     let left = rest.read(&format!("keyrings/{ring}/wrappingkeys")).json(200);
     assert_eq!(left["wrappingKeys"], json!([]));
 }
@@ -72,14 +77,14 @@ fn a_private_key_in_pem_or_der_is_taken_by_an_account_that_may() {
         .arg(&binary);
     program::run(&mut command).ok();
 
-    // As somebody on another machine: by address, with a token of its own, without a home.
+    // As on another machine: with an address and a token, without a home.
     let token = stack.folder().join("ci.token");
     stack.kms(&["account", "add", "ci@acme.sa.kms.local", "--role", "kms.admin"]).ok();
     stack.kms(&["token", "create", "ci@acme.sa.kms.local", "--out", token.to_str().expect("a path")]).ok();
     let elsewhere = ["--url", rest.base(), "--token-file", token.to_str().expect("a path")];
     for (file, number) in [(&pem, 2), (&binary, 3)] {
         let mut command = Command::new(&kms_tests::artefacts::artefacts().kms);
-        command.arg("import").arg(file).args(["--key-ring", &ring, "--key", id(&key)]).args(elsewhere);
+        command.arg("import").arg(file).args(["--ring", &ring, "--key", id(&key)]).args(elsewhere);
         program::run(command.env_remove("KMS_HOME")).ok();
         let version = rest.read(&format!("{key}/versions/{number}")).json(200);
         let right = fs::read_to_string(&public).expect("a public key");
@@ -91,7 +96,7 @@ fn a_private_key_in_pem_or_der_is_taken_by_an_account_that_may() {
 }
 
 #[test]
-fn what_cannot_be_imported_says_what_to_do() {
+fn a_failed_import_states_the_next_step() {
     let (mut stack, rest) = stack();
     let ring = rest.make_ring("brought");
     let aes = rest.make_key(&ring, "aes", "aes_256_gcm");
@@ -106,23 +111,24 @@ fn what_cannot_be_imported_says_what_to_do() {
     let stranger = "11111111-1111-1111-1111-111111111111";
     let missing = stack.folder().join("missing");
     refuses(import(&stack, &missing, &ring, &aes, &[]), "cannot read", "name the file");
-    refuses(import(&stack, &empty, &ring, &aes, &[]), "0 bytes, which is no key", "name the file");
-    refuses(import(&stack, &short, &ring, &aes, &[]), "answered with 400", "change what the message names");
+    refuses(import(&stack, &empty, &ring, &aes, &[]), "0 bytes and is not a key file", "name the file");
+    refuses(import(&stack, &short, &ring, &aes, &[]), "returned 400", "correct what the message names");
     refuses(import(&stack, &sec1, &ring, &ecdsa, &[]), "no PKCS#8 private key", "openssl pkcs8 -topk8");
-    refuses(import(&stack, &good, stranger, &aes, &[]), "404: there is no such key ring", "--key-ring");
+    refuses(import(&stack, &good, stranger, &aes, &[]), "404: there is no such key ring", "--ring");
     refuses(import(&stack, &good, &ring, stranger, &[]), "404: there is no such key", "--key");
+    refuses(import(&stack, &good, "nowhere", &aes, &[]), "has the name \"nowhere\"", "--ring");
     let bad = file("bad.token", b"kms_nobody\n");
     let more = ["--token-file", bad.to_str().expect("a path")];
-    refuses(import(&stack, &good, &ring, &aes, &more), "answered with 401", "`kms role list`");
+    refuses(import(&stack, &good, &ring, &aes, &more), "returned 401", "`kms role list`");
     let more = ["--token-file", missing.to_str().expect("a path")];
     refuses(import(&stack, &good, &ring, &aes, &more), "cannot read the token", "`kms token create`");
     let more = ["--ca", good.to_str().expect("a path")];
-    refuses(import(&stack, &good, &ring, &aes, &more), "holds no certificate", "PEM");
-    let typed = stack.kms(&["import", "x", "--key-ring", "payments", "--key", stranger]).refused();
-    assert!(typed.contains("--key-ring <UUID>"), "{typed}");
-    // Nothing came of any of them.
+    refuses(import(&stack, &good, &ring, &aes, &more), "contains no certificate", "PEM");
+    let usage = stack.kms(&["import", "x", "--key-ring", "payments", "--key", stranger]).refused();
+    assert!(usage.contains("--key-ring <UUID>"), "{usage}");
+    // None of them created a version or left a wrapping key.
     assert_eq!(rest.read(&format!("{aes}/versions")).json(200)["versions"].as_array().map(Vec::len), Some(1));
     assert_eq!(rest.read(&format!("keyrings/{ring}/wrappingkeys")).json(200)["wrappingKeys"], json!([]));
     stack.stop();
-    refuses(import(&stack, &good, &ring, &aes, &[]), "got no answer", "`kms serve`");
+    refuses(import(&stack, &good, &ring, &aes, &[]), "no response", "`kms serve`");
 }

@@ -13,7 +13,7 @@ use crate::{json, refuses};
 const STRANGER: &str = "11111111-1111-1111-1111-111111111111";
 
 #[test]
-fn amounts_count_what_there_is() {
+fn amounts_counts_rings_keys_and_versions() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
     let ring = rest.make_ring("counted");
@@ -21,11 +21,11 @@ fn amounts_count_what_there_is() {
     rest.make_key(&ring, "two", "hmac_sha256");
     rest.act(&format!("{key}/rotate")).json(202);
     rest.act(&format!("{key}/versions/1/disable")).empty(204);
-    let told = json(stack.kms(&["amounts", "--json"]));
+    let amounts = json(stack.kms(&["amounts", "--json"]));
     let right = json!({
         "keyRings": 2, "keys": 2, "versions": 3, "availableVersions": 2, "wrappingKeys": 0,
     });
-    assert_eq!(told, right);
+    assert_eq!(amounts, right);
     assert_eq!(rest.read("amounts").json(200), right, "REST counts the same");
     assert_eq!(json(stack.kms(&["amounts", "--project", PROJECT, "--json"])), right);
     let table = stack.kms(&["amounts"]).ok();
@@ -45,19 +45,19 @@ fn usage_is_version_hours() {
     let ring = rest.make_ring("used");
     rest.make_key(&ring, "one", "aes_256_gcm");
     rest.make_key(&ring, "two", "aes_256_gcm");
-    // What was made in this very second counts from the next one on.
-    let told = (0..100).find_map(|_| {
+    // A version counts from the second after its creation on.
+    let usage = (0..100).find_map(|_| {
         std::thread::sleep(Duration::from_millis(100));
-        let told = json(stack.kms(&["usage", "--json"]));
-        told["hours"][0]["versions"].as_u64().is_some_and(|versions| versions == 2).then_some(told)
+        let usage = json(stack.kms(&["usage", "--json"]));
+        usage["hours"][0]["versions"].as_u64().is_some_and(|versions| versions == 2).then_some(usage)
     });
-    let told = told.expect("both versions are counted");
-    let hours = told["hours"].as_array().expect("a list");
-    // Two versions, in this hour; in the next one too, if it begins meanwhile.
-    assert!(matches!(hours.len(), 1 | 2), "{told}");
-    assert_eq!(told["versionHours"], 2 * hours.len(), "{told}");
-    assert!(hours[0]["hour"].as_str().is_some_and(|hour| hour.ends_with(":00:00Z")), "{told}");
-    assert!(told["from"].as_str() < told["to"].as_str(), "{told}");
+    let usage = usage.expect("both versions are counted");
+    let hours = usage["hours"].as_array().expect("a list");
+    // Two versions in this hour, and in the next one if it begins meanwhile.
+    assert!(matches!(hours.len(), 1 | 2), "{usage}");
+    assert_eq!(usage["versionHours"], 2 * hours.len(), "{usage}");
+    assert!(hours[0]["hour"].as_str().is_some_and(|hour| hour.ends_with(":00:00Z")), "{usage}");
+    assert!(usage["from"].as_str() < usage["to"].as_str(), "{usage}");
     let text = stack.kms(&["usage", "--project", PROJECT]).ok();
     assert!(text.starts_with("HOUR ") && text.trim_end().ends_with("version-hours"), "{text}");
 
@@ -71,20 +71,20 @@ fn usage_is_version_hours() {
         "366 days",
         "--from and --to",
     );
-    let typed = stack.kms(&["usage", "--from", "yesterday"]).refused();
-    assert!(typed.contains("2026-11-26T08:00:00Z"), "the form of a time: {typed}");
+    let usage = stack.kms(&["usage", "--from", "yesterday"]).refused();
+    assert!(usage.contains("2026-11-26T08:00:00Z"), "the format of a time: {usage}");
 }
 
 #[test]
-fn an_export_goes_to_a_script_or_to_a_new_file() {
+fn an_export_is_written_to_standard_output_or_to_a_new_file() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
     let ring = rest.make_ring("exported");
     rest.make_key(&ring, "one", "ecdsa_p256_sha256");
-    let told = json(stack.kms(&["export"]));
-    let fields: Vec<&String> = told.as_object().expect("an object").keys().collect();
+    let export = json(stack.kms(&["export"]));
+    let fields: Vec<&String> = export.as_object().expect("an object").keys().collect();
     assert_eq!(fields, ["accounts", "exportedAt", "format", "projects", "region", "service"]);
-    let rings = told["projects"][0]["keyRings"].as_array().expect("a list");
+    let rings = export["projects"][0]["keyRings"].as_array().expect("a list");
     let found = rings.iter().find(|found| found["id"] == ring.as_str()).expect("the ring is in it");
     assert!(found["keys"][0]["versions"][0]["publicKey"].as_str().is_some(), "{found}");
 
@@ -95,13 +95,13 @@ fn an_export_goes_to_a_script_or_to_a_new_file() {
     assert_eq!(mode & 0o777, 0o600);
     let written: Value =
         serde_json::from_slice(&std::fs::read(&file).expect("it can be read")).expect("JSON");
-    assert_eq!(written["projects"], told["projects"]);
-    // Nothing that is there is written over, and nothing that failed is left behind.
+    assert_eq!(written["projects"], export["projects"]);
+    // An existing file is not overwritten, and a failed export leaves no file.
     let before = std::fs::read(&file).expect("it can be read");
-    refuses(stack.kms(&["export", "--to", name]), "cannot be made", "never overwritten");
+    refuses(stack.kms(&["export", "--to", name]), "cannot create", "never overwritten");
     assert_eq!(std::fs::read(&file).expect("it is still there"), before);
     let other = stack.folder().join("other.json");
     let arguments = ["export", "--project", STRANGER, "--to", other.to_str().expect("a path")];
     refuses(stack.kms(&arguments), "there is no such project", "`kms project list`");
-    assert!(!other.exists(), "half an export");
+    assert!(!other.exists(), "an incomplete export");
 }

@@ -1,4 +1,4 @@
-//! Homes that are not what they should be: each has its own message, exit code 1, and nothing lost.
+//! Homes with faults: each has its own error message and exit code 1, and no data is lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,13 +20,13 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// `kms serve`, which must refuse: its words.
+/// The error message of `kms serve`, which must fail.
 #[track_caller]
 fn serve_refused(stack: &Stack) -> String {
     one_message(stack.kms(&["serve"]))
 }
 
-/// A refusal with exit code 1, in a few lines and no panic.
+/// The error message of a command that fails with exit code 1, in a few lines and without a panic.
 #[track_caller]
 fn one_message(ran: Ran) -> String {
     assert_eq!(ran.status.code(), Some(1), "{ran}");
@@ -43,7 +43,7 @@ fn a_home_that_exists_is_left_alone() {
     let text = one_message(program::run(&mut init(&stack.home(), "other", Policy::Compat)));
     assert!(text.contains(&stack.home().display().to_string()), "{text}");
     assert_eq!(contents(&stack.home()), before);
-    // A folder with somebody's files is no home either, and stays as it is.
+    // A folder with other files is not a home either, and is not changed.
     let folder = stack.folder().join("photos");
     fs::create_dir(&folder).expect("a folder can be made");
     fs::write(folder.join("cat.jpg"), b"meow").expect("a file can be written");
@@ -57,7 +57,7 @@ fn an_init_that_fails_leaves_nothing_behind() {
     let home = stack.folder().join("second");
     let text = one_message(program::run(init(&home, "not a name!", Policy::Strict).env("UNUSED", "1")));
     assert!(text.contains("not a name!"), "{text}");
-    assert!(!home.exists(), "a half-made home");
+    assert!(!home.exists(), "an incomplete home");
     program::run(&mut init(&home, "name", Policy::Strict)).ok();
 }
 
@@ -96,21 +96,21 @@ fn a_broken_configuration_names_file_line_and_key() {
         let table = header.starts_with('[') && right.contains(header);
         let whole = if table { right.replace(header, text.trim_end()) } else { format!("{right}\n{text}") };
         fs::write(&path, &whole).expect("kms.toml can be written");
-        let said = serve_refused(&stack);
-        assert!(said.contains("kms.toml"), "the file: {said}");
-        assert!(said.contains(key), "the key: {said}");
+        let message = serve_refused(&stack);
+        assert!(message.contains("kms.toml"), "the file: {message}");
+        assert!(message.contains(key), "the key: {message}");
         let at = whole.lines().position(|line| line.contains(key)).expect("it stands somewhere") + 1;
         assert!(
-            said.contains(&format!("line {at}")) || said.contains(&format!(":{at}:")),
-            "line {at}: {said}"
+            message.contains(&format!("line {at}")) || message.contains(&format!(":{at}:")),
+            "line {at}: {message}"
         );
     }
     fs::write(&path, format!("{right}\nnonsense here\n")).expect("kms.toml can be written");
-    let said = serve_refused(&stack);
-    assert!(said.contains("kms.toml") && said.contains(&(line + 1).to_string()), "{said}");
+    let message = serve_refused(&stack);
+    assert!(message.contains("kms.toml") && message.contains(&(line + 1).to_string()), "{message}");
     fs::remove_file(&path).expect("kms.toml can be removed");
-    let said = serve_refused(&stack);
-    assert!(said.contains("kms.toml"), "{said}");
+    let message = serve_refused(&stack);
+    assert!(message.contains("kms.toml"), "{message}");
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn a_foreign_database_is_named_as_such() {
     for leftover in ["kms.db", "kms.db-wal", "kms.db-shm"] {
         fs::remove_file(stack.home().join(leftover)).unwrap_or_default();
     }
-    let said = serve_refused(&stack);
-    assert!(said.contains("kms.db") && said.contains("not exist"), "missing: {said}");
+    let message = serve_refused(&stack);
+    assert!(message.contains("kms.db") && message.contains("not exist"), "missing: {message}");
     fs::write(&path, b"This is a letter to my grandmother, and no database at all. ".repeat(100))
         .expect("written");
     let letter = serve_refused(&stack);
@@ -149,8 +149,8 @@ fn a_damaged_database_is_named_as_such() {
     let length = bytes.len();
     bytes[4096..].fill(0xa5);
     fs::write(&path, &bytes).expect("the database can be written");
-    let said = serve_refused(&stack);
-    assert!(said.contains("damaged"), "{length} bytes: {said}");
+    let message = serve_refused(&stack);
+    assert!(message.contains("damaged"), "{length} bytes: {message}");
     assert_eq!(
         fs::read(&path).expect("the database can be read").len(),
         length,
@@ -165,8 +165,8 @@ fn another_homes_token_or_database_does_not_fit() {
         fs::remove_file(one.home().join(leftover)).unwrap_or_default();
     }
     fs::copy(two.home().join("kms.db"), one.home().join("kms.db")).expect("the database can be copied");
-    let said = serve_refused(&one);
-    assert!(said.contains("another home") || said.contains("do not belong together"), "{said}");
+    let message = serve_refused(&one);
+    assert!(message.contains("another home") || message.contains("do not belong together"), "{message}");
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn a_missing_token_a_wrong_pin_and_a_missing_module() {
     let missing = serve_refused(&stack);
     fs::create_dir(&tokens).expect("a folder can be made");
     let empty = serve_refused(&stack);
-    for said in [&missing, &empty] {
-        assert!(said.contains("token"), "{said}");
+    for message in [&missing, &empty] {
+        assert!(message.contains("token"), "{message}");
     }
     fs::remove_dir(&tokens).expect("it is empty");
     fs::rename(&aside, &tokens).expect("the tokens can be moved back");
@@ -205,8 +205,8 @@ fn a_missing_token_a_wrong_pin_and_a_missing_module() {
 #[test]
 fn one_home_has_one_daemon() {
     let stack = Stack::strict();
-    let said = serve_refused(&stack);
-    assert!(said.contains("kms.sock") || said.contains("running"), "{said}");
+    let message = serve_refused(&stack);
+    assert!(message.contains("kms.sock") || message.contains("running"), "{message}");
     kms_tests::client::Client::user(&stack);
 }
 
@@ -223,15 +223,15 @@ fn a_stale_socket_is_no_obstacle_and_a_file_is() {
 }
 
 #[test]
-fn the_doctor_finds_what_is_well_and_what_is_not() {
+fn the_doctor_reports_passed_and_failed_checks() {
     let mut stack = Stack::strict();
     let module = stack.module();
     let arguments = ["doctor", "--json", "--module", module.to_str().expect("a path")];
-    let well = stack.kms(&arguments);
-    let told: serde_json::Value = serde_json::from_slice(&well.output).expect("the doctor writes JSON");
-    assert_eq!(well.status.code(), Some(0), "{told:#}");
+    let passed = stack.kms(&arguments);
+    let report: serde_json::Value = serde_json::from_slice(&passed.output).expect("the doctor writes JSON");
+    assert_eq!(passed.status.code(), Some(0), "{report:#}");
     stack.kill9();
-    let ill = stack.kms(&arguments);
-    assert_eq!(ill.status.code(), Some(1), "{ill}");
-    serde_json::from_slice::<serde_json::Value>(&ill.output).expect("the doctor writes JSON");
+    let failed = stack.kms(&arguments);
+    assert_eq!(failed.status.code(), Some(1), "{failed}");
+    serde_json::from_slice::<serde_json::Value>(&failed.output).expect("the doctor writes JSON");
 }

@@ -1,4 +1,4 @@
-//! Service accounts and the principals of rings: made, listed, removed; their roles.
+//! `kms account` and `kms role`: service accounts, the principals of rings, and roles.
 
 use std::ffi::OsString;
 
@@ -6,36 +6,36 @@ use kms_core::object::RingRole;
 use serde_json::{Value, json};
 
 use super::arguments::{
-    Account, AccountAdd, AccountList, AccountRemove, AccountState, Given, Role, RoleCommand, RoleList,
+    Account, AccountAdd, AccountList, AccountRemove, AccountState, Role, RoleArguments, RoleCommand, RoleList,
 };
 use super::credentials;
 use super::failure::Failure;
 use super::home::Home;
 use super::output;
-use super::pins::{self, Entry};
+use super::pins::{self, CredentialsEntry};
 use crate::service::{AccountInfo, Backend, GrantInfo, PrincipalInfo, Scope};
 
-/// The ring that is meant where none is named.
+/// The ring of a principal if none is named.
 const DEFAULT_RING: &str = "default";
 
 /// `kms account`.
-pub(super) fn run(command: Account, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn run(command: Account, argv: &[OsString]) -> Result<(), Failure> {
     match command {
-        Account::Add(add) if add.name.contains('@') => add_service_account(add, typed),
-        Account::Add(add) => add_principal(add, typed),
-        Account::List(list) => self::list(list, typed),
-        Account::Remove(remove) => self::remove(remove, typed),
-        Account::Disable(state) => set_disabled(state, true, typed),
-        Account::Enable(state) => set_disabled(state, false, typed),
-        Account::Key(command) => credentials::keys(command, typed),
+        Account::Add(add) if add.name.contains('@') => add_service_account(add, argv),
+        Account::Add(add) => add_principal(add, argv),
+        Account::List(list) => self::list(list, argv),
+        Account::Remove(remove) => self::remove(remove, argv),
+        Account::Disable(state) => set_disabled(state, true, argv),
+        Account::Enable(state) => set_disabled(state, false, argv),
+        Account::Key(command) => credentials::keys(command, argv),
     }
 }
 
-fn add_service_account(arguments: AccountAdd, typed: &[OsString]) -> Result<(), Failure> {
+fn add_service_account(arguments: AccountAdd, argv: &[OsString]) -> Result<(), Failure> {
     if arguments.secret_file.is_some() {
         return Err(Failure::new(
-            "a service account has no secret of its own",
-            "leave --secret-file out, then make a token with `kms token create`",
+            "a service account has no secret",
+            "omit --secret-file, and create a token with `kms token create`",
         ));
     }
     let scope = Scope { project: arguments.project, ring: arguments.ring };
@@ -43,58 +43,62 @@ fn add_service_account(arguments: AccountAdd, typed: &[OsString]) -> Result<(), 
         Some(role) => Some((role.into(), scope)),
         None if scope.project.is_some() || scope.ring.is_some() => {
             return Err(Failure::new(
-                "--project and --ring say where a role counts, and none is named",
-                "add --role kms.user, or leave them out",
+                "--project and --ring are the scope of a role, and --role is missing",
+                "add --role, for example --role kms.user, or omit --project and --ring",
             ));
         }
         None => None,
     };
     let home = Home::of(arguments.home)?;
-    let made = Backend::open(&home.open(typed)?)?.add_service_account(&arguments.name, role)?;
+    let account = Backend::open(&home.open(argv)?)?.add_service_account(&arguments.name, role)?;
     if arguments.output.json {
-        output::json(&account_json(&made));
+        output::json(&account_json(&account));
         return Ok(());
     }
-    output::line(&format!("service account {} added: {}", made.email, roles_of(&made)));
-    output::line(&format!("make a token with `kms token create {}`", made.email));
+    output::line(&format!("service account {} added: {}", account.email, describe_roles(&account)));
+    output::line(&format!("create a token with `kms token create {}`", account.email));
     Ok(())
 }
 
-fn add_principal(arguments: AccountAdd, typed: &[OsString]) -> Result<(), Failure> {
+fn add_principal(arguments: AccountAdd, argv: &[OsString]) -> Result<(), Failure> {
     if arguments.project.is_some() {
         return Err(Failure::new(
-            format!("{:?} is a principal of one ring, which no project is named for", arguments.name),
-            "leave --project out, or make a service account: NAME@DOMAIN",
+            format!(
+                "{:?} is a principal of one ring, and --project is only for service accounts",
+                arguments.name
+            ),
+            "omit --project, or add a service account: NAME@DOMAIN",
         ));
     }
     let ring_role = arguments.role.unwrap_or(Role::User).ring_role().ok_or_else(|| {
         Failure::new(
-            "this role is for service accounts",
-            "choose kms.admin, kms.editor, kms.user or kms.reader, or make a service account: NAME@DOMAIN",
+            "only a service account can have this role",
+            "use kms.admin, kms.editor, kms.user or kms.reader, or add a service account: NAME@DOMAIN",
         )
     })?;
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
-    let secret = pins::chosen(None, arguments.secret_file.as_deref())?;
-    let (ring, name) = (arguments.ring.unwrap_or_else(|| DEFAULT_RING.to_owned()), arguments.name);
-    let entry = Entry::append(&home.credentials(), &pins::account_entry(&ring, &name, &secret))?;
+    let backend = Backend::open(&home.open(argv)?)?;
+    let secret = pins::given_or_random(None, arguments.secret_file.as_deref())?;
+    let (ring, name) =
+        (backend.ring_name(arguments.ring.as_deref().unwrap_or(DEFAULT_RING))?, arguments.name);
+    let entry = CredentialsEntry::append(&home.credentials(), &pins::account_entry(&ring, &name, &secret))?;
     backend.add_account(&ring, &name, ring_role, &secret)?;
-    entry.keep();
+    entry.commit();
     let credentials = home.credentials();
     if arguments.output.json {
         output::json(&json!({ "ring": ring, "name": name, "credentials": credentials.to_string_lossy() }));
     } else {
         output::line(&format!(
-            "account {name:?} added to ring {ring:?}: it logs in with the PIN `{name}:SECRET`"
+            "principal {name:?} added to ring {ring:?}; it logs in with the PIN `{name}:SECRET`"
         ));
-        output::line(&format!("that PIN is in {}", credentials.display()));
+        output::line(&format!("the PIN is in {}", credentials.display()));
     }
     Ok(())
 }
 
-fn list(arguments: AccountList, typed: &[OsString]) -> Result<(), Failure> {
+fn list(arguments: AccountList, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let accounts = if arguments.ring.is_some() { Vec::new() } else { backend.service_accounts()? };
     let principals = backend.principals(arguments.ring.as_deref())?;
     if arguments.output.json {
@@ -108,7 +112,14 @@ fn list(arguments: AccountList, typed: &[OsString]) -> Result<(), Failure> {
         .map(|account| {
             let state = if account.disabled.is_some() { "disabled" } else { "active" };
             let (tokens, keys) = (account.tokens.to_string(), account.keys.to_string());
-            [account.email.clone(), "service account".into(), roles_of(account), state.into(), tokens, keys]
+            [
+                account.email.clone(),
+                "service account".into(),
+                describe_roles(account),
+                state.into(),
+                tokens,
+                keys,
+            ]
         })
         .collect();
     rows.extend(principals.iter().map(|principal| {
@@ -120,65 +131,71 @@ fn list(arguments: AccountList, typed: &[OsString]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn remove(arguments: AccountRemove, typed: &[OsString]) -> Result<(), Failure> {
+fn remove(arguments: AccountRemove, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let name = arguments.name;
-    // An address or an id is a service account's; a principal's name has neither @ nor 36 characters.
+    // An address or an id names a service account: the name of a principal has neither an @ nor 36 characters.
     if name.contains('@') || uuid::Uuid::parse_str(&name).is_ok() {
         backend.remove_service_account(&name)?;
-        tell(arguments.output.json, &json!({ "removed": name }), &format!("service account {name} removed"));
+        let message = format!("service account {name} removed");
+        output::result(arguments.output.json, &json!({ "removed": name }), &message);
     } else {
-        let ring = arguments.ring.unwrap_or_else(|| DEFAULT_RING.to_owned());
+        let ring = backend.ring_name(arguments.ring.as_deref().unwrap_or(DEFAULT_RING))?;
         backend.remove_principal(&ring, &name)?;
-        let told =
-            format!("{name:?} removed from ring {ring:?}; its PIN in DIR/credentials opens nothing now");
-        tell(arguments.output.json, &json!({ "removed": name, "ring": ring }), &told);
+        let message = format!(
+            "principal {name:?} removed from ring {ring:?}; its PIN in DIR/credentials is no longer valid"
+        );
+        output::result(arguments.output.json, &json!({ "removed": name, "ring": ring }), &message);
     }
     Ok(())
 }
 
-fn set_disabled(arguments: AccountState, disabled: bool, typed: &[OsString]) -> Result<(), Failure> {
+fn set_disabled(arguments: AccountState, disabled: bool, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let account = arguments.account;
-    Backend::open(&home.open(typed)?)?.set_service_account_disabled(&account, disabled)?;
-    let state = if disabled { "shut out" } else { "let in again" };
+    Backend::open(&home.open(argv)?)?.set_service_account_disabled(&account, disabled)?;
+    let state = if disabled { "disabled" } else { "enabled" };
     let json = json!({ "account": account, "disabled": disabled });
-    tell(arguments.output.json, &json, &format!("service account {account} is {state}"));
+    output::result(arguments.output.json, &json, &format!("service account {account} {state}"));
     Ok(())
 }
 
 /// `kms role`.
-pub(super) fn roles(command: RoleCommand, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn roles(command: RoleCommand, argv: &[OsString]) -> Result<(), Failure> {
     match command {
-        RoleCommand::Grant(grant) => self::grant(grant.given, typed),
-        RoleCommand::Revoke(revoke) => self::revoke(revoke.given, typed),
-        RoleCommand::List(list) => list_roles(list, typed),
+        RoleCommand::Grant(grant) => self::grant(grant.role, argv),
+        RoleCommand::Revoke(revoke) => self::revoke(revoke.role, argv),
+        RoleCommand::List(list) => list_roles(list, argv),
     }
 }
 
-fn grant(given: Given, typed: &[OsString]) -> Result<(), Failure> {
-    let home = Home::of(given.home)?;
-    let scope = Scope { project: given.project, ring: given.ring };
-    let granted = Backend::open(&home.open(typed)?)?.grant_role(&given.account, given.role.into(), &scope)?;
-    let told = format!("{} has the role {}", granted.account, role_words(&granted));
-    tell(given.output.json, &grant_json(&granted), &told);
-    Ok(())
-}
-
-fn revoke(given: Given, typed: &[OsString]) -> Result<(), Failure> {
-    let home = Home::of(given.home)?;
-    let (scope, role) =
-        (Scope { project: given.project, ring: given.ring }, kms_core::api::Role::from(given.role));
-    Backend::open(&home.open(typed)?)?.revoke_role(&given.account, role, &scope)?;
-    let told = format!("{} no longer has the role {} there", given.account, role.name());
-    tell(given.output.json, &json!({ "account": given.account, "revoked": role.name() }), &told);
-    Ok(())
-}
-
-fn list_roles(arguments: RoleList, typed: &[OsString]) -> Result<(), Failure> {
+fn grant(arguments: RoleArguments, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let roles = Backend::open(&home.open(typed)?)?.roles(arguments.account.as_deref())?;
+    let scope = Scope { project: arguments.project, ring: arguments.ring };
+    let granted =
+        Backend::open(&home.open(argv)?)?.grant_role(&arguments.account, arguments.role.into(), &scope)?;
+    let message = format!("role granted to {}: {}", granted.account, describe_grant(&granted));
+    output::result(arguments.output.json, &grant_json(&granted), &message);
+    Ok(())
+}
+
+fn revoke(arguments: RoleArguments, argv: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let (scope, role) = (
+        Scope { project: arguments.project, ring: arguments.ring },
+        kms_core::api::Role::from(arguments.role),
+    );
+    Backend::open(&home.open(argv)?)?.revoke_role(&arguments.account, role, &scope)?;
+    let message = format!("role revoked from {}: {}", arguments.account, role.name());
+    let json = json!({ "account": arguments.account, "revoked": role.name() });
+    output::result(arguments.output.json, &json, &message);
+    Ok(())
+}
+
+fn list_roles(arguments: RoleList, argv: &[OsString]) -> Result<(), Failure> {
+    let home = Home::of(arguments.home)?;
+    let roles = Backend::open(&home.open(argv)?)?.roles(arguments.account.as_deref())?;
     if arguments.output.json {
         output::json(&roles.iter().map(grant_json).collect());
         return Ok(());
@@ -186,36 +203,31 @@ fn list_roles(arguments: RoleList, typed: &[OsString]) -> Result<(), Failure> {
     let rows: Vec<_> = roles
         .iter()
         .map(|grant| {
-            let (project, ring) = places(grant);
+            let (project, ring) = scope_names(grant);
             let created = output::time(grant.created);
             [grant.account.clone(), grant.role.name().to_owned(), project, ring, created]
         })
         .collect();
-    output::table(["ACCOUNT", "ROLE", "PROJECT", "RING", "GRANTED"], &rows, "no roles are granted");
+    output::table(["ACCOUNT", "ROLE", "PROJECT", "RING", "GRANTED"], &rows, "no roles");
     Ok(())
 }
 
-/// What was done, for people or for scripts.
-pub(super) fn tell(as_json: bool, value: &Value, line: &str) {
-    if as_json { output::json(value) } else { output::line(line) }
+fn describe_roles(account: &AccountInfo) -> String {
+    let grants: Vec<_> = account.grants.iter().map(describe_grant).collect();
+    if grants.is_empty() { "no roles".to_owned() } else { grants.join(", ") }
 }
 
-fn roles_of(account: &AccountInfo) -> String {
-    let words: Vec<_> = account.grants.iter().map(role_words).collect();
-    if words.is_empty() { "no roles".to_owned() } else { words.join(", ") }
-}
-
-fn role_words(grant: &GrantInfo) -> String {
+fn describe_grant(grant: &GrantInfo) -> String {
     let role = grant.role.name();
-    match (places(grant), grant.ring, grant.project) {
+    match (scope_names(grant), grant.ring, grant.project) {
         ((_, ring), Some(_), _) => format!("{role} in ring {ring}"),
         ((project, _), None, Some(_)) => format!("{role} in project {project}"),
         (_, None, None) => format!("{role} everywhere"),
     }
 }
 
-/// Project and ring by name; by id where what had the name is gone.
-fn places(grant: &GrantInfo) -> (String, String) {
+/// The project and the ring of a grant, by name; by id if they no longer exist.
+fn scope_names(grant: &GrantInfo) -> (String, String) {
     let named = |name: &Option<String>, id: Option<uuid::Uuid>| {
         let id = id.map_or_else(|| "all".to_owned(), |id| id.to_string());
         name.clone().unwrap_or(id)

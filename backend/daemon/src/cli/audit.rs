@@ -1,4 +1,4 @@
-//! The audit log, as its operator looks at it.
+//! `kms audit`.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -14,57 +14,57 @@ use super::output;
 use super::progress::Progress;
 use crate::service::Backend;
 
-/// `kms audit …`.
-pub(super) fn run(arguments: Audit, typed: &[OsString]) -> Result<ExitCode, Failure> {
+/// Runs a command of `kms audit`.
+pub(super) fn run(arguments: Audit, argv: &[OsString]) -> Result<ExitCode, Failure> {
     match arguments {
-        Audit::Verify(verify) => self::verify(verify, typed),
-        Audit::Head(head) => self::head(head, typed),
-        Audit::List(list) => self::list(list, typed),
-        Audit::Restart(restart) => self::restart(restart, typed),
+        Audit::Verify(verify) => self::verify(verify, argv),
+        Audit::Head(head) => self::head(head, argv),
+        Audit::List(list) => self::list(list, argv),
+        Audit::Restart(restart) => self::restart(restart, argv),
     }
 }
 
-fn verify(arguments: AuditVerify, typed: &[OsString]) -> Result<ExitCode, Failure> {
+fn verify(arguments: AuditVerify, argv: &[OsString]) -> Result<ExitCode, Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
-    let mut progress = Progress::begin("entries");
-    let found = backend.verify_audit(arguments.head, |done, total| progress.at(done, total));
-    progress.end();
-    let found = found?;
+    let backend = Backend::open(&home.open(argv)?)?;
+    let mut progress = Progress::new("entries");
+    let verified = backend.verify_audit(arguments.head, |done, total| progress.update(done, total));
+    progress.finish();
+    let verified = verified?;
     let restarts = backend.audit_restarts()?;
     if arguments.output.json {
-        let mut told = verdict(&found);
-        told["restarts"] = restarts.iter().map(restarted).collect();
-        output::json(&told);
+        let mut json = verification_json(&verified);
+        json["restarts"] = restarts.iter().map(restart_json).collect();
+        output::json(&json);
     } else {
-        match &found {
-            Ok(whole) => tell(whole, &restarts),
+        match &verified {
+            Ok(intact) => print_verified(intact, &restarts),
             Err(broken) => output::failure(&Failure::new(
-                format!("the audit log is not whole: {broken}"),
-                "keep a copy of the database for who looks into it; restore from a backup that `kms audit verify` finds whole, or \
-                 begin a new log with `kms audit restart`",
+                format!("the audit log is not intact: {broken}"),
+                "keep a copy of the database for the investigation; then restore a backup whose log is intact, or \
+                 start a new log with `kms audit restart`",
             )),
         }
     }
-    Ok(if found.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if verified.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(whole: &Verified, restarts: &[Restart]) {
-    output::line(&format!("the audit log is whole: {} entries", whole.entries));
-    if whole.pruned > 0 {
-        output::line(&format!("the {} before them were pruned for their age", whole.pruned));
+fn print_verified(intact: &Verified, restarts: &[Restart]) {
+    output::line(&format!("the audit log is intact: {} entries", intact.entries));
+    if intact.pruned > 0 {
+        output::line(&format!("{} older entries were pruned", intact.pruned));
     }
     for Restart { at, name, problem, entries, after, .. } in restarts {
         let problem = output::printable(problem.clone());
         output::line(&format!(
-            "begun anew after entry {after} at {} by {name}, for {problem}; {entries} entries are set aside",
+            "restarted after entry {after} at {} by {name}: {problem}; {entries} entries are set aside",
             timestamp(*at)
         ));
     }
-    output::line(&format!("head {}", whole.head.last));
+    output::line(&format!("head {}", intact.head.last));
 }
 
-fn restarted(restart: &Restart) -> Value {
+fn restart_json(restart: &Restart) -> Value {
     json!({
         "number": restart.number,
         "at": timestamp(restart.at),
@@ -76,34 +76,32 @@ fn restarted(restart: &Restart) -> Value {
     })
 }
 
-fn restart(arguments: AuditRestart, typed: &[OsString]) -> Result<ExitCode, Failure> {
+fn restart(arguments: AuditRestart, argv: &[OsString]) -> Result<ExitCode, Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let Some(restart) = backend.restart_audit()? else {
-        let next = "nothing is to be done; `kms audit verify` tells where it ends";
-        return Err(Failure::new("the audit log is whole, and is left as it is", next));
+        let next = "no action is needed; `kms audit verify` prints the head of the log";
+        return Err(Failure::new("the audit log is intact and was not restarted", next));
     };
     if arguments.output.json {
-        output::json(&restarted(&restart));
+        output::json(&restart_json(&restart));
     } else {
         let Restart { problem, entries, after, .. } = &restart;
         let problem = output::printable(problem.clone());
-        output::line(&format!("a new audit log begins after entry {after}: {problem}"));
-        output::line(&format!(
-            "the {entries} entries that were there are set aside in the database, as they were found"
-        ));
+        output::line(&format!("a new audit log starts after entry {after}: {problem}"));
+        output::line(&format!("the {entries} previous entries are set aside in the database, unchanged"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was found, as scripts read it.
-pub(super) fn verdict(found: &Result<Verified, Broken>) -> Value {
-    match found {
-        Ok(whole) => json!({
+/// The result of a verification as JSON.
+pub(super) fn verification_json(verified: &Result<Verified, Broken>) -> Value {
+    match verified {
+        Ok(intact) => json!({
             "whole": true,
-            "entries": whole.entries,
-            "pruned": whole.pruned,
-            "head": whole.head.last.to_string(),
+            "entries": intact.entries,
+            "pruned": intact.pruned,
+            "head": intact.head.last.to_string(),
         }),
         Err(broken) => json!({
             "whole": false,
@@ -113,9 +111,9 @@ pub(super) fn verdict(found: &Result<Verified, Broken>) -> Value {
     }
 }
 
-fn head(arguments: AuditHead, typed: &[OsString]) -> Result<ExitCode, Failure> {
+fn head(arguments: AuditHead, argv: &[OsString]) -> Result<ExitCode, Failure> {
     let home = Home::of(arguments.home)?;
-    let head = Backend::open(&home.open(typed)?)?.audit_head()?.last;
+    let head = Backend::open(&home.open(argv)?)?.audit_head()?.last;
     if arguments.output.json {
         output::json_line(&json!({ "sequence": head.sequence, "head": head.to_string() }));
     } else {
@@ -124,15 +122,15 @@ fn head(arguments: AuditHead, typed: &[OsString]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Entries read at once.
+/// The number of entries in one read.
 const PAGE: usize = 500;
 
 /// A day, in milliseconds.
 const DAY: u64 = 24 * 3600 * 1000;
 
-fn list(arguments: AuditList, typed: &[OsString]) -> Result<ExitCode, Failure> {
+fn list(arguments: AuditList, argv: &[OsString]) -> Result<ExitCode, Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let until = arguments.until.unwrap_or_else(|| backend.now());
     let from = arguments.since.unwrap_or_else(|| until.saturating_sub(DAY));
     let filter = AuditFilter { project: arguments.project, from, until };

@@ -1,4 +1,4 @@
-//! Tokens and keys of service accounts: made, listed, ended. Each secret is shown or written once.
+//! `kms token` and `kms account key`: the credentials of service accounts. Each secret is displayed or written once.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,7 +9,6 @@ use kms_crypto::PUBLIC_KEY_FILE_BYTES_MAX;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::accounts::tell;
 use super::arguments::{
     AccountKey, AccountKeyAdd, AccountKeyCreate, AccountKeyList, AccountKeyRevoke, Token, TokenCreate,
     TokenList, TokenRevoke,
@@ -20,55 +19,58 @@ use super::output;
 use crate::service::{AccountKeyInfo, Backend, TokenInfo};
 
 /// `kms token`.
-pub(super) fn tokens(command: Token, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn tokens(command: Token, argv: &[OsString]) -> Result<(), Failure> {
     match command {
-        Token::Create(create) => create_token(create, typed),
-        Token::List(list) => list_tokens(list, typed),
-        Token::Revoke(revoke) => revoke_token(revoke, typed),
+        Token::Create(create) => create_token(create, argv),
+        Token::List(list) => list_tokens(list, argv),
+        Token::Revoke(revoke) => revoke_token(revoke, argv),
     }
 }
 
-fn create_token(arguments: TokenCreate, typed: &[OsString]) -> Result<(), Failure> {
+fn create_token(arguments: TokenCreate, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     if let Some(out) = &arguments.out {
-        free(out)?;
+        ensure_absent(out)?;
     }
     let account = arguments.account;
-    let made = backend.create_token(&account, &arguments.name, arguments.expires_in)?;
-    let expires = made.expires.map(output::time);
+    let token = backend.create_token(&account, &arguments.name, arguments.expires_in)?;
+    let expires = token.expires.map(output::time);
     if let Some(out) = &arguments.out {
-        let written = write_new(out, 0o600, &Zeroizing::new(format!("{}\n", *made.text)));
+        let written = write_new(out, 0o600, &Zeroizing::new(format!("{}\n", *token.text)));
         if let Err(failure) = written {
-            // What nobody can read is of no use to its owner.
-            backend.revoke_token(&account, &made.id.to_string())?;
+            // The token cannot be read any more.
+            backend.revoke_token(&account, &token.id.to_string())?;
             return Err(failure);
         }
     }
     let until = expires.as_deref().map_or_else(|| "until revoked".to_owned(), |end| format!("until {end}"));
-    let mut told = json!({ "id": made.id, "account": account, "name": made.name, "expires": expires });
+    let mut json = json!({ "id": token.id, "account": account, "name": token.name, "expires": expires });
     match &arguments.out {
         Some(out) => {
-            told["file"] = json!(out.to_string_lossy());
-            let line =
-                format!("token {:?} of {account} is in {}; it holds {until}", made.name, out.display());
-            tell(arguments.output.json, &told, &line);
+            json["file"] = json!(out.to_string_lossy());
+            let message =
+                format!("token {:?} of {account} is in {}; it is valid {until}", token.name, out.display());
+            output::result(arguments.output.json, &json, &message);
         }
         None if arguments.output.json => {
-            told["token"] = json!(*made.text);
-            output::json(&told);
+            json["token"] = json!(*token.text);
+            output::json(&json);
         }
         None => {
-            output::line(&made.text);
-            output::note(&format!("this is shown once; token {:?} of {account} holds {until}", made.name));
+            output::line(&token.text);
+            output::note(&format!(
+                "this token is displayed only once; {:?} of {account} is valid {until}",
+                token.name
+            ));
         }
     }
     Ok(())
 }
 
-fn list_tokens(arguments: TokenList, typed: &[OsString]) -> Result<(), Failure> {
+fn list_tokens(arguments: TokenList, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let tokens = Backend::open(&home.open(typed)?)?.tokens(arguments.account.as_deref())?;
+    let tokens = Backend::open(&home.open(argv)?)?.tokens(arguments.account.as_deref())?;
     if arguments.output.json {
         output::json(&tokens.iter().map(token_json).collect());
         return Ok(());
@@ -84,29 +86,29 @@ fn list_tokens(arguments: TokenList, typed: &[OsString]) -> Result<(), Failure> 
     Ok(())
 }
 
-fn revoke_token(arguments: TokenRevoke, typed: &[OsString]) -> Result<(), Failure> {
+fn revoke_token(arguments: TokenRevoke, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let (account, token) = (arguments.account, arguments.token);
-    Backend::open(&home.open(typed)?)?.revoke_token(&account, &token)?;
+    Backend::open(&home.open(argv)?)?.revoke_token(&account, &token)?;
     let json = json!({ "account": account, "revoked": token });
-    tell(arguments.output.json, &json, &format!("token {token:?} of {account} is revoked"));
+    output::result(arguments.output.json, &json, &format!("token {token:?} of {account} revoked"));
     Ok(())
 }
 
 /// `kms account key`.
-pub(super) fn keys(command: AccountKey, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn keys(command: AccountKey, argv: &[OsString]) -> Result<(), Failure> {
     match command {
-        AccountKey::Create(create) => create_key(create, typed),
-        AccountKey::Add(add) => add_key(add, typed),
-        AccountKey::List(list) => list_keys(list, typed),
-        AccountKey::Revoke(revoke) => revoke_key(revoke, typed),
+        AccountKey::Create(create) => create_key(create, argv),
+        AccountKey::Add(add) => add_key(add, argv),
+        AccountKey::List(list) => list_keys(list, argv),
+        AccountKey::Revoke(revoke) => revoke_key(revoke, argv),
     }
 }
 
-fn create_key(arguments: AccountKeyCreate, typed: &[OsString]) -> Result<(), Failure> {
+fn create_key(arguments: AccountKeyCreate, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
-    free(&arguments.out)?;
+    let backend = Backend::open(&home.open(argv)?)?;
+    ensure_absent(&arguments.out)?;
     let (key, private) =
         backend.create_account_key(&arguments.account, arguments.algorithm.into(), arguments.expires_in)?;
     let mut file = key_file(&key, arguments.token_endpoint.as_deref());
@@ -118,11 +120,11 @@ fn create_key(arguments: AccountKeyCreate, typed: &[OsString]) -> Result<(), Fai
     }
     let out = arguments.out.display();
     let json = json!({ "id": key.id, "account": key.email, "file": arguments.out.to_string_lossy() });
-    tell(arguments.output.json, &json, &format!("key {} of {} is in {out}", key.id, key.email));
+    output::result(arguments.output.json, &json, &format!("key {} of {} is in {out}", key.id, key.email));
     Ok(())
 }
 
-fn add_key(arguments: AccountKeyAdd, typed: &[OsString]) -> Result<(), Failure> {
+fn add_key(arguments: AccountKeyAdd, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let path = &arguments.public_key;
     let unreadable = |error: std::io::Error| {
@@ -130,22 +132,25 @@ fn add_key(arguments: AccountKeyAdd, typed: &[OsString]) -> Result<(), Failure> 
         Failure::because(format!("{} cannot be read", path.display()), &error, next)
     };
     let mut text = String::new();
-    let most = u64::try_from(PUBLIC_KEY_FILE_BYTES_MAX).unwrap_or(u64::MAX);
-    File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(unreadable)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let limit = u64::try_from(PUBLIC_KEY_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text)).map_err(unreadable)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let key = backend.add_account_key(&arguments.account, &text, arguments.expires_in)?;
     if arguments.output.json {
         output::json(&key_file(&key, arguments.token_endpoint.as_deref()));
         return Ok(());
     }
     output::line(&format!("key {} of {} added", key.id, key.email));
-    output::line(&format!("its assertions: iss {}, sub {}, aud {}", key.email, key.account, key.audience));
+    output::line(&format!(
+        "claims of its assertions: iss {}, sub {}, aud {}",
+        key.email, key.account, key.audience
+    ));
     Ok(())
 }
 
-fn list_keys(arguments: AccountKeyList, typed: &[OsString]) -> Result<(), Failure> {
+fn list_keys(arguments: AccountKeyList, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let keys = Backend::open(&home.open(typed)?)?.account_keys(arguments.account.as_deref())?;
+    let keys = Backend::open(&home.open(argv)?)?.account_keys(arguments.account.as_deref())?;
     if arguments.output.json {
         output::json(&keys.iter().map(|key| key_file(key, None)).collect());
         return Ok(());
@@ -166,15 +171,15 @@ fn list_keys(arguments: AccountKeyList, typed: &[OsString]) -> Result<(), Failur
     Ok(())
 }
 
-fn revoke_key(arguments: AccountKeyRevoke, typed: &[OsString]) -> Result<(), Failure> {
+fn revoke_key(arguments: AccountKeyRevoke, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    Backend::open(&home.open(typed)?)?.revoke_account_key(&arguments.key)?;
-    let told = format!("key {} is revoked", arguments.key);
-    tell(arguments.output.json, &json!({ "revoked": arguments.key }), &told);
+    Backend::open(&home.open(argv)?)?.revoke_account_key(&arguments.key)?;
+    let message = format!("key {} revoked", arguments.key);
+    output::result(arguments.output.json, &json!({ "revoked": arguments.key }), &message);
     Ok(())
 }
 
-/// The vendor's form of a service account's key file, without the private key.
+/// A service account's key file in the vendor's format, without the private key.
 fn key_file(key: &AccountKeyInfo, token_endpoint: Option<&str>) -> Value {
     let mut credentials = json!({
         "aud": key.audience,
@@ -201,12 +206,12 @@ fn key_file(key: &AccountKeyInfo, token_endpoint: Option<&str>) -> Value {
     file
 }
 
-/// Refuses a name that something has, before anything is made.
-fn free(path: &Path) -> Result<(), Failure> {
+/// Checks that a file to write does not exist, before a credential is created.
+fn ensure_absent(path: &Path) -> Result<(), Failure> {
     if std::fs::symlink_metadata(path).is_err() {
         return Ok(());
     }
-    Err(Failure::new(format!("{} exists already; nothing was made", path.display()), "name another file"))
+    Err(Failure::new(format!("{} already exists; nothing was made", path.display()), "name another file"))
 }
 
 fn token_json(token: &TokenInfo) -> Value {

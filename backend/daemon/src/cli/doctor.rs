@@ -1,7 +1,7 @@
-//! `kms doctor`: each part of a home, from its configuration to the module in an application, with a plain reason where
-//! one does not work.
+//! `kms doctor`: checks each part of a home, from its configuration to the PKCS#11 module in an application.
 //!
-//! The module is loaded by a child process (`probe`), so that its crash is a finding and not the end of the report.
+//! A child process (`module_probe`) loads the module, so that a crash of the module is reported and does not end the
+//! doctor.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,41 +20,41 @@ use super::environment;
 use super::failure::Failure;
 use super::home::Home;
 use super::host_checks;
-use super::module_probe::{self, Step};
+use super::module_probe::{self, Event, Step};
 use super::output;
 use super::pins;
 use super::report::Report;
 use crate::config::Config;
 use crate::dispatch::Clock;
-use crate::service::{Backend, ServiceError};
+use crate::service::{self, Backend, RingInfo, ServiceError};
 
-/// How long the daemon may take to say hello: it is idle or busy, but never silent so long.
-const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+/// The maximum duration of the handshake with the daemon: even a busy daemon is faster.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the module may take for one step: three times the longest a call of it waits for the backend.
-const STEP_PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum duration of one step of the module probe: three times the time that a call waits for the backend.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most that is read of what the child says: a hundred times what it says.
+/// The maximum number of bytes that are read of the child's output: a hundred times its usual output.
 const CHILD_BYTES_MAX: u64 = 1 << 20;
 
-/// Where installations put the module.
+/// The folders in which installations put the module.
 const MODULE_FOLDERS: [&str; 5] =
     ["/usr/lib", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
 
-/// The module's file.
+/// The file name of the module.
 const MODULE: &str = "libkms_pkcs11.so";
 
-/// Checks a home, prints what it found, and tells whether all is well.
-pub(super) fn run(arguments: Doctor, typed: &[OsString]) -> Result<ExitCode, Failure> {
+/// Checks a home and prints the report. The exit code is 0 if all checks passed.
+pub(super) fn run(arguments: Doctor, argv: &[OsString]) -> Result<ExitCode, Failure> {
     let home = Home::of(arguments.home)?;
     let mut report = Report::default();
     let mut rings = Vec::new();
     match home.read_config() {
         Ok(config) => {
-            environment::require(config.environment(), typed)?;
+            environment::require(config.environment(), argv)?;
             report.add("configuration", configuration(&home, &config));
-            rings = inside(&config, &mut report);
-            report.add("disk", host_checks::room(&config.store_path()));
+            rings = hsm_and_database(&config, &mut report);
+            report.add("disk", host_checks::disk_space(&config.store_path()));
             report.add("socket", socket(&home, &config));
             rest(&config, &mut report);
         }
@@ -65,24 +65,24 @@ pub(super) fn run(arguments: Doctor, typed: &[OsString]) -> Result<ExitCode, Fai
             report.skip("socket");
         }
     }
-    let ring = arguments.ring.or_else(|| rings.first().cloned());
+    let ring = ring_name(arguments.ring, &rings);
     let pin = match &arguments.pin_file {
         Some(file) => Some(pins::from_file(file)?),
         None => ring.as_ref().and_then(|ring| pins::user_pin(&home.credentials(), ring)),
     };
     match module(arguments.module) {
-        Ok(module) => examine(&module, ring.as_deref(), pin.as_ref(), &home, &mut report)?,
-        Err(failure) => report.module_missing(failure),
+        Ok(module) => probe_module(&module, ring.as_deref(), pin.as_ref(), &home, &mut report)?,
+        Err(failure) => report.fail_module(failure),
     }
     if arguments.output.json {
         output::json(&report.json());
     } else {
         report.lines().iter().for_each(|line| output::line(line));
     }
-    Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.all_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether both configurations are there, and mean the same socket.
+/// Checks that both configuration files exist and name the same socket.
 fn configuration(home: &Home, config: &Config) -> Result<String, Failure> {
     let path = home.provider_config();
     let next = format!("write `socket = \"kms.sock\"` into {}", path.display());
@@ -92,28 +92,36 @@ fn configuration(home: &Home, config: &Config) -> Result<String, Failure> {
         Failure::new(format!("{}: {}", path.display(), error.to_string().trim()), "correct the file")
     })?;
     let Some(socket) = table.get("socket").and_then(toml::Value::as_str) else {
-        return Err(Failure::new(format!("{} names no socket", path.display()), next));
+        return Err(Failure::new(format!("{} does not name a socket", path.display()), next));
     };
     if home.path().join(socket) != config.socket_path() {
-        let (here, there) = (path.display(), config.socket_path());
-        let what = format!("{here} names the socket {socket}, but the daemon's is {}", there.display());
-        return Err(Failure::new(what, "let both files name the same socket"));
+        let (file, daemon_socket) = (path.display(), config.socket_path());
+        let what =
+            format!("{file} names the socket {socket}, but the daemon's is {}", daemon_socket.display());
+        return Err(Failure::new(what, "set the same socket in both files"));
     }
     Ok(format!("{}, {}", home.config().display(), path.display()))
 }
 
-/// HSM and database, opened as the daemon opens them. Gives the names of the rings.
-fn inside(config: &Config, report: &mut Report) -> Vec<String> {
+/// The ring to log in to: the named one, by its name if an id was given, else the first.
+fn ring_name(named: Option<String>, rings: &[RingInfo]) -> Option<String> {
+    let Some(ring) = named else { return rings.first().map(|ring| ring.label.clone()) };
+    let by_id = rings.iter().find(|known| Some(known.id) == service::ring_id(&ring));
+    Some(by_id.map_or(ring, |known| known.label.clone()))
+}
+
+/// Opens HSM and database as the daemon does, and returns the rings.
+fn hsm_and_database(config: &Config, report: &mut Report) -> Vec<RingInfo> {
     let backend = match Backend::open(config) {
         Ok(backend) => backend,
         Err(error) => {
-            match culprit(&error) {
+            match failed_part(&error) {
                 Part::Hsm => {
                     report.add("hsm", Err(error.into()));
                     report.skip("database");
                 }
                 Part::Database => {
-                    report.add("hsm", Ok("the token and its PIN are right".into()));
+                    report.add("hsm", Ok("the token and its PIN are correct".into()));
                     report.add("database", Err(error.into()));
                 }
             }
@@ -124,7 +132,7 @@ fn inside(config: &Config, report: &mut Report) -> Vec<String> {
     let token = config.hsm().token;
     report.add(
         "hsm",
-        health.hsm.map(|()| format!("token {token:?} has the master key")).map_err(Failure::from),
+        health.hsm.map(|()| format!("token {token:?} contains the master key")).map_err(Failure::from),
     );
     match health.store.and_then(|()| backend.rings()) {
         Ok(rings) => {
@@ -133,7 +141,7 @@ fn inside(config: &Config, report: &mut Report) -> Vec<String> {
             report.add("database", Ok(format!("{}: {} ring(s), {keys} key(s)", path.display(), rings.len())));
             report.add("audit log", audit_log(&backend));
             report.add("clock", host_checks::clock(&backend));
-            rings.into_iter().map(|ring| ring.label).collect()
+            rings
         }
         Err(error) => {
             report.add("database", Err(error.into()));
@@ -142,7 +150,7 @@ fn inside(config: &Config, report: &mut Report) -> Vec<String> {
     }
 }
 
-/// The REST listener, if there is to be one.
+/// Checks certificate and address of the REST listener, if it is enabled.
 fn rest(config: &Config, report: &mut Report) {
     let rest = config.rest();
     if !rest.enabled {
@@ -152,29 +160,29 @@ fn rest(config: &Config, report: &mut Report) {
         report.add("certificate", host_checks::certificate(certificate, Clock::default().seconds()));
     }
     if rest.listen.port() == 0 {
-        return report.skip_because("rest", "the daemon chooses a port when it starts, and prints it");
+        return report.skip_because("rest", "the port is 0: the daemon selects a free one and prints it");
     }
-    let runs = !report.failed("socket");
-    report.add("rest", host_checks::address(rest, runs));
+    let daemon_runs = !report.failed("socket");
+    report.add("rest", host_checks::rest_address(rest, daemon_runs));
 }
 
-/// Whether the audit log can go on. Going along all of it takes too long here.
+/// Checks that the audit log accepts entries. Verifying all of it would take too long here.
 fn audit_log(backend: &Backend) -> Result<String, Failure> {
     let head = backend.audit_head().map_err(|error| {
-        let next = "see what `kms audit verify` finds, and begin a new log with `kms audit restart`";
-        Failure::because("the audit log takes no entries, so nothing can be changed", &error, next)
+        let next = "verify the log with `kms audit verify`, and start a new one with `kms audit restart`";
+        Failure::because("the audit log accepts no entries, so nothing can be changed", &error, next)
     })?;
     Ok(format!("{} entries since the first", head.last.sequence))
 }
 
-/// The parts that are opened.
+/// A part of an opened home.
 enum Part {
     Hsm,
     Database,
 }
 
-/// Whose failure it is; the HSM is opened first.
-fn culprit(error: &ServiceError) -> Part {
+/// The part that failed. The HSM is opened first.
+fn failed_part(error: &ServiceError) -> Part {
     match error {
         ServiceError::Hsm(_) | ServiceError::ForeignMaster(_) => Part::Hsm,
         ServiceError::Store(_)
@@ -196,64 +204,69 @@ fn culprit(error: &ServiceError) -> Part {
     }
 }
 
-/// Whether a daemon of ours answers.
+/// Checks that a daemon accepts connections and has a compatible version.
 fn socket(home: &Home, config: &Config) -> Result<String, Failure> {
     let path = config.socket_path();
     let start = format!("start the daemon: kms serve --home {}", home.path().display());
     let mut stream = UnixStream::connect(&path).map_err(|error| {
         if error.kind() == io::ErrorKind::PermissionDenied {
-            let next = "run as a user of the socket's group, or widen [socket] mode in kms.toml";
-            return Failure::because(format!("you may not use {}", path.display()), &error, next);
+            let next = "run as a user of the socket's group, or extend [socket] mode in kms.toml";
+            return Failure::because(format!("no permission to connect to {}", path.display()), &error, next);
         }
         Failure::because(format!("no daemon listens on {}", path.display()), &error, &*start)
     })?;
-    let silent = |error: io::Error| {
-        let next = "see whether the daemon hangs, and restart it";
-        Failure::because(format!("the daemon on {} does not answer", path.display()), &error, next)
+    let no_response = |error: io::Error| {
+        let next = "check whether the daemon hangs, and restart it";
+        Failure::because(format!("the daemon on {} does not respond", path.display()), &error, next)
     };
-    match greet(&mut stream).map_err(silent)? {
-        Welcome::Version(version) => Ok(format!("{}: version {version}", path.display())),
+    match handshake(&mut stream).map_err(no_response)? {
+        Welcome::Version(version) => Ok(format!("{}: protocol version {version}", path.display())),
         Welcome::Unsupported { oldest, newest } => {
-            let what =
-                format!("the daemon speaks versions {oldest} to {newest}, we speak {}", frame::VERSION);
-            Err(Failure::new(what, "install kms and libkms_pkcs11.so of one release, and restart the daemon"))
+            let what = format!(
+                "the daemon supports protocol versions {oldest} to {newest}, this program {}",
+                frame::VERSION
+            );
+            Err(Failure::new(
+                what,
+                "install kms and libkms_pkcs11.so of the same release, and restart the daemon",
+            ))
         }
         Welcome::Busy => {
-            let next = "raise [socket] connections_max in kms.toml, or close what holds connections";
-            Err(Failure::new("the daemon serves as many connections as it may", next))
+            let next = "raise [socket] connections_max in kms.toml, or close connections";
+            Err(Failure::new("the daemon has reached its maximum number of connections", next))
         }
     }
 }
 
-fn greet(stream: &mut UnixStream) -> io::Result<Welcome> {
-    let odd = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    stream.set_read_timeout(Some(HELLO_PATIENCE))?;
-    stream.set_write_timeout(Some(HELLO_PATIENCE))?;
+fn handshake(stream: &mut UnixStream) -> io::Result<Welcome> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
     let mut bytes = Zeroizing::new(Vec::new());
-    frame::encode(&Hello::ours(), &mut bytes).map_err(odd)?;
+    frame::encode(&Hello::ours(), &mut bytes).map_err(invalid)?;
     stream.write_all(&bytes)?;
     let mut header = [0; frame::HEADER_BYTES];
     stream.read_exact(&mut header)?;
-    let mut body = vec![0; frame::length(header).map_err(odd)?];
+    let mut body = vec![0; frame::length(header).map_err(invalid)?];
     stream.read_exact(&mut body)?;
-    frame::decode(&body).map_err(odd)
+    frame::decode(&body).map_err(invalid)
 }
 
-/// The module to load.
+/// Finds the module to load.
 fn module(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let next = "name it with --module PATH";
     if let Some(path) = named {
-        // dlopen takes a name without a slash for one to be looked for in the system's folders.
+        // dlopen searches the system's folders for a name without a slash.
         return match path.canonicalize() {
             Ok(path) => Ok(path),
-            Err(error) => Err(Failure::because(format!("{} is not there", path.display()), &error, next)),
+            Err(error) => Err(Failure::because(format!("cannot find {}", path.display()), &error, next)),
         };
     }
     let program = std::env::current_exe().ok();
     let beside = program.as_deref().and_then(Path::parent);
-    let places = beside.into_iter().flat_map(|folder| [folder.to_owned(), folder.join("../lib")]);
-    let mut places = places.chain(MODULE_FOLDERS.map(PathBuf::from)).map(|folder| folder.join(MODULE));
-    places.find(|path| path.exists()).ok_or_else(|| {
+    let folders = beside.into_iter().flat_map(|folder| [folder.to_owned(), folder.join("../lib")]);
+    let mut paths = folders.chain(MODULE_FOLDERS.map(PathBuf::from)).map(|folder| folder.join(MODULE));
+    paths.find(|path| path.exists()).ok_or_else(|| {
         Failure::new(
             format!("{MODULE} is neither beside this program nor in the system's library folders"),
             next,
@@ -261,24 +274,25 @@ fn module(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Lets a child load the module, and notes how far it came.
-fn examine(
+/// Starts a child process that loads the module, and adds its steps to the report.
+fn probe_module(
     module: &Path,
     ring: Option<&str>,
     pin: Option<&Secret>,
     home: &Home,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let failed =
-        |error: io::Error| Failure::because("the module's examiner cannot be started", &error, "try again");
+    let failed = |error: io::Error| {
+        Failure::because("cannot start the process that loads the module", &error, "try again")
+    };
     let mut child = start(module, ring, home).map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A child that has died already says so by its status.
-        let _gone = stdin.write_all(pin.map_or(&[], |pin| pin));
+        // If the child has already crashed, its exit status shows that.
+        let _ignored = stdin.write_all(pin.map_or(&[], |pin| pin));
     }
-    let said = listen(&mut child, report);
+    let end = read_events(&mut child, report);
     let status = child.wait().map_err(failed)?;
-    finish(report, said, status);
+    report_end(report, end, status);
     Ok(())
 }
 
@@ -292,59 +306,63 @@ fn start(module: &Path, ring: Option<&str>, home: &Home) -> io::Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
 }
 
-/// How the child's conversation ended.
-enum Said {
-    /// It closed its end, having begun this step and not ended it.
+/// How the output of the child ended.
+enum ChildEnd {
+    /// The child closed its output. The step is one that it started and did not finish.
     Closed(Option<Step>),
-    /// It was silent too long in this step, and was killed.
-    Silent(Option<Step>),
+    /// The child was killed after a timeout in this step.
+    TimedOut(Option<Step>),
 }
 
-fn listen(child: &mut Child, report: &mut Report) -> Said {
-    let (tell, heard) = mpsc::channel();
+fn read_events(child: &mut Child, report: &mut Report) -> ChildEnd {
+    let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         std::thread::spawn(move || {
             let lines = BufReader::new(stdout.take(CHILD_BYTES_MAX)).lines();
-            // Ends when the child closes its end, or when nobody listens any more.
-            lines.map_while(Result::ok).take_while(|line| tell.send(line.clone()).is_ok()).for_each(drop);
+            // Ends when the child closes its output, or the receiver is dropped.
+            lines.map_while(Result::ok).take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
         });
     }
     let mut running = None;
     loop {
-        match heard.recv_timeout(STEP_PATIENCE) {
-            Ok(line) => match module_probe::understand(&line) {
-                Some(module_probe::Word::Begins(step)) => running = Some(step),
-                Some(module_probe::Word::Ends(step, outcome)) => {
+        match receiver.recv_timeout(STEP_TIMEOUT) {
+            Ok(line) => match module_probe::parse_event(&line) {
+                Some(Event::Started(step)) => running = Some(step),
+                Some(Event::Finished(step, outcome)) => {
                     running = None;
                     if step == Step::Token && outcome.is_err() && report.failed("socket") {
-                        report.skip_because(step.name(), "no daemon answers");
+                        report.skip_because(step.name(), "no daemon responds");
                     } else {
                         report.add(step.name(), outcome);
                     }
                 }
-                Some(module_probe::Word::Skips(step, why)) => report.skip_because(step.name(), &why),
+                Some(Event::Skipped(step, why)) => report.skip_because(step.name(), &why),
                 None => {}
             },
-            Err(RecvTimeoutError::Disconnected) => return Said::Closed(running),
+            Err(RecvTimeoutError::Disconnected) => return ChildEnd::Closed(running),
             Err(RecvTimeoutError::Timeout) => {
-                let _dead = child.kill();
-                return Said::Silent(running);
+                let _already_exited = child.kill();
+                return ChildEnd::TimedOut(running);
             }
         }
     }
 }
 
-/// Notes what the child could not say itself.
-fn finish(report: &mut Report, said: Said, status: ExitStatus) {
-    let (step, what) = match (said, status.signal()) {
-        (Said::Silent(step), _) => (step, format!("no answer within {} seconds", STEP_PATIENCE.as_secs())),
-        (Said::Closed(step), Some(signal)) => (step, format!("the module crashed with signal {signal}")),
-        (Said::Closed(Some(step)), None) => (Some(step), format!("the module ended the process ({status})")),
-        (Said::Closed(None), None) => return report.skip_rest(),
+/// Adds what the child could not report itself.
+fn report_end(report: &mut Report, end: ChildEnd, status: ExitStatus) {
+    let (step, what) = match (end, status.signal()) {
+        (ChildEnd::TimedOut(step), _) => {
+            (step, format!("no result within {} seconds", STEP_TIMEOUT.as_secs()))
+        }
+        (ChildEnd::Closed(step), Some(signal)) => (step, format!("the module crashed with signal {signal}")),
+        (ChildEnd::Closed(Some(step)), None) => {
+            (Some(step), format!("the module ended the process ({status})"))
+        }
+        (ChildEnd::Closed(None), None) => return report.skip_remaining_steps(),
     };
-    let next = "this is a bug of the module: please report it with this output";
+    let next = "this is a bug in the module: please report it with this output";
     report.add(step.unwrap_or(Step::End).name(), Err(Failure::new(what, next)));
-    report.skip_rest();
+    report.skip_remaining_steps();
 }
 
 #[cfg(test)]
@@ -356,11 +374,11 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_a_finding_in_the_step_where_it_was() {
+    fn a_crash_is_reported_in_the_step_in_which_it_happened() {
         let mut report = Report::default();
         report.add(Step::Module.name(), Ok("loaded".into()));
-        finish(&mut report, Said::Closed(Some(Step::Token)), ended_by(11));
-        assert!(!report.is_well());
+        report_end(&mut report, ChildEnd::Closed(Some(Step::Token)), ended_by(11));
+        assert!(!report.all_passed());
         let lines = report.lines().join("\n");
         assert!(lines.contains("FAILED  token"), "{lines}");
         assert!(lines.contains("crashed with signal 11"), "{lines}");
@@ -368,16 +386,16 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_at_the_end_is_one_too() {
+    fn a_crash_at_exit_is_reported() {
         let mut report = Report::default();
         for step in Step::ALL {
             if step != Step::End {
                 report.add(step.name(), Ok(String::new()));
             }
         }
-        finish(&mut report, Said::Closed(None), ended_by(0));
-        assert!(report.is_well());
-        finish(&mut report, Said::Closed(None), ended_by(11));
-        assert!(!report.is_well());
+        report_end(&mut report, ChildEnd::Closed(None), ended_by(0));
+        assert!(report.all_passed());
+        report_end(&mut report, ChildEnd::Closed(None), ended_by(11));
+        assert!(!report.all_passed());
     }
 }

@@ -1,7 +1,7 @@
-//! A KMS's folder: where its files are, and how it comes to be, wholly or not at all.
+//! The home of a KMS: the paths of its files, and its creation, which completes or leaves nothing behind.
 //!
-//! A home that is being made has a file `init.unfinished` in it, locked by who makes it. So a home half made by an
-//! attempt that was killed is told from one that is somebody's, and the next attempt clears it away.
+//! While `kms init` creates a home, the home contains a file `init.unfinished` that the process has locked. It
+//! distinguishes what a killed `kms init` left, which the next one removes, from a folder with other files.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -17,11 +17,11 @@ use super::environment;
 use super::failure::Failure;
 use crate::config::Config;
 
-/// The mark of a home that is being made.
+/// The marker file of an unfinished home.
 const UNFINISHED: &str = "init.unfinished";
 
-/// All that `kms init` puts into a home, and what SQLite puts beside its database. Nothing else is ever removed.
-const MADE: [&str; 12] = [
+/// The files that `kms init` and SQLite create in a home. Nothing else is ever removed.
+const CREATED: [&str; 12] = [
     "tokens",
     "softhsm2.conf",
     "hsm.pin",
@@ -36,20 +36,20 @@ const MADE: [&str; 12] = [
     UNFINISHED,
 ];
 
-/// Where things are in a home.
+/// A home, and the paths in it.
 #[derive(Clone, Debug)]
 pub(super) struct Home(PathBuf);
 
 impl Home {
-    /// The home that was typed, or its default, as an absolute path: SoftHSM and the provider need it so.
-    pub(super) fn of(typed: arguments::Home) -> Result<Self, Failure> {
-        let folder = typed.folder.or_else(environment::home).unwrap_or_else(|| "kms-home".into());
+    /// The home that the arguments name, or the default, as the absolute path that SoftHSM and the provider need.
+    pub(super) fn of(arguments: arguments::Home) -> Result<Self, Failure> {
+        let folder = arguments.folder.or_else(environment::home).unwrap_or_else(|| "kms-home".into());
         let absolute = std::path::absolute(&folder);
         absolute.map(Self).map_err(|error| {
             Failure::because(
-                format!("{:?} is no folder's name", folder.display()),
+                format!("{:?} is not a valid path", folder.display()),
                 &error,
-                "give one with --home DIR",
+                "name a folder with --home DIR",
             )
         })
     }
@@ -83,120 +83,114 @@ impl Home {
         self.0.join("hsm.pin")
     }
 
-    /// The HSM token's security officer's PIN, with which a new user PIN can be set.
+    /// The HSM token's security officer PIN, with which a new user PIN can be set.
     pub(super) fn hsm_so_pin(&self) -> PathBuf {
         self.0.join("hsm.so-pin")
     }
 
-    /// The PINs of rings and accounts.
+    /// The PINs of rings and principals.
     pub(super) fn credentials(&self) -> PathBuf {
         self.0.join("credentials")
     }
 
-    /// The first owner's token for the REST API.
+    /// The REST API token of the first service account.
     pub(super) fn admin_token(&self) -> PathBuf {
         self.0.join("admin.token")
     }
 
-    /// Reads the configuration of a home that is there, and sees to it that the process has the environment that the
+    /// Reads the configuration of an existing home, and ensures that the process has the environment variables that the
     /// HSM's library needs.
-    pub(super) fn open(&self, arguments: &[OsString]) -> Result<Config, Failure> {
+    pub(super) fn open(&self, argv: &[OsString]) -> Result<Config, Failure> {
         let config = self.read_config()?;
-        environment::require(config.environment(), arguments)?;
+        environment::require(config.environment(), argv)?;
         Ok(config)
     }
 
-    /// Reads the configuration of a home that is there.
+    /// Reads the configuration of an existing home.
     pub(super) fn read_config(&self) -> Result<Config, Failure> {
         let here = self.0.display();
         if self.0.join(UNFINISHED).exists() {
-            let next = format!("run `kms init --home {here}` again: it clears away what is half made");
-            return Err(Failure::new(format!("{here} is half made: `kms init` did not end"), next));
+            let next =
+                format!("run `kms init --home {here}` again, which removes the incomplete files first");
+            return Err(Failure::new(format!("{here} is incomplete: `kms init` did not finish"), next));
         }
         if !self.config().exists() {
-            let next = format!("make one with `kms init --home {here}`, or name another with --home");
-            return Err(Failure::new(format!("{here} is no KMS home: it has no kms.toml"), next));
+            let next =
+                format!("create a home with `kms init --home {here}`, or name another one with --home");
+            return Err(Failure::new(format!("{here} is not a KMS home: it contains no kms.toml"), next));
         }
         self.read_new_config()
     }
 
-    /// Reads the configuration of a home that is being made.
+    /// Reads the configuration of a home that is being created.
     pub(super) fn read_new_config(&self) -> Result<Config, Failure> {
         Config::read(&self.config())
             .map_err(|error| Failure::new(error_chain(&error), "correct the file, then try again"))
     }
 }
 
-/// A home that is being made: removed again when dropped, unless it is kept.
-pub(super) struct HalfMade {
+/// A home that is being created. Dropping it removes its files, unless it was finished.
+pub(super) struct UnfinishedHome {
     home: Home,
-    /// Locked as long as this lives.
-    _mark: File,
-    origin: Origin,
-    fate: Fate,
+    /// The marker file, locked until this value is dropped.
+    _marker: File,
+    folder: Folder,
+    is_finished: bool,
 }
 
-/// Whether the folder was there before.
+/// Whether `kms init` created the folder.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Origin {
-    Ours,
-    There,
+enum Folder {
+    Created,
+    Existing,
 }
 
-/// What happens when the making ends.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Fate {
-    Remove,
-    Keep,
-}
-
-impl HalfMade {
-    /// Begins a home: in a new folder, or in one that is empty but for an attempt that was killed.
+impl UnfinishedHome {
+    /// Starts a home in a new folder, or in one that is empty except for what a killed `kms init` left.
     ///
     /// # Errors
-    /// When something is there; nothing is changed then.
+    /// When the folder contains other files, which are not changed, or cannot be created.
     pub(super) fn begin(home: &Home) -> Result<Self, Failure> {
         let path = home.path();
         let failed = |error: io::Error| {
-            let next = "choose a folder that you may write to, with --home";
-            Failure::because(format!("{} cannot be made", path.display()), &error, next)
+            let next = "name a folder that you can write to with --home";
+            Failure::because(format!("cannot create {}", path.display()), &error, next)
         };
-        let origin = match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => Origin::Ours,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Origin::There,
+        let folder = match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => Folder::Created,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Folder::Existing,
             Err(error) => return Err(failed(error)),
         };
-        if origin == Origin::There {
-            Self::clear(home)?;
+        if folder == Folder::Existing {
+            Self::remove_leftovers(home)?;
         }
-        let mark = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(UNFINISHED));
-        let mark = mark.map_err(failed)?;
-        flock(&mark, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
-        let made = Self { home: home.clone(), _mark: mark, origin, fate: Fate::Remove };
-        // Tightened only now that it is ours: a folder that is refused stays as it was.
+        let marker = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(UNFINISHED));
+        let marker = marker.map_err(failed)?;
+        flock(&marker, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
+        let unfinished = Self { home: home.clone(), _marker: marker, folder, is_finished: false };
+        // The mode is changed only now: a folder that is rejected keeps its mode.
         fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
-        Ok(made)
+        Ok(unfinished)
     }
 
-    /// Refuses a folder that is somebody's; removes what a killed attempt left.
-    fn clear(home: &Home) -> Result<(), Failure> {
+    /// Removes what a killed `kms init` left; rejects a folder with other files.
+    fn remove_leftovers(home: &Home) -> Result<(), Failure> {
         let here = home.path().display();
         let unreadable = |error: io::Error| {
             Failure::because(
-                format!("{here} cannot be looked into"),
+                format!("cannot read the folder {here}"),
                 &error,
-                "choose another folder with --home",
+                "name another folder with --home",
             )
         };
-        let mark = home.path().join(UNFINISHED);
-        match OpenOptions::new().write(true).open(&mark) {
+        let marker = home.path().join(UNFINISHED);
+        match OpenOptions::new().write(true).open(&marker) {
             Ok(file) => {
                 if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-                    let what =
-                        format!("another `kms init` is making {here} at this moment; nothing was changed");
-                    return Err(Failure::new(what, "wait until it ends"));
+                    let what = format!("another `kms init` is creating {here}; nothing was changed");
+                    return Err(Failure::new(what, "wait until it has finished"));
                 }
-                remove_made(home.path()).map_err(unreadable)?;
+                remove_created(home.path()).map_err(unreadable)?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::NotADirectory => {}
@@ -211,49 +205,46 @@ impl HalfMade {
             return Ok(());
         }
         let what = match home.config().exists() {
-            true => format!("{here} is a KMS home already; nothing was changed"),
+            true => format!("{here} is already a KMS home; nothing was changed"),
             false => format!("{here} exists and is not an empty folder; nothing was changed"),
         };
-        Err(Failure::new(
-            what,
-            "choose another folder with --home; a home that is there is never overwritten",
-        ))
+        Err(Failure::new(what, "name another folder with --home; an existing home is never overwritten"))
     }
 
-    /// The home is complete: it stays.
-    pub(super) fn keep(mut self) -> Result<(), Failure> {
+    /// Marks the home as complete, so that it is not removed.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
         let removed = fs::remove_file(self.home.path().join(UNFINISHED));
         removed.and_then(|()| File::open(self.home.path())?.sync_all()).map_err(|error| {
-            let what = format!("{} cannot be completed", self.home.path().display());
-            Failure::because(what, &error, "look at the disk, then try again")
+            let what = format!("cannot complete {}", self.home.path().display());
+            Failure::because(what, &error, "check the disk, then try again")
         })?;
-        self.fate = Fate::Keep;
+        self.is_finished = true;
         Ok(())
     }
 }
 
-impl Drop for HalfMade {
+impl Drop for UnfinishedHome {
     fn drop(&mut self) {
-        if self.fate == Fate::Keep {
+        if self.is_finished {
             return;
         }
-        let mut removed = remove_made(self.home.path());
-        if self.origin == Origin::Ours {
+        let mut removed = remove_created(self.home.path());
+        if self.folder == Folder::Created {
             removed = removed.and_then(|()| fs::remove_dir(self.home.path()));
         }
         if let Err(error) = removed {
-            let what = format!("{} could not be cleared away", self.home.path().display());
+            let what = format!("cannot remove the incomplete home {}", self.home.path().display());
             super::output::failure(&Failure::because(
                 what,
                 &error,
-                "remove it yourself: it holds no keys in use",
+                "remove it manually: it contains no keys in use",
             ));
         }
     }
 }
 
-fn remove_made(folder: &Path) -> io::Result<()> {
-    for name in MADE {
+fn remove_created(folder: &Path) -> io::Result<()> {
+    for name in CREATED {
         let path = folder.join(name);
         let removed = match fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
@@ -268,23 +259,23 @@ fn remove_made(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file that must not be there yet, so that it is on the disk when this returns.
+/// Writes a new file and syncs it to the disk.
 ///
 /// # Errors
-/// When it is there, or cannot be written.
+/// When the file exists or cannot be written.
 pub(super) fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        // The umask must not take from a file what others are to read.
+        // The umask must not remove permissions that other users need.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
     write().map_err(|error| {
         Failure::because(
-            format!("{} cannot be written", path.display()),
+            format!("cannot write {}", path.display()),
             &error,
-            "look at the disk, then try again",
+            "check that the file does not exist and that the disk has space, then try again",
         )
     })
 }
@@ -303,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_is_gone() {
+    fn an_unfinished_home_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let home = home_in(&folder);
-        let half = HalfMade::begin(&home).unwrap();
+        let unfinished = UnfinishedHome::begin(&home).unwrap();
         write_new(&home.hsm_pin(), 0o600, "secret").unwrap();
         fs::create_dir(home.tokens()).unwrap();
-        drop(half);
+        drop(unfinished);
         assert!(!home.path().exists());
     }
 
@@ -318,53 +309,53 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = home_in(&folder);
         fs::create_dir(home.path()).unwrap();
-        drop(HalfMade::begin(&home).unwrap());
+        drop(UnfinishedHome::begin(&home).unwrap());
         assert!(names(home.path()).is_empty());
-        HalfMade::begin(&home).unwrap().keep().unwrap();
+        UnfinishedHome::begin(&home).unwrap().finish().unwrap();
         assert_eq!(fs::metadata(home.path()).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
-    fn somebodys_folder_is_refused_unchanged() {
+    fn a_folder_with_files_is_rejected_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let home = home_in(&folder);
         fs::create_dir(home.path()).unwrap();
         fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::write(home.path().join("kms.db"), "mine").unwrap();
-        let refused = HalfMade::begin(&home).err().unwrap();
-        assert!(refused.what.contains("nothing was changed"), "{refused:?}");
+        fs::write(home.path().join("kms.db"), "other").unwrap();
+        let failure = UnfinishedHome::begin(&home).err().unwrap();
+        assert!(failure.what.contains("nothing was changed"), "{failure:?}");
         assert_eq!(names(home.path()), ["kms.db"]);
         assert_eq!(fs::metadata(home.path()).unwrap().permissions().mode() & 0o777, 0o755);
     }
 
     #[test]
-    fn a_file_is_refused_too() {
+    fn a_file_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let home = home_in(&folder);
         fs::write(home.path(), "a file").unwrap();
-        assert!(HalfMade::begin(&home).is_err());
+        assert!(UnfinishedHome::begin(&home).is_err());
         assert_eq!(fs::read(home.path()).unwrap(), b"a file");
     }
 
     #[test]
-    fn what_a_killed_attempt_left_is_cleared_away() {
+    fn leftovers_of_a_killed_init_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let home = home_in(&folder);
         fs::create_dir(home.path()).unwrap();
         fs::write(home.path().join(UNFINISHED), "").unwrap();
         fs::write(home.config(), "half").unwrap();
         assert!(home.read_config().is_err());
-        HalfMade::begin(&home).unwrap().keep().unwrap();
+        UnfinishedHome::begin(&home).unwrap().finish().unwrap();
         assert!(names(home.path()).is_empty());
     }
 
     #[test]
-    fn two_attempts_at_once_do_not_meet() {
+    fn concurrent_inits_do_not_interfere() {
         let folder = tempfile::tempdir().unwrap();
         let home = home_in(&folder);
-        let first = HalfMade::begin(&home).unwrap();
-        let second = HalfMade::begin(&home).err().unwrap();
+        let first = UnfinishedHome::begin(&home).unwrap();
+        let second = UnfinishedHome::begin(&home).err().unwrap();
         assert!(second.what.contains("another `kms init`"), "{second:?}");
-        first.keep().unwrap();
+        first.finish().unwrap();
     }
 }

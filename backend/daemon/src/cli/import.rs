@@ -1,5 +1,5 @@
-//! `kms import`: wraps a key file for the user and uploads it. A client of the REST API like any other; the home is asked
-//! only where the service is and for a token.
+//! `kms import`: wraps a key file and uploads it. It is an ordinary client of the REST API, and uses the home only for
+//! the address of the service and the token.
 
 use std::fs;
 use std::path::Path;
@@ -13,57 +13,88 @@ use kms_core::api::Algorithm;
 use kms_core::object::KeyBytes;
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::arguments::Import;
 use super::failure::Failure;
 use super::home::Home;
 use super::output;
+use crate::service;
 
-/// The wrapping algorithm that takes material of every length.
+/// A wrapping algorithm for material of any length.
 const WRAPPING: &str = "rsa_3072_oaep_sha256_aes_256_key_wrap";
 
-/// The longest key file: an RSA-4096 key in PEM has 3.2 KiB.
+/// The maximum size of a key file: an RSA-4096 key in PEM has 3.2 KiB.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// How long an answer may take: an RSA-3072 pair is made meanwhile.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// The maximum time for a response, in which an RSA-3072 key pair is generated.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Uploads.
+/// Runs `kms import`.
 pub(super) fn run(import: &Import) -> Result<(), Failure> {
     let material = read_material(&import.file)?;
-    let service = Service::reach(import)?;
-    let (ring, id) = (format!("/keyrings/{}", import.key_ring), import.key);
-    let key = service.ask("GET", &format!("{ring}/keys/{id}"), None)?;
+    let service = Service::from_arguments(import)?;
+    let (ring, id) = (format!("/keyrings/{}", ring_id(&service, import)?), import.key);
+    let key = service.request("GET", &format!("{ring}/keys/{id}"), None)?;
     let algorithm = key["algorithm"].as_str().and_then(Algorithm::named);
     let algorithm =
-        algorithm.ok_or_else(|| odd("the key has an algorithm that this program does not know"))?;
+        algorithm.ok_or_else(|| unexpected("the key has an algorithm that this program does not know"))?;
     let private = algorithm.class() == kms_protocol::ObjectClass::PRIVATE_KEY;
     let material = if private { pkcs8(material)? } else { material };
-    let ask = json!({
+    let payload = json!({
         "displayName": "kms-import",
         "protection": "software",
         "purpose": if private { "wrap_asymmetric_key" } else { "wrap_symmetric_key" },
         "algorithm": WRAPPING,
     });
-    let wrapping = service.ask("POST", &format!("{ring}/wrappingkeys"), Some(&ask))?;
-    let wrapping_id = wrapping["id"].as_str().ok_or_else(|| odd("the new wrapping key has no id"))?;
+    let wrapping = service.request("POST", &format!("{ring}/wrappingkeys"), Some(&payload))?;
+    let wrapping_id = wrapping["id"].as_str().ok_or_else(|| unexpected("the new wrapping key has no id"))?;
     let outcome = upload(&service, &ring, import, &wrapping, &material);
-    // Whatever came of it, the wrapping key has served.
-    let deleted = service.ask("DELETE", &format!("{ring}/wrappingkeys/{wrapping_id}"), None);
+    // The wrapping key is deleted whether or not the upload succeeded.
+    let deleted = service.request("DELETE", &format!("{ring}/wrappingkeys/{wrapping_id}"), None);
     let version = outcome?;
     if let Err(failure) = deleted {
         output::note(&format!(
-            "the wrapping key {wrapping_id} was not deleted, and expires: {}",
+            "the wrapping key {wrapping_id} was not deleted; it will expire: {}",
             failure.what
         ));
     }
     if import.output.json {
         output::json(&version);
     } else {
-        output::line(&format!("{} is version {} of key {id}.", import.file.display(), version["number"]));
+        output::line(&format!("{} is version {} of key {id}", import.file.display(), version["number"]));
     }
     Ok(())
+}
+
+/// The id of the ring that the arguments name.
+fn ring_id(service: &Service, import: &Import) -> Result<Uuid, Failure> {
+    let named = import.ring.as_deref().unwrap_or_default();
+    match import.key_ring.or_else(|| service::ring_id(named)) {
+        Some(id) => Ok(id),
+        None => ring_named(&service.request("GET", "/keyrings", None)?, named),
+    }
+}
+
+/// The id of the only ring with this name in a list of key rings.
+fn ring_named(list: &Value, name: &str) -> Result<Uuid, Failure> {
+    let rings =
+        list["keyRings"].as_array().ok_or_else(|| unexpected("the response is not a list of key rings"))?;
+    let named: Vec<_> = rings.iter().filter(|ring| ring["displayName"] == name).collect();
+    match named[..] {
+        [ring] => ring["id"]
+            .as_str()
+            .and_then(|id| Uuid::parse_str(id).ok())
+            .ok_or_else(|| unexpected("a key ring has no id")),
+        [] => {
+            let next = "check --ring and --project; the REST API lists the names and ids of key rings";
+            Err(Failure::new(format!("no key ring of the project has the name {name:?}"), next))
+        }
+        [..] => {
+            Err(Failure::new(format!("several key rings have the name {name:?}"), "name the ring by its id"))
+        }
+    }
 }
 
 fn upload(
@@ -74,11 +105,12 @@ fn upload(
     material: &KeyBytes,
 ) -> Result<Value, Failure> {
     let public =
-        wrapping["publicKey"].as_str().ok_or_else(|| odd("the new wrapping key has no public key"))?;
+        wrapping["publicKey"].as_str().ok_or_else(|| unexpected("the new wrapping key has no public key"))?;
     let wrapped = kms_crypto::wrap_for_import(public, material.as_ref(), &SystemRandom::new());
-    let wrapped = wrapped.ok_or_else(|| odd("the wrapping key's public half is no RSA key"))?;
-    let ask = json!({ "wrappingKeyId": wrapping["id"], "wrappedKey": STANDARD.encode(wrapped) });
-    service.ask("POST", &format!("{ring}/keys/{}/import", import.key), Some(&ask))
+    let wrapped =
+        wrapped.ok_or_else(|| unexpected("the public key of the wrapping key is not an RSA key"))?;
+    let payload = json!({ "wrappingKeyId": wrapping["id"], "wrappedKey": STANDARD.encode(wrapped) });
+    service.request("POST", &format!("{ring}/keys/{}/import", import.key), Some(&payload))
 }
 
 fn read_material(path: &Path) -> Result<KeyBytes, Failure> {
@@ -91,21 +123,24 @@ fn read_material(path: &Path) -> Result<KeyBytes, Failure> {
     };
     let length = fs::metadata(path).map_err(|error| cannot(&error))?.len();
     if length == 0 || length > FILE_BYTES_MAX {
-        let what = format!("{} has {length} bytes, which is no key", path.display());
+        let what = format!("{} has {length} bytes and is not a key file", path.display());
         return Err(Failure::new(what, "name the file with the key material"));
     }
     Ok(KeyBytes::from(fs::read(path).map_err(|error| cannot(&error))?))
 }
 
-/// A private key's DER, out of PEM or as it is.
+/// Decodes a private key in PEM; a key in DER is returned unchanged.
 fn pkcs8(material: KeyBytes) -> Result<KeyBytes, Failure> {
-    let next = "make PKCS#8 of it: openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW";
+    let next = "convert it to PKCS#8: openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW";
     let Ok(text) = std::str::from_utf8(material.as_ref()) else { return Ok(material) };
     if !text.contains("-----BEGIN ") {
         return Ok(material);
     }
     if !text.contains("-----BEGIN PRIVATE KEY-----") {
-        return Err(Failure::new("the file is PEM, but holds no PKCS#8 private key in the clear", next));
+        return Err(Failure::new(
+            "the file is PEM, but contains no PKCS#8 private key without encryption",
+            next,
+        ));
     }
     let body: Zeroizing<String> = Zeroizing::new(
         text.lines()
@@ -114,10 +149,10 @@ fn pkcs8(material: KeyBytes) -> Result<KeyBytes, Failure> {
             .take_while(|line| !line.starts_with("-----"))
             .collect(),
     );
-    STANDARD.decode(body.as_bytes()).map(KeyBytes::from).map_err(|_| Failure::new("the PEM is damaged", next))
+    STANDARD.decode(body.as_bytes()).map(KeyBytes::from).map_err(|_| Failure::new("the PEM is invalid", next))
 }
 
-/// The service, as one of its clients sees it.
+/// A client of the REST API, for one project and region.
 struct Service {
     agent: ureq::Agent,
     base: String,
@@ -125,7 +160,7 @@ struct Service {
 }
 
 impl Service {
-    fn reach(import: &Import) -> Result<Self, Failure> {
+    fn from_arguments(import: &Import) -> Result<Self, Failure> {
         let home = || Home::of(super::arguments::Home { folder: import.home.folder.clone() });
         let url = match &import.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
@@ -138,7 +173,7 @@ impl Service {
         };
         let path = import.token_file.clone().map_or_else(|| Ok(home()?.admin_token()), Ok::<_, Failure>)?;
         let text = fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
-            let next = "name a file with --token-file; `kms token create` makes a token";
+            let next = "name a token file with --token-file; `kms token create` creates a token";
             Failure::because(format!("cannot read the token in {}", path.display()), &error, next)
         })?;
         let token = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
@@ -146,11 +181,11 @@ impl Service {
         Ok(Self { agent: agent(import.ca.as_deref())?, base, token })
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let url = format!("{}{path}", self.base);
-        let away = |error: &ureq::Error| {
+        let no_response = |error: &ureq::Error| {
             Failure::because(
-                format!("{method} {url} got no answer"),
+                format!("no response to {method} {url}"),
                 error,
                 "check --url, and that `kms serve` runs there",
             )
@@ -162,23 +197,21 @@ impl Service {
             .header("authorization", format!("Bearer {}", *self.token))
             .header("content-type", "application/json")
             .body(text)
-            .map_err(|error| {
-                Failure::because("this is no request", &error, "check --url and --token-file")
-            })?;
-        let mut response = self.agent.run(request).map_err(|error| away(&error))?;
+            .map_err(|error| Failure::because("invalid request", &error, "check --url and --token-file"))?;
+        let mut response = self.agent.run(request).map_err(|error| no_response(&error))?;
         let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(|error| away(&error))?;
+        let text = response.body_mut().read_to_string().map_err(|error| no_response(&error))?;
         let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if (200..300).contains(&status) {
             return Ok(value);
         }
-        let said = value["message"].as_str().unwrap_or("it gave no reason");
+        let message = value["message"].as_str().unwrap_or("no reason given");
         let next = match status {
-            401 | 403 => "use a token of an account that may; `kms role list` shows who may what",
-            404 => "check --project, --key-ring and --key: they are ids, which the REST API lists",
-            _ => "change what the message names, and try again",
+            401 | 403 => "use a token of an account with permission; `kms role list` shows the roles",
+            404 => "check --project, --ring and --key against the lists of the REST API",
+            _ => "correct what the message names, and try again",
         };
-        Err(Failure::new(format!("{method} {url} was answered with {status}: {said}"), next))
+        Err(Failure::new(format!("{method} {url} returned {status}: {message}"), next))
     }
 }
 
@@ -187,25 +220,46 @@ fn agent(ca: Option<&Path>) -> Result<ureq::Agent, Failure> {
     let mut tls =
         TlsConfig::builder().provider(TlsProvider::Rustls).unversioned_rustls_crypto_provider(provider);
     if let Some(path) = ca {
-        let next = "name a file of certificates in PEM";
+        let next = "name a file with certificates in PEM";
         let text = fs::read(path)
             .map_err(|error| Failure::because(format!("cannot read {}", path.display()), &error, next))?;
         let trusted: Vec<Certificate<'static>> = parse_pem(&text)
             .filter_map(|item| if let Ok(PemItem::Certificate(found)) = item { Some(found) } else { None })
             .collect();
         if trusted.is_empty() {
-            return Err(Failure::new(format!("{} holds no certificate", path.display()), next));
+            return Err(Failure::new(format!("{} contains no certificate", path.display()), next));
         }
         tls = tls.root_certs(RootCerts::Specific(Arc::new(trusted)));
     }
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
-        .timeout_global(Some(ANSWERED_WITHIN))
+        .timeout_global(Some(RESPONSE_TIMEOUT))
         .tls_config(tls.build());
     Ok(config.build().new_agent())
 }
 
-fn odd(what: &str) -> Failure {
-    Failure::new(what, "is --url really this service, of this version?")
+fn unexpected(what: &str) -> Failure {
+    Failure::new(what, "check that --url is the address of this service, and its version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_found_by_its_name_if_that_is_unique() {
+        let id = Uuid::from_u128(7);
+        let list = json!({ "keyRings": [
+            { "id": id, "displayName": "payments" },
+            { "id": Uuid::from_u128(8), "displayName": "twice" },
+            { "id": Uuid::from_u128(9), "displayName": "twice" },
+        ] });
+        assert_eq!(ring_named(&list, "payments").unwrap(), id);
+        let none = ring_named(&list, "other").unwrap_err();
+        assert!(none.what.contains("\"other\"") && none.next.contains("--ring"), "{none:?}");
+        let several = ring_named(&list, "twice").unwrap_err();
+        assert!(several.what.contains("several") && several.next.contains("id"), "{several:?}");
+        assert!(ring_named(&Value::Null, "payments").is_err());
+    }
 }

@@ -1,4 +1,4 @@
-//! `kms init`: a home made whole, or not at all.
+//! `kms init`: creates a complete home, or nothing.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,45 +11,46 @@ use zeroize::Zeroizing;
 use super::arguments::Init;
 use super::environment::{self, Setting};
 use super::failure::Failure;
-use super::home::{HalfMade, Home, write_new};
+use super::home::{Home, UnfinishedHome, write_new};
 use super::output;
-use super::pins::{self, Chosen};
+use super::pins::{self, RingPins};
 use super::rings::ring_json;
-use super::token;
+use super::softhsm;
 use crate::config::{Config, NewConfig};
 use crate::service::{Backend, NewRing, RingInfo, Scope};
 
-/// What `pkcs11.toml` says. The socket is named relative to the file, so that a container's home works from outside.
+/// The text of `pkcs11.toml`. The path of the socket is relative to the file, so that the home of a container can be
+/// used from outside of it.
 const PROVIDER_CONFIG: &str = "\
-# For libkms_pkcs11.so: how applications reach this KMS. Name this file in KMS_PKCS11_CONFIG, or copy it to
-# /etc/kms/pkcs11.toml with the socket's whole path. It holds no secret.
+# Configuration of libkms_pkcs11.so, through which applications use this KMS. Set KMS_PKCS11_CONFIG to the path of this
+# file, or copy it to /etc/kms/pkcs11.toml with the absolute path of the socket. It contains no secrets.
 
-# The daemon's socket; a relative path starts at this file's folder.
+# The daemon's socket. A relative path is relative to the folder of this file.
 socket = {socket}
-# How long a call may wait for the backend, in milliseconds.
+# The maximum time that a call waits for the backend, in milliseconds.
 # timeout_ms = 10000
 ";
 
-/// The first project's name.
+/// The name of the first project.
 const FIRST_PROJECT: &str = "default";
 
-/// The first service account: it owns everything.
+/// The first service account, which has the role owner everywhere.
 const FIRST_OWNER: &str = "admin@default.sa.kms.local";
 
-/// Where the master key will be.
-enum Hsm {
-    /// In a SoftHSM token of the home's own.
-    Soft { library: PathBuf },
-    /// In a token that is there already.
-    Given { module: PathBuf, token: String, pin_file: PathBuf },
+/// The HSM token for the master key.
+enum HsmToken {
+    /// A new SoftHSM token in the home.
+    NewSoftHsm { library: PathBuf },
+    /// An existing token.
+    Existing { module: PathBuf, token: String, pin_file: PathBuf },
 }
 
-/// Makes a home.
-pub(super) fn run(arguments: Init, typed: &[OsString]) -> Result<(), Failure> {
+/// Creates a home.
+pub(super) fn run(arguments: Init, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let hsm = Hsm::of(arguments.hsm_module, arguments.hsm_token, arguments.hsm_pin_file)?;
-    environment::require(hsm.environment(&home), typed)?;
-    let pins = Chosen::from_arguments(arguments.pins)?;
+    let hsm = HsmToken::of(arguments.hsm_module, arguments.hsm_token, arguments.hsm_pin_file)?;
+    environment::require(hsm.environment(&home), argv)?;
+    let pins = RingPins::from_arguments(arguments.pins)?;
     let ring = NewRing {
         name: arguments.ring,
         policy: arguments.policy.into(),
@@ -57,25 +58,31 @@ pub(super) fn run(arguments: Init, typed: &[OsString]) -> Result<(), Failure> {
         so_pin: pins.so.clone(),
     };
     ring.check()?;
-    let half = HalfMade::begin(&home)?;
-    let made = make(&home, &hsm, &pins, ring, arguments.project)?;
-    half.keep()?;
+    let unfinished = UnfinishedHome::begin(&home)?;
+    let ring = create(&home, &hsm, &pins, ring, arguments.project)?;
+    unfinished.finish()?;
     if arguments.output.json {
-        tell_script(&home, &made, arguments.project);
+        print_json(&home, &ring, arguments.project);
     } else {
-        tell(&home, &made, arguments.project);
+        print_text(&home, &ring, arguments.project);
     }
     Ok(())
 }
 
-/// Everything in a home, in the order in which one part needs another.
-fn make(home: &Home, hsm: &Hsm, pins: &Chosen, ring: NewRing, project: Uuid) -> Result<RingInfo, Failure> {
+/// Creates the files of a home, in the order of their dependencies.
+fn create(
+    home: &Home,
+    hsm: &HsmToken,
+    pins: &RingPins,
+    ring: NewRing,
+    project: Uuid,
+) -> Result<RingInfo, Failure> {
     write_new(&home.config(), 0o600, &hsm.config(home)?)?;
     let config = home.read_new_config()?;
     let socket = provider_socket(home, &config);
     write_new(&home.provider_config(), 0o644, &PROVIDER_CONFIG.replace("{socket}", &toml_text(&socket)?))?;
-    let heading = pins::heading(home.path());
-    write_new(&home.credentials(), 0o600, &[heading.as_str(), &pins.entry(&ring.name)].concat())?;
+    let header = pins::credentials_header(home.path());
+    write_new(&home.credentials(), 0o600, &[header.as_str(), &pins.entry(&ring.name)].concat())?;
     let backend = Backend::create(&config)?;
     backend.add_project(project, FIRST_PROJECT)?;
     backend.add_service_account(FIRST_OWNER, Some((Role::Owner, Scope::default())))?;
@@ -84,50 +91,50 @@ fn make(home: &Home, hsm: &Hsm, pins: &Chosen, ring: NewRing, project: Uuid) -> 
     Ok(backend.create_ring(ring)?)
 }
 
-/// The socket as `pkcs11.toml` names it: relative to the home where it is in the home.
+/// The path of the socket for `pkcs11.toml`: relative to the home if it is in the home.
 fn provider_socket(home: &Home, config: &Config) -> PathBuf {
     let socket = config.socket_path();
     socket.strip_prefix(home.path()).map(Path::to_owned).unwrap_or(socket)
 }
 
-impl Hsm {
+impl HsmToken {
     fn of(
         module: Option<PathBuf>,
         token: Option<String>,
         pin_file: Option<PathBuf>,
     ) -> Result<Self, Failure> {
         let (Some(module), Some(token), Some(pin_file)) = (module, token, pin_file) else {
-            return Ok(Self::Soft { library: token::library()? });
+            return Ok(Self::NewSoftHsm { library: softhsm::library()? });
         };
         let absolute = |path: PathBuf| {
             std::path::absolute(&path).map_err(|error| {
                 Failure::because(
-                    format!("{:?} is no file's name", path.display()),
+                    format!("{:?} is not a valid path", path.display()),
                     &error,
-                    "name a file that is there",
+                    "name an existing file",
                 )
             })
         };
-        Ok(Self::Given { module: absolute(module)?, token, pin_file: absolute(pin_file)? })
+        Ok(Self::Existing { module: absolute(module)?, token, pin_file: absolute(pin_file)? })
     }
 
     fn environment(&self, home: &Home) -> Vec<Setting> {
         match self {
-            Self::Soft { .. } => token::environment(home),
-            Self::Given { .. } => vec![token::quiet_openssl()],
+            Self::NewSoftHsm { .. } => softhsm::environment(home),
+            Self::Existing { .. } => vec![softhsm::no_openssl_config()],
         }
     }
 
-    /// The text of `kms.toml`; a token of our own is made on the way.
+    /// The text of `kms.toml`. Creates the SoftHSM token if a new one is wanted.
     fn config(&self, home: &Home) -> Result<String, Failure> {
         match self {
-            Self::Soft { library } => {
-                let token = token::make(home, library)?;
+            Self::NewSoftHsm { library } => {
+                let token = softhsm::create_token(home, library)?;
                 let (pin_file, conf) = (Path::new("hsm.pin"), Some(Path::new("softhsm2.conf")));
                 Ok(NewConfig { module: library, token: &token, pin_file, conf }.text())
             }
-            Self::Given { module, token, pin_file } => {
-                // A SoftHSM that is there already is found where it is found now.
+            Self::Existing { module, token, pin_file } => {
+                // If the existing HSM is SoftHSM, its configuration is the one in the environment.
                 let conf = environment::softhsm_config();
                 Ok(NewConfig { module, token, pin_file, conf: conf.as_deref() }.text())
             }
@@ -137,20 +144,23 @@ impl Hsm {
 
 fn toml_text(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().ok_or_else(|| {
-        let what = format!("a configuration cannot name {:?}", path.display());
-        Failure::new(what, "choose a home whose name is UTF-8")
+        let what = format!("cannot write the path {:?} into a configuration file", path.display());
+        Failure::new(what, "name a home whose path is valid UTF-8")
     })?;
     Ok(toml::Value::from(text).to_string())
 }
 
-fn tell(home: &Home, ring: &RingInfo, project: Uuid) {
+fn print_text(home: &Home, ring: &RingInfo, project: Uuid) {
     let here = home.path().display();
-    output::line(&format!("A KMS home is made in {here}, with the ring {:?}.", ring.label));
+    output::line(&format!("KMS home created in {here}, with the ring {:?}.", ring.label));
     let (credentials, token) = (home.credentials(), home.admin_token());
-    output::line(&format!("Its PINs are in {}, for you alone.", credentials.display()));
-    output::line(&format!("The owner's token for the REST API is in {}, for you alone.", token.display()));
+    output::line(&format!("The PINs of the ring are in {}, which only you can read.", credentials.display()));
+    output::line(&format!(
+        "The administrator's token for the REST API is in {}, which only you can read.",
+        token.display()
+    ));
     output::line("");
-    output::line("Next:");
+    output::line("Next steps:");
     output::line(&format!("  kms serve --home {here}"));
     output::line(&format!("  export KMS_PKCS11_CONFIG={}", home.provider_config().display()));
     output::line("  pkcs11-tool --module libkms_pkcs11.so --list-token-slots");
@@ -161,7 +171,7 @@ fn tell(home: &Home, ring: &RingInfo, project: Uuid) {
     ));
 }
 
-fn tell_script(home: &Home, ring: &RingInfo, project: Uuid) {
+fn print_json(home: &Home, ring: &RingInfo, project: Uuid) {
     let name = |path: PathBuf| path.to_string_lossy().into_owned();
     output::json(&json!({
         "home": name(home.path().to_owned()),
@@ -179,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_providers_configuration_is_toml_with_the_socket_alone() {
+    fn the_provider_configuration_is_toml_with_only_the_socket() {
         let text = PROVIDER_CONFIG.replace("{socket}", &toml_text(Path::new("kms.sock")).unwrap());
         let table: toml::Table = toml::from_str(&text).unwrap();
         assert_eq!(table.len(), 1);

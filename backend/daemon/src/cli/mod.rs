@@ -1,8 +1,8 @@
-//! The operator's command line: what one types, turned into calls of `service`, and their outcome into words.
+//! The operator's command line: parses arguments, calls `service`, and prints the results.
 //!
-//! Each command opens the home by itself, whether or not the daemon runs (docs/decisions/0008). Results go to standard
-//! output, as text or with `--json`; errors and logs go to standard error. No PIN is ever printed: it is written into
-//! the home's `credentials`, which only its owner can read.
+//! Each command opens the home itself, whether or not the daemon runs (docs/decisions/0008). Results go to standard
+//! output, as text or with `--json`; errors and logs go to standard error. PINs are never printed: they are written
+//! into the home's `credentials`, which only its owner can read.
 
 mod accounts;
 mod arguments;
@@ -25,7 +25,7 @@ mod report;
 mod reports;
 mod rings;
 mod serve;
-mod token;
+mod softhsm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,16 +35,15 @@ use clap::Parser;
 use arguments::{Arguments, Command, Key, Ring};
 use failure::Failure;
 
-/// Runs the command that `arguments` (with the program's name first) say, and tells how it ended: 0 when it did what
-/// was asked, 1 when not.
+/// Runs the command in `arguments` (with the program's name first). The exit code is 0 if it succeeded, else 1.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let argv: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = match Arguments::try_parse_from(&argv) {
         Ok(parsed) => parsed,
         Err(error) => return output::usage(&error),
     };
-    match command(parsed.command, &arguments) {
-        Ok(outcome) => outcome,
+    match command(parsed.command, &argv) {
+        Ok(code) => code,
         Err(failure) => {
             output::failure(&failure);
             ExitCode::FAILURE
@@ -52,28 +51,28 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn command(command: Command, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+fn command(command: Command, argv: &[OsString]) -> Result<ExitCode, Failure> {
     match command {
-        Command::Init(init) => init::run(init, arguments)?,
-        Command::Serve(serve) => serve::run(serve, arguments)?,
-        Command::Ring(Ring::Create(create)) => rings::create(create, arguments)?,
-        Command::Ring(Ring::List(list)) => rings::list(list, arguments)?,
-        Command::Key(Key::List(list)) => rings::keys(list, arguments)?,
-        Command::Key(Key::Rotate(rotate)) => rings::rotate(rotate, arguments)?,
-        Command::Account(account) => accounts::run(account, arguments)?,
-        Command::Role(role) => accounts::roles(role, arguments)?,
-        Command::Token(token) => credentials::tokens(token, arguments)?,
-        Command::Project(project) => projects::run(project, arguments)?,
-        Command::Audit(audit) => return audit::run(audit, arguments),
+        Command::Init(init) => init::run(init, argv)?,
+        Command::Serve(serve) => serve::run(serve, argv)?,
+        Command::Ring(Ring::Create(create)) => rings::create(create, argv)?,
+        Command::Ring(Ring::List(list)) => rings::list(list, argv)?,
+        Command::Key(Key::List(list)) => rings::keys(list, argv)?,
+        Command::Key(Key::Rotate(rotate)) => rings::rotate(rotate, argv)?,
+        Command::Account(account) => accounts::run(account, argv)?,
+        Command::Role(role) => accounts::roles(role, argv)?,
+        Command::Token(token) => credentials::tokens(token, argv)?,
+        Command::Project(project) => projects::run(project, argv)?,
+        Command::Audit(audit) => return audit::run(audit, argv),
         Command::Import(import) => import::run(&import)?,
-        Command::Amounts(amounts) => reports::amounts(amounts, arguments)?,
-        Command::Export(export) => reports::export(export, arguments)?,
-        Command::Usage(usage) => reports::usage(usage, arguments)?,
-        Command::Backup(to) => backup::backup(to, arguments)?,
-        Command::Restore(from) => backup::restore(from, arguments)?,
-        Command::Doctor(doctor) => return doctor::run(doctor, arguments),
+        Command::Amounts(amounts) => reports::amounts(amounts, argv)?,
+        Command::Export(export) => reports::export(export, argv)?,
+        Command::Usage(usage) => reports::usage(usage, argv)?,
+        Command::Backup(to) => backup::backup(to, argv)?,
+        Command::Restore(from) => backup::restore(from, argv)?,
+        Command::Doctor(doctor) => return doctor::run(doctor, argv),
         Command::OpenApi(arguments::OpenApi {}) => output::line(crate::rest::openapi()),
-        Command::Probe(probe) => return Ok(module_probe::run(&probe)),
+        Command::ModuleProbe(probe) => return Ok(module_probe::run(&probe)),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
-//! The doctor's child: loads the module as an application does, and says on standard output how far it comes.
+//! The child process of `kms doctor`: loads the PKCS#11 module as an application does, and reports each step on
+//! standard output.
 //!
-//! Each step is announced before it is taken, one JSON object on a line: where the child dies, the last word tells in
-//! what. The PIN comes on standard input, which nobody else can see.
+//! An event is one JSON object on a line. Each step is announced before it starts, so that the last event names the
+//! step in which the child crashed. The PIN is passed on standard input, which other users cannot see.
 
 use std::fmt::Display;
 use std::io::{self, Read};
@@ -15,15 +16,15 @@ use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 use serde_json::{Value, json};
 
-use super::arguments::Probe;
+use super::arguments::ModuleProbe;
 use super::failure::Failure;
 use super::output;
 use crate::pins::PIN_BYTES_MAX;
 
-/// A step of the examination.
+/// A step of the probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Step {
-    /// Load the module and initialise it.
+    /// Load and initialise the module.
     Module,
     /// Find the ring's token.
     Token,
@@ -33,7 +34,7 @@ pub(super) enum Step {
     Login,
     /// Find its keys.
     Keys,
-    /// Finalise the module and end.
+    /// Finalise the module and exit.
     End,
 }
 
@@ -52,110 +53,114 @@ impl Step {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.name() == name)
     }
 }
 
-/// What the child says.
+/// An event that the child reports.
 #[derive(Debug)]
-pub(super) enum Word {
-    /// This step begins.
-    Begins(Step),
-    /// This step is over.
-    Ends(Step, Result<String, Failure>),
-    /// This step is left out, and why.
-    Skips(Step, String),
+pub(super) enum Event {
+    /// The step starts.
+    Started(Step),
+    /// The step has finished.
+    Finished(Step, Result<String, Failure>),
+    /// The step is skipped, and the reason.
+    Skipped(Step, String),
 }
 
-/// A line of the child's; none if it is not the child's but something the module printed.
-pub(super) fn understand(line: &str) -> Option<Word> {
+/// Parses a line of the child's output; returns nothing for a line that the module printed.
+pub(super) fn parse_event(line: &str) -> Option<Event> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| Some(value.get(key)?.as_str()?.to_owned());
-    let step = Step::named(&text("step")?)?;
+    let step = Step::from_name(&text("step")?)?;
     match text("says")?.as_str() {
-        "begins" => Some(Word::Begins(step)),
-        "ok" => Some(Word::Ends(step, Ok(text("detail")?))),
-        "failed" => Some(Word::Ends(step, Err(Failure::new(text("detail")?, text("next")?)))),
-        "skips" => Some(Word::Skips(step, text("detail")?)),
+        "begins" => Some(Event::Started(step)),
+        "ok" => Some(Event::Finished(step, Ok(text("detail")?))),
+        "failed" => Some(Event::Finished(step, Err(Failure::new(text("detail")?, text("next")?)))),
+        "skips" => Some(Event::Skipped(step, text("detail")?)),
         _ => None,
     }
 }
 
-fn begins(step: Step) {
+fn report_started(step: Step) {
     output::json_line(&json!({ "step": step.name(), "says": "begins" }));
 }
 
-fn skips(step: Step, why: &str) {
+fn report_skipped(step: Step, why: &str) {
     output::json_line(&json!({ "step": step.name(), "says": "skips", "detail": why }));
 }
 
-fn ends(step: Step, detail: &dyn Display) {
+fn report_passed(step: Step, detail: &dyn Display) {
     output::json_line(&json!({ "step": step.name(), "says": "ok", "detail": detail.to_string() }));
 }
 
-/// The step has failed; the examination is over.
-fn failed(step: Step, failure: &Failure) {
+/// Reports the step that failed, which ends the probe.
+fn report_failed(step: Step, failure: &Failure) {
     let (detail, next) = (&failure.what, &failure.next);
     output::json_line(&json!({ "step": step.name(), "says": "failed", "detail": detail, "next": next }));
 }
 
-/// Takes the steps until one fails. How it ends is said in words, so the exit code only tells that the child lived.
-pub(super) fn run(arguments: &Probe) -> ExitCode {
-    if let Err((step, failure)) = examine(arguments) {
-        failed(step, &failure);
+/// Executes the steps until one fails. Results are reported as events; the exit code only shows that the child did not
+/// crash.
+pub(super) fn run(arguments: &ModuleProbe) -> ExitCode {
+    if let Err((step, failure)) = probe(arguments) {
+        report_failed(step, &failure);
     }
     ExitCode::SUCCESS
 }
 
-type Stopped = (Step, Failure);
+type StepFailure = (Step, Failure);
 
-fn examine(arguments: &Probe) -> Result<(), Stopped> {
+fn probe(arguments: &ModuleProbe) -> Result<(), StepFailure> {
     let pin = read_pin()
-        .map_err(|error| (Step::Login, Failure::because("no PIN can be read", &error, "try again")))?;
+        .map_err(|error| (Step::Login, Failure::because("cannot read the PIN", &error, "try again")))?;
 
-    begins(Step::Module);
+    report_started(Step::Module);
     let module = load(arguments).map_err(|failure| (Step::Module, failure))?;
     let info = module.get_library_info().map_err(|error| (Step::Module, unexpected(&error)))?;
     let version = info.library_version();
-    ends(Step::Module, &format!("{} {}.{}", arguments.module.display(), version.major(), version.minor()));
+    report_passed(
+        Step::Module,
+        &format!("{} {}.{}", arguments.module.display(), version.major(), version.minor()),
+    );
 
-    begins(Step::Token);
+    report_started(Step::Token);
     let (slot, label) =
         token(&module, arguments.ring.as_deref()).map_err(|failure| (Step::Token, failure))?;
-    ends(Step::Token, &format!("{label:?} in slot {}", slot.id()));
+    report_passed(Step::Token, &format!("{label:?} in slot {}", slot.id()));
 
-    begins(Step::Mechanisms);
+    report_started(Step::Mechanisms);
     let mechanisms =
         module.get_mechanism_list(slot).map_err(|error| (Step::Mechanisms, unexpected(&error)))?;
-    ends(Step::Mechanisms, &format!("{} offered", mechanisms.len()));
+    report_passed(Step::Mechanisms, &format!("{} offered", mechanisms.len()));
 
     let Some(pin) = pin else {
-        let why = "no PIN: name its file with --pin-file";
-        skips(Step::Login, why);
-        skips(Step::Keys, why);
+        let why = "no PIN: name a file that contains it with --pin-file";
+        report_skipped(Step::Login, why);
+        report_skipped(Step::Keys, why);
         return finalise(module);
     };
-    begins(Step::Login);
+    report_started(Step::Login);
     let session = login(&module, slot, &pin).map_err(|failure| (Step::Login, failure))?;
-    ends(Step::Login, &"the user's PIN is right");
+    report_passed(Step::Login, &"the user's PIN is correct");
 
-    begins(Step::Keys);
+    report_started(Step::Keys);
     let keys = keys(&session).map_err(|error| (Step::Keys, unexpected(&error)))?;
-    ends(Step::Keys, &keys);
+    report_passed(Step::Keys, &keys);
 
     session.close().map_err(|error| (Step::End, unexpected(&error)))?;
     finalise(module)
 }
 
-fn finalise(module: Pkcs11) -> Result<(), Stopped> {
-    begins(Step::End);
+fn finalise(module: Pkcs11) -> Result<(), StepFailure> {
+    report_started(Step::End);
     module.finalize().map_err(|error| (Step::End, unexpected(&error)))?;
-    ends(Step::End, &"finalised");
+    report_passed(Step::End, &"finalised");
     Ok(())
 }
 
-/// The PIN on standard input; none if it is empty.
+/// Reads the PIN from standard input; none if that is empty.
 fn read_pin() -> io::Result<Option<AuthPin>> {
     let limit = u64::try_from(PIN_BYTES_MAX).unwrap_or(u64::MAX);
     let mut pin = String::new();
@@ -163,39 +168,39 @@ fn read_pin() -> io::Result<Option<AuthPin>> {
     Ok((!pin.is_empty()).then(|| AuthPin::from(pin)))
 }
 
-fn load(arguments: &Probe) -> Result<Pkcs11, Failure> {
+fn load(arguments: &ModuleProbe) -> Result<Pkcs11, Failure> {
     let path = arguments.module.display();
     let module = Pkcs11::new(&arguments.module).map_err(|error| {
         Failure::because(
-            format!("{path} cannot be loaded"),
+            format!("cannot load {path}"),
             &error,
-            "name the module with --module, built for this machine",
+            "name a module that was built for this machine with --module",
         )
     })?;
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).map_err(|error| {
-        let next = "correct pkcs11.toml: the module takes its configuration from there";
-        Failure::because(format!("{path} cannot be initialised"), &error, next)
+        let next = "correct pkcs11.toml, the configuration of the module";
+        Failure::because(format!("cannot initialise {path}"), &error, next)
     })?;
     Ok(module)
 }
 
-/// The ring's token, or the first.
+/// Finds the token of the ring, or the first token.
 fn token(module: &Pkcs11, ring: Option<&str>) -> Result<(Slot, String), Failure> {
-    let mut seen = Vec::new();
+    let mut labels = Vec::new();
     for slot in module.get_slots_with_initialized_token().map_err(|error| unexpected(&error))? {
         let info = module.get_token_info(slot).map_err(|error| unexpected(&error))?;
         if ring.is_none_or(|ring| ring == info.label()) {
             return Ok((slot, info.label().to_owned()));
         }
-        seen.push(info.label().to_owned());
+        labels.push(info.label().to_owned());
     }
-    if seen.is_empty() {
-        let next = "start the daemon; if it runs, see that this user may use its socket";
-        return Err(Failure::new("the module shows no token", next));
+    if labels.is_empty() {
+        let next = "start the daemon; if it runs, check that this user can access its socket";
+        return Err(Failure::new("the module lists no token", next));
     }
-    let (wanted, seen) = (ring.unwrap_or_default(), seen.join(", "));
+    let (wanted, labels) = (ring.unwrap_or_default(), labels.join(", "));
     Err(Failure::new(
-        format!("the module shows no token {wanted:?}, but {seen}"),
+        format!("the module lists no token {wanted:?}, only {labels}"),
         "name one of them with --ring",
     ))
 }
@@ -205,8 +210,7 @@ fn login(module: &Pkcs11, slot: Slot, pin: &AuthPin) -> Result<Session, Failure>
     match session.login(UserType::User, Some(pin)) {
         Ok(()) => Ok(session),
         Err(Error::Pkcs11(RvError::PinIncorrect, _)) => {
-            let next =
-                "name the PIN's file with --pin-file: the one in `credentials` may have been changed since";
+            let next = "name a file with the PIN with --pin-file: the one in `credentials` may be outdated";
             Err(Failure::new("the user's PIN is wrong", next))
         }
         Err(error) => Err(unexpected(&error)),
@@ -220,9 +224,9 @@ fn keys(session: &Session) -> Result<String, Error> {
     Ok(format!("{secret} secret, {private} private, {public} public"))
 }
 
-/// A code that the module should not answer here.
+/// The failure for a return code that the step does not expect.
 fn unexpected(error: &Error) -> Failure {
-    Failure::new(kms_core::error_chain(error), "look at the daemon's log for the cause")
+    Failure::new(kms_core::error_chain(error), "see the daemon's log for the cause")
 }
 
 #[cfg(test)]
@@ -230,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_module_prints_is_not_taken_for_ours() {
+    fn output_of_the_module_is_not_an_event() {
         for line in [
             "",
             "hello",
@@ -239,22 +243,22 @@ mod tests {
             "{\"step\":\"module\"}",
             "{\"step\":\"x\",\"says\":\"ok\",\"detail\":\"\"}",
         ] {
-            assert!(understand(line).is_none(), "{line}");
+            assert!(parse_event(line).is_none(), "{line}");
         }
     }
 
     #[test]
-    fn each_step_has_a_name_of_its_own() {
+    fn the_names_of_steps_are_distinct() {
         for step in Step::ALL {
-            assert_eq!(Step::named(step.name()), Some(step));
+            assert_eq!(Step::from_name(step.name()), Some(step));
         }
     }
 
     #[test]
-    fn a_failure_is_understood_whole() {
-        let word = understand(r#"{"step":"login","says":"failed","detail":"what","next":"then"}"#);
-        match word {
-            Some(Word::Ends(Step::Login, Err(failure))) => {
+    fn a_failure_is_parsed_completely() {
+        let event = parse_event(r#"{"step":"login","says":"failed","detail":"what","next":"then"}"#);
+        match event {
+            Some(Event::Finished(Step::Login, Err(failure))) => {
                 assert_eq!((failure.what.as_str(), failure.next.as_str()), ("what", "then"));
             }
             other => panic!("{other:?}"),

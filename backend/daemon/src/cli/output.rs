@@ -1,6 +1,6 @@
-//! What the operator sees: lines, tables and JSON on standard output; errors on standard error.
+//! Output of commands: lines, tables and JSON on standard output; errors on standard error.
 //!
-//! A reader that has gone (`kms key list | head`) is no failure, so what cannot be written is dropped.
+//! A closed pipe (`kms key list | head`) is not a failure, so write errors are ignored.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,31 +9,36 @@ use serde_json::Value;
 
 use super::failure::Failure;
 
-/// One line on standard output, at once.
+/// Writes one line to standard output and flushes it.
 pub(super) fn line(text: &str) {
     let mut out = io::stdout().lock();
-    gone(writeln!(out, "{text}").and_then(|()| out.flush()));
+    ignore_error(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
-/// A line on standard error, beside a result that scripts read.
+/// Writes a line to standard error, in addition to a result on standard output.
 pub(super) fn note(text: &str) {
-    gone(writeln!(io::stderr().lock(), "kms: {text}"));
+    ignore_error(writeln!(io::stderr().lock(), "kms: {text}"));
 }
 
-/// A JSON value on standard output.
+/// Writes a JSON value to standard output.
 pub(super) fn json(value: &Value) {
     line(&format!("{value:#}"));
 }
 
-/// A JSON value on one line of standard output.
+/// Writes a JSON value to standard output, on one line.
 pub(super) fn json_line(value: &Value) {
     line(&value.to_string());
 }
 
-/// Rows under a heading, in columns; `nothing` if there are none.
-pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]], nothing: &str) {
+/// Writes a result as JSON or as a line of text.
+pub(super) fn result(as_json: bool, value: &Value, text: &str) {
+    if as_json { json(value) } else { line(text) }
+}
+
+/// Writes rows under a heading, in columns; `if_empty` if there are none.
+pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]], if_empty: &str) {
     if rows.is_empty() {
-        return line(nothing);
+        return line(if_empty);
     }
     line(&columns(heading, rows));
 }
@@ -51,35 +56,36 @@ fn columns<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Labels come from applications: what a terminal would obey is replaced.
+/// Replaces control characters: labels come from applications and must not control the terminal.
 pub(super) fn printable(text: String) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A failure on standard error: what, and what to do next.
+/// Writes a failure to standard error: what is wrong, and the next step.
 pub(super) fn failure(failure: &Failure) {
     let mut out = io::stderr().lock();
     let what = printable(failure.what.replace('\n', " "));
-    gone(writeln!(out, "kms: {what}\n  next: {}", failure.next));
+    ignore_error(writeln!(out, "kms: {what}\n  next: {}", failure.next));
 }
 
-/// Help, the version, or what is wrong with what was typed.
+/// Writes the help, the version, or a usage error.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    gone(error.print());
+    ignore_error(error.print());
     if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn gone(written: io::Result<()>) {
+fn ignore_error(written: io::Result<()>) {
     if let Err(error) = written {
-        tracing::debug!(%error, "the reader of our output has gone");
+        tracing::debug!(%error, "cannot write output");
     }
 }
 
-/// A time in seconds since 1970, as RFC 3339 writes it.
+/// Formats a time in seconds since 1970 (RFC 3339).
 pub(super) fn time(seconds: u64) -> String {
-    let moment = i64::try_from(seconds).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
-    let written = moment.and_then(|m| m.format(&time::format_description::well_known::Rfc3339).ok());
-    written.unwrap_or_else(|| seconds.to_string())
+    let date_time =
+        i64::try_from(seconds).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
+    let text = date_time.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
+    text.unwrap_or_else(|| seconds.to_string())
 }
 
 #[cfg(test)]
@@ -93,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_cannot_command_the_terminal() {
+    fn a_label_cannot_control_the_terminal() {
         let rows = [["\u{1b}[2Jx".to_owned()]];
         assert_eq!(columns(["LABEL"], &rows), "LABEL\n\u{fffd}[2Jx");
     }

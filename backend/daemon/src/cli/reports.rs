@@ -1,4 +1,4 @@
-//! What there is, for its owner: export, amounts, usage.
+//! `kms export`, `kms amounts` and `kms usage`.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -21,33 +21,37 @@ const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
 /// `kms export`.
-pub(super) fn export(arguments: Export, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn export(arguments: Export, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let Some(path) = arguments.to else {
         return Ok(backend.export(arguments.project, &mut BufWriter::new(io::stdout().lock()))?);
     };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|error| {
-        let next = "choose a new name: a file that is there is never overwritten";
-        Failure::because(format!("{} cannot be made", path.display()), &error, next)
+        let next = "name a new file: an existing file is never overwritten";
+        Failure::because(format!("cannot create {}", path.display()), &error, next)
     })?;
     let written = backend.export(arguments.project, &mut BufWriter::new(&file)).map_err(Failure::from);
     let written = written.and_then(|()| {
         file.sync_all().map_err(|error| {
-            Failure::because(format!("{} cannot be written", path.display()), &error, "look at the disk")
+            Failure::because(
+                format!("cannot write {}", path.display()),
+                &error,
+                "check the disk, then try again",
+            )
         })
     });
     if written.is_err() {
-        // Half an export is none, and would be in the way of the next.
+        // An incomplete export is useless, and would prevent the next one.
         std::fs::remove_file(&path).unwrap_or_default();
     }
     written
 }
 
 /// `kms amounts`.
-pub(super) fn amounts(arguments: AmountsCommand, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn amounts(arguments: AmountsCommand, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let amounts = Backend::open(&home.open(typed)?)?.amounts(arguments.project)?;
+    let amounts = Backend::open(&home.open(argv)?)?.amounts(arguments.project)?;
     if arguments.output.json {
         output::json(&json!(amounts));
     } else {
@@ -59,31 +63,35 @@ pub(super) fn amounts(arguments: AmountsCommand, typed: &[OsString]) -> Result<(
             ("wrapping keys", amounts.wrapping_keys),
         ];
         let rows = rows.map(|(what, count)| [what.to_owned(), count.to_string()]);
-        output::table(["WHAT", "COUNT"], &rows, "nothing");
+        output::table(["WHAT", "COUNT"], &rows, "nothing to count");
     }
     Ok(())
 }
 
 /// `kms usage`.
-pub(super) fn usage(arguments: Usage, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn usage(arguments: Usage, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
+    let backend = Backend::open(&home.open(argv)?)?;
     let until = arguments.to.unwrap_or_else(|| backend.now()) / 1000;
     let from = arguments.from.map_or_else(|| until.saturating_sub(DAY), |from| from / 1000);
     if from > until {
         let what = format!("--from {} is after --to {}", output::time(from), output::time(until));
-        return Err(Failure::new(what, "let --from be the earlier one"));
+        return Err(Failure::new(what, "use an earlier --from or a later --to"));
     }
     if until - from > USAGE_HOURS_MAX * HOUR {
-        let what = format!("from {} to {} are more than 366 days", output::time(from), output::time(until));
-        return Err(Failure::new(what, "ask for one year after the other, with --from and --to"));
+        let what = format!(
+            "the range from {} to {} is longer than 366 days",
+            output::time(from),
+            output::time(until)
+        );
+        return Err(Failure::new(what, "request one year at a time with --from and --to"));
     }
     let usage = backend.usage(arguments.project, (from, until))?;
     if arguments.output.json {
-        let mut told = json!(usage);
-        told["from"] = json!(output::time(from));
-        told["to"] = json!(output::time(until));
-        output::json(&told);
+        let mut json = json!(usage);
+        json["from"] = json!(output::time(from));
+        json["to"] = json!(output::time(until));
+        output::json(&json);
     } else {
         let rows: Vec<_> = (usage.hours.iter())
             .map(|hour| {

@@ -1,4 +1,4 @@
-//! Rings and keys: made and listed.
+//! `kms ring` and `kms key`.
 
 use std::ffi::OsString;
 
@@ -9,43 +9,43 @@ use super::arguments::{KeyList, KeyRotate, RingCreate, RingList};
 use super::failure::Failure;
 use super::home::Home;
 use super::output;
-use super::pins::{Chosen, Entry};
+use super::pins::{CredentialsEntry, RingPins};
 use crate::service::{Backend, KeyInfo, NewRing, RingInfo};
 
 /// `kms ring create`.
-pub(super) fn create(arguments: RingCreate, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn create(arguments: RingCreate, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let backend = Backend::open(&home.open(typed)?)?;
-    let pins = Chosen::from_arguments(arguments.pins)?;
-    let entry = Entry::append(&home.credentials(), &pins.entry(&arguments.name))?;
+    let backend = Backend::open(&home.open(argv)?)?;
+    let pins = RingPins::from_arguments(arguments.pins)?;
+    let entry = CredentialsEntry::append(&home.credentials(), &pins.entry(&arguments.name))?;
     let ring = backend.create_ring(NewRing {
         name: arguments.name,
         policy: arguments.policy.into(),
         user_pin: pins.user,
         so_pin: pins.so,
     })?;
-    entry.keep();
+    entry.commit();
     let credentials = home.credentials();
     if arguments.output.json {
-        let mut made = ring_json(&ring);
-        made["credentials"] = json!(credentials.to_string_lossy());
-        output::json(&made);
+        let mut json = ring_json(&ring);
+        json["credentials"] = json!(credentials.to_string_lossy());
+        output::json(&json);
     } else {
         output::line(&format!(
-            "ring {:?} made: slot {}, policy {}",
+            "ring {:?} created: slot {}, policy {}",
             ring.label,
             ring.slot,
             policy(ring.policy)
         ));
-        output::line(&format!("its PINs are in {}", credentials.display()));
+        output::line(&format!("the PINs are in {}", credentials.display()));
     }
     Ok(())
 }
 
 /// `kms ring list`.
-pub(super) fn list(arguments: RingList, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn list(arguments: RingList, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let rings = Backend::open(&home.open(typed)?)?.rings()?;
+    let rings = Backend::open(&home.open(argv)?)?.rings()?;
     if arguments.output.json {
         output::json(&rings.iter().map(ring_json).collect());
         return Ok(());
@@ -63,9 +63,9 @@ pub(super) fn list(arguments: RingList, typed: &[OsString]) -> Result<(), Failur
 }
 
 /// `kms key list`.
-pub(super) fn keys(arguments: KeyList, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn keys(arguments: KeyList, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let keys = Backend::open(&home.open(typed)?)?.keys(arguments.ring.as_deref())?;
+    let keys = Backend::open(&home.open(argv)?)?.keys(arguments.ring.as_deref())?;
     if arguments.output.json {
         output::json(&keys.iter().map(key_json).collect());
         return Ok(());
@@ -82,20 +82,22 @@ pub(super) fn keys(arguments: KeyList, typed: &[OsString]) -> Result<(), Failure
 }
 
 /// `kms key rotate`.
-pub(super) fn rotate(arguments: KeyRotate, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn rotate(arguments: KeyRotate, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let version = Backend::open(&home.open(typed)?)?.rotate_key(&arguments.ring, &arguments.key)?;
+    let backend = Backend::open(&home.open(argv)?)?;
+    let ring = backend.ring_name(&arguments.ring)?;
+    let version = backend.rotate_key(&ring, &arguments.key)?;
     if arguments.output.json {
-        output::json(&json!({ "ring": arguments.ring, "key": arguments.key, "version": version }));
+        output::json(&json!({ "ring": ring, "key": arguments.key, "version": version }));
     } else {
-        let before = version.saturating_sub(1);
+        let previous = version.saturating_sub(1);
         output::line(&format!("key {:?} has version {version} now", arguments.key));
-        output::line(&format!("version {before} goes on as LABEL#{before} and under its own id"));
+        output::line(&format!("version {previous} remains usable as LABEL#{previous} and by its own id"));
     }
     Ok(())
 }
 
-/// A policy's name.
+/// The name of a policy.
 pub(super) fn policy(policy: RingPolicy) -> &'static str {
     match policy {
         RingPolicy::Strict => "strict",
@@ -103,7 +105,7 @@ pub(super) fn policy(policy: RingPolicy) -> &'static str {
     }
 }
 
-/// A ring as scripts read it.
+/// A ring as JSON.
 pub(super) fn ring_json(ring: &RingInfo) -> Value {
     json!({
         "id": ring.id.to_string(),

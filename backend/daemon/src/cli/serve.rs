@@ -1,4 +1,4 @@
-//! `kms serve`: logs, the words that tell when the daemon is ready, and nothing of what it does.
+//! `kms serve`: starts the log and the daemon, and notifies the operator and systemd of its state.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -21,33 +21,33 @@ use crate::server::{Owner, Reread};
 use crate::service::{self, ServiceError};
 
 /// Serves a home until the process is told to stop.
-pub(super) fn run(arguments: Serve, typed: &[OsString]) -> Result<(), Failure> {
+pub(super) fn run(arguments: Serve, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
-    let config = home.open(typed)?;
+    let config = home.open(argv)?;
     let level = arguments.log.clone().unwrap_or_else(|| config.log_level().to_owned());
     let log = start_log(&level, arguments.log_format)?;
-    let typed = Typed {
+    let overrides = Overrides {
         listen: arguments.rest_listen,
         tls: arguments.tls_cert.zip(arguments.tls_key),
         must_be_tls: arguments.tls,
         level: arguments.log,
     };
-    let rest = typed.over(config.rest())?;
-    let mut operator = Operator { file: config.path(), typed, log, pending: None };
+    let rest = overrides.apply(config.rest())?;
+    let mut operator = Operator { file: config.path(), overrides, log, pending: None };
     service::serve(&config, &rest, &mut operator)?;
     Ok(())
 }
 
-/// What was typed, which stands above what the file says, now and when it is read again.
-struct Typed {
+/// Arguments that override the configuration file, at the start and after a reload.
+struct Overrides {
     listen: Option<std::net::SocketAddr>,
     tls: Option<(PathBuf, PathBuf)>,
     must_be_tls: bool,
     level: Option<String>,
 }
 
-impl Typed {
-    fn over(&self, file: &RestConfig) -> Result<RestConfig, ServiceError> {
+impl Overrides {
+    fn apply(&self, file: &RestConfig) -> Result<RestConfig, ServiceError> {
         let mut rest = file.clone();
         rest.listen = self.listen.unwrap_or(rest.listen);
         rest.tls = self.tls.clone().or(rest.tls);
@@ -59,95 +59,95 @@ impl Typed {
     }
 }
 
-/// Who started the daemon: a person who reads standard output, systemd, or both.
+/// Notifies whoever started the daemon: an operator on standard output, systemd, or both.
 struct Operator {
     file: PathBuf,
-    typed: Typed,
+    overrides: Overrides,
     log: reload::Handle<EnvFilter, Registry>,
-    /// What was read again, until the doors have taken over theirs: the log's filter, and words for what it is.
+    /// The filter of a reloaded configuration and its description, until the listeners have applied the rest.
     pending: Option<(EnvFilter, String)>,
 }
 
 impl Operator {
-    fn read_again(&mut self) -> Result<Reread, String> {
+    fn read_config(&mut self) -> Result<Reread, String> {
         let config = Config::read(&self.file).map_err(|error| error_chain(&error))?;
-        let rest = self.typed.over(config.rest()).map_err(|error| error_chain(&error))?;
-        let level = self.typed.level.clone().unwrap_or_else(|| config.log_level().to_owned());
+        let rest = self.overrides.apply(config.rest()).map_err(|error| error_chain(&error))?;
+        let level = self.overrides.level.clone().unwrap_or_else(|| config.log_level().to_owned());
         let filter = EnvFilter::try_new(&level).map_err(|error| format!("[log] level {level:?}: {error}"))?;
         let audit = config.audit();
-        let said = format!(
+        let description = format!(
             "log {level}, {} calls per hour, uses of keys in the audit log: {:?}",
             rest.calls_per_hour, audit.crypto
         );
-        self.pending = Some((filter, said));
+        self.pending = Some((filter, description));
         Ok(Reread { rest, audit })
     }
 }
 
 impl Owner for Operator {
     fn ready(&mut self, socket: &Path, rest: Option<&str>) {
-        // The socket's line comes last: who waits for it has both.
+        // The line of the socket is last: a program that waits for it has read both.
         if let Some(url) = rest {
             output::line(&format!("kms: REST on {url}"));
         }
         output::line(&format!("kms: ready on {}", socket.display()));
-        tell("READY=1");
+        notify_systemd("READY=1");
     }
 
     fn reload(&mut self) -> Option<Reread> {
-        tell(&reloading());
-        let read = self.read_again();
+        notify_systemd(&reloading_state());
+        let read = self.read_config();
         if let Err(cause) = &read {
-            tracing::error!(cause, "SIGHUP: the configuration cannot be read; all stays as it was");
+            tracing::error!(cause, "SIGHUP: cannot read the configuration; nothing was changed");
         }
         read.ok()
     }
 
     fn reloaded(&mut self, taken: bool) {
-        if let Some((filter, said)) = self.pending.take().filter(|_| taken) {
-            tracing::info!(file = %self.file.display(), "SIGHUP: read again, with the certificate: {said}");
+        if let Some((filter, description)) = self.pending.take().filter(|_| taken) {
+            tracing::info!(file = %self.file.display(), "SIGHUP: configuration and certificate reloaded: {description}");
             if let Err(error) = self.log.reload(filter) {
-                tracing::error!(%error, "SIGHUP: the log goes on as it was");
+                tracing::error!(%error, "SIGHUP: cannot change the log level");
             }
         }
-        tell("READY=1");
+        notify_systemd("READY=1");
     }
 
     fn stopping(&mut self) {
-        tell("STOPPING=1");
+        notify_systemd("STOPPING=1");
     }
 }
 
-/// systemd wants to know since when, by the clock that only goes forward (sd_notify(3)).
-fn reloading() -> String {
+/// The state of a reload, with its time by the monotonic clock, which systemd requires (sd_notify(3)).
+fn reloading_state() -> String {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
     format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")
 }
 
-/// Tells systemd how the daemon is, if systemd started it.
-fn tell(state: &str) {
-    let Some(supervisor) = environment::notify_socket() else { return };
-    if let Err(error) = notify(&supervisor, state) {
-        tracing::warn!(%error, state, "systemd could not be told");
+/// Sends the state of the daemon to systemd, if systemd started it.
+fn notify_systemd(state: &str) {
+    let Some(socket) = environment::notify_socket() else { return };
+    if let Err(error) = send_state(&socket, state) {
+        tracing::warn!(%error, state, "cannot notify systemd");
     }
 }
 
-/// Sends a state to systemd (sd_notify(3)). A name that begins with `@` is in the abstract namespace.
-fn notify(supervisor: &OsStr, state: &str) -> io::Result<()> {
-    let address = match supervisor.as_bytes().strip_prefix(b"@") {
+/// Sends a state to a socket of systemd (sd_notify(3)). A name that begins with `@` is in the abstract namespace.
+fn send_state(socket: &OsStr, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(supervisor)?,
+        None => SocketAddr::from_pathname(socket)?,
     };
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// Sends the log to standard error. PINs, keys and data are never logged, whatever the level.
+/// Starts the log on standard error. PINs, keys and data are not logged at any level.
 fn start_log(level: &str, format: LogFormat) -> Result<reload::Handle<EnvFilter, Registry>, Failure> {
     use tracing_subscriber::prelude::*;
     let filter = EnvFilter::try_new(level).map_err(|error| {
         let next = "use a level (error, warn, info, debug, trace), or directives as in `info,kms_hsm=debug`";
-        Failure::because(format!("--log {level:?} cannot be understood"), &error, next)
+        Failure::because(format!("invalid log level {level:?}"), &error, next)
     })?;
     let (filter, handle) = reload::Layer::new(filter);
     let log = tracing_subscriber::fmt::layer().with_writer(io::stderr);
@@ -158,7 +158,7 @@ fn start_log(level: &str, format: LogFormat) -> Result<reload::Handle<EnvFilter,
     };
     let started = Registry::default().with(filter).with(log).try_init();
     started.map_err(|error| {
-        Failure::because("the log cannot be started", &error, "start the daemon in a new process")
+        Failure::because("cannot start the log", &error, "start the daemon in a new process")
     })?;
     Ok(handle)
 }
@@ -168,44 +168,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systemd_is_told_by_path_and_by_abstract_name() {
+    fn systemd_is_notified_by_path_and_by_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();
-        notify(path.as_os_str(), "READY=1").unwrap();
+        send_state(path.as_os_str(), "READY=1").unwrap();
         let name = format!("kms-test-{}", std::process::id());
         let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        notify(OsStr::new(&format!("@{name}")), "READY=1").unwrap();
+        send_state(OsStr::new(&format!("@{name}")), "READY=1").unwrap();
         for socket in [by_path, by_name] {
-            let mut heard = [0; 16];
-            let length = socket.recv(&mut heard).unwrap();
-            assert_eq!(&heard[..length], b"READY=1");
+            let mut received = [0; 16];
+            let length = socket.recv(&mut received).unwrap();
+            assert_eq!(&received[..length], b"READY=1");
         }
     }
 
     #[test]
-    fn what_is_typed_stands_above_the_file() {
+    fn arguments_override_the_configuration_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kms.toml");
-        let whole = "[hsm]\nmodule = \"m\"\ntoken = \"t\"\npin_file = \"p\"\n[rest]\nenabled = false\n";
-        std::fs::write(&file, whole).unwrap();
+        let text = "[hsm]\nmodule = \"m\"\ntoken = \"t\"\npin_file = \"p\"\n[rest]\nenabled = false\n";
+        std::fs::write(&file, text).unwrap();
         let config = Config::read(&file).unwrap();
-        let nothing = || Typed { listen: None, tls: None, must_be_tls: false, level: None };
-        assert!(!nothing().over(config.rest()).unwrap().enabled);
-        let must = Typed { must_be_tls: true, ..nothing() };
-        assert!(matches!(must.over(config.rest()), Err(ServiceError::Rest(RestError::NoCertificate))));
+        let none = || Overrides { listen: None, tls: None, must_be_tls: false, level: None };
+        assert!(!none().apply(config.rest()).unwrap().enabled);
+        let must = Overrides { must_be_tls: true, ..none() };
+        assert!(matches!(must.apply(config.rest()), Err(ServiceError::Rest(RestError::NoCertificate))));
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let tls = Some((PathBuf::from("c"), PathBuf::from("k")));
-        let typed = Typed { listen, tls: tls.clone(), must_be_tls: true, level: None };
-        let rest = typed.over(config.rest()).unwrap();
+        let overrides = Overrides { listen, tls: tls.clone(), must_be_tls: true, level: None };
+        let rest = overrides.apply(config.rest()).unwrap();
         assert_eq!((rest.enabled, Some(rest.listen), rest.tls), (true, listen, tls));
     }
 
     #[test]
-    fn a_reload_is_told_with_the_time_that_systemd_asks_for() {
-        let state = reloading();
-        let (word, time) = state.split_once('\n').unwrap();
-        assert_eq!(word, "RELOADING=1");
+    fn a_reload_has_the_time_that_systemd_requires() {
+        let state = reloading_state();
+        let (state, time) = state.split_once('\n').unwrap();
+        assert_eq!(state, "RELOADING=1");
         assert!(time.strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().unwrap() > 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Service accounts as their owner handles them: made, listed, shut out, given roles.
+//! Commands on service accounts and their roles.
 
 use kms_core::api::{Grant, Role};
 use kms_crypto::PublicKeyError;
@@ -6,33 +6,33 @@ use kms_store::{GivenGrant, Project, Ring, ServiceAccount, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
 
-/// The longest address: what RFC 5321 allows.
+/// The maximum length of an address (RFC 5321).
 const EMAIL_BYTES_MAX: usize = 254;
 
-/// Why a command about accounts, roles or tokens is not done.
+/// Why a command on accounts, roles or tokens failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// There is no such account.
-    #[error("no service account has the address or id {0:?}; `kms account list` shows them")]
+    #[error("no service account has the address or id {0:?}")]
     NoSuchAccount(String),
     /// There is no such principal.
-    #[error("ring {ring:?} has no principal {name:?}; `kms account list --ring {ring}` shows them")]
+    #[error("ring {ring:?} has no principal {name:?}")]
     NoSuchPrincipal {
         /// The ring.
         ring: String,
         /// The name.
         name: String,
     },
-    /// The user and the officer are the ring's own.
-    #[error("{0:?} is the ring's own and stays")]
+    /// The user and the security officer are built in.
+    #[error("{0:?} is the ring's own principal and cannot be removed")]
     BuiltIn(String),
     /// There is no such project.
-    #[error("no project has the name or id {0:?}; `kms project list` shows them")]
+    #[error("no project has the name or id {0:?}")]
     NoSuchProject(String),
-    /// A project and a ring that is not in it.
+    /// The named ring is in another project.
     #[error("ring {ring:?} is not in project {project:?}")]
     OtherProject {
         /// The ring.
@@ -40,16 +40,14 @@ pub enum AccountError {
         /// The project.
         project: String,
     },
-    /// It is no address.
-    #[error(
-        "{0:?} is no address of a service account: NAME@DOMAIN, of letters, digits and `.-_+`, is wanted"
-    )]
+    /// The text is not an address.
+    #[error("{0:?} is no address of a service account (NAME@DOMAIN, of letters, digits and `.-_+`)")]
     BadEmail(String),
-    /// It is no name.
-    #[error("{0:?} is no name: 1 to 64 letters, digits, `-`, `_` and `.`")]
+    /// The text is not a display name.
+    #[error("invalid name {0:?}: a name is 1 to 64 letters, digits, `-`, `_` and `.`")]
     BadName(String),
     /// The account has the role already.
-    #[error("{account} has the role {role} there already")]
+    #[error("{account} already has the role {role} in this scope")]
     Granted {
         /// The account.
         account: String,
@@ -57,7 +55,7 @@ pub enum AccountError {
         role: &'static str,
     },
     /// The account does not have the role.
-    #[error("{account} does not have the role {role} there; `kms role list {account}` shows what it has")]
+    #[error("{account} does not have the role {role} in this scope")]
     NotGranted {
         /// The account.
         account: String,
@@ -65,7 +63,7 @@ pub enum AccountError {
         role: &'static str,
     },
     /// There is no such token.
-    #[error("{account} has no token with the name or id {token:?}; `kms token list {account}` shows them")]
+    #[error("{account} has no token with the name or id {token:?}")]
     NoSuchToken {
         /// The account.
         account: String,
@@ -73,14 +71,14 @@ pub enum AccountError {
         token: String,
     },
     /// There is no such key.
-    #[error("no active key of a service account has the id {0:?}; `kms account key list` shows them")]
+    #[error("no active key of a service account has the id {0:?}")]
     NoSuchKey(String),
-    /// The file holds no key that may sign.
+    /// The file does not contain a public key that an account may have.
     #[error(transparent)]
     PublicKey(#[from] PublicKeyError),
 }
 
-/// Where a role counts, as typed: nothing said is everywhere.
+/// The scope of a role. If neither is named, the role applies everywhere.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// A project, by name or id.
@@ -89,51 +87,51 @@ pub struct Scope {
     pub ring: Option<String>,
 }
 
-/// A service account, as listed.
+/// A service account, as `kms account list` shows it.
 #[derive(Clone, Debug)]
 pub struct AccountInfo {
-    /// Its id.
+    /// The account's id.
     pub id: Uuid,
     /// Its address.
     pub email: String,
-    /// When it was made, in seconds since 1970.
+    /// The time of its creation, in seconds since 1970.
     pub created: u64,
-    /// Since when it is shut out.
+    /// The time at which it was disabled, if it is.
     pub disabled: Option<u64>,
-    /// What it was given.
+    /// Its roles.
     pub grants: Vec<GrantInfo>,
-    /// How many tokens it has.
+    /// The number of its tokens.
     pub tokens: usize,
-    /// How many keys it has that are not revoked.
+    /// The number of its keys that are not revoked.
     pub keys: usize,
 }
 
-/// A role that an account has, as listed.
+/// A role that an account has, as `kms role list` shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GrantInfo {
     /// The account's address.
     pub account: String,
     /// The role.
     pub role: Role,
-    /// The project's id; every project without.
+    /// The project's id; none for every project.
     pub project: Option<Uuid>,
     /// The project's name.
     pub project_name: Option<String>,
-    /// The ring's id; all rings without.
+    /// The ring's id; none for all rings.
     pub ring: Option<Uuid>,
     /// The ring's name.
     pub ring_name: Option<String>,
-    /// When it was given, in seconds since 1970.
+    /// The time of the grant, in seconds since 1970.
     pub created: u64,
 }
 
-/// Names of what grants are about.
-struct Names {
+/// The names of the projects and rings that grants refer to.
+struct ScopeNames {
     projects: Vec<Project>,
     rings: Vec<Ring>,
 }
 
-impl Names {
+impl ScopeNames {
     fn describe(&self, account: &str, given: &GivenGrant) -> GrantInfo {
         let Grant { role, project, ring } = given.grant;
         let project_name =
@@ -149,10 +147,10 @@ impl Names {
 }
 
 impl Backend {
-    /// Makes a service account, with a role if one is named.
+    /// Creates a service account, with a role if one is named.
     ///
     /// # Errors
-    /// When the address will not do or is taken, or the role is for what is not there.
+    /// When the address is invalid or already used, or the role's project or ring does not exist.
     pub fn add_service_account(
         &self,
         email: &str,
@@ -161,12 +159,12 @@ impl Backend {
         check_email(email)?;
         let (id, created) = (Uuid::new_v4(), self.dispatch.clock.seconds());
         let account = ServiceAccount { id, email: email.to_owned(), created, disabled: None, generation: 1 };
-        let grant = role.map(|(role, scope)| self.grant_of(role, &scope)).transpose()?;
+        let grant = role.map(|(role, scope)| self.resolve_grant(role, &scope)).transpose()?;
         let given = grant.map(|grant| GivenGrant { id: Uuid::new_v4(), account: id, grant, created });
         let entry = self.entry(
-            Command {
+            AuditedCommand {
                 event: "kms.account.create",
-                typed: "kms account add",
+                command: "kms account add",
                 resource: format!("accounts/{id}"),
                 project: grant.and_then(|grant| grant.project),
             },
@@ -177,8 +175,8 @@ impl Backend {
             done => Ok(done?),
         }?;
         let all = self.service_accounts()?;
-        let made = all.into_iter().find(|known| known.id == id);
-        made.ok_or_else(|| AccountError::NoSuchAccount(email.to_owned()).into())
+        let created = all.into_iter().find(|known| known.id == id);
+        created.ok_or_else(|| AccountError::NoSuchAccount(email.to_owned()).into())
     }
 
     /// All service accounts, by address.
@@ -188,7 +186,7 @@ impl Backend {
     pub fn service_accounts(&self) -> Result<Vec<AccountInfo>, ServiceError> {
         let store = &self.dispatch.store;
         let (grants, tokens, keys) = (store.grants(None)?, store.tokens(None)?, store.account_keys(None)?);
-        let names = self.names()?;
+        let names = self.scope_names()?;
         let described = store.accounts()?.into_iter().map(|account| AccountInfo {
             grants: grants
                 .iter()
@@ -205,17 +203,17 @@ impl Backend {
         Ok(described.collect())
     }
 
-    /// Shuts a service account out, or lets it in again.
+    /// Disables a service account, or enables it again.
     ///
     /// # Errors
     /// When there is no such account.
     pub fn set_service_account_disabled(&self, account: &str, disabled: bool) -> Result<(), ServiceError> {
         let account = self.account_of(account)?;
-        let (event, typed) = match disabled {
+        let (event, command) = match disabled {
             true => ("kms.account.disable", "kms account disable"),
             false => ("kms.account.enable", "kms account enable"),
         };
-        let entry = self.account_entry(event, typed, &account, []);
+        let entry = self.account_entry(event, command, &account, []);
         let since = disabled.then(|| self.dispatch.clock.seconds());
         Ok(self.dispatch.store.set_account_disabled(account.id, since, entry)?)
     }
@@ -230,13 +228,13 @@ impl Backend {
         Ok(self.dispatch.store.remove_account(account.id, entry)?)
     }
 
-    /// Gives a service account a role.
+    /// Grants a service account a role.
     ///
     /// # Errors
-    /// When it has it already, or something named is not there.
+    /// When it already has the role in this scope, or the account, project or ring does not exist.
     pub fn grant_role(&self, account: &str, role: Role, scope: &Scope) -> Result<GrantInfo, ServiceError> {
         let account = self.account_of(account)?;
-        let grant = self.grant_of(role, scope)?;
+        let grant = self.resolve_grant(role, scope)?;
         let created = self.dispatch.clock.seconds();
         let given = GivenGrant { id: Uuid::new_v4(), account: account.id, grant, created };
         let details = [("role", role_json(Some(grant)))];
@@ -247,18 +245,18 @@ impl Backend {
             }
             done => {
                 done?;
-                Ok(self.names()?.describe(&account.email, &given))
+                Ok(self.scope_names()?.describe(&account.email, &given))
             }
         }
     }
 
-    /// Takes a role from a service account.
+    /// Revokes a role of a service account.
     ///
     /// # Errors
-    /// When it does not have it there, or something named is not there.
+    /// When it does not have the role in this scope, or the account, project or ring does not exist.
     pub fn revoke_role(&self, account: &str, role: Role, scope: &Scope) -> Result<(), ServiceError> {
         let account = self.account_of(account)?;
-        let grant = self.grant_of(role, scope)?;
+        let grant = self.resolve_grant(role, scope)?;
         let details = [("role", role_json(Some(grant)))];
         let entry = self.account_entry("kms.account.role.revoke", "kms role revoke", &account, details);
         match self.dispatch.store.remove_grant(account.id, grant, entry) {
@@ -269,7 +267,7 @@ impl Backend {
         }
     }
 
-    /// The roles of a service account, or of all.
+    /// The roles of one service account, or of all.
     ///
     /// # Errors
     /// When there is no such account.
@@ -290,40 +288,36 @@ impl Backend {
         Ok(found.ok_or_else(missing)?)
     }
 
-    /// What is recorded of a command about an account.
+    /// The audit entry of a command on an account.
     pub(super) fn account_entry<const N: usize>(
         &self,
         event: &'static str,
-        typed: &'static str,
+        command: &'static str,
         account: &ServiceAccount,
         details: [(&'static str, Value); N],
     ) -> kms_core::audit::Entry {
         let resource = format!("accounts/{}", account.id);
-        let mut entry = self.entry(Command { event, typed, resource, project: None }, details);
+        let mut entry = self.entry(AuditedCommand { event, command, resource, project: None }, details);
         entry.details.insert("email".to_owned(), json!(account.email));
         entry
     }
 
-    /// A role in what was typed. A ring's grant names its project too.
-    fn grant_of(&self, role: Role, scope: &Scope) -> Result<Grant, ServiceError> {
+    /// The grant of a role in the named scope. The grant of a ring names the ring's project as well.
+    fn resolve_grant(&self, role: Role, scope: &Scope) -> Result<Grant, ServiceError> {
         let project = scope.project.as_deref().map(|name| self.project_of(name)).transpose()?;
         let Some(name) = &scope.ring else {
             return Ok(Grant { role, project: project.map(|project| project.id), ring: None });
         };
-        let rings = self.dispatch.store.rings()?;
-        let ring = rings
-            .into_iter()
-            .find(|ring| ring.label == *name || Uuid::from_bytes(ring.id.0).to_string() == *name)
-            .ok_or_else(|| ServiceError::NoSuchRing(name.clone()))?;
-        let its = self.dispatch.project_of(&ring)?;
-        if let Some(project) = project.filter(|project| project.id != its) {
+        let ring = self.ring_of(name)?;
+        let project_of_ring = self.dispatch.project_of(&ring)?;
+        if let Some(project) = project.filter(|project| project.id != project_of_ring) {
             return Err(AccountError::OtherProject { ring: name.clone(), project: project.name }.into());
         }
-        Ok(Grant { role, project: Some(its), ring: Some(Uuid::from_bytes(ring.id.0)) })
+        Ok(Grant { role, project: Some(project_of_ring), ring: Some(Uuid::from_bytes(ring.id.0)) })
     }
 
-    fn names(&self) -> Result<Names, ServiceError> {
-        Ok(Names { projects: self.projects()?, rings: self.dispatch.store.rings()? })
+    fn scope_names(&self) -> Result<ScopeNames, ServiceError> {
+        Ok(ScopeNames { projects: self.projects()?, rings: self.dispatch.store.rings()? })
     }
 }
 
@@ -334,7 +328,7 @@ fn role_json(grant: Option<Grant>) -> Value {
     )
 }
 
-/// The address of a service account: it stands in assertions, logs and tables.
+/// Checks the address of a service account, which appears in assertions, logs and tables.
 fn check_email(email: &str) -> Result<(), AccountError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || ".-_+".contains(c);
     let part = |part: &str| !part.is_empty() && part.chars().all(legal);

@@ -1,17 +1,17 @@
-//! The audit log, for its operator.
+//! Commands on the audit log.
 
 use kms_core::audit::{Broken, Head, Link, Record, Restart, Verified};
 use kms_store::{AuditFilter, AuditPlace};
 
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
 
 impl Backend {
-    /// Goes along the whole audit log. `expected` is a head that was kept elsewhere; `progress` is told how many entries
-    /// are done, and of how many.
+    /// Verifies the whole audit log. `expected` is a head that was stored elsewhere; `progress` receives the number of
+    /// entries that are verified, and the total.
     ///
     /// # Errors
-    /// When the database fails; what is wrong with the log is the answer.
+    /// When the database fails. The inner result states whether the log is intact.
     pub fn verify_audit(
         &self,
         expected: Option<Link>,
@@ -20,21 +20,21 @@ impl Backend {
         Ok(self.dispatch.store.verify_audit(expected, progress)?)
     }
 
-    /// Begins the audit log anew, where it is not whole; gives nothing where it is.
+    /// Starts a new audit log if the present one is not intact; returns nothing if it is.
     ///
     /// # Errors
     /// When the database fails.
     pub fn restart_audit(&self) -> Result<Option<Restart>, ServiceError> {
-        let command = Command {
+        let audited = AuditedCommand {
             event: "kms.audit.restart",
-            typed: "kms audit restart",
+            command: "kms audit restart",
             resource: "audit".to_owned(),
             project: None,
         };
-        Ok(self.dispatch.store.restart_audit(self.entry(command, []))?)
+        Ok(self.dispatch.store.restart_audit(self.entry(audited, []))?)
     }
 
-    /// How often, when and why that was done, the oldest first.
+    /// The restarts of the audit log, the oldest first.
     ///
     /// # Errors
     /// When the database fails.
@@ -55,7 +55,7 @@ impl Backend {
         Ok(self.dispatch.store.audit_page(filter, after, limit)?)
     }
 
-    /// When something was recorded last, in milliseconds since 1970.
+    /// The time of the last audit entry, in milliseconds since 1970.
     ///
     /// # Errors
     /// When the database fails.
@@ -63,12 +63,12 @@ impl Backend {
         Ok(self.dispatch.store.last_recorded()?)
     }
 
-    /// The time, in milliseconds since 1970.
+    /// The present time, in milliseconds since 1970.
     pub fn now(&self) -> u64 {
         self.dispatch.clock.millis()
     }
 
-    /// Where the audit log begins and ends.
+    /// The audit head: where the log begins and ends.
     ///
     /// # Errors
     /// When the database fails, or the head was changed.

@@ -1,4 +1,4 @@
-//! Backup and restore. A copy opens under the master key that wraps its service keys, and under no other.
+//! Backup and restore of the database. A copy can be opened only with the master key that wraps its service keys.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,81 +8,81 @@ use std::path::{Path, PathBuf};
 use kms_store::{Checked, StoreError, beside, settle, sync_folder};
 use serde_json::json;
 
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
 use crate::config::Config;
 use crate::server::SocketListener;
 
-/// What a restore has done.
+/// The result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What was found in the copy.
+    /// What the copy contains.
     pub checked: Checked,
-    /// Where the database is now that was there before, if there was one.
+    /// The path to which the previous database was moved, if there was one.
     pub replaced: Option<PathBuf>,
 }
 
 impl Backend {
-    /// Copies the database as it is at this moment to a new file, and verifies the copy.
+    /// Copies a consistent snapshot of the database to a new file, and verifies the copy.
     ///
     /// # Errors
-    /// When the file is there already or cannot be written, or the copy is not whole.
+    /// When the file exists or cannot be written, or the copy is not intact.
     pub fn backup(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<Checked, ServiceError> {
         let store = &self.dispatch.store;
         let checked = store.backup(to, progress)?;
-        let command = Command {
+        let audited = AuditedCommand {
             event: "kms.home.backup",
-            typed: "kms backup",
+            command: "kms backup",
             resource: "home".to_owned(),
             project: None,
         };
-        store.record(self.entry(command, [("file", json!(to.to_string_lossy()))]))?;
+        store.record(self.entry(audited, [("file", json!(to.to_string_lossy()))]))?;
         Ok(checked)
     }
 
-    /// Puts a copy in the place of a home's database. Nothing is touched before the copy has been opened with the home's
-    /// own token and found whole; the database that is there is kept beside.
+    /// Replaces a home's database by a copy. Nothing is changed before the copy has been opened with the home's own
+    /// token and verified; the previous database is kept beside it under another name.
     ///
     /// # Errors
-    /// When a daemon serves the home, the token does not open the copy's service keys, or the copy is not whole.
+    /// When a daemon serves the home, the token does not open the copy's service keys, or the copy is not intact.
     pub fn restore(config: &Config, from: &Path) -> Result<Restored, ServiceError> {
-        // Held until the end, so that no daemon begins meanwhile.
-        let _door = SocketListener::open(&config.socket_path(), config.socket_mode())?;
+        // Held until the end, so that no daemon can start meanwhile.
+        let _listener = SocketListener::open(&config.socket_path(), config.socket_mode())?;
         let database = config.store_path();
         let candidate = Candidate(beside(&database, "restoring"));
-        candidate.take(from)?;
+        candidate.copy_from(from)?;
         let checked = {
             let backend = Self::open_at(config, &candidate.0)?;
             let store = &backend.dispatch.store;
-            let command = Command {
+            let audited = AuditedCommand {
                 event: "kms.home.restore",
-                typed: "kms restore",
+                command: "kms restore",
                 resource: "home".to_owned(),
                 project: None,
             };
             let head = store.audit_head()?.last.to_string();
             let file = from.to_string_lossy();
-            store.record(backend.entry(command, [("file", json!(file)), ("head", json!(head))]))?;
+            store.record(backend.entry(audited, [("file", json!(file)), ("head", json!(head))]))?;
             store.check_copy(&candidate.0)?
         };
         if let Err(broken) = checked.audit {
             return Err(ServiceError::AuditBroken(broken));
         }
         settle(&candidate.0)?;
-        let replaced = set_aside(&database)?;
+        let replaced = move_aside(&database)?;
         fs::rename(&candidate.0, &database).map_err(|source| failed(&database, source))?;
         sync_folder(&database)?;
         Ok(Restored { checked, replaced })
     }
 }
 
-/// The copy under its name in the home: gone again when dropped, unless it has become the database.
+/// The copy under its temporary name in the home. Removed when dropped, unless it was renamed to the database.
 struct Candidate(PathBuf);
 
 impl Candidate {
-    fn take(&self, from: &Path) -> Result<(), StoreError> {
+    fn copy_from(&self, from: &Path) -> Result<(), StoreError> {
         let mut source = File::open(from).map_err(|error| failed(from, error))?;
-        // One that a restore before was killed over.
+        // A killed restore may have left one.
         self.remove();
         let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.0);
         let copied = target.and_then(|mut target| {
@@ -93,11 +93,11 @@ impl Candidate {
     }
 
     fn remove(&self) {
-        for path in [self.0.clone(), log_of(&self.0, "-wal"), log_of(&self.0, "-shm")] {
+        for path in [self.0.clone(), with_suffix(&self.0, "-wal"), with_suffix(&self.0, "-shm")] {
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(path = %path.display(), %error, "a copy that was not taken could not be removed");
+                tracing::warn!(path = %path.display(), %error, "cannot remove the temporary copy of an unfinished restore");
             }
         }
     }
@@ -109,8 +109,8 @@ impl Drop for Candidate {
     }
 }
 
-/// Moves the database that is there, with its log, to the first free name beside it.
-fn set_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
+/// Renames the present database, with its write-ahead log, to the first unused name beside it.
+fn move_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
     if !database.exists() {
         return Ok(None);
     }
@@ -118,7 +118,7 @@ fn set_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
     let free = free.into_iter().find(|path| fs::symlink_metadata(path).is_err());
     let aside = free.ok_or_else(|| StoreError::Exists(beside(database, "replaced-1")))?;
     for suffix in ["-wal", "-shm", ""] {
-        let (from, to) = (log_of(database, suffix), log_of(&aside, suffix));
+        let (from, to) = (with_suffix(database, suffix), with_suffix(&aside, suffix));
         match fs::rename(&from, &to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&from, error)),
             Ok(()) | Err(_) => {}
@@ -127,7 +127,7 @@ fn set_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(Some(aside))
 }
 
-fn log_of(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -165,18 +165,18 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_taken_while_others_write_is_whole_and_comes_back() {
-        let Some((home, config)) = home("a_backup_taken_while_others_write_is_whole_and_comes_back") else {
+    fn a_backup_during_writes_is_intact_and_can_be_restored() {
+        let Some((home, config)) = home("a_backup_during_writes_is_intact_and_can_be_restored") else {
             return;
         };
         let backend = Backend::create(&config).unwrap();
         ring(&backend, "before");
         let file = home.join("copy.db");
         let checked = std::thread::scope(|scope| {
-            let writing =
+            let writer =
                 scope.spawn(|| (0..5).for_each(|number| ring(&backend, &format!("during-{number}"))));
             let checked = backend.backup(&file, |_, _| {}).unwrap();
-            writing.join().unwrap();
+            writer.join().unwrap();
             checked
         });
         assert!(checked.rings >= 1 && checked.audit.is_ok(), "{checked:?}");
@@ -184,26 +184,26 @@ mod tests {
         let again = backend.backup(&file, |_, _| {});
         assert!(matches!(again, Err(ServiceError::Store(StoreError::Exists(_)))), "{again:?}");
         ring(&backend, "after");
-        let served = SocketListener::open(&config.socket_path(), config.socket_mode()).unwrap();
+        let listener = SocketListener::open(&config.socket_path(), config.socket_mode()).unwrap();
         assert!(matches!(Backend::restore(&config, &file), Err(ServiceError::SocketListener(_))));
-        drop((served, backend));
+        drop((listener, backend));
 
         let restored = Backend::restore(&config, &file).unwrap();
-        let aside = restored.replaced.unwrap();
-        assert!(aside.exists());
+        let previous = restored.replaced.unwrap();
+        assert!(previous.exists());
         let backend = Backend::open(&config).unwrap();
         let now = names(&backend);
         assert!(now.contains(&"before".to_owned()) && !now.contains(&"after".to_owned()), "{now:?}");
         assert!(backend.verify_audit(None, |_, _| {}).unwrap().is_ok());
         drop(backend);
-        // What was replaced can be put back just so.
-        Backend::restore(&config, &aside).unwrap();
+        // The previous database can be restored in the same way.
+        Backend::restore(&config, &previous).unwrap();
         assert!(names(&Backend::open(&config).unwrap()).contains(&"after".to_owned()));
     }
 
     #[test]
-    fn nothing_is_touched_for_a_copy_that_is_not_whole() {
-        let Some((home, config)) = home("nothing_is_touched_for_a_copy_that_is_not_whole") else { return };
+    fn a_copy_that_is_not_intact_changes_nothing() {
+        let Some((home, config)) = home("a_copy_that_is_not_intact_changes_nothing") else { return };
         let backend = Backend::create(&config).unwrap();
         ring(&backend, "only");
         let file = home.join("copy.db");

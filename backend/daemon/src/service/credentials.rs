@@ -1,4 +1,4 @@
-//! Tokens and keys of service accounts as their owner handles them.
+//! Commands on the credentials of service accounts: static tokens and account keys.
 
 use std::time::Duration;
 
@@ -14,39 +14,39 @@ use super::projects::check_label;
 use super::{Backend, ServiceError};
 use crate::error::Error;
 
-/// A token that was just made: the one time that it can be read.
+/// A token that was just created: the only time that it can be read.
 pub struct NewToken {
-    /// Its id.
+    /// The token's id.
     pub id: Uuid,
     /// Its name.
     pub name: String,
     /// The token itself.
     pub text: Zeroizing<String>,
-    /// From when it holds no longer; never without.
+    /// The time at which it expires, if it does.
     pub expires: Option<u64>,
 }
 
-/// A token, as listed.
+/// A token, as `kms token list` shows it.
 #[derive(Clone, Debug)]
 pub struct TokenInfo {
-    /// Its id.
+    /// The token's id.
     pub id: Uuid,
     /// Its account's address.
     pub account: String,
     /// Its name.
     pub name: String,
-    /// When it was made, in seconds since 1970.
+    /// The time of its creation, in seconds since 1970.
     pub created: u64,
-    /// From when it holds no longer; never without.
+    /// The time at which it expires, if it does.
     pub expires: Option<u64>,
-    /// When it was last used, to the hour.
+    /// The time of its last use, to the hour.
     pub used: Option<u64>,
 }
 
-/// A key of a service account, as listed.
+/// A key of a service account, as `kms account key list` shows it.
 #[derive(Clone, Debug)]
 pub struct AccountKeyInfo {
-    /// Its id: the `kid` of assertions.
+    /// The key's id: the `kid` of assertions.
     pub id: Uuid,
     /// Its account's id.
     pub account: Uuid,
@@ -54,32 +54,32 @@ pub struct AccountKeyInfo {
     pub email: String,
     /// `RSA_2048` or `RSA_4096`.
     pub algorithm: &'static str,
-    /// Whether the pair was made here.
+    /// Whether the backend generated the key pair.
     pub generated: bool,
-    /// When it came, in seconds since 1970.
+    /// The time at which it was added, in seconds since 1970.
     pub created: u64,
-    /// From when it holds no longer; never without.
+    /// The time at which it expires, if it does.
     pub valid_until: Option<u64>,
-    /// Since when it is revoked.
+    /// The time at which it was revoked, if it was.
     pub revoked: Option<u64>,
-    /// Whether it can be used now.
+    /// Whether it is valid now.
     pub active: bool,
     /// The public key, PEM.
     pub public: String,
-    /// For whom its assertions must be meant.
+    /// The audience (`aud`) that its assertions must name.
     pub audience: String,
 }
 
 impl Backend {
-    /// Makes a token for a service account.
+    /// Creates a token for a service account.
     ///
     /// # Errors
-    /// When the name will not do or is taken, or there is no such account.
+    /// When the name is invalid or the account already has a token of that name, or there is no such account.
     pub fn create_token(
         &self,
         account: &str,
         name: &str,
-        life: Option<Duration>,
+        lifetime: Option<Duration>,
     ) -> Result<NewToken, ServiceError> {
         check_label(name)?;
         let account = self.account_of(account)?;
@@ -93,7 +93,7 @@ impl Backend {
             name: name.to_owned(),
             digest: policy::token_digest(&text),
             created,
-            expires: life.map(|life| created.saturating_add(life.as_secs())),
+            expires: lifetime.map(|lifetime| created.saturating_add(lifetime.as_secs())),
         };
         let details = [("token", json!(token.id)), ("name", json!(name)), ("expires", json!(token.expires))];
         let entry = self.account_entry("kms.token.create", "kms token create", &account, details);
@@ -107,7 +107,7 @@ impl Backend {
         }
     }
 
-    /// The tokens of a service account, or of all.
+    /// The tokens of one service account, or of all.
     ///
     /// # Errors
     /// When there is no such account.
@@ -130,7 +130,7 @@ impl Backend {
         Ok(listed)
     }
 
-    /// Ends a token, named by its name or its id.
+    /// Revokes the token with this name or id.
     ///
     /// # Errors
     /// When the account has no such token.
@@ -147,46 +147,48 @@ impl Backend {
         Ok(self.dispatch.store.remove_token(found.id, entry)?)
     }
 
-    /// Makes a pair for a service account and keeps its public half: the one time that the private half can be read.
+    /// Generates a key pair for a service account and stores the public key. The private key is returned and cannot be
+    /// read again.
     ///
     /// # Errors
-    /// When there is no such account, or the pair cannot be made.
+    /// When there is no such account, or the key pair cannot be generated.
     pub fn create_account_key(
         &self,
         account: &str,
         algorithm: KeyAlgorithm,
-        life: Option<Duration>,
+        lifetime: Option<Duration>,
     ) -> Result<(AccountKeyInfo, Zeroizing<String>), ServiceError> {
         self.account_of(account)?;
         let pair = kms_crypto::generate_account_key_pair(algorithm.bits(), &self.dispatch.random)
             .map_err(Error::from)?;
-        let known = self.keep_key(account, algorithm, (pair.public, true), life, "kms account key create")?;
-        Ok((known, pair.private))
+        let key =
+            self.store_key(account, algorithm, (pair.public, true), lifetime, "kms account key create")?;
+        Ok((key, pair.private))
     }
 
-    /// Adds the public half of a pair that a service account has already.
+    /// Adds the public key of a key pair that the user of a service account generated.
     ///
     /// # Errors
-    /// When the text holds no key that may sign, or there is no such account.
+    /// When the text contains no public key that an account may have, or there is no such account.
     pub fn add_account_key(
         &self,
         account: &str,
         pem: &str,
-        life: Option<Duration>,
+        lifetime: Option<Duration>,
     ) -> Result<AccountKeyInfo, ServiceError> {
         let (public, bits) = kms_crypto::read_public_key(pem).map_err(AccountError::from)?;
         let algorithm = KeyAlgorithm::ALL.into_iter().find(|algorithm| algorithm.bits() == bits);
         let algorithm = algorithm.ok_or(PublicKeyError::Length(bits)).map_err(AccountError::from)?;
-        self.keep_key(account, algorithm, (public, false), life, "kms account key add")
+        self.store_key(account, algorithm, (public, false), lifetime, "kms account key add")
     }
 
-    fn keep_key(
+    fn store_key(
         &self,
         account: &str,
         algorithm: KeyAlgorithm,
         (public, generated): (Vec<u8>, bool),
-        life: Option<Duration>,
-        typed: &'static str,
+        lifetime: Option<Duration>,
+        command: &'static str,
     ) -> Result<AccountKeyInfo, ServiceError> {
         let account = self.account_of(account)?;
         let created = self.dispatch.clock.seconds();
@@ -197,11 +199,11 @@ impl Backend {
             public,
             generated,
             created,
-            valid_until: life.map(|life| created.saturating_add(life.as_secs())),
+            valid_until: lifetime.map(|lifetime| created.saturating_add(lifetime.as_secs())),
             revoked: None,
         };
         let details = [("key", json!(key.id)), ("algorithm", json!(algorithm.name()))];
-        let entry = self.account_entry("kms.account.key.create", typed, &account, details);
+        let entry = self.account_entry("kms.account.key.create", command, &account, details);
         match self.dispatch.store.insert_account_key(key.clone(), entry) {
             Err(StoreError::Taken(what)) => Err(ServiceError::Exists(what)),
             done => {
@@ -211,7 +213,7 @@ impl Backend {
         }
     }
 
-    /// The keys of a service account, or of all.
+    /// The keys of one service account, or of all.
     ///
     /// # Errors
     /// When there is no such account.
@@ -227,10 +229,10 @@ impl Backend {
         Ok(listed.collect())
     }
 
-    /// Revokes a key, and ends all tokens that were got with its account's keys.
+    /// Revokes a key, and invalidates all access tokens that were issued for the keys of its account.
     ///
     /// # Errors
-    /// When there is no such key that is active.
+    /// When there is no such active key.
     pub fn revoke_account_key(&self, id: &str) -> Result<(), ServiceError> {
         let missing = || AccountError::NoSuchKey(id.to_owned());
         let kid = Uuid::parse_str(id).map_err(|_| missing())?;

@@ -1,4 +1,4 @@
-//! Why the backend cannot be created, opened or changed, with the next step for the operator.
+//! Errors of the backend as a whole.
 
 use std::io;
 
@@ -14,71 +14,71 @@ use crate::pins;
 use crate::rest::RestError;
 use crate::server::SocketError;
 
-/// Why the backend cannot be made, opened or changed.
+/// Why the backend cannot be created, opened or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The HSM does not do its part.
+    /// The HSM failed.
     #[error(transparent)]
     Hsm(#[from] HsmError),
-    /// The database does not do its part.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A request of the owner's was refused, or failed.
+    /// A request of the operator was rejected, or failed.
     #[error(transparent)]
     Request(#[from] Error),
-    /// The socket is not ours to listen on.
+    /// The daemon cannot listen on the socket.
     #[error(transparent)]
     SocketListener(#[from] SocketError),
-    /// The REST door cannot be opened.
+    /// The REST listener cannot be opened.
     #[error(transparent)]
     Rest(#[from] RestError),
-    /// The daemon could not go on.
+    /// The daemon stopped with an error.
     #[error("the daemon stopped")]
     Io(#[from] io::Error),
-    /// The token has a master key, and the database is new: they do not belong together.
+    /// The token already has a master key, although the database is new.
     #[error(
-        "the token already holds a master key (version {}), so another KMS uses it; \
-         initialise a token of its own for this home",
+        "the token already contains a master key (version {}), so another KMS uses it; \
+         initialise a separate token for this home",
         .0.0
     )]
     ForeignMaster(MasterVersion),
     /// The database and the token do not belong together.
     #[error(
-        "the master key in the token does not open the database's {purpose} key: this is another home's token, \
+        "the master key in the token does not open the database's {purpose} key: the token belongs to another home, \
          or the database was copied without its token; check [hsm] token and [store] path in kms.toml"
     )]
     Mismatch {
-        /// Which key did not open.
+        /// The purpose of the service key that did not open.
         purpose: &'static str,
     },
-    /// The database is not complete.
-    #[error("the database has no {0} key; it was not made by `kms init`, or not to the end")]
+    /// The database lacks a service key.
+    #[error("the database has no {0} key: `kms init` did not create it, or did not complete")]
     Incomplete(&'static str),
     /// There is no such ring.
-    #[error("no ring is named {0:?}; `kms ring list` shows them")]
+    #[error("no ring has the name or id {0:?}")]
     NoSuchRing(String),
     /// There is no such key.
-    #[error("no active key has the label or id {0:?}; `kms key list` shows them")]
+    #[error("no active key has the label or id {0:?}")]
     NoSuchKey(String),
-    /// A label is several keys'.
-    #[error("several keys have the label {0:?}; name one by its id, which `kms key list` shows")]
+    /// Several keys have the label.
+    #[error("several keys have the label {0:?}")]
     Ambiguous(String),
-    /// The name is taken.
+    /// The name is already used.
     #[error("{0:?} exists already")]
     Exists(String),
-    /// A name that is not one.
-    #[error("{0:?} is no name: 1 to 32 letters, digits, `-` and `_`")]
+    /// A name is invalid.
+    #[error("invalid name {0:?}: a name is 1 to 32 letters, digits, `-` and `_`")]
     BadName(String),
-    /// What there is could not be told.
+    /// An export, or another report, failed.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// A copy was tampered with.
-    #[error("the audit log in the copy is not whole: {0}")]
+    /// The audit log in a copy is not intact.
+    #[error("the audit log in the copy is not intact: {0}")]
     AuditBroken(Broken),
-    /// Something about accounts, roles or tokens.
+    /// A command on accounts, roles or tokens failed.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// A PIN that will not do.
-    #[error("this PIN will not do: {} to {} bytes of UTF-8", pins::PIN_BYTES_MIN, pins::PIN_BYTES_MAX)]
+    /// A PIN is invalid.
+    #[error("invalid PIN: a PIN is {} to {} bytes of UTF-8", pins::PIN_BYTES_MIN, pins::PIN_BYTES_MAX)]
     BadPin,
 }

@@ -1,37 +1,37 @@
-//! Keys: listed and rotated.
+//! Commands on keys: list, rotate.
 
 use uuid::Uuid;
 
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
 
-/// A key, as listed.
+/// A key, as `kms key list` shows it.
 #[derive(Clone, Debug)]
 pub struct KeyInfo {
-    /// The label of its ring.
+    /// The name of its ring.
     pub ring: String,
-    /// Its id.
+    /// The key's id.
     pub id: Uuid,
     /// Its label; bytes that are not UTF-8 are replaced.
     pub label: String,
-    /// What it is.
+    /// Its algorithm, such as `aes-256`.
     pub algorithm: String,
-    /// How many versions it has.
+    /// The number of its versions.
     pub versions: u64,
     /// `active`, `disabled` or `destroyed`.
     pub state: String,
-    /// When it was made, in seconds since 1970.
+    /// The time of its creation, in seconds since 1970.
     pub created: u64,
 }
 
 impl Backend {
-    /// The keys of a ring, or of all.
+    /// The keys of one ring, or of all rings.
     ///
     /// # Errors
     /// When there is no such ring, or the database fails.
     pub fn keys(&self, ring: Option<&str>) -> Result<Vec<KeyInfo>, ServiceError> {
         let rings = match ring {
-            Some(name) => vec![self.ring_named(name)?],
+            Some(name) => vec![self.ring_of(name)?],
             None => self.dispatch.store.rings()?,
         };
         let mut keys = Vec::new();
@@ -51,12 +51,12 @@ impl Backend {
         Ok(keys)
     }
 
-    /// Makes the next version of a key, named by its id or its label; tells its number.
+    /// Creates the next version of the key with this label or id, and returns the version's number.
     ///
     /// # Errors
     /// When there is no such ring or active key, or several keys have the label.
     pub fn rotate_key(&self, ring: &str, key: &str) -> Result<u32, ServiceError> {
-        let ring = self.ring_named(ring)?;
+        let ring = self.ring_of(ring)?;
         let keys = self.dispatch.store.keys(ring.id)?;
         let active = keys.iter().filter(|known| known.state == "active");
         let named = active
@@ -65,13 +65,13 @@ impl Backend {
         match found.as_slice() {
             [] => Err(ServiceError::NoSuchKey(key.to_owned())),
             [id] => {
-                let command = Command {
+                let audited = AuditedCommand {
                     event: "kms.key.rotate",
-                    typed: "kms key rotate",
+                    command: "kms key rotate",
                     resource: format!("{}/keys/{}", self.dispatch.ring_path(&ring), Uuid::from_bytes(*id)),
                     project: Some(self.dispatch.project_of(&ring)?),
                 };
-                Ok(self.dispatch.rotate(&ring, *id, Some(self.entry(command, [])))?)
+                Ok(self.dispatch.rotate(&ring, *id, Some(self.entry(audited, [])))?)
             }
             [_, _, ..] => Err(ServiceError::Ambiguous(key.to_owned())),
         }

@@ -1,12 +1,12 @@
-//! The backend as its owner handles it: made once, opened by the daemon or by a command, rings and accounts added.
+//! The backend as a whole: created once, opened by the daemon or by a command; what the commands do with it.
 
 mod accounts;
 mod audit;
+mod audited_command;
 mod backup;
 mod credentials;
 mod error;
 mod keys;
-mod operator;
 mod principals;
 mod projects;
 mod reports;
@@ -33,7 +33,7 @@ use crate::scheduler::Scheduler;
 use crate::server::{self, Owner, SocketListener};
 use rings::check_name;
 use service_keys::{
-    CREDENTIALS, ROWS, SEALS, TICKETS, fresh_key, later_service_key, make_service_key, service_key,
+    CREDENTIALS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, service_key, service_key_or_create,
 };
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
@@ -42,18 +42,18 @@ pub use credentials::{AccountKeyInfo, NewToken, TokenInfo};
 pub use error::ServiceError;
 pub use keys::KeyInfo;
 pub use principals::PrincipalInfo;
-pub use rings::{NewRing, RingInfo};
+pub use rings::{NewRing, RingInfo, ring_id};
 
-/// Everything opened.
+/// An opened home: HSM, database and service keys.
 pub struct Backend {
     dispatch: Arc<Dispatch>,
 }
 
 impl Backend {
-    /// Makes the master key in an initialised token, and a new database. There must be neither.
+    /// Creates the master key in an initialised token, and a new database. Neither may exist.
     ///
     /// # Errors
-    /// When the token cannot be used, or one of them is there already.
+    /// When the token cannot be used, or the master key or the database exists.
     pub fn create(config: &Config) -> Result<Self, ServiceError> {
         let hsm = Hsm::open(&config.hsm())?;
         if let Some(version) = hsm.masters()?.first() {
@@ -63,20 +63,20 @@ impl Backend {
         let master = MasterVersion(1);
         hsm.create_master(master)?;
         for purpose in [ROWS, TICKETS, SEALS, CREDENTIALS] {
-            make_service_key(&hsm, &store, master, purpose)?;
+            create_service_key(&hsm, &store, master, purpose)?;
         }
         Self::unlock(config, hsm, store)
     }
 
-    /// Opens what [`Backend::create`] made.
+    /// Opens the home that [`Backend::create`] created.
     ///
     /// # Errors
-    /// When the token or the database is missing, damaged, or another home's.
+    /// When the token or the database is missing or damaged, or belongs to another home.
     pub fn open(config: &Config) -> Result<Self, ServiceError> {
         Self::open_at(config, &config.store_path())
     }
 
-    /// Opens a home with another database than its own: a copy that may become it.
+    /// Opens a home with the database at another path: a copy that may replace its own.
     fn open_at(config: &Config, database: &Path) -> Result<Self, ServiceError> {
         let hsm = Hsm::open(&config.hsm())?;
         let store = Store::open_existing(database)?;
@@ -88,7 +88,7 @@ impl Backend {
         let tickets = service_key(&hsm, &store, TICKETS)?;
         let seals = service_key(&hsm, &store, SEALS)?;
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
-        let credentials = later_service_key(&hsm, &store, master, CREDENTIALS)?;
+        let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS)?;
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
         let iv_budget = IvBudget::open(&store)?;
@@ -111,13 +111,13 @@ impl Backend {
         Ok(Self { dispatch: Arc::new(dispatch) })
     }
 
-    /// The rooms behind every listener.
+    /// The dispatcher behind both listeners.
     #[cfg(test)]
     pub(crate) fn dispatch(&self) -> &Dispatch {
         &self.dispatch
     }
 
-    /// Asks the HSM and the database whether they work.
+    /// Checks whether the HSM and the database work.
     pub fn health(&self) -> Health {
         Health {
             hsm: self.dispatch.hsm.alive().map_err(ServiceError::from),
@@ -126,7 +126,7 @@ impl Backend {
     }
 }
 
-/// What [`Backend::health`] found.
+/// The result of [`Backend::health`].
 pub struct Health {
     /// The HSM and its master key.
     pub hsm: Result<(), ServiceError>,
@@ -134,10 +134,10 @@ pub struct Health {
     pub store: Result<(), ServiceError>,
 }
 
-/// Serves until the process is told to stop, and tells the owner what happens.
+/// Serves until the process is told to stop, and notifies the owner of the daemon's state.
 ///
 /// # Errors
-/// When something is missing at the start, or a door fails for good.
+/// When the home cannot be opened, or a listener fails permanently.
 pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Result<(), ServiceError> {
     let socket = SocketListener::open(&config.socket_path(), config.socket_mode())?;
     let backend = Backend::open(config)?;
@@ -155,6 +155,7 @@ mod tests {
     use kms_core::object::RingRole;
     use kms_protocol::{RingPolicy, Secret};
     use kms_store::StoreError;
+    use uuid::Uuid;
 
     use super::*;
     use crate::{config, test_home};
@@ -173,12 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn a_home_is_made_once_and_opens_again() {
-        let Some(home) = home("a_home_is_made_once_and_opens_again") else { return };
+    fn a_home_is_created_once_and_can_be_reopened() {
+        let Some(home) = home("a_home_is_created_once_and_can_be_reopened") else { return };
         let config = read(&home);
         assert!(matches!(Backend::open(&config), Err(ServiceError::Store(StoreError::Missing(_)))));
         let backend = Backend::create(&config).unwrap();
-        let made = backend.create_ring(new_ring("first")).unwrap();
+        let created = backend.create_ring(new_ring("first")).unwrap();
         assert!(matches!(backend.create_ring(new_ring("first")), Err(ServiceError::Exists(_))));
         assert!(matches!(backend.create_ring(new_ring("no name")), Err(ServiceError::BadName(_))));
         let short = NewRing { so_pin: Secret::from(b"123".as_slice()), ..new_ring("short") };
@@ -192,16 +193,26 @@ mod tests {
         assert!(matches!(Backend::create(&config), Err(ServiceError::ForeignMaster(MasterVersion(1)))));
         let backend = Backend::open(&config).unwrap();
         let rings = backend.rings().unwrap();
-        assert_eq!((rings.len(), rings[0].id, &rings[0].serial), (1, made.id, &made.serial));
+        assert_eq!((rings.len(), rings[0].id, &rings[0].serial), (1, created.id, &created.serial));
         assert!(backend.keys(Some("first")).unwrap().is_empty());
         assert!(matches!(backend.keys(Some("other")), Err(ServiceError::NoSuchRing(_))));
+        let id = created.id.to_string();
+        for ring in ["first", &id, &id.to_uppercase()] {
+            assert_eq!(backend.ring_name(ring).unwrap(), "first");
+            assert!(backend.keys(Some(ring)).unwrap().is_empty());
+            assert_eq!(backend.principals(Some(ring)).unwrap().len(), 3);
+        }
+        // 32 digits without hyphens could be a ring's name: they are not taken for an id.
+        for ring in [created.id.simple().to_string(), Uuid::from_u128(1).to_string()] {
+            assert!(matches!(backend.ring_name(&ring), Err(ServiceError::NoSuchRing(_))));
+        }
         let health = backend.health();
         assert!(health.hsm.is_ok() && health.store.is_ok());
     }
 
     #[test]
-    fn a_database_and_a_token_of_two_homes_do_not_open() {
-        let Some(home) = home("a_database_and_a_token_of_two_homes_do_not_open") else { return };
+    fn a_database_and_a_token_of_different_homes_do_not_open() {
+        let Some(home) = home("a_database_and_a_token_of_different_homes_do_not_open") else { return };
         let config = read(&home);
         drop(Backend::create(&config).unwrap());
         let database = config.store_path();

@@ -1,4 +1,4 @@
-//! The principals of a ring as its owner handles them: who logs in over PKCS #11 with the PIN `name:secret`.
+//! Commands on the principals of a ring: users who log in over PKCS#11 with the PIN `name:secret`.
 
 use kms_core::object::RingRole;
 use kms_protocol::Secret;
@@ -6,29 +6,29 @@ use kms_store::StoreError;
 use serde_json::json;
 
 use super::accounts::AccountError;
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError, check_name};
 use crate::dispatch::{OFFICER, USER};
 use crate::pins;
 
-/// A principal, as listed.
+/// A principal, as `kms account list` shows it.
 #[derive(Clone, Debug)]
 pub struct PrincipalInfo {
     /// The label of its ring.
     pub ring: String,
-    /// Its name; `user` and `so` are the ring's own.
+    /// Its name; `user` and `so` are built in.
     pub name: String,
-    /// What it may do.
+    /// Its role in the ring.
     pub ring_role: RingRole,
-    /// Whether it has a PIN to log in with.
+    /// Whether a PIN is set, so that it can log in.
     pub has_pin: bool,
 }
 
 impl Backend {
-    /// Adds a named principal to a ring, who logs in with `name:secret`.
+    /// Adds a named principal to a ring; it logs in with `name:secret`.
     ///
     /// # Errors
-    /// When the name or the secret will not do, or the name is taken.
+    /// When the name or the secret is invalid, there is no such ring, or another principal of it has the name.
     pub fn add_account(
         &self,
         ring: &str,
@@ -38,30 +38,30 @@ impl Backend {
     ) -> Result<(), ServiceError> {
         check_name(name)?;
         pins::acceptable(secret).map_err(|_| ServiceError::BadPin)?;
-        let ring = self.ring_named(ring)?;
+        let ring = self.ring_of(ring)?;
         if self.dispatch.store.principal(ring.id, name)?.is_some() {
             return Err(ServiceError::Exists(name.to_owned()));
         }
-        // A name that was removed and comes back must not revive the logins of who bore it before.
+        // A name that is added again after its removal must not make the logins of the previous principal valid.
         let generation = self.dispatch.clock.millis();
-        let command = Command {
+        let audited = AuditedCommand {
             event: "kms.principal.create",
-            typed: "kms account add",
+            command: "kms account add",
             resource: format!("{}/principals/{name}", self.dispatch.ring_path(&ring)),
             project: Some(self.dispatch.project_of(&ring)?),
         };
-        let entry = self.entry(command, [("standing", json!(format!("{ring_role:?}")))]);
+        let entry = self.entry(audited, [("standing", json!(format!("{ring_role:?}")))]);
         self.dispatch.store_principal(&ring, name, ring_role, secret, generation, Some(entry))?;
         Ok(())
     }
 
-    /// The principals of a ring, or of all.
+    /// The principals of one ring, or of all rings.
     ///
     /// # Errors
     /// When there is no such ring.
     pub fn principals(&self, ring: Option<&str>) -> Result<Vec<PrincipalInfo>, ServiceError> {
         let rings = match ring {
-            Some(name) => vec![self.ring_named(name)?],
+            Some(name) => vec![self.ring_of(name)?],
             None => self.dispatch.store.rings()?,
         };
         let mut listed = Vec::new();
@@ -77,25 +77,25 @@ impl Backend {
         Ok(listed)
     }
 
-    /// Removes a principal of a ring; the logins it made end.
+    /// Removes a principal of a ring; its logins end.
     ///
     /// # Errors
-    /// When there is none of that name, or it is the ring's own.
+    /// When there is no such principal, or it is built in.
     pub fn remove_principal(&self, ring: &str, name: &str) -> Result<(), ServiceError> {
         if [USER, OFFICER].contains(&name) {
             return Err(AccountError::BuiltIn(name.to_owned()).into());
         }
-        let found = self.ring_named(ring)?;
-        let command = Command {
+        let found = self.ring_of(ring)?;
+        let audited = AuditedCommand {
             event: "kms.principal.delete",
-            typed: "kms account remove",
+            command: "kms account remove",
             resource: format!("{}/principals/{name}", self.dispatch.ring_path(&found)),
             project: Some(self.dispatch.project_of(&found)?),
         };
-        let entry = self.entry(command, [("ring", json!(ring)), ("name", json!(name))]);
+        let entry = self.entry(audited, [("ring", json!(found.label)), ("name", json!(name))]);
         match self.dispatch.store.remove_principal(found.id, name, entry) {
             Err(StoreError::NotFound) => {
-                Err(AccountError::NoSuchPrincipal { ring: ring.to_owned(), name: name.to_owned() }.into())
+                Err(AccountError::NoSuchPrincipal { ring: found.label, name: name.to_owned() }.into())
             }
             done => Ok(done?),
         }

@@ -1,27 +1,27 @@
-//! Projects as their owner handles them: the API's tenants.
+//! Commands on projects, the tenants of the REST API.
 
 use kms_store::{Project, StoreError};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::accounts::AccountError;
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
 
-/// The longest name of a project, a token and the like.
+/// The maximum length of a display name, such as that of a project or a token.
 const NAME_CHARACTERS_MAX: usize = 64;
 
 impl Backend {
-    /// Makes a project.
+    /// Creates a project.
     ///
     /// # Errors
-    /// When the name will not do, or there is one with this id or name.
+    /// When the name is invalid, or another project has the id or the name.
     pub fn add_project(&self, id: Uuid, name: &str) -> Result<Project, ServiceError> {
         check_label(name)?;
         let store = &self.dispatch.store;
         if store.projects()?.is_empty() && !store.rings()?.is_empty() {
-            // A home from before there were projects: its rings stay where they were until now.
-            self.insert_project(&implied())?;
+            // The home was created before projects were introduced: its rings stay in the implied project.
+            self.insert_project(&implied_project())?;
         }
         if store.projects()?.iter().any(|known| known.name == name) {
             return Err(ServiceError::Exists(name.to_owned()));
@@ -33,27 +33,27 @@ impl Backend {
 
     fn insert_project(&self, project: &Project) -> Result<(), ServiceError> {
         let (id, name) = (project.id, &project.name);
-        let command = Command {
+        let audited = AuditedCommand {
             event: "kms.project.create",
-            typed: "kms project add",
+            command: "kms project add",
             resource: format!("projects/{id}"),
             project: Some(id),
         };
-        let entry = self.entry(command, [("name", json!(name))]);
+        let entry = self.entry(audited, [("name", json!(name))]);
         match self.dispatch.store.insert_project(project, entry) {
             Err(StoreError::Taken(id)) => Err(ServiceError::Exists(id)),
             done => Ok(done?),
         }
     }
 
-    /// All projects, the oldest first. A home from before there were any has one.
+    /// All projects, the oldest first. A home that was created before projects were introduced has the implied one.
     ///
     /// # Errors
     /// When the database fails.
     pub fn projects(&self) -> Result<Vec<Project>, ServiceError> {
         let mut projects = self.dispatch.store.projects()?;
         if projects.is_empty() {
-            projects.push(implied());
+            projects.push(implied_project());
         }
         Ok(projects)
     }
@@ -67,12 +67,12 @@ impl Backend {
     }
 }
 
-/// The project of a home from before there were any, as the API names it.
-fn implied() -> Project {
+/// The project of a home that was created before projects were introduced, with the id that the API uses for it.
+fn implied_project() -> Project {
     Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 }
 }
 
-/// A name for people: it stands in tables and logs.
+/// Checks a display name, which appears in tables and logs.
 pub(super) fn check_label(name: &str) -> Result<(), AccountError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let good = (1..=NAME_CHARACTERS_MAX).contains(&name.len()) && name.chars().all(legal);

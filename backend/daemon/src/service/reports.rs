@@ -1,4 +1,4 @@
-//! What there is, for its owner: export, amounts, usage.
+//! Reports on a home: export, amounts, usage.
 
 use std::io::Write;
 
@@ -8,15 +8,15 @@ use uuid::Uuid;
 use super::{Backend, ServiceError};
 
 impl Backend {
-    /// Writes all that is needed to build a project's keys anew, or those of all projects, without material.
+    /// Writes what is needed to recreate the architecture of one project, or of all projects, without key material.
     ///
     /// # Errors
-    /// When there is no such project, or it cannot be read or written.
+    /// When there is no such project, or the export cannot be read or written.
     pub fn export(&self, project: Option<Uuid>, out: &mut dyn Write) -> Result<(), ServiceError> {
         Ok(self.dispatch.export(project)?.write(out)?)
     }
 
-    /// What a project has; the first one without.
+    /// Counts what a project contains; without an id, the first project.
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
@@ -25,19 +25,19 @@ impl Backend {
             Ok(self.dispatch.store.projects()?.first().map(|project| project.id).unwrap_or_default())
         };
         let project = project.map_or_else(first, Ok)?;
-        self.dispatch.amounts_of(project).map_err(refused)
+        self.dispatch.amounts_of(project).map_err(failed)
     }
 
-    /// How many key versions were available, hour by hour: of a project, or of all.
+    /// The number of key versions that were available in each hour, of one project or of all.
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
     pub fn usage(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, ServiceError> {
-        self.dispatch.usage_of(project, range).map_err(refused)
+        self.dispatch.usage_of(project, range).map_err(failed)
     }
 }
 
-fn refused(problem: Problem) -> ServiceError {
+fn failed(problem: Problem) -> ServiceError {
     ServiceError::Export(problem.into())
 }
 
@@ -52,8 +52,8 @@ mod tests {
     use crate::test_home;
 
     #[test]
-    fn an_export_is_stable_json_of_all_rings_without_secrets() {
-        let name = "service::reports::tests::an_export_is_stable_json_of_all_rings_without_secrets";
+    fn an_export_is_reproducible_json_of_all_rings_without_secrets() {
+        let name = "service::reports::tests::an_export_is_reproducible_json_of_all_rings_without_secrets";
         let Some(home) = test_home::home_in_child(name) else { return };
         let config = Config::read(&home.join(config::FILE_NAME)).unwrap();
         let backend = Backend::create(&config).unwrap();

@@ -2,19 +2,20 @@
 
 use kms_core::object::RingRole;
 use kms_protocol::{RingId, RingPolicy, Secret};
-use kms_store::{NewRing as StoredRing, RingMetadata};
+use kms_store::{NewRing as StoredRing, Ring, RingMetadata};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
-use super::operator::Command;
+use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
 use crate::dispatch::{self, OFFICER, USER};
 use crate::pins;
 
-/// A ring to be made.
+/// A ring to create.
 pub struct NewRing {
-    /// Its name: the token's label.
+    /// The ring's name: the label of its token.
     pub name: String,
-    /// What it allows.
+    /// The policy.
     pub policy: RingPolicy,
     /// The user's PIN.
     pub user_pin: Secret,
@@ -23,10 +24,10 @@ pub struct NewRing {
 }
 
 impl NewRing {
-    /// Whether name and PINs will do, without asking whether the name is free.
+    /// Checks name and PINs, but not whether the name is already used.
     ///
     /// # Errors
-    /// When one of them will not do.
+    /// When one of them is invalid.
     pub fn check(&self) -> Result<(), ServiceError> {
         check_name(&self.name)?;
         for pin in [&self.user_pin, &self.so_pin] {
@@ -36,30 +37,30 @@ impl NewRing {
     }
 }
 
-/// A ring, as listed.
+/// A ring, as `kms ring list` shows it.
 #[derive(Clone, Debug)]
 pub struct RingInfo {
-    /// Its id.
+    /// The ring's id.
     pub id: Uuid,
-    /// Its slot.
+    /// The slot of its token.
     pub slot: u64,
     /// The token's label.
     pub label: String,
     /// The token's serial number.
     pub serial: String,
-    /// What it allows.
+    /// The policy.
     pub policy: RingPolicy,
-    /// How many keys it has.
+    /// The number of its keys.
     pub keys: u64,
-    /// When it was made, in seconds since 1970.
+    /// The time of its creation, in seconds since 1970.
     pub created: u64,
 }
 
 impl Backend {
-    /// Makes a ring with its user and its security officer.
+    /// Creates a ring with its user and its security officer.
     ///
     /// # Errors
-    /// When the name or a PIN will not do, or the name is taken.
+    /// When the name or a PIN is invalid, or another ring has the name.
     pub fn create_ring(&self, ring: NewRing) -> Result<RingInfo, ServiceError> {
         ring.check()?;
         let store = &self.dispatch.store;
@@ -68,14 +69,14 @@ impl Backend {
         }
         let id = Uuid::new_v4();
         let project = store.projects()?.first().map(|project| project.id).unwrap_or_default();
-        let command = Command {
+        let audited = AuditedCommand {
             event: "kms.keyring.create",
-            typed: "kms ring create",
+            command: "kms ring create",
             resource: format!("projects/{project}/keyrings/{id}"),
             project: Some(project),
         };
-        let entry = Some(self.entry(command, [("label", ring.name.as_str().into())]));
-        let made = store.insert_ring(&StoredRing {
+        let entry = Some(self.entry(audited, [("label", ring.name.as_str().into())]));
+        let created = store.insert_ring(&StoredRing {
             id: RingId(id.into_bytes()),
             label: ring.name,
             policy: ring.policy,
@@ -84,9 +85,9 @@ impl Backend {
             metadata: RingMetadata::default(),
             entry,
         })?;
-        self.dispatch.store_principal(&made, USER, RingRole::Admin, &ring.user_pin, 1, None)?;
-        self.dispatch.store_principal(&made, OFFICER, RingRole::Officer, &ring.so_pin, 1, None)?;
-        Ok(self.describe(&made, 0))
+        self.dispatch.store_principal(&created, USER, RingRole::Admin, &ring.user_pin, 1, None)?;
+        self.dispatch.store_principal(&created, OFFICER, RingRole::Officer, &ring.so_pin, 1, None)?;
+        Ok(self.describe(&created, 0))
     }
 
     /// All rings, by slot.
@@ -98,15 +99,23 @@ impl Backend {
         store.rings()?.iter().map(|ring| Ok(self.describe(ring, store.count_keys(ring.id)?))).collect()
     }
 
-    pub(super) fn ring_named(&self, name: &str) -> Result<kms_store::Ring, ServiceError> {
-        let rings = self.dispatch.store.rings()?;
-        rings
-            .into_iter()
-            .find(|ring| ring.label == name)
-            .ok_or_else(|| ServiceError::NoSuchRing(name.to_owned()))
+    /// The name of the ring with this name or id.
+    ///
+    /// # Errors
+    /// When there is no such ring, or the database fails.
+    pub fn ring_name(&self, ring: &str) -> Result<String, ServiceError> {
+        Ok(self.ring_of(ring)?.label)
     }
 
-    fn describe(&self, ring: &kms_store::Ring, keys: u64) -> RingInfo {
+    /// The ring with this name or id.
+    pub(super) fn ring_of(&self, ring: &str) -> Result<Ring, ServiceError> {
+        let id = ring_id(ring).map(|id| RingId(id.into_bytes()));
+        let mut rings = self.dispatch.store.rings()?.into_iter();
+        let found = rings.find(|known| known.label == ring || Some(known.id) == id);
+        found.ok_or_else(|| ServiceError::NoSuchRing(ring.to_owned()))
+    }
+
+    fn describe(&self, ring: &Ring, keys: u64) -> RingInfo {
         let slot = dispatch::slot_of(ring, true);
         RingInfo {
             id: Uuid::from_bytes(ring.id.0),
@@ -120,7 +129,13 @@ impl Backend {
     }
 }
 
-/// The name of a ring or a principal: it fits in a token's label, in a URI and before the colon of `name:secret`.
+/// Parses the id of a ring, with hyphens. It has 36 characters and a name at most 32, so that no name is an id.
+pub fn ring_id(text: &str) -> Option<Uuid> {
+    Some(text).filter(|text| text.len() == Hyphenated::LENGTH).and_then(|text| Uuid::parse_str(text).ok())
+}
+
+/// Checks the name of a ring or a principal, which must fit in a token's label, in a URI and before the colon of
+/// `name:secret`.
 pub(super) fn check_name(name: &str) -> Result<(), ServiceError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if (1..=32).contains(&name.len()) && name.chars().all(legal) {

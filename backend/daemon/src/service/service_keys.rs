@@ -1,4 +1,4 @@
-//! The keys that the backend itself needs: each wrapped by the HSM, stored in the database.
+//! Service keys: the backend's own keys, each wrapped by the HSM and stored in the database.
 
 use kms_core::object::{KeyBytes, MasterVersion, Wrapped};
 use kms_hsm::{Hsm, HsmError};
@@ -8,13 +8,14 @@ use zeroize::Zeroizing;
 use super::ServiceError;
 use crate::error::Error;
 
-/// The keys the backend itself needs, each wrapped by the HSM and kept in the database: for the integrity of rows, …
+/// The purpose of the service key for row MACs.
 pub(super) const ROWS: &str = "rows";
-/// … for the tickets of logins, …
+/// The purpose of the service key for login tickets.
 pub(super) const TICKETS: &str = "tickets";
-/// … for sealed session objects, …
+/// The purpose of the service key for sealed session objects.
 pub(super) const SEALS: &str = "seals";
-/// … and for the tokens of service accounts. Homes that were made before there were any get it when they are opened.
+/// The purpose of the service key for the credentials of service accounts. A home that was created before there were
+/// service accounts gets this key when it is opened.
 pub(super) const CREDENTIALS: &str = "bearers";
 
 pub(super) fn fresh_key() -> Result<Zeroizing<[u8; 32]>, ServiceError> {
@@ -23,7 +24,7 @@ pub(super) fn fresh_key() -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     Ok(key)
 }
 
-pub(super) fn make_service_key(
+pub(super) fn create_service_key(
     hsm: &Hsm,
     store: &LockedStore,
     master: MasterVersion,
@@ -34,16 +35,16 @@ pub(super) fn make_service_key(
     Ok(store.put_service_key(purpose, &Wrapped { master, bytes })?)
 }
 
-/// A service key that homes of earlier versions have not: it is made where it is missing.
-pub(super) fn later_service_key(
+/// A service key that homes of earlier versions do not have: it is created if it is missing.
+pub(super) fn service_key_or_create(
     hsm: &Hsm,
     store: &LockedStore,
     master: MasterVersion,
     purpose: &'static str,
 ) -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     if store.service_key(purpose)?.is_none()
-        && let Err(error) = make_service_key(hsm, store, master, purpose)
-        // Another process may have made it meanwhile; that one counts.
+        && let Err(error) = create_service_key(hsm, store, master, purpose)
+        // Another process may have created it meanwhile; then that one is used.
         && store.service_key(purpose)?.is_none()
     {
         return Err(error);
@@ -59,14 +60,14 @@ pub(super) fn service_key(
     let wrapped = store.service_key(purpose)?.ok_or(ServiceError::Incomplete(purpose))?;
     let opened = hsm.unwrap(wrapped.master, &service_identity(store, purpose), &wrapped.bytes);
     let opened: KeyBytes = opened.map_err(|error| {
-        let theirs = matches!(error, HsmError::MaterialInvalid);
-        if theirs { ServiceError::Mismatch { purpose } } else { error.into() }
+        let wrong_master = matches!(error, HsmError::MaterialInvalid);
+        if wrong_master { ServiceError::Mismatch { purpose } } else { error.into() }
     })?;
     let key: [u8; 32] = opened.as_ref().try_into().map_err(|_| ServiceError::Mismatch { purpose })?;
     Ok(Zeroizing::new(key))
 }
 
-/// What the HSM binds a service key to: this home and this purpose.
+/// The AAD of a wrapped service key, which binds it to this home and its purpose.
 pub(super) fn service_identity(store: &LockedStore, purpose: &str) -> Vec<u8> {
     [b"kms service key v1 ".as_slice(), &store.home(), purpose.as_bytes()].concat()
 }

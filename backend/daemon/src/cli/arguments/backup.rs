@@ -1,4 +1,4 @@
-//! What one may type about backups.
+//! The arguments of `kms backup` and `kms restore`.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,14 @@ Examples:
   kms backup --home /srv/kms --to /backup/kms-2026-11-26.db
   kms backup --home /srv/kms --to /backup/kms.db --json
 
-The daemon may go on serving meanwhile: the copy is the database as it is at one moment. It is verified before it gets
-its name (file, rows, audit log), only you can read it, and a file that is there is never overwritten. The keys in it
-are wrapped: it is worth nothing without the HSM's token, which must be backed up by the HSM's own means.")]
+The daemon can run meanwhile: the copy is a consistent snapshot of the database. File, rows and
+audit log of the copy are verified before it gets its name. Only you can read it, and an existing
+file is never overwritten. The keys in the copy are wrapped: it is useless without the HSM's
+token, which must be backed up with the HSM's own tools.")]
 pub(in crate::cli) struct BackupCommand {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
-    /// The new file
+    /// The file to write; it must not exist
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) to: PathBuf,
     #[command(flatten)]
@@ -31,13 +32,14 @@ Examples:
   kms restore --from /backup/kms-2026-11-26.db --home /srv/kms
   kms restore --from /backup/kms.db --home /srv/kms --json
 
-The home must have the token with the same master key. Nothing is touched before the copy has been opened with it and
-found whole. The daemon must be stopped. The database that is there is kept beside, under the name that is printed.
-What happened after the copy was taken is lost: keys made since, and the end of the audit log.")]
+The home's token must contain the same master key. Nothing is changed before the copy has been
+opened with it and verified. The daemon must be stopped. The previous database is kept beside the
+restored one, under the name that is printed. Changes since the backup are lost: keys that were
+created since, and the end of the audit log.")]
 pub(in crate::cli) struct RestoreCommand {
     #[command(flatten)]
     pub(in crate::cli) home: Home,
-    /// A copy that `kms backup` made
+    /// A copy that `kms backup` wrote
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) from: PathBuf,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What a command of the operator's leaves in the audit log.
+//! The audit entry of a command.
 
 use kms_core::audit::{Entry, Kind};
 use serde_json::{Map, Value};
@@ -6,37 +6,37 @@ use uuid::Uuid;
 
 use super::Backend;
 
-/// A command, as the audit log tells it.
-pub(super) struct Command {
-    /// What it does: `kms.account.create`, say.
+/// A command, as the audit log records it.
+pub(super) struct AuditedCommand {
+    /// The event, such as `kms.account.create`.
     pub(super) event: &'static str,
-    /// How it is typed: `kms account add`.
-    pub(super) typed: &'static str,
-    /// To what.
+    /// The command as it is typed: `kms account add`.
+    pub(super) command: &'static str,
+    /// The resource that it changes.
     pub(super) resource: String,
-    /// In which project; none for what concerns the home as a whole.
+    /// The project; none if the command concerns the whole home.
     pub(super) project: Option<Uuid>,
 }
 
 impl Backend {
-    /// The entry of a command that is about to be done: it is written together with what it does.
+    /// The audit entry of a command. It is written in the same transaction as the command's change.
     pub(super) fn entry<const N: usize>(
         &self,
-        command: Command,
+        audited: AuditedCommand,
         details: [(&'static str, Value); N],
     ) -> Entry {
         let details: Map<String, Value> =
             details.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Entry {
             at: self.dispatch.clock.millis(),
-            event: command.event,
+            event: audited.event,
             kind: Kind::AdminActivity,
-            project: command.project,
-            resource: command.resource,
+            project: audited.project,
+            resource: audited.resource,
             initiator: None,
-            // The number that the system vouches for; a name in the environment says what its owner likes.
+            // The uid comes from the kernel; a user name in the environment could be set to anything.
             name: format!("uid {}", rustix::process::getuid().as_raw()),
-            endpoint: command.typed.to_owned(),
+            endpoint: audited.command.to_owned(),
             source: None,
             agent: concat!("kms/", env!("CARGO_PKG_VERSION")).to_owned(),
             trace: None,
