@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
         ["rest"] => door().map(|rows| rows.iter().for_each(|row| println!("{}", row.line()))),
         ["worker", module] => worker::serve(Path::new(module)),
         ["floor", socket] => floor::echo(Path::new(socket)),
-        _ => anyhow::bail!("kms-bench takes no arguments; it calls itself with some"),
+        _ => anyhow::bail!("usage: kms-bench [rest]; the other arguments are internal"),
     }
 }
 
@@ -82,7 +82,7 @@ fn compare() -> anyhow::Result<()> {
 
 /// Measures the REST door.
 fn door() -> anyhow::Result<Vec<rest::Row>> {
-    println!("the REST door");
+    println!("the REST API");
     rest::measure()
 }
 

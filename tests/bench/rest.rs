@@ -60,7 +60,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
     let create = call(&rest, &format!("keyrings/{ring}/keys"), &key("made", "aes_256_gcm").to_string());
     let found = middle(&mut stack, &create, "HTTP/1.1 202", CLIENTS)?;
     rows.push(Row {
-        name: "create an AES key, durable",
+        name: "create an AES key (durable)",
         figure: figure(&found),
         wanted: "at least 2,000/s",
         met: found.per_second >= 2_000.0,
@@ -103,14 +103,14 @@ fn many(stack: &mut Stack, rest: &Rest, rows: &mut Vec<Row>) -> anyhow::Result<(
     let half = Duration::from_millis(500);
     let each = memory.saturating_sub(few) as f64 / (count - before) as f64;
     rows.push(Row {
-        name: "start with 100,000 keys",
+        name: "daemon start with 100,000 keys",
         figure: format!("{start:.0?} ({count} keys)"),
         wanted: "under 0.5 s",
         met: start < half,
     });
     rows.push(Row {
-        name: "a page of 100 of 100,000 keys",
-        figure: format!("{listed:.1?} the first after a start, {next:.1?} the next"),
+        name: "list a page of 100 of 100,000 keys",
+        figure: format!("{listed:.1?} for the first request after a start, {next:.1?} for the next"),
         wanted: "under 0.5 s",
         met: listed < half && next < half,
     });
@@ -154,7 +154,7 @@ fn middle(stack: &mut Stack, call: &[u8], expected: &str, clients: usize) -> any
 
 fn figure(found: &Found) -> String {
     format!(
-        "{:.0}/s; median {:.2?}, p99 {:.2?}; processor time per call: daemon {:.1?}, load {:.1?}",
+        "{:.0}/s; median {:.2?}, p99 {:.2?}; CPU time per request: daemon {:.1?}, load generator {:.1?}",
         found.per_second, found.median, found.p99, found.daemon_cpu, found.own_cpu
     )
 }
@@ -166,7 +166,8 @@ fn address(rest: &Rest) -> &str {
 /// A call as bytes.
 fn call(rest: &Rest, path: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         rest.path(path),
         address(rest),
         rest.token().unwrap_or_default(),

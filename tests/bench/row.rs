@@ -32,11 +32,11 @@ impl Row {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gcm => "AES-256-GCM encrypt 1 KiB",
-            Self::Message => "the same as a message with its vector made, against ours classic",
+            Self::Message => "the same by C_EncryptMessage with a generated IV, against C_Encrypt of the KMS",
             Self::Rsa2048 => "RSA-2048 sign (SHA-256, PKCS #1)",
             Self::Rsa4096 => "RSA-4096 sign (SHA-256, PKCS #1)",
             Self::P256 => "ECDSA P-256 sign",
-            Self::Attributes => "five attributes",
+            Self::Attributes => "read five attributes of a key",
             Self::Generate => "generate a token AES key",
             Self::GenerateSession => "generate a session AES key",
             Self::Find => "find by label among 1,000 keys",
