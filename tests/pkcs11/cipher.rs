@@ -28,10 +28,10 @@ fn encrypt_in_pieces(
     data: &[u8],
     sizes: &[usize],
 ) -> Vec<u8> {
-    client.session.encrypt_init(mechanism, key).expect("encryption begins");
+    client.session.encrypt_init(mechanism, key).expect("C_EncryptInit succeeds");
     let mut sealed = Vec::new();
     for piece in pieces(data, sizes) {
-        sealed.extend(client.session.encrypt_update(piece).expect("a piece is taken"));
+        sealed.extend(client.session.encrypt_update(piece).expect("the part is accepted"));
     }
     sealed.extend(client.session.encrypt_final().expect("encryption ends"));
     sealed
@@ -44,10 +44,10 @@ fn decrypt_in_pieces(
     data: &[u8],
     sizes: &[usize],
 ) -> Vec<u8> {
-    client.session.decrypt_init(mechanism, key).expect("decryption begins");
+    client.session.decrypt_init(mechanism, key).expect("C_DecryptInit succeeds");
     let mut opened = Vec::new();
     for piece in pieces(data, sizes) {
-        opened.extend(client.session.decrypt_update(piece).expect("a piece is taken"));
+        opened.extend(client.session.decrypt_update(piece).expect("the part is accepted"));
     }
     opened.extend(client.session.decrypt_final().expect("decryption ends"));
     opened
@@ -208,10 +208,10 @@ fn gcm_gives_nothing_out_before_the_tag_is_right() {
     let mechanism = Mechanism::AesGcm(parameters);
     let mut sealed = client.session.encrypt(&mechanism, key, &text(5000)).expect("it encrypts");
     *sealed.last_mut().expect("there is a tag") ^= 1;
-    client.session.decrypt_init(&mechanism, key).expect("decryption begins");
+    client.session.decrypt_init(&mechanism, key).expect("C_DecryptInit succeeds");
     for piece in sealed.chunks(100) {
         assert_eq!(
-            client.session.decrypt_update(piece).expect("a piece is taken"),
+            client.session.decrypt_update(piece).expect("the part is accepted"),
             b"",
             "nothing before the tag"
         );

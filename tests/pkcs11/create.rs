@@ -251,7 +251,7 @@ fn session_objects_outlive_the_backend() {
     let key = session.create_object(&aes(false)).expect("a session key is created");
     let note = session.create_object(&data(b"note", true, false, b"noted")).expect("session data is created");
     let template = [Attribute::Token(false), Attribute::ValueLen(32.into()), Attribute::Label(b"m".to_vec())];
-    let made = session.generate_key(&Mechanism::AesKeyGen, &template).expect("a session key is made");
+    let made = session.generate_key(&Mechanism::AesKeyGen, &template).expect("the session key is generated");
     let sealed = session.encrypt(&Mechanism::AesCbcPad([1; 16]), made, b"before").expect("it encrypts");
     stack.restart();
     encrypts_as_openssl(&client, key);

@@ -89,7 +89,7 @@ fn ecdh_agrees_with_openssl() {
         let pair = client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
         let option = format!("ec_paramgen_curve:{name}");
         let theirs = PrivateKey::generate(&["-algorithm", "EC", "-pkeyopt", &option]);
-        agrees(&client, &theirs, pair.expect("a pair is made"), point, secret);
+        agrees(&client, &theirs, pair.expect("the pair is generated"), point, secret);
     }
 }
 
@@ -101,7 +101,7 @@ fn x25519_and_x448_agree_with_openssl() {
         let public = [Attribute::EcParams(params.to_vec())];
         let private = [Attribute::Derive(true)];
         let pair = client.session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private);
-        let pair = pair.expect("a pair is made");
+        let pair = pair.expect("the pair is generated");
         let theirs = PrivateKey::generate(&["-algorithm", name]);
         agrees(&client, &theirs, pair, bytes, bytes as u64);
         let zeros = vec![0; bytes];
@@ -222,7 +222,7 @@ fn secrets_for_one_purpose_are_made_by_their_mechanisms() {
         (Mechanism::HkdfKeyGen, KeyType::HKDF, None),
     ] {
         let made = client.session.generate_key(&mechanism, &[Attribute::ValueLen(32.into())]);
-        let key = made.expect("a secret is made");
+        let key = made.expect("the secret is generated");
         let told = client.session.get_attributes(key, &[AttributeType::KeyType]).expect("its type");
         assert_eq!(told, [Attribute::KeyType(kind)]);
         match signs {
@@ -255,7 +255,7 @@ fn what_is_derived_is_no_more_open_than_its_base() {
         Attribute::ValueLen(32.into()),
     ];
     let closed = client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template);
-    let closed = closed.expect("a secret is made");
+    let closed = closed.expect("the secret is generated");
     let mechanism =
         Mechanism::HkdfDerive(HkdfParams::new(MechanismType::SHA256, Some(HkdfSalt::Null), Some(b"x")));
     let key = client.session.derive_key(&mechanism, closed, &open(32)).expect("it derives");
@@ -263,6 +263,6 @@ fn what_is_derived_is_no_more_open_than_its_base() {
     let short = client.session.derive_key(&mechanism, closed, &open(1));
     refused(short, RvError::AttributeValueInvalid);
     let uses = [Attribute::Token(true), Attribute::ValueLen(32.into()), Attribute::Encrypt(true)];
-    let cipher = client.session.generate_key(&Mechanism::AesKeyGen, &uses).expect("a key is made");
+    let cipher = client.session.generate_key(&Mechanism::AesKeyGen, &uses).expect("the key is generated");
     refused(client.session.derive_key(&mechanism, cipher, &open(32)), RvError::KeyFunctionNotPermitted);
 }

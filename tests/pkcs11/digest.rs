@@ -27,9 +27,9 @@ fn digests_are_openssls() {
                     "{name}, {length}"
                 );
             }
-            client.session.digest_init(mechanism).expect("digesting begins");
+            client.session.digest_init(mechanism).expect("C_DigestInit succeeds");
             for piece in data.chunks(999_999) {
-                client.session.digest_update(piece).expect("a piece is taken");
+                client.session.digest_update(piece).expect("the part is accepted");
             }
             assert_eq!(
                 client.session.digest_final().expect("a digest"),

@@ -35,7 +35,7 @@ fn pair(client: &Client, params: &[u8], label: &str) -> (ObjectHandle, ObjectHan
     ];
     let private = [Attribute::Token(true), Attribute::Sign(true), label];
     let pair = client.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
-    pair.expect("a pair is made")
+    pair.expect("the pair is generated")
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn openssls_keys_come_in_and_go_out_unchanged() {
     let session = &client.session;
     let template = [Attribute::ValueLen(32.into()), Attribute::Wrap(true), Attribute::Unwrap(true)];
     let template = [&template[..], &[Attribute::Encrypt(true), Attribute::Decrypt(true)]].concat();
-    let aes = session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made");
+    let aes = session.generate_key(&Mechanism::AesKeyGen, &template).expect("the AES key is generated");
     let cbc = Mechanism::AesCbcPad([5; 16]);
     for (name, params, printed, kind, bytes) in [
         ("ED448", ED448, &b"\x13\x0aedwards448"[..], KeyType::EC_EDWARDS, 57),

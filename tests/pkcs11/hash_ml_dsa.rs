@@ -52,7 +52,10 @@ fn oid(arc: u8) -> [u8; 11] {
 fn pair(client: &Client, set: MlDsaParameterSetType) -> (ObjectHandle, ObjectHandle) {
     let public = [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Verify(true)];
     let private = [Attribute::Token(true), Attribute::Sign(true)];
-    client.session.generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private).expect("a pair is made")
+    client
+        .session
+        .generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private)
+        .expect("the pair is generated")
 }
 
 fn of_digest(hash: MechanismType, context: Option<&'static [u8]>) -> Mechanism<'static> {
@@ -148,7 +151,7 @@ fn a_digest_is_one_of_the_named_length_and_comes_whole() {
     for hash in [MechanismType::SHA1, MechanismType::ML_DSA, MechanismType::AES_ECB] {
         refused(session.sign_init(&of_digest(hash, None), private), RvError::MechanismParamInvalid);
     }
-    session.sign_init(&sha256, private).expect("signing begins");
+    session.sign_init(&sha256, private).expect("C_SignInit succeeds");
     refused(session.sign_update(&[1; 10]), RvError::OperationNotInitialized);
     // That ended the operation.
     session.sign(&sha256, private, &[1; 32]).expect("it signs in one call");
@@ -164,12 +167,12 @@ fn a_message_comes_in_parts() {
     let (public, private) = pair(&client, MlDsaParameterSetType::ML_DSA_65);
     for (kind, _, _, _) in rows() {
         let mechanism = || kind(SignAdditionalContext::new(HedgeType::DeterministicRequired, None));
-        session.sign_init(&mechanism(), private).expect("signing begins");
-        MESSAGE.chunks(7).for_each(|part| session.sign_update(part).expect("a part is taken"));
+        session.sign_init(&mechanism(), private).expect("C_SignInit succeeds");
+        MESSAGE.chunks(7).for_each(|part| session.sign_update(part).expect("the part is accepted"));
         let signature = session.sign_final().expect("signing ends");
         assert_eq!(session.sign(&mechanism(), private, MESSAGE).expect("it signs"), signature);
-        session.verify_init(&mechanism(), public).expect("verifying begins");
-        MESSAGE.chunks(5).for_each(|part| session.verify_update(part).expect("a part is taken"));
+        session.verify_init(&mechanism(), public).expect("C_VerifyInit succeeds");
+        MESSAGE.chunks(5).for_each(|part| session.verify_update(part).expect("the part is accepted"));
         session.verify_final(&signature).expect("it verifies");
     }
 }

@@ -26,7 +26,8 @@ pub(crate) fn open_aes(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>) {
         Attribute::Decrypt(true),
         Attribute::ValueLen(bytes.into()),
     ];
-    let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made");
+    let key =
+        client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("the AES key is generated");
     (key, client.bytes(key, AttributeType::Value))
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn aes(client: &Client, label: &str) -> ObjectHandle {
         Attribute::ValueLen(32.into()),
         Attribute::Label(label.into()),
     ];
-    client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made")
+    client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("the AES key is generated")
 }
 
 /// Generates an RSA pair that does all that RSA keys do: public, private.
@@ -59,7 +60,7 @@ pub(crate) fn rsa(client: &Client, bits: u64) -> (ObjectHandle, ObjectHandle) {
         Attribute::Label(b"rsa".to_vec()),
     ];
     let pair = client.session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
-    pair.expect("an RSA pair is made")
+    pair.expect("the RSA pair is generated")
 }
 
 /// Generates a pair on a curve: public, private.
@@ -67,7 +68,7 @@ pub(crate) fn ec(client: &Client, params: &[u8]) -> (ObjectHandle, ObjectHandle)
     let public = [Attribute::Token(true), Attribute::Verify(true), Attribute::EcParams(params.to_vec())];
     let private = [Attribute::Token(true), Attribute::Sign(true)];
     let pair = client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
-    pair.expect("an EC pair is made")
+    pair.expect("the EC pair is generated")
 }
 
 /// Generates a secret for HMAC whose value can be read (compat rings only).
@@ -81,8 +82,10 @@ pub(crate) fn open_secret(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>
         Attribute::KeyType(KeyType::GENERIC_SECRET),
         Attribute::ValueLen(bytes.into()),
     ];
-    let key =
-        client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template).expect("a secret is made");
+    let key = client
+        .session
+        .generate_key(&Mechanism::GenericSecretKeyGen, &template)
+        .expect("the secret is generated");
     (key, client.bytes(key, AttributeType::Value))
 }
 
@@ -286,7 +289,7 @@ fn session_keys_work_and_die_with_their_session() {
         Attribute::ValueLen(16.into()),
         Attribute::Label(b"passing".to_vec()),
     ];
-    let key = other.generate_key(&Mechanism::AesKeyGen, &template).expect("a session key is made");
+    let key = other.generate_key(&Mechanism::AesKeyGen, &template).expect("the session key is generated");
     // Spec, "Session objects": other sessions of the application may use it.
     let sealed =
         client.session.encrypt(&Mechanism::AesCbcPad([7; 16]), key, b"passing by").expect("it encrypts");

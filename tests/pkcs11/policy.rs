@@ -15,7 +15,7 @@ fn session(policy: Policy) -> (Stack, Client) {
 }
 
 fn flags(client: &Client, template: &[Attribute], kinds: &[AttributeType]) -> Vec<Attribute> {
-    let key = client.session.generate_key(&Mechanism::AesKeyGen, template).expect("a key is made");
+    let key = client.session.generate_key(&Mechanism::AesKeyGen, template).expect("the key is generated");
     client.session.get_attributes(key, kinds).expect("attributes can be read")
 }
 
@@ -40,7 +40,7 @@ fn no_strict_token_key_is_in_the_clear() {
         Attribute::Extractable(true),
     ];
     // Recorded as sensitive, so that applications which always ask so work all the same (decision 0009).
-    let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key is made");
+    let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("the key is generated");
     let found =
         client.session.get_attributes(key, &[AttributeType::Sensitive]).expect("attributes can be read");
     assert_eq!(found, [Attribute::Sensitive(true)]);
@@ -71,7 +71,8 @@ fn no_strict_key_comes_to_both_wrap_and_decrypt() {
 fn strict_neither_decrypts_nor_lists_pkcs1_decryption() {
     let (_stack, client) = session(Policy::Strict);
     let (public, private) = keys::rsa(&client, 2048);
-    let info = client.pkcs11.get_mechanism_info(client.slot, MechanismType::RSA_PKCS).expect("it tells");
+    let info =
+        client.pkcs11.get_mechanism_info(client.slot, MechanismType::RSA_PKCS).expect("info is returned");
     assert!(info.sign() && info.verify() && !info.encrypt() && !info.decrypt());
     for refusal in [
         code(client.session.decrypt(&Mechanism::RsaPkcs, private, &[1; 256])).0,

@@ -15,7 +15,7 @@ fn states_follow_the_login() {
     let reader = client.pkcs11.open_ro_session(client.slot).expect("a session opens");
     let states = || {
         let of = |session: &cryptoki::session::Session| {
-            session.get_session_info().expect("a session tells of itself")
+            session.get_session_info().expect("session info is returned")
         };
         (of(&client.session).session_state(), of(&reader).session_state())
     };
@@ -32,7 +32,7 @@ fn states_follow_the_login() {
     refused(client.session.login(UserType::So, Some(&pin(SO_PIN))), RvError::SessionReadOnlyExists);
     reader.close().expect("the session closes");
     client.session.login(UserType::So, Some(&pin(SO_PIN))).expect("the officer logs in");
-    let info = client.session.get_session_info().expect("a session tells of itself");
+    let info = client.session.get_session_info().expect("session info is returned");
     assert_eq!(info.session_state(), SessionState::RwSecurityOfficer);
     refused(client.pkcs11.open_ro_session(client.slot), RvError::SessionReadWriteSoExists);
 }
@@ -44,8 +44,9 @@ fn the_login_ends_with_the_last_session() {
     let (pkcs11, slot) = (client.pkcs11.clone(), client.slot);
     let second = pkcs11.open_rw_session(slot).expect("a session opens");
     client.session.close().expect("the session closes");
-    let state =
-        |session: &cryptoki::session::Session| session.get_session_info().expect("it tells").session_state();
+    let state = |session: &cryptoki::session::Session| {
+        session.get_session_info().expect("info is returned").session_state()
+    };
     assert_eq!(state(&second), SessionState::RwUser);
     second.close().expect("the session closes");
     let third = pkcs11.open_rw_session(slot).expect("a session opens");
@@ -69,6 +70,6 @@ fn read_only_sessions_make_no_token_objects() {
     let template = [Attribute::Token(false), Attribute::ValueLen(32.into())];
     reader
         .generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template)
-        .expect("a session key is made");
+        .expect("the session key is generated");
     reader.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, key, &[0; 16]).expect("a token key is used");
 }

@@ -11,7 +11,7 @@ use cryptoki_sys::{
 use kms_protocol::Rv;
 use kms_tests::Stack;
 use kms_tests::openssl::{self, PublicKey};
-use kms_tests::raw::{Mechanism, Module, Room, Session, Template};
+use kms_tests::raw::{Mechanism, Module, OutputSize, Session, Template};
 
 use crate::keys;
 use crate::wrap::{rsa, yes};
@@ -93,17 +93,17 @@ fn sign(
     (public, private): (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE),
 ) -> [Vec<u8>; 2] {
     let whole = session.sign(mechanism.clone(), private, MESSAGE).expect("it signs");
-    session.sign_init(mechanism.clone(), private).expect("signing begins");
+    session.sign_init(mechanism.clone(), private).expect("C_SignInit succeeds");
     for piece in MESSAGE.chunks(7) {
-        session.sign_update(piece).expect("a piece is taken");
+        session.sign_update(piece).expect("the part is accepted");
     }
-    let (pieced, _) = session.sign_final(Room::Bytes(1024)).expect("signing ends");
+    let (pieced, _) = session.sign_final(OutputSize::Bytes(1024)).expect("signing ends");
     for signature in [&whole, &pieced] {
-        let begin = || session.verify_init(mechanism.clone(), public).expect("verifying begins");
+        let begin = || session.verify_init(mechanism.clone(), public).expect("C_VerifyInit succeeds");
         begin();
         session.verify(MESSAGE, signature).expect("it verifies");
         begin();
-        MESSAGE.chunks(5).for_each(|piece| session.verify_update(piece).expect("a piece is taken"));
+        MESSAGE.chunks(5).for_each(|piece| session.verify_update(piece).expect("the part is accepted"));
         session.verify_final(signature).expect("it verifies in pieces");
         begin();
         assert_eq!(session.verify(b"another message", signature), Err(Rv::SIGNATURE_INVALID));
@@ -141,7 +141,7 @@ fn rsa_signatures_over_sha3_are_openssls() {
             let raw = || Mechanism::pss(CKM_RSA_PKCS_PSS, hash, mgf, salt);
             let signature = session.sign(raw(), pair.1, &digest).expect("it signs a digest");
             assert!(openssl.verifies(&options, &digest, &signature), "{name}, salt {salt}, of the digest");
-            session.verify_init(raw(), pair.0).expect("verifying begins");
+            session.verify_init(raw(), pair.0).expect("C_VerifyInit succeeds");
             session.verify(&digest, &signature).expect("it verifies");
         }
         let other = Mechanism::pss(pss, hash, CKG_MGF1_SHA256, bytes);
@@ -158,7 +158,7 @@ fn ecdsa_over_sha3_is_openssls() {
         let public = yes(&[CKA_TOKEN, CKA_VERIFY]).bytes(CKA_EC_PARAMS, params);
         let private = yes(&[CKA_TOKEN, CKA_SIGN]);
         let pair = session.generate_pair(Mechanism::plain(CKM_EC_KEY_PAIR_GEN), public, private);
-        let pair = pair.expect("a pair is made");
+        let pair = pair.expect("the pair is generated");
         let openssl = info(&session, pair.0);
         for Row { name, ecdsa, .. } in ROWS {
             let digest = openssl::digest(name, MESSAGE);

@@ -21,14 +21,14 @@ fn sign(client: &Client, mechanism: &Mechanism<'_>, signer: ObjectHandle, verifi
     let session = &client.session;
     let signature = session.sign(mechanism, signer, MESSAGE).expect("it signs");
     session.verify(mechanism, verifier, MESSAGE, &signature).expect("it verifies");
-    session.sign_init(mechanism, signer).expect("signing begins");
+    session.sign_init(mechanism, signer).expect("C_SignInit succeeds");
     for piece in MESSAGE.chunks(7) {
-        session.sign_update(piece).expect("a piece is taken");
+        session.sign_update(piece).expect("the part is accepted");
     }
     let pieced = session.sign_final().expect("signing ends");
-    session.verify_init(mechanism, verifier).expect("verifying begins");
+    session.verify_init(mechanism, verifier).expect("C_VerifyInit succeeds");
     for piece in MESSAGE.chunks(5) {
-        session.verify_update(piece).expect("a piece is taken");
+        session.verify_update(piece).expect("the part is accepted");
     }
     session.verify_final(&pieced).expect("the signature in pieces is right");
     refuses_others(client, mechanism, verifier, MESSAGE, &signature);
@@ -216,9 +216,9 @@ fn macs_can_be_cut_short() {
         let general = || Raw::general(CKM_SHA256_HMAC_GENERAL, bytes as u64);
         let mac = session.sign(general(), key, MESSAGE).expect("it signs");
         assert_eq!(mac, whole[..bytes]);
-        session.verify_init(general(), key).expect("verifying begins");
+        session.verify_init(general(), key).expect("C_VerifyInit succeeds");
         session.verify(MESSAGE, &mac).expect("it verifies");
-        session.verify_init(general(), key).expect("verifying begins");
+        session.verify_init(general(), key).expect("C_VerifyInit succeeds");
         assert!(session.verify(b"another message", &mac).is_err());
     }
     for bytes in [0, 33, u64::MAX] {

@@ -10,9 +10,9 @@ use kms_tests::client::{self, Client};
 fn a_ring_is_a_token() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
-    let info = client.pkcs11.get_slot_info(client.slot).expect("the slot tells of itself");
+    let info = client.pkcs11.get_slot_info(client.slot).expect("slot info is returned");
     assert!(info.token_present());
-    let token = client.pkcs11.get_token_info(client.slot).expect("the token tells of itself");
+    let token = client.pkcs11.get_token_info(client.slot).expect("token info is returned");
     assert_eq!(token.label(), stack.ring());
     assert_eq!(token.serial_number().len(), 16, "{token:?}");
     assert!(
@@ -31,7 +31,7 @@ fn slots_are_stable_and_serial_numbers_differ() {
     let of = |pkcs11: &cryptoki::context::Pkcs11| {
         let slots = pkcs11.get_slots_with_token().expect("slots can be listed");
         let told = slots.iter().map(|slot| {
-            let token = pkcs11.get_token_info(*slot).expect("the token tells of itself");
+            let token = pkcs11.get_token_info(*slot).expect("token info is returned");
             (slot.id(), token.label().to_owned(), token.serial_number().to_owned())
         });
         told.collect::<Vec<_>>()
@@ -54,7 +54,7 @@ fn mechanisms_are_those_of_the_table() {
     for row in TABLE {
         let Ok(kind) = MechanismType::try_from(u64::from(row.kind.0)) else { continue };
         assert!(listed.contains(&kind), "{} is listed", row.kind);
-        let info = client.pkcs11.get_mechanism_info(client.slot, kind).expect("a mechanism tells of itself");
+        let info = client.pkcs11.get_mechanism_info(client.slot, kind).expect("mechanism info is returned");
         let told = [
             (info.encrypt(), Uses::ENCRYPT),
             (info.decrypt(), Uses::DECRYPT),

@@ -18,7 +18,7 @@ fn a_token_is_initialised_anew() {
     session.close().expect("the session closes");
     refused(pkcs11.init_token(slot, &pin(USER_PIN), "test"), RvError::PinIncorrect);
     pkcs11.init_token(slot, &pin(SO_PIN), "anew").expect("the officer initialises");
-    let token = pkcs11.get_token_info(slot).expect("the token tells of itself");
+    let token = pkcs11.get_token_info(slot).expect("token info is returned");
     assert_eq!(token.label(), "anew");
     assert!(token.token_initialized() && !token.user_pin_initialized(), "{token:?}");
     let session = pkcs11.open_rw_session(slot).expect("a session opens");
@@ -41,7 +41,7 @@ fn the_officers_session() {
     reading.close().expect("it closes");
     client.session.login(UserType::So, Some(&pin(SO_PIN))).expect("the officer logs in");
     refused(client.session.login(UserType::User, Some(&pin(USER_PIN))), RvError::UserAnotherAlreadyLoggedIn);
-    let state = client.session.get_session_info().expect("the session tells of itself").session_state();
+    let state = client.session.get_session_info().expect("session info is returned").session_state();
     assert!(matches!(state, SessionState::RwSecurityOfficer), "{state:?}");
     refused(client.pkcs11.open_ro_session(client.slot), RvError::SessionReadWriteSoExists);
     let seen = client.session.find_objects(&[Attribute::Class(ObjectClass::SECRET_KEY)]).expect("a search");

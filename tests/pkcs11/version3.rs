@@ -77,7 +77,7 @@ fn ml_dsa_signs_and_verifies() {
         let public = [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Verify(true)];
         let private = [Attribute::Token(true), Attribute::Sign(true)];
         let pair = session.generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private);
-        let (public, private) = pair.expect("a pair is made");
+        let (public, private) = pair.expect("the pair is generated");
         stack.restart();
         for (hedge, context) in [
             (HedgeType::Preferred, None),
@@ -121,7 +121,7 @@ fn ml_kem_carries_a_secret() {
             [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Encapsulate(true)];
         let private = [Attribute::Token(true), Attribute::Decapsulate(true)];
         let pair = session.generate_key_pair(&Mechanism::MlKemKeyPairGen, &public, &private);
-        let (public, private) = pair.expect("a pair is made");
+        let (public, private) = pair.expect("the pair is generated");
         let template = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::GENERIC_SECRET),

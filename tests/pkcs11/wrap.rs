@@ -41,7 +41,7 @@ pub(crate) fn oaep() -> Mechanism {
 /// Generates an AES key.
 pub(crate) fn aes(session: &Session<'_>, template: Template) -> CK_OBJECT_HANDLE {
     let template = template.ulong(CKA_VALUE_LEN, 32);
-    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("an AES key is made")
+    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("the AES key is generated")
 }
 
 /// Generates an extractable AES token key: worth to be wrapped.
@@ -62,7 +62,7 @@ pub(crate) fn rsa(
 ) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
     let mechanism = Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN);
     let pair = session.generate_pair(mechanism, public.ulong(CKA_MODULUS_BITS, 2048), private);
-    pair.expect("an RSA pair is made")
+    pair.expect("the RSA pair is generated")
 }
 
 fn ecb() -> Mechanism {
@@ -194,7 +194,7 @@ fn private_keys_travel() {
         let back = session.unwrap(mechanism, unwraps, &wrapped, template).expect("it unwraps");
         let signs = || Mechanism::plain(CKM_SHA256_RSA_PKCS);
         let signature = session.sign(signs(), back, b"message").expect("it signs");
-        session.verify_init(signs(), public).expect("verifying begins");
+        session.verify_init(signs(), public).expect("C_VerifyInit succeeds");
         session.verify(b"message", &signature).expect("the pair is the same");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use kms_tests::Stack;
-use kms_tests::rest::{Field, ResponseEnvelope, Rest, base64, key};
+use kms_tests::rest::{Field, Response, Rest, base64, key};
 
 /// A ring, a key, and who owns them.
 struct Place {
@@ -37,14 +37,14 @@ impl Place {
     }
 
     /// A body as it is, sent to a path below the region.
-    fn send(&self, path: &str, body: &[u8]) -> ResponseEnvelope {
+    fn send(&self, path: &str, body: &[u8]) -> Response {
         self.rest.call("POST", &self.rest.path(path), Some(body), &[])
     }
 
     /// That the daemon is there and answers well.
     #[track_caller]
     fn lives(&mut self) {
-        assert_eq!(self.stack.daemon().ended(), None, "the daemon lives");
+        assert_eq!(self.stack.daemon().ended(), None, "the daemon still runs");
         self.rest.post(&self.encrypt(), json!({ "data": "" })).json(200);
     }
 }
@@ -354,7 +354,7 @@ fn storm(place: &Place, calls: usize) {
 /// Resident memory, in KiB.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells it");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the status has the line");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
 }
 

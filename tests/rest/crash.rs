@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use kms_tests::rest::{Field, ResponseEnvelope, Rest, base64, der, key};
+use kms_tests::rest::{Field, Response, Rest, base64, der, key};
 use kms_tests::{Policy, Stack, openssl};
 
 /// How many calls are answered in all.
@@ -107,7 +107,7 @@ impl Caller<'_> {
         book.keys.iter().nth(index).map(|(path, known)| (path.clone(), known.clone()))
     }
 
-    fn post(&self, path: &str, body: Option<&str>) -> Option<ResponseEnvelope> {
+    fn post(&self, path: &str, body: Option<&str>) -> Option<Response> {
         self.rest.try_call("POST", &self.rest.path(path), body.map(str::as_bytes), &[]).ok()
     }
 

@@ -51,13 +51,13 @@ fn the_document_is_what_the_daemon_does() {
             .arg(format!("{}/openapi.json", rest.base()));
         command.args(["--max-time", &seconds.to_string(), "--exclude-checks", NOT_ASKED]);
         command.args(["--continue-on-failure", "--output-truncate", "false"]);
-        python::clean(&mut command);
+        python::clear_environment(&mut command);
         command.current_dir(stack.folder()).env("HOME", stack.folder());
         let ran = program::run_with(&mut command, b"", Duration::from_secs(seconds * 3 + 120));
         done.store(true, Ordering::Relaxed);
         ran
     });
-    assert_eq!(stack.daemon().ended(), None, "the daemon lives on");
+    assert_eq!(stack.daemon().ended(), None, "the daemon still runs");
     ran.ok();
 }
 

@@ -23,7 +23,7 @@ const LENGTH_MIN: usize = 7 << 20;
 
 /// The most memory that a process has had since this was last reset, in bytes (proc(5), `VmHWM`).
 fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon still runs");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux tells the peak");
     let kilobytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
     kilobytes.expect("a number") * 1024

@@ -174,7 +174,7 @@ fn an_applications_key_is_used_over_rest() {
         Attribute::ValueLen(32.into()),
         Attribute::Label("by application".into()),
     ];
-    let key = session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key is made");
+    let key = session.generate_key(&Mechanism::AesKeyGen, &template).expect("the key is generated");
     let path = world.path_of("by_application");
     let seen = world.rest.read(&path).json(200);
     assert_eq!((seen.text("algorithm"), seen.text("state")), ("aes_256_gcm".into(), "active".into()));
@@ -183,7 +183,7 @@ fn an_applications_key_is_used_over_rest() {
     // A shape that REST has no name for is not shown to the vendor's clients: an unknown value breaks them.
     let template =
         [Attribute::Token(true), Attribute::ValueLen(16.into()), Attribute::Label("aes-128".into())];
-    session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key is made");
+    session.generate_key(&Mechanism::AesKeyGen, &template).expect("the key is generated");
     let keys = world.rest.read(&format!("keyrings/{}/keys", world.ring)).json(200);
     assert!(!keys.to_string().contains("aes-128"), "{keys}");
 }

@@ -9,7 +9,7 @@ use expect_test::{ExpectFile, expect_file};
 use serde_json::{Map, Value, json};
 
 use kms_tests::Stack;
-use kms_tests::rest::{Field, PROJECT, ResponseEnvelope, Rest, base64, key};
+use kms_tests::rest::{Field, PROJECT, Response, Rest, base64, key};
 
 /// A caller whose calls and answers are written down.
 struct Pen<'a> {
@@ -28,7 +28,7 @@ impl<'a> Pen<'a> {
     }
 
     /// Calls, and writes it down.
-    fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> ResponseEnvelope {
+    fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Response {
         let whole = self.rest.path(path);
         let bytes = body.as_ref().map(Value::to_string);
         let answer = self.rest.call(method, &whole, bytes.as_deref().map(str::as_bytes), &[]);
@@ -45,24 +45,24 @@ impl<'a> Pen<'a> {
         answer
     }
 
-    fn get(&mut self, path: &str) -> ResponseEnvelope {
+    fn get(&mut self, path: &str) -> Response {
         self.call("GET", path, None)
     }
 
-    fn post(&mut self, path: &str, body: Value) -> ResponseEnvelope {
+    fn post(&mut self, path: &str, body: Value) -> Response {
         self.call("POST", path, Some(body))
     }
 
-    fn act(&mut self, path: &str) -> ResponseEnvelope {
+    fn act(&mut self, path: &str) -> Response {
         self.call("POST", path, None)
     }
 
-    fn delete(&mut self, path: &str) -> ResponseEnvelope {
+    fn delete(&mut self, path: &str) -> Response {
         self.call("DELETE", path, None)
     }
 
     /// Gives the id of what was made a name, from its answer on.
-    fn named(&mut self, answer: &ResponseEnvelope, name: &str) -> String {
+    fn named(&mut self, answer: &Response, name: &str) -> String {
         let id = answer.json(202).text("id");
         self.names.push((id.clone(), name.to_owned()));
         // The answer that brought it is written already.

@@ -37,7 +37,7 @@ fn signatures(name: eddsa::TestName, curve: u8, least: (usize, usize)) {
                 .bool(CKA_VERIFY, true);
             let key = session.create(template).expect("a public key is created");
             for test in &group.tests {
-                session.verify_init(scheme(curve), key).expect("verifying begins");
+                session.verify_init(scheme(curve), key).expect("C_VerifyInit succeeds");
                 let right = session.verify(&test.msg, &test.sig).is_ok();
                 assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
                 *(if right { &mut valid } else { &mut invalid }) += 1;

@@ -136,7 +136,7 @@ fn macs(name: mac::TestName, kind: CK_MECHANISM_TYPE, key: CK_KEY_TYPE, least: u
                     assert!(test.result.must_fail(), "test {}", test.tc_id);
                     continue;
                 };
-                session.verify_init(mechanism(), key).expect("verifying begins");
+                session.verify_init(mechanism(), key).expect("C_VerifyInit succeeds");
                 let right = session.verify(&test.msg, &test.tag).is_ok();
                 assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
                 if right {
@@ -219,7 +219,7 @@ fn ecdsa_p256_sha256() {
                 .bool(CKA_VERIFY, true);
             let key = session.create(template).expect("a public key is created");
             for test in &group.tests {
-                session.verify_init(Mechanism::plain(CKM_ECDSA_SHA256), key).expect("verifying begins");
+                session.verify_init(Mechanism::plain(CKM_ECDSA_SHA256), key).expect("C_VerifyInit succeeds");
                 let right = session.verify(&test.msg, &test.sig).is_ok();
                 assert_eq!(right, !test.result.must_fail(), "test {}", test.tc_id);
                 *(if right { &mut valid } else { &mut invalid }) += 1;

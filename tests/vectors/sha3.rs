@@ -37,7 +37,7 @@ fn rsa_pkcs1() {
                     .bytes(CKA_PUBLIC_EXPONENT, &group.key.e);
                 let key = session.create(template).expect("a public key is created");
                 for test in &group.tests {
-                    session.verify_init(Mechanism::plain(kind), key).expect("verifying begins");
+                    session.verify_init(Mechanism::plain(kind), key).expect("C_VerifyInit succeeds");
                     let right = session.verify(&test.msg, &test.sig).is_ok();
                     match test.result {
                         TestResult::Valid => assert!(right, "{name:?}, test {}", test.tc_id),
@@ -111,7 +111,7 @@ fn run(
                 assert!(test.result.must_fail(), "{name:?}, test {}", test.tc_id);
                 continue;
             };
-            session.verify_init(Mechanism::plain(kind), key).expect("verifying begins");
+            session.verify_init(Mechanism::plain(kind), key).expect("C_VerifyInit succeeds");
             let right = session.verify(&test.msg, &signature).is_ok();
             assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
             *(if right { &mut valid } else { &mut invalid }) += 1;
