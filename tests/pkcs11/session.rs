@@ -1,4 +1,4 @@
-//! "Session management functions": the five states, and what ends a login.
+//! "Session management functions": the five session states, and the end of a login.
 
 use cryptoki::error::RvError;
 use cryptoki::object::Attribute;
@@ -9,7 +9,7 @@ use kms_tests::{SO_PIN, Stack, USER_PIN};
 use crate::keys;
 
 #[test]
-fn states_follow_the_login() {
+fn session_states_follow_the_login() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
     let reader = client.pkcs11.open_ro_session(client.slot).expect("a session opens");
@@ -23,10 +23,10 @@ fn states_follow_the_login() {
     reader.login(UserType::User, Some(&pin(USER_PIN))).expect("the user logs in");
     assert_eq!(states(), (SessionState::RwUser, SessionState::RoUser));
     refused(client.session.login(UserType::User, Some(&pin(USER_PIN))), RvError::UserAlreadyLoggedIn);
-    // Two reasons at once: the user is logged in, and there is a read-only session.
-    let (refusal, _) = kms_tests::client::code(client.session.login(UserType::So, Some(&pin(SO_PIN))));
-    let known = matches!(refusal, RvError::UserAnotherAlreadyLoggedIn | RvError::SessionReadOnlyExists);
-    assert!(known, "{refusal:?}");
+    // Two errors apply: the user is logged in, and there is a read-only session.
+    let (code, _) = kms_tests::client::code(client.session.login(UserType::So, Some(&pin(SO_PIN))));
+    let known = matches!(code, RvError::UserAnotherAlreadyLoggedIn | RvError::SessionReadOnlyExists);
+    assert!(known, "{code:?}");
     client.session.logout().expect("the user logs out");
     assert_eq!(states(), (SessionState::RwPublic, SessionState::RoPublic));
     refused(client.session.login(UserType::So, Some(&pin(SO_PIN))), RvError::SessionReadOnlyExists);
@@ -54,7 +54,7 @@ fn the_login_ends_with_the_last_session() {
 }
 
 #[test]
-fn read_only_sessions_make_no_token_objects() {
+fn read_only_sessions_create_no_token_objects() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = keys::aes(&client, "kept");
@@ -66,7 +66,7 @@ fn read_only_sessions_make_no_token_objects() {
     );
     refused(reader.destroy_object(key), RvError::SessionReadOnly);
     refused(reader.update_attributes(key, &[Attribute::Label(b"x".to_vec())]), RvError::SessionReadOnly);
-    // Session keys are no token objects, and using a key changes nothing.
+    // Session keys are not token objects, and using a key changes nothing.
     let template = [Attribute::Token(false), Attribute::ValueLen(32.into())];
     reader
         .generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template)
