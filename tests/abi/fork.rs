@@ -1,4 +1,5 @@
-//! Fork. The child has no session and says so; it may initialise at once, or finalise first; the parent goes on.
+//! Fork: the child has no sessions and gets `CRYPTOKI_NOT_INITIALIZED`; it may initialise at once, or finalise first. The
+//! parent continues unaffected.
 
 use cryptoki_sys::{
     CK_OBJECT_HANDLE, CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_SERIAL_SESSION,
@@ -9,25 +10,25 @@ use kms_tests::Policy;
 use kms_tests::child::{Target, isolated};
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 
-/// How a child ends when all is well. Not 0 and not 101, which a stray exit or panic would give.
-const WELL: i32 = 42;
+/// The exit status of a child that succeeds: neither 0 nor 101, which an unexpected exit or a panic would give.
+const SUCCESS: i32 = 42;
 
-/// Runs `body` in a forked child that then ends at once, and says how it ended.
+/// Runs `body` in a forked child that then exits at once; returns its exit status, or the negated signal.
 fn in_fork(body: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: this process has one thread at work besides the test harness's, which waits; the child calls the module
-    // and ends by `_exit`, so nothing of the harness runs in it.
+    // SAFETY: besides the test harness's thread, which waits, only one thread of this process runs; the child calls the
+    // module and ends with `_exit`, so nothing of the harness runs in it.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
-        // A hanging child must not hang the test: the alarm's default is death.
-        // SAFETY: sets a timer of the child's own.
+        // A hanging child must not hang the test: SIGALRM ends it.
+        // SAFETY: sets a timer of the child process.
         unsafe { libc::alarm(60) };
-        let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
-        // SAFETY: ends the child without running anything of the parent's.
-        unsafe { libc::_exit(if well { WELL } else { 1 }) };
+        let succeeded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
+        // SAFETY: ends the child without running exit handlers of the parent.
+        unsafe { libc::_exit(if succeeded { SUCCESS } else { 1 }) };
     }
     let mut status = 0;
-    // SAFETY: waits for our own child; `status` can be written.
+    // SAFETY: waits for a child of this process; `status` can be written.
     let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
     assert_eq!(waited, pid);
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
@@ -39,7 +40,7 @@ fn start(target: &Target) -> (&'static Module, Session<'static>, CK_OBJECT_HANDL
     let session = module.user("test");
     let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, b"forked");
     let template = template.bool(CKA_ENCRYPT, true).bool(CKA_DECRYPT, true);
-    let key = session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("a key is made");
+    let key = session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("the key is generated");
     (module, session, key)
 }
 
@@ -49,26 +50,26 @@ fn round_trip(session: &Session<'_>, key: CK_OBJECT_HANDLE) -> bool {
     session.decrypt(mechanism(), key, &sealed).is_ok_and(|opened| opened == b"through the fork")
 }
 
-/// Logs in and uses the key: what a child does once it has initialised.
-fn works_anew(module: &Module) -> bool {
+/// Logs in and uses the key, in a child that has initialised the module.
+fn works_after_initialise(module: &Module) -> bool {
     let session = module.user("test");
     let found = session.find(Template::new().bytes(CKA_LABEL, b"forked"));
     found.is_ok_and(|found| found.len() == 1 && round_trip(&session, found[0]))
 }
 
 #[test]
-fn a_child_that_does_not_initialise_is_told() {
+fn a_child_that_does_not_initialise_gets_not_initialized() {
     isolated(Policy::Strict, |target| {
         let (module, session, key) = start(target);
         let ended = in_fork(|| {
-            let gone = Rv::CRYPTOKI_NOT_INITIALIZED;
-            session.encrypt_init(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), key) == Err(gone)
-                && module.slots(true) == Err(gone)
-                && session.info().err() == Some(gone)
-                && session.close() == Err(gone)
+            let expected = Rv::CRYPTOKI_NOT_INITIALIZED;
+            session.encrypt_init(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), key) == Err(expected)
+                && module.slots(true) == Err(expected)
+                && session.info().err() == Some(expected)
+                && session.close() == Err(expected)
         });
-        assert_eq!(ended, WELL);
-        assert!(round_trip(&session, key), "the parent goes on");
+        assert_eq!(ended, SUCCESS);
+        assert!(round_trip(&session, key), "the parent still works");
     });
 }
 
@@ -80,11 +81,11 @@ fn a_child_initialises_at_once() {
             module.initialize_bare() == Ok(())
                 && module.initialize_bare() == Err(Rv::CRYPTOKI_ALREADY_INITIALIZED)
                 && session.info().err() == Some(Rv::SESSION_HANDLE_INVALID)
-                && works_anew(module)
+                && works_after_initialise(module)
                 && module.finalize() == Ok(())
         });
-        assert_eq!(ended, WELL);
-        assert!(round_trip(&session, key), "the parent goes on");
+        assert_eq!(ended, SUCCESS);
+        assert!(round_trip(&session, key), "the parent still works");
     });
 }
 
@@ -93,14 +94,14 @@ fn a_child_finalises_then_initialises() {
     isolated(Policy::Strict, |target| {
         let (module, session, key) = start(target);
         let ended = in_fork(|| {
-            // Whether there was anything to finalise is told differently by modules; what counts is what follows.
+            // Modules differ in the code of this call; what counts is that the child can initialise afterwards.
             let finalised = module.finalize();
             let known = matches!(finalised, Ok(()) | Err(Rv::CRYPTOKI_NOT_INITIALIZED));
-            known && module.initialize_bare() == Ok(()) && works_anew(module)
+            known && module.initialize_bare() == Ok(()) && works_after_initialise(module)
         });
-        assert_eq!(ended, WELL);
-        assert!(round_trip(&session, key), "the parent goes on");
-        assert!(session.logout().is_ok(), "and is still logged in");
+        assert_eq!(ended, SUCCESS);
+        assert!(round_trip(&session, key), "the parent still works");
+        assert!(session.logout().is_ok(), "the parent is still logged in");
     });
 }
 
@@ -110,11 +111,14 @@ fn a_grandchild_and_many_children() {
         let (module, session, key) = start(target);
         for round in 0..20 {
             let ended = in_fork(|| {
-                let child = round % 2 == 0 || (module.initialize_bare() == Ok(()) && works_anew(module));
-                child && in_fork(|| module.initialize_bare() == Ok(()) && works_anew(module)) == WELL
+                let child =
+                    round % 2 == 0 || (module.initialize_bare() == Ok(()) && works_after_initialise(module));
+                child
+                    && in_fork(|| module.initialize_bare() == Ok(()) && works_after_initialise(module))
+                        == SUCCESS
             });
-            assert_eq!(ended, WELL, "round {round}");
-            assert!(round_trip(&session, key), "the parent goes on in round {round}");
+            assert_eq!(ended, SUCCESS, "round {round}");
+            assert!(round_trip(&session, key), "the parent still works in round {round}");
         }
     });
 }
@@ -134,13 +138,13 @@ fn a_fork_in_the_middle_of_other_threads_calls() {
                     }
                 });
             }
-            // Whatever lock one of them holds at that moment is held for ever in the child.
+            // A lock that another thread holds at the time of the fork is never released in the child.
             let ended: Vec<_> = (0..100)
-                .map(|_| in_fork(|| module.initialize_bare() == Ok(()) && works_anew(module)))
+                .map(|_| in_fork(|| module.initialize_bare() == Ok(()) && works_after_initialise(module)))
                 .collect();
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            assert!(ended.iter().all(|end| *end == WELL), "{ended:?}");
+            assert!(ended.iter().all(|end| *end == SUCCESS), "{ended:?}");
         });
-        assert!(round_trip(&session, key), "the parent goes on");
+        assert!(round_trip(&session, key), "the parent still works");
     });
 }

@@ -1,4 +1,4 @@
-//! `C_Initialize` and `C_Finalize`: the whole matrix of arguments, and what may and may not be called around them.
+//! `C_Initialize` and `C_Finalize`: all combinations of arguments, and calls before and after them.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -37,7 +37,7 @@ fn the_argument_matrix() {
         all.DestroyMutex = Some(touch);
         all.LockMutex = Some(touch);
         all.UnlockMutex = Some(touch);
-        module.initialize_with(&mut all).expect("callbacks, but the system's locks will do");
+        module.initialize_with(&mut all).expect("callbacks with OS locking allowed");
         assert!(!module.slots(true).expect("slots can be listed").is_empty(), "the callbacks are not called");
         module.finalize().expect("it finalises");
         all.flags = 0;
@@ -53,24 +53,24 @@ fn the_argument_matrix() {
             }
             assert_eq!(module.initialize_with(&mut some), Err(Rv::ARGUMENTS_BAD));
         }
-        // What was refused has left nothing behind.
+        // A rejected call leaves the module uninitialised.
         assert_eq!(module.slots(true), Err(Rv::CRYPTOKI_NOT_INITIALIZED));
-        module.initialize_bare().expect("and it still initialises");
-        let mut something = 0_u64;
-        assert_eq!(call!(module, C_Finalize(ptr::from_mut(&mut something).cast())), Err(Rv::ARGUMENTS_BAD));
-        module.slots(true).expect("and is still initialised");
+        module.initialize_bare().expect("the module initialises afterwards");
+        let mut reserved = 0_u64;
+        assert_eq!(call!(module, C_Finalize(ptr::from_mut(&mut reserved).cast())), Err(Rv::ARGUMENTS_BAD));
+        module.slots(true).expect("the module is still initialised");
     });
 }
 
 #[test]
-fn what_others_pass_as_reserved_is_ignored() {
+fn foreign_reserved_strings_are_ignored() {
     isolated(Policy::Strict, |target| {
         let module = Module::load(&target.module);
-        // NSS passes a string of its own there; the environment names the configuration.
-        for words in [c"configdir='sql:/etc/pki/nssdb' flags=readOnly", c"", c"\xff\xfe"] {
+        // NSS passes its own configuration string; the environment names the module's configuration.
+        for reserved in [c"configdir='sql:/etc/pki/nssdb' flags=readOnly", c"", c"\xff\xfe"] {
             let mut given = arguments(CKF_OS_LOCKING_OK);
-            given.pReserved = words.as_ptr().cast_mut().cast();
-            module.initialize_with(&mut given).expect("another's words do no harm");
+            given.pReserved = reserved.as_ptr().cast_mut().cast();
+            module.initialize_with(&mut given).expect("a foreign string is ignored");
             assert!(!module.slots(true).expect("slots can be listed").is_empty());
             module.finalize().expect("it finalises");
         }
@@ -78,23 +78,27 @@ fn what_others_pass_as_reserved_is_ignored() {
 }
 
 #[test]
-fn nothing_works_before_or_after() {
+fn calls_fail_before_initialise_and_after_finalise() {
     isolated(Policy::Strict, |target| {
         let module = Module::load(&target.module);
         let attempt = |when: &str| {
             let mut byte = 0_u8;
             let mut count = 1;
-            let gone = Err(Rv::CRYPTOKI_NOT_INITIALIZED);
-            assert_eq!(module.slots(false), gone.map(|()| vec![]), "C_GetSlotList {when}");
-            assert_eq!(call!(module, C_GenerateRandom(1, &raw mut byte, 1)), gone, "C_GenerateRandom {when}");
-            assert_eq!(call!(module, C_CloseSession(1)), gone, "C_CloseSession {when}");
+            let expected = Err(Rv::CRYPTOKI_NOT_INITIALIZED);
+            assert_eq!(module.slots(false), expected.map(|()| vec![]), "C_GetSlotList {when}");
+            assert_eq!(
+                call!(module, C_GenerateRandom(1, &raw mut byte, 1)),
+                expected,
+                "C_GenerateRandom {when}"
+            );
+            assert_eq!(call!(module, C_CloseSession(1)), expected, "C_CloseSession {when}");
             assert_eq!(
                 call!(module, C_Sign(1, &raw mut byte, 1, &raw mut byte, &raw mut count)),
-                gone,
+                expected,
                 "C_Sign {when}"
             );
-            assert_eq!(call!(module, C_GetInfo(ptr::null_mut())), gone, "C_GetInfo {when}");
-            assert_eq!(call!(module, C_Logout(1)), gone, "C_Logout {when}");
+            assert_eq!(call!(module, C_GetInfo(ptr::null_mut())), expected, "C_GetInfo {when}");
+            assert_eq!(call!(module, C_Logout(1)), expected, "C_Logout {when}");
         };
         attempt("before");
         module.initialize_bare().expect("it initialises");
@@ -103,12 +107,16 @@ fn nothing_works_before_or_after() {
         module.finalize().expect("it finalises");
         attempt("after");
         module.initialize_bare().expect("it initialises again");
-        assert_eq!(session.info().err(), Some(Rv::SESSION_HANDLE_INVALID), "a session of the life before");
+        assert_eq!(
+            session.info().err(),
+            Some(Rv::SESSION_HANDLE_INVALID),
+            "a session from before C_Finalize"
+        );
     });
 }
 
 #[test]
-fn a_broken_configuration_is_an_error_and_none_is_not() {
+fn a_broken_configuration_is_an_error_and_an_absent_backend_is_not() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let copy = folder.path().join("module.so");
     std::fs::copy(&kms_tests::artefacts::artefacts().module, &copy).expect("the module can be copied");
@@ -119,7 +127,7 @@ fn a_broken_configuration_is_an_error_and_none_is_not() {
         assert_eq!(module.initialize(&broken), Err(Rv::FUNCTION_FAILED), "{text}");
     }
     assert_eq!(module.initialize(&folder.path().join("absent.toml")), Err(Rv::FUNCTION_FAILED));
-    std::fs::write(&broken, "socket = \"nobody-listens.sock\"").expect("a file can be written");
+    std::fs::write(&broken, "socket = \"no-listener.sock\"").expect("a file can be written");
     module.initialize(&broken).expect("a configuration, but no backend");
     assert_eq!(module.slots(true), Ok(vec![]));
     assert_eq!(module.slots(false).map(|slots| slots.len()), Ok(1), "a slot without a token");

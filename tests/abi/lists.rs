@@ -1,4 +1,4 @@
-//! Function lists and symbols.
+//! Function lists, interfaces and exported symbols.
 
 use std::process::Command;
 
@@ -8,13 +8,13 @@ use kms_tests::program;
 use kms_tests::raw::Module;
 
 #[test]
-fn there_are_three_interfaces_without_holes() {
+fn there_are_three_interfaces_without_null_entries() {
     let module = Module::load(&artefacts().module);
     let interfaces = module.interfaces().expect("interfaces can be listed");
     let mut versions = Vec::new();
     for interface in &interfaces {
         assert_eq!(interface.name, "PKCS 11");
-        assert_eq!(interface.flags, 0, "sessions do not survive a fork, so it must not be claimed");
+        assert_eq!(interface.flags, 0, "sessions do not survive a fork, so no flag may claim it");
         assert!(interface.entries.iter().all(Option::is_some), "{interface:?}");
         versions.push((interface.version, interface.entries.len()));
     }
@@ -39,22 +39,22 @@ fn interfaces_are_found_by_name_and_version() {
     assert_eq!(version(Some("PKCS 11"), None), Ok((3, 2)));
     assert_eq!(version(Some("PKCS 11"), Some((3, 2))), Ok((3, 2)));
     assert_eq!(version(Some("PKCS 11"), Some((3, 0))), Ok((3, 0)));
-    // Not FUNCTION_NOT_SUPPORTED: hosts then give up on interfaces altogether.
+    // Not FUNCTION_NOT_SUPPORTED, because hosts would then stop using interfaces at all.
     for (name, wanted) in [(Some("PKCS 11"), Some((9, 9))), (Some("Vendor"), None), (Some(""), Some((3, 0)))]
     {
-        let refused = version(name, wanted);
+        let result = version(name, wanted);
         assert!(
-            matches!(refused, Err(rv) if rv != Rv::FUNCTION_NOT_SUPPORTED),
-            "{name:?} {wanted:?}: {refused:?}"
+            matches!(result, Err(rv) if rv != Rv::FUNCTION_NOT_SUPPORTED),
+            "{name:?} {wanted:?}: {result:?}"
         );
     }
 }
 
 #[test]
-fn lists_are_there_before_initialisation_and_do_nothing() {
-    // A fresh copy, which nobody has initialised, and no configuration anywhere: asking for lists is pure.
+fn function_lists_are_available_before_initialisation() {
+    // A new copy of the module that was never initialised, without a configuration: reading lists has no side effects.
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let copy = folder.path().join("pure.so");
+    let copy = folder.path().join("module.so");
     std::fs::copy(&artefacts().module, &copy).expect("the module can be copied");
     let module = Module::load(&copy);
     module.interfaces().expect("interfaces can be listed");
@@ -63,15 +63,15 @@ fn lists_are_there_before_initialisation_and_do_nothing() {
 }
 
 #[test]
-fn only_pkcs11_is_exported() {
+fn only_pkcs11_functions_are_exported() {
     let mut command = Command::new("nm");
     command.args(["-D", "--defined-only", "--format=posix"]).arg(&artefacts().module);
     let listed = program::run(&mut command).ok();
     let mut names: Vec<_> = listed.lines().filter_map(|line| line.split([' ', '@']).next()).collect();
     names.sort_unstable();
     names.dedup();
-    let foreign: Vec<_> = names.iter().filter(|name| !name.starts_with("C_")).collect();
-    assert_eq!(foreign, [&""; 0], "nothing but C_* is exported");
+    let unexpected: Vec<_> = names.iter().filter(|name| !name.starts_with("C_")).collect();
+    assert_eq!(unexpected, [&""; 0], "only C_* is exported");
     let module = Module::load(&artefacts().module);
     for name in &names {
         assert!(module.symbol(name).is_some(), "{name}");
@@ -85,10 +85,10 @@ fn only_pkcs11_is_exported() {
 }
 
 #[test]
-fn the_module_needs_only_the_system() {
+fn the_module_links_only_system_libraries() {
     let mut command = Command::new("ldd");
     let needed = program::run(command.arg(&artefacts().module)).ok();
-    for foreign in ["libcrypto", "libssl", "sqlite", "softhsm", "stdc++"] {
-        assert!(!needed.contains(foreign), "{needed}");
+    for unexpected in ["libcrypto", "libssl", "sqlite", "softhsm", "stdc++"] {
+        assert!(!needed.contains(unexpected), "{needed}");
     }
 }

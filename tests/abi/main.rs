@@ -1,6 +1,9 @@
-//! The C ABI as hosts use and misuse it: lists and symbols, wrong pointers and lengths, wrong order, fork, threads,
-//! unloading. Nothing of it may crash, hang or abort; each gets the code that the specification names.
-#![allow(unsafe_code, reason = "this suite speaks C")]
+//! The C ABI as host programs use and misuse it: function lists and symbols, wrong pointers and lengths, calls out of
+//! order, fork, threads, unloading. No call may crash, hang or abort; each returns the code that the specification names.
+//! Runs against the module and a daemon for each test, mostly in a child process.
+//!
+//! One test: `cargo test -p kms-tests --test abi misuse::null_pointers`.
+#![allow(unsafe_code, reason = "this suite calls the C API")]
 #![allow(missing_docs, reason = "tests")]
 
 mod fork;

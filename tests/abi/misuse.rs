@@ -1,4 +1,4 @@
-//! Wrong pointers, lengths, handles and order. Each call gets a code; the module goes on as if nothing had been.
+//! Wrong pointers, lengths, handles and order of calls. Each call returns an error code, and the session stays usable.
 
 use std::ptr;
 
@@ -12,7 +12,7 @@ use kms_tests::child::isolated;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 use kms_tests::{Policy, call};
 
-/// No length: what a host makes of -1.
+/// The length that results when a host passes -1.
 const NO_LENGTH: u64 = u64::MAX;
 
 fn open(module: &Module) -> Session<'_> {
@@ -23,10 +23,10 @@ fn open(module: &Module) -> Session<'_> {
 fn aes(session: &Session<'_>) -> CK_OBJECT_HANDLE {
     let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32);
     let template = template.bool(CKA_ENCRYPT, true).bool(CKA_DECRYPT, true).bytes(CKA_LABEL, b"misused");
-    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("a key is made")
+    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("the key is generated")
 }
 
-/// That a call was refused with one of these codes.
+/// Asserts that a call fails with one of these codes.
 #[track_caller]
 fn refused(result: Result<(), Rv>, expected: &[Rv]) {
     assert!(matches!(result, Err(rv) if expected.contains(&rv)), "{result:?}, expected one of {expected:?}");
@@ -70,12 +70,12 @@ fn null_pointers() {
             &[Rv::ARGUMENTS_BAD, Rv::USER_ALREADY_LOGGED_IN],
         );
         refused(call!(module, C_SetPIN(handle, ptr::null_mut(), 4, ptr::null_mut(), 4)), bad);
-        // An empty search is allowed, and so are no random bytes.
+        // An empty template and zero random bytes are allowed.
         call!(module, C_FindObjectsInit(handle, ptr::null_mut(), 0)).expect("an empty template");
         refused(call!(module, C_FindObjects(handle, ptr::null_mut(), 8, &raw mut number)), bad);
         call!(module, C_FindObjectsFinal(handle)).expect("the search is still there");
-        call!(module, C_GenerateRandom(handle, ptr::null_mut(), 0)).expect("no bytes");
-        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("all goes on");
+        call!(module, C_GenerateRandom(handle, ptr::null_mut(), 0)).expect("zero bytes");
+        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("the session still works");
     });
 }
 
@@ -86,31 +86,31 @@ fn a_null_input_ends_the_operation() {
         let session = open(module);
         let (key, handle) = (aes(&session), session.handle);
         let (mut out, mut length) = ([0_u8; 64], 64);
-        session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("encryption begins");
+        session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("C_EncryptInit succeeds");
         let null = call!(module, C_Encrypt(handle, ptr::null_mut(), 16, out.as_mut_ptr(), &raw mut length));
         refused(null, &[Rv::ARGUMENTS_BAD]);
         let after = call!(module, C_Encrypt(handle, out.as_mut_ptr(), 16, out.as_mut_ptr(), &raw mut length));
         refused(after, &[Rv::OPERATION_NOT_INITIALIZED]);
-        session.digest_init(Mechanism::plain(CKM_SHA256)).expect("digesting begins");
+        session.digest_init(Mechanism::plain(CKM_SHA256)).expect("C_DigestInit succeeds");
         refused(call!(module, C_DigestUpdate(handle, ptr::null_mut(), 5)), &[Rv::ARGUMENTS_BAD]);
         refused(call!(module, C_DigestUpdate(handle, out.as_mut_ptr(), 5)), &[Rv::OPERATION_NOT_INITIALIZED]);
     });
 }
 
 #[test]
-fn a_null_length_is_refused() {
+fn a_null_length_is_rejected() {
     isolated(Policy::Strict, |target| {
         let module = &Module::load(&target.module);
         let session = open(module);
         let (key, handle) = (aes(&session), session.handle);
         let mut data = [0_u8; 64];
-        session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("encryption begins");
+        session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("C_EncryptInit succeeds");
         let null =
             call!(module, C_Encrypt(handle, data.as_mut_ptr(), 16, data.as_mut_ptr(), ptr::null_mut()));
         refused(null, &[Rv::ARGUMENTS_BAD]);
-        // Whether it ended or not, a new one can be begun after it was cancelled.
+        // After the operation is cancelled, whether or not it had ended, a new one can begin.
         call!(module, C_EncryptInit(handle, ptr::null_mut(), 0)).unwrap_or_default();
-        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("all goes on");
+        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("the session still works");
     });
 }
 
@@ -124,11 +124,13 @@ fn lengths_beyond_all_memory() {
         let mut length = 64;
         for huge in [NO_LENGTH, NO_LENGTH - 1, 1 << 63, (1 << 63) - 1, 1 << 48] {
             let lengths = &[Rv::ARGUMENTS_BAD, Rv::DATA_LEN_RANGE];
-            session.encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key).expect("encryption begins");
+            session
+                .encrypt_init(Mechanism::with(CKM_AES_CBC, &[0; 16]), key)
+                .expect("C_EncryptInit succeeds");
             let all =
                 call!(module, C_Encrypt(handle, data.as_mut_ptr(), huge, data.as_mut_ptr(), &raw mut length));
             refused(all, lengths);
-            session.digest_init(Mechanism::plain(CKM_SHA256)).expect("digesting begins");
+            session.digest_init(Mechanism::plain(CKM_SHA256)).expect("C_DigestInit succeeds");
             refused(call!(module, C_DigestUpdate(handle, data.as_mut_ptr(), huge)), lengths);
             refused(call!(module, C_GenerateRandom(handle, data.as_mut_ptr(), huge)), lengths);
             let pins = &[Rv::ARGUMENTS_BAD, Rv::PIN_LEN_RANGE, Rv::PIN_INCORRECT, Rv::USER_ALREADY_LOGGED_IN];
@@ -142,7 +144,7 @@ fn lengths_beyond_all_memory() {
             refused(call!(module, C_GetAttributeValue(handle, key, &raw mut value, huge)), templates);
             let (mut found, mut count) = ([0; 4], 0);
             call!(module, C_FindObjectsInit(handle, ptr::null_mut(), 0)).expect("a search begins");
-            // A host may claim any room for handles; no more are written than were found.
+            // No more handles are written than objects were found.
             call!(module, C_FindObjects(handle, found.as_mut_ptr(), 4, &raw mut count))
                 .expect("objects are found");
             call!(module, C_FindObjectsFinal(handle)).expect("the search ends");
@@ -156,7 +158,7 @@ fn lengths_beyond_all_memory() {
                 &[Rv::MECHANISM_PARAM_INVALID, Rv::ARGUMENTS_BAD],
             );
         }
-        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("all goes on");
+        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("the session still works");
     });
 }
 
@@ -189,11 +191,11 @@ fn broken_mechanism_parameters() {
             call!(module, C_EncryptInit(handle, &raw mut mechanism, key))
         };
         for mut parameters in wrong {
-            let told = format!("{parameters:?}");
+            let description = format!("{parameters:?}");
             let result = begin(&mut parameters, size_of::<CK_GCM_PARAMS>());
             assert!(
                 matches!(result, Err(Rv::MECHANISM_PARAM_INVALID | Rv::ARGUMENTS_BAD)),
-                "{told}: {result:?}"
+                "{description}: {result:?}"
             );
         }
         for length in [0, 1, 47, 49] {
@@ -210,12 +212,12 @@ fn broken_mechanism_parameters() {
         let mut unknown = Mechanism::plain(0x8000_1234);
         let mut raw = unknown.raw();
         refused(call!(module, C_EncryptInit(handle, &raw mut raw, key)), &[Rv::MECHANISM_INVALID]);
-        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("all goes on");
+        session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[0; 16]).expect("the session still works");
     });
 }
 
 #[test]
-fn handles_that_are_none() {
+fn invalid_handles_are_rejected() {
     isolated(Policy::Strict, |target| {
         let module = &Module::load(&target.module);
         let session = open(module);
@@ -223,14 +225,14 @@ fn handles_that_are_none() {
         let (mut data, mut length) = ([0_u8; 64], 64);
         for wrong in [CK_INVALID_HANDLE, session.handle + 1000, u64::MAX] {
             let none = &[Rv::SESSION_HANDLE_INVALID];
-            let stranger = Session { module, handle: wrong };
-            refused(stranger.info().map(drop), none);
-            refused(stranger.close(), none);
-            refused(stranger.logout(), none);
-            refused(stranger.login(CKU_USER, b"1234"), none);
-            refused(stranger.encrypt_init(Mechanism::plain(CKM_AES_ECB), key), none);
-            refused(stranger.find(Template::new()).map(drop), none);
-            refused(stranger.destroy(key), none);
+            let invalid = Session { module, handle: wrong };
+            refused(invalid.info().map(drop), none);
+            refused(invalid.close(), none);
+            refused(invalid.logout(), none);
+            refused(invalid.login(CKU_USER, b"1234"), none);
+            refused(invalid.encrypt_init(Mechanism::plain(CKM_AES_ECB), key), none);
+            refused(invalid.find(Template::new()).map(drop), none);
+            refused(invalid.destroy(key), none);
             refused(call!(module, C_GenerateRandom(wrong, data.as_mut_ptr(), 8)), none);
             refused(
                 call!(module, C_Sign(wrong, data.as_mut_ptr(), 8, data.as_mut_ptr(), &raw mut length)),
@@ -251,7 +253,7 @@ fn handles_that_are_none() {
         other.close().expect("it closes");
         refused(other.close(), &[Rv::SESSION_HANDLE_INVALID]);
         let another = module.open(slot, CKF_SERIAL_SESSION).expect("a session opens");
-        assert_ne!(another.handle, other.handle, "handles are not used twice");
+        assert_ne!(another.handle, other.handle, "handles are not reused");
         assert_eq!(call!(module, C_CloseAllSessions(slot)), Ok(()));
         refused(session.info().map(drop), &[Rv::SESSION_HANDLE_INVALID]);
         refused(another.info().map(drop), &[Rv::SESSION_HANDLE_INVALID]);
@@ -280,11 +282,11 @@ fn calls_out_of_order() {
         refused(call!(module, C_DigestFinal(handle, io, len)), none);
         refused(call!(module, C_FindObjects(handle, &raw mut found, 1, len)), none);
         refused(call!(module, C_FindObjectsFinal(handle)), none);
-        session.encrypt_init(Mechanism::plain(CKM_AES_ECB), key).expect("encryption begins");
+        session.encrypt_init(Mechanism::plain(CKM_AES_ECB), key).expect("C_EncryptInit succeeds");
         let active = &[Rv::OPERATION_ACTIVE];
         refused(session.encrypt_init(Mechanism::plain(CKM_AES_ECB), key), active);
-        // Another kind of operation is another matter.
-        session.digest_init(Mechanism::plain(CKM_SHA256)).expect("digesting begins");
+        // An operation of another kind can be active at the same time.
+        session.digest_init(Mechanism::plain(CKM_SHA256)).expect("C_DigestInit succeeds");
         refused(session.digest_init(Mechanism::plain(CKM_SHA256)), active);
         // Spec, "C_EncryptInit": a null mechanism ends the operation.
         call!(module, C_EncryptInit(handle, ptr::null_mut(), 0)).expect("the operation is cancelled");
@@ -292,28 +294,28 @@ fn calls_out_of_order() {
         call!(module, C_FindObjectsInit(handle, ptr::null_mut(), 0)).expect("a search begins");
         refused(call!(module, C_FindObjectsInit(handle, ptr::null_mut(), 0)), active);
         call!(module, C_FindObjectsFinal(handle)).expect("the search ends");
-        // After a piece, the rest comes in pieces.
-        session.encrypt_init(Mechanism::plain(CKM_AES_ECB), key).expect("encryption begins");
+        // After a multi-part call, a single-part call is rejected.
+        session.encrypt_init(Mechanism::plain(CKM_AES_ECB), key).expect("C_EncryptInit succeeds");
         length = 64;
-        call!(module, C_EncryptUpdate(handle, io, 16, io, &raw mut length)).expect("a piece is taken");
+        call!(module, C_EncryptUpdate(handle, io, 16, io, &raw mut length)).expect("the part is accepted");
         length = 64;
-        let whole = call!(module, C_Encrypt(handle, io, 16, io, &raw mut length));
-        refused(whole, &[Rv::OPERATION_ACTIVE, Rv::OPERATION_NOT_INITIALIZED, Rv::FUNCTION_FAILED]);
+        let single = call!(module, C_Encrypt(handle, io, 16, io, &raw mut length));
+        refused(single, &[Rv::OPERATION_ACTIVE, Rv::OPERATION_NOT_INITIALIZED, Rv::FUNCTION_FAILED]);
     });
 }
 
 #[test]
-fn what_is_not_built_says_so() {
+fn unsupported_functions_return_their_code() {
     isolated(Policy::Strict, |target| {
         let module = &Module::load(&target.module);
         let session = open(module);
         let (handle, slot) = (session.handle, module.slots(true).expect("slots")[0]);
         let (mut data, mut length) = ([0_u8; 64], 64);
         let (io, len) = (data.as_mut_ptr(), &raw mut length);
-        let not = &[Rv::FUNCTION_NOT_SUPPORTED];
-        refused(call!(module, C_GetOperationState(handle, io, len)), not);
-        refused(call!(module, C_SetOperationState(handle, io, 16, 0, 0)), not);
-        refused(call!(module, C_SignRecover(handle, io, 16, io, len)), not);
+        let unsupported = &[Rv::FUNCTION_NOT_SUPPORTED];
+        refused(call!(module, C_GetOperationState(handle, io, len)), unsupported);
+        refused(call!(module, C_SetOperationState(handle, io, 16, 0, 0)), unsupported);
+        refused(call!(module, C_SignRecover(handle, io, 16, io, len)), unsupported);
         refused(
             call!(module, C_DigestEncryptUpdate(handle, io, 16, io, len)),
             &[Rv::OPERATION_NOT_INITIALIZED],
@@ -337,7 +339,7 @@ fn a_wait_for_slot_events_ends_with_the_module() {
                 call!(module, C_WaitForSlotEvent(0, &raw mut event, ptr::null_mut()))
             });
             std::thread::sleep(std::time::Duration::from_millis(100));
-            assert!(!waiting.is_finished(), "nothing happened to any slot");
+            assert!(!waiting.is_finished(), "there is no slot event");
             assert_eq!(call!(module, C_Finalize(ptr::null_mut())), Ok(()));
             refused(waiting.join().expect("no panic"), &[Rv::CRYPTOKI_NOT_INITIALIZED]);
         });

@@ -1,4 +1,4 @@
-//! Calls from many threads, and an end in the middle of them.
+//! Calls from many threads, and `C_Finalize` while they run.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -9,7 +9,7 @@ use cryptoki_sys::{
 use kms_protocol::Rv;
 use kms_tests::Policy;
 use kms_tests::child::isolated;
-use kms_tests::raw::{Mechanism, Module, Room, Template};
+use kms_tests::raw::{Mechanism, Module, OutputSize, Template};
 
 fn template(label: &[u8]) -> Template {
     let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, label);
@@ -22,8 +22,9 @@ fn eight_threads_with_a_session_each() {
         let module = &Module::load(&target.module);
         module.initialize_bare().expect("it initialises");
         let session = module.user("test");
-        let key =
-            session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"shared")).expect("a key is made");
+        let key = session
+            .generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"shared"))
+            .expect("the key is generated");
         let slot = module.slot("test");
         std::thread::scope(|scope| {
             for thread in 0..8_u8 {
@@ -40,7 +41,7 @@ fn eight_threads_with_a_session_each() {
                         assert_eq!(found, [key]);
                     }
                     let own = session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(&[b'0' + thread]));
-                    session.destroy(own.expect("a key is made")).expect("and destroyed");
+                    session.destroy(own.expect("the key is generated")).expect("the key is destroyed");
                     session.close().expect("the session closes");
                 });
             }
@@ -49,12 +50,13 @@ fn eight_threads_with_a_session_each() {
 }
 
 #[test]
-fn one_session_shared_by_threads_stays_whole() {
+fn a_session_shared_by_threads_stays_consistent() {
     isolated(Policy::Strict, |target| {
         let module = &Module::load(&target.module);
         module.initialize_bare().expect("it initialises");
         let session = module.user("test");
-        // The specification wants the application to take turns; one that does not gets codes, not a crash.
+        // The specification requires the application to serialise calls in one session; without that, calls return
+        // error codes and do not crash.
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(move || {
@@ -65,7 +67,7 @@ fn one_session_shared_by_threads_stays_whole() {
                             begun.is_ok_and(|()| true) || begun.is_err_and(|rv| known.contains(&rv)),
                             "{begun:?}"
                         );
-                        let done = session.digest_into(b"abc", Room::Bytes(32)).map_err(|(rv, _)| rv);
+                        let done = session.digest_into(b"abc", OutputSize::Bytes(32)).map_err(|(rv, _)| rv);
                         match done {
                             Ok((digest, _)) => assert_eq!(digest[0], 0xba),
                             Err(rv) => assert!(known.contains(&rv), "{rv}"),
@@ -78,16 +80,17 @@ fn one_session_shared_by_threads_stays_whole() {
 }
 
 #[test]
-fn finalising_in_the_middle_of_calls() {
+fn finalising_during_calls() {
     isolated(Policy::Strict, |target| {
         let module = &Module::load(&target.module);
         for _ in 0..20 {
             module.initialize_bare().expect("it initialises");
             let session = module.user("test");
-            let key =
-                session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"k")).expect("a key is made");
+            let key = session
+                .generate(Mechanism::plain(CKM_AES_KEY_GEN), template(b"k"))
+                .expect("the key is generated");
             let slot = module.slot("test");
-            let (over, calls) = (&AtomicBool::new(false), &AtomicU32::new(0));
+            let (finalised, calls) = (&AtomicBool::new(false), &AtomicU32::new(0));
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(move || {
@@ -98,7 +101,10 @@ fn finalising_in_the_middle_of_calls() {
                             calls.fetch_add(1, Ordering::Relaxed);
                             match result {
                                 Ok(_) => {
-                                    assert!(!over.load(Ordering::Acquire), "a call succeeds after the end")
+                                    assert!(
+                                        !finalised.load(Ordering::Acquire),
+                                        "a call succeeds after C_Finalize"
+                                    )
                                 }
                                 Err(rv) => {
                                     let end = [Rv::CRYPTOKI_NOT_INITIALIZED, Rv::SESSION_HANDLE_INVALID];
@@ -115,7 +121,7 @@ fn finalising_in_the_middle_of_calls() {
                 }
                 module.finalize().expect("it finalises");
             });
-            over.store(true, Ordering::Release);
+            finalised.store(true, Ordering::Release);
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Loaded and unloaded a thousand times: no descriptor, no memory and no thread stays behind.
+//! Loading and unloading the module a thousand times leaks no descriptor, memory or thread.
 
 use std::fs;
 use std::path::Path;
@@ -8,26 +8,25 @@ use cryptoki_sys::{
 };
 use kms_tests::Policy;
 use kms_tests::child::isolated;
-use kms_tests::raw::{Mechanism, Module, Room, Template};
+use kms_tests::raw::{Mechanism, Module, OutputSize, Template};
 
-/// Cycles: what the issue promises.
+/// The number of cycles that the requirement names.
 const CYCLES: u32 = 1000;
 
-/// After so many, every cache, arena and lazily made table is as large as it gets.
+/// The number of warm-up cycles, after which every cache, arena and lazily built table has its final size.
 const WARM: u32 = 200;
 
-/// What the resident memory may have grown by after the warm-up. A leak of one 4 KiB page per cycle is 3.1 MiB.
+/// How much the resident memory may grow after the warm-up. A leak of one 4 KiB page per cycle is 3.1 MiB.
 const GROWTH_KIB_MAX: u64 = 1024;
 
 fn resident_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("the kernel tells");
-    let line =
-        status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells the resident memory");
+    let status = fs::read_to_string("/proc/self/status").expect("/proc can be read");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the status has VmRSS");
     line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number of KiB")
 }
 
 fn count(folder: &str) -> usize {
-    fs::read_dir(folder).expect("the kernel tells").count()
+    fs::read_dir(folder).expect("/proc can be read").count()
 }
 
 fn cycle(path: &Path) {
@@ -38,24 +37,29 @@ fn cycle(path: &Path) {
         let found = session.find(Template::new().bytes(CKA_LABEL, b"kept")).expect("a search");
         session
             .encrypt(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), found[0], b"a thousand times")
-            .expect("sealed");
-        session.digest_init(Mechanism::plain(CKM_SHA256)).expect("an operation that is never ended");
-        session.encrypt_init(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), found[0]).expect("and another");
-        session.encrypt_update(b"left behind", Room::Bytes(64)).expect("with data");
+            .expect("it encrypts");
+        session.digest_init(Mechanism::plain(CKM_SHA256)).expect("an operation begins and does not end");
+        session
+            .encrypt_init(Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]), found[0])
+            .expect("a second operation begins");
+        session.encrypt_update(b"left behind", OutputSize::Bytes(64)).expect("it has data");
     }
     module.finalize().expect("it finalises");
     module.unload();
 }
 
 #[test]
-fn a_thousand_lives_leave_nothing_behind() {
+fn a_thousand_load_cycles_leak_nothing() {
     isolated(Policy::Strict, |target| {
         let module = Module::load(&target.module);
         module.initialize_bare().expect("it initialises");
         let template =
             Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, b"kept");
         let template = template.bool(CKA_ENCRYPT, true);
-        module.user("test").generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("a key is made");
+        module
+            .user("test")
+            .generate(Mechanism::plain(CKM_AES_KEY_GEN), template)
+            .expect("the key is generated");
         module.finalize().expect("it finalises");
         module.unload();
         for _ in 0..WARM {
@@ -73,7 +77,7 @@ fn a_thousand_lives_leave_nothing_behind() {
 }
 
 #[test]
-fn no_thread_is_ever_made() {
+fn no_thread_is_created() {
     isolated(Policy::Strict, |target| {
         let before = count("/proc/self/task");
         let module = Module::load(&target.module);
@@ -85,11 +89,11 @@ fn no_thread_is_ever_made() {
 }
 
 #[test]
-fn ended_without_finalising() {
+fn process_exit_without_finalising() {
     isolated(Policy::Strict, |target| {
         let module = Module::load(&target.module);
         module.initialize_bare().expect("it initialises");
         module.user("test").digest_init(Mechanism::plain(CKM_SHA256)).expect("an operation begins");
-        // The test process now ends as it is: no atexit handler, no destructor may trip over it.
+        // The test process exits now; atexit handlers and destructors must not crash.
     });
 }

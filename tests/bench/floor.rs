@@ -1,6 +1,6 @@
-//! The floor under ours: a 1 KiB frame to another process and back over a Unix socket, and the bare operation by the
-//! library that the backend uses. What is above it is the module's and the backend's own work.
-#![expect(clippy::disallowed_methods, reason = "time is what is measured here")]
+//! The floor: the time of a 1 KiB frame to another process and back over a Unix socket, plus the bare operation by the
+//! library that the backend uses. Time above the floor is spent in the module and the backend.
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,10 +16,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PK
 
 use crate::row::Row;
 
-/// The frame that goes back and forth.
+/// The size of the frame that is echoed.
 const FRAME_BYTES: usize = 1024;
 
-/// The other process, and the keys of the bare operations.
+/// The echo process, and the keys of the bare operations.
 pub(crate) struct Floor {
     child: Child,
     socket: PathBuf,
@@ -31,12 +31,12 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Starts the other process.
+    /// Starts the echo process.
     pub(crate) fn start(folder: &Path) -> anyhow::Result<Self> {
         let socket = folder.join("floor.sock");
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("floor").arg(&socket).stdout(Stdio::piped()).spawn()?;
-        // It says one byte when it listens.
+        // It writes one byte when it listens.
         child.stdout.take().expect("standard output is piped").read_exact(&mut [0])?;
         let rsa = |size| RsaKeyPair::generate(size).map_err(|_| anyhow::anyhow!("no RSA key"));
         Ok(Self {
@@ -50,7 +50,7 @@ impl Floor {
         })
     }
 
-    /// One round: nanoseconds per ping-pong with the bare operation. None where ours asks nobody.
+    /// One round: nanoseconds per round trip with the bare operation; `None` for a row that needs no backend.
     pub(crate) fn measure(
         &mut self,
         row: Row,
@@ -119,7 +119,7 @@ impl Drop for Floor {
     }
 }
 
-/// The other process: sends every frame back, a thread for each connection, as the backend does.
+/// The echo process: returns every frame, with a thread for each connection, as the backend has.
 pub(crate) fn echo(socket: &Path) -> anyhow::Result<()> {
     let listener = UnixListener::bind(socket)?;
     std::io::stdout().write_all(b"!")?;

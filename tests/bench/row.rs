@@ -1,4 +1,4 @@
-//! What is measured: the rows of the table, and how much of SoftHSM's time each may take.
+//! The rows of the table of C API operations, and the target of each in relation to SoftHSM's time.
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,7 +15,7 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    /// All of them. Searching comes last: the thousand keys it needs would burden the others.
+    /// All rows. `Find` comes last, because the thousand keys that it creates would slow the others down.
     pub(crate) const ALL: [Self; 9] = [
         Self::Gcm,
         Self::Message,
@@ -28,23 +28,23 @@ impl Row {
         Self::Find,
     ];
 
-    /// For people.
+    /// The name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gcm => "AES-256-GCM encrypt 1 KiB",
-            Self::Message => "the same as a message with its vector made, against ours classic",
+            Self::Message => "the same by C_EncryptMessage with a generated IV, against C_Encrypt of the KMS",
             Self::Rsa2048 => "RSA-2048 sign (SHA-256, PKCS #1)",
             Self::Rsa4096 => "RSA-4096 sign (SHA-256, PKCS #1)",
             Self::P256 => "ECDSA P-256 sign",
-            Self::Attributes => "five attributes",
+            Self::Attributes => "read five attributes of a key",
             Self::Generate => "generate a token AES key",
             Self::GenerateSession => "generate a session AES key",
             Self::Find => "find by label among 1,000 keys",
         }
     }
 
-    /// For the worker.
-    pub(crate) fn word(self) -> &'static str {
+    /// The name that the worker and `KMS_BENCH_ROWS` use.
+    pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Gcm => "gcm",
             Self::Message => "message",
@@ -58,21 +58,21 @@ impl Row {
         }
     }
 
-    /// The row of a word.
-    pub(crate) fn of(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|row| row.word() == word)
+    /// The row with this id.
+    pub(crate) fn of(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|row| row.id() == id)
     }
 
-    /// What SoftHSM cannot do is compared with this row of our own.
-    pub(crate) fn own_yardstick(self) -> Option<Self> {
+    /// For an operation that SoftHSM does not have: the row of the KMS that it is compared with.
+    pub(crate) fn own_reference(self) -> Option<Self> {
         (self == Self::Message).then_some(Self::Gcm)
     }
 
-    /// What we want to be at most, as a part of SoftHSM's time.
+    /// The target: the highest ratio of the KMS's time to SoftHSM's.
     pub(crate) fn target(self) -> f64 {
         match self {
             Self::Gcm => 1.0,
-            // Equal, but for the noise of one run.
+            // Equal, plus the noise of one run.
             Self::Message => 1.1,
             Self::Rsa2048 => 0.9,
             Self::Rsa4096 => 0.6,

@@ -1,6 +1,6 @@
-//! One process, one module: makes its keys, then runs rows on order. Buffers are exact and reused, so that the module's
-//! time is measured and not ours.
-#![expect(clippy::disallowed_methods, reason = "time is what is measured here")]
+//! The worker process: loads one module, generates the keys, and measures the rows that it is given. Buffers are on the
+//! stack and have the exact size, so that the time is the module's and not the benchmark's.
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -17,11 +17,11 @@ use cryptoki_sys::{
 };
 use kms_protocol::Rv;
 use kms_tests::call;
-use kms_tests::raw::{Mechanism, Messages, Module, Session, Template, Way, arguments};
+use kms_tests::raw::{Direction, Mechanism, Messages, Module, Session, Template, arguments};
 
 use crate::row::Row;
 
-/// Keys among which one is looked for.
+/// The number of keys that `Row::Find` searches.
 const MANY: usize = 1000;
 
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -33,10 +33,10 @@ struct Keys {
     p256: CK_OBJECT_HANDLE,
 }
 
-/// Reads orders, `row threads milliseconds`, and answers each with nanoseconds per operation.
+/// Reads commands, `row threads milliseconds`, and writes nanoseconds per operation for each.
 pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     let module = Module::load(path);
-    // With threads announced: SoftHSM takes no locks otherwise.
+    // With OS locking, because SoftHSM takes no locks otherwise.
     module.initialize_with(&mut arguments(CKF_OS_LOCKING_OK))?;
     let session = module.user("test");
     let keys = Keys {
@@ -45,19 +45,19 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
         rsa4096: rsa(&session, 4096)?,
         p256: ec(&session)?,
     };
-    let mut crowded = false;
+    let mut many_keys_exist = false;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let mut words = line.split_whitespace();
-        let row = words.next().and_then(Row::of).context("a row")?;
-        let threads: usize = words.next().context("threads")?.parse()?;
-        let time = Duration::from_millis(words.next().context("milliseconds")?.parse()?);
-        if row == Row::Find && !crowded {
+        let mut fields = line.split_whitespace();
+        let row = fields.next().and_then(Row::of).context("a row")?;
+        let threads: usize = fields.next().context("threads")?.parse()?;
+        let time = Duration::from_millis(fields.next().context("milliseconds")?.parse()?);
+        if row == Row::Find && !many_keys_exist {
             for number in 0..MANY {
                 let label = format!("many-{number}");
                 session.generate(Mechanism::plain(CKM_AES_KEY_GEN), aes(label.as_bytes()))?;
             }
-            crowded = true;
+            many_keys_exist = true;
         }
         let result = measure(&module, &keys, row, threads, time)?;
         println!("{result}");
@@ -66,7 +66,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All threads start together; each has a session of its own. The time of all, by the operations of all.
+/// Runs a row on several threads, each with its own session; all start together. Returns nanoseconds per operation.
 fn measure(module: &Module, keys: &Keys, row: Row, threads: usize, time: Duration) -> anyhow::Result<f64> {
     let (start, slot) = (Barrier::new(threads), module.slot("test"));
     let results = std::thread::scope(|scope| {
@@ -86,13 +86,13 @@ fn measure(module: &Module, keys: &Keys, row: Row, threads: usize, time: Duratio
             .map(|thread| thread.join().expect("no panic in a worker"))
             .collect::<Result<Vec<_>, Rv>>()
     })?;
-    // The rate of each thread while it ran; together they are the machine's rate.
+    // The sum of the threads' rates, each over the thread's own time.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let rates = results.iter().map(|(operations, spent)| *operations as f64 / spent.as_secs_f64());
     Ok(1e9 / rates.sum::<f64>())
 }
 
-/// Runs a row for a while: how many operations took how long.
+/// Runs a row for `time`; returns the number of operations and the time that they took.
 fn count(
     session: &Session<'_>,
     keys: &Keys,
@@ -105,7 +105,7 @@ fn count(
     let mut counter = 0_u64;
     let messages = session.module.messages().filter(|_| row == Row::Message);
     if let Some(messages) = messages {
-        messages.begin(Way::Encrypt, session, keys.aes)?;
+        messages.begin(Direction::Encrypt, session, keys.aes)?;
     }
     let mut operation = || -> Result<Option<CK_OBJECT_HANDLE>, Rv> {
         counter += 1;
@@ -130,18 +130,18 @@ fn count(
         }
         Ok(None)
     };
-    let (mut operations, mut made) = (0, Vec::new());
+    let (mut operations, mut generated) = (0, Vec::new());
     let started = Instant::now();
     while started.elapsed() < time {
-        made.extend(operation()?);
+        generated.extend(operation()?);
         operations += 1;
     }
     let spent = started.elapsed();
     if let Some(messages) = messages {
-        messages.end(Way::Encrypt, session)?;
+        messages.end(Direction::Encrypt, session)?;
     }
-    // Not measured, so that the next round finds the token as this one did.
-    for key in made {
+    // Not measured: restores the token's contents for the next round.
+    for key in generated {
         session.destroy(key)?;
     }
     Ok((operations, spent))
@@ -207,7 +207,7 @@ fn find(session: &Session<'_>, counter: u64) -> Result<(), Rv> {
 fn message(session: &Session<'_>, messages: Messages) -> Result<(), Rv> {
     let (mut iv, mut tag, mut sealed) = ([0; 12], [0; 16], [0; 1024]);
     let nonce = (&mut iv[..], CKG_GENERATE_RANDOM);
-    messages.message(Way::Encrypt, session, nonce, &mut tag, &[0x5a; 1024], &mut sealed)
+    messages.message(Direction::Encrypt, session, nonce, &mut tag, &[0x5a; 1024], &mut sealed)
 }
 
 fn aes(label: &[u8]) -> Template {

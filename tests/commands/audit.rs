@@ -34,7 +34,7 @@ fn a_log_with_an_unknown_end_prevents_changes_until_it_is_restarted() {
     assert!(refused.status >= 400, "{refused}");
     let log = read_log(&stack.log());
     assert!(log.contains("`kms audit restart`"), "the daemon's log states the next step: {log}");
-    refuses(stack.kms(&["audit", "verify"]), "where the log ends is gone", "`kms audit restart`");
+    refuses(stack.kms(&["audit", "verify"]), "the end of the log is missing", "`kms audit restart`");
     let doctor = stack.kms(&["doctor", "--json", "--module", stack.module().to_str().expect("a path")]);
     let found = String::from_utf8_lossy(&doctor.output).into_owned();
     assert!(found.contains("accepts no entries") && found.contains("`kms audit restart`"), "{found}");
@@ -48,7 +48,7 @@ fn a_log_with_an_unknown_end_prevents_changes_until_it_is_restarted() {
     assert!(text.starts_with("the audit log is intact: "), "{text}");
     let line = text.lines().find(|line| line.starts_with("restarted after entry "));
     let line = line.unwrap_or_else(|| panic!("the restart is reported: {text}"));
-    assert!(line.contains("by uid ") && line.contains("where the log ends is gone"), "{line}");
+    assert!(line.contains("by uid ") && line.contains("the end of the log is missing"), "{line}");
     refuses(stack.kms(&["audit", "restart"]), "is intact", "`kms audit verify`");
     let copy = stack.folder().join("copy.db");
     stack.kms(&["backup", "--to", copy.to_str().expect("a path")]).ok();

@@ -12,10 +12,10 @@ fn generates_lists_and_signs() {
     }
     let stack = Stack::strict();
     let module = stack.module();
-    let run = |program: &str, words: &[&str]| {
+    let run = |program: &str, arguments: &[&str]| {
         let mut tool = command(&stack, program);
         tool.arg("--provider").arg(&module).env("GNUTLS_PIN", USER_PIN);
-        program::run(tool.args(words)).ok()
+        program::run(tool.args(arguments)).ok()
     };
     let token = "pkcs11:token=test";
     let tokens = run("p11tool", &["--list-tokens"]);
@@ -50,9 +50,9 @@ fn generates_lists_and_signs() {
     run("p11tool", &["--login", "--test-sign", "--sign-params=rsa-pss", "--hash=sha256", key]);
     file(&stack, "t.cfg", b"cn = \"kms test\"\nca\ncert_signing_key\nexpiration_days = 30\n");
     let public = "pkcs11:token=test;object=g1;type=public";
-    let mut words = vec!["--generate-self-signed", "--template", "t.cfg", "--load-privkey", key];
-    words.extend(["--load-pubkey", public, "--outfile", "c.pem"]);
-    run("certtool", &words);
+    let mut arguments = vec!["--generate-self-signed", "--template", "t.cfg", "--load-privkey", key];
+    arguments.extend(["--load-pubkey", public, "--outfile", "c.pem"]);
+    run("certtool", &arguments);
     let mut verify = command(&stack, "openssl");
     program::run(verify.args(["verify", "-CAfile", "c.pem", "c.pem"])).ok();
 }

@@ -1,19 +1,19 @@
-//! Java's SunPKCS11, by keytool. Its key stores make keys outside and import them, which a compat ring takes;
-//! keys that were made inside are listed and removed.
+//! Java's SunPKCS11, used by keytool. Its key stores generate keys outside and import them, which compat rings accept;
+//! keys that were generated in the KMS are listed and deleted.
 
 use kms_tests::program::{self, Ran, installed};
 use kms_tests::{Stack, USER_PIN};
 
 use crate::{command, file, pkcs11_tool, words};
 
-/// keytool with a stack's module as its key store.
-fn keytool(stack: &Stack, words: &[&str]) -> Ran {
+/// Runs keytool with a stack's module as its key store.
+fn keytool(stack: &Stack, arguments: &[&str]) -> Ran {
     let text = format!("name = Kms\nlibrary = {}\nslotListIndex = 0\n", stack.module().display());
     let config = file(stack, "p11.cfg", text.as_bytes());
     let mut command = command(stack, "keytool");
     command.args(["-keystore", "NONE", "-storetype", "PKCS11", "-storepass", USER_PIN]);
     command.args(["-providerClass", "sun.security.pkcs11.SunPKCS11", "-providerArg"]).arg(&config);
-    program::run(command.args(words))
+    program::run(command.args(arguments))
 }
 
 #[test]
@@ -35,11 +35,11 @@ fn keytool_stores_keys_and_certificates() {
         return;
     }
     let stack = Stack::compat();
-    keytool(&stack, &["-genseckey", "-keyalg", "AES", "-keysize", "256", "-alias", "made"]).ok();
+    keytool(&stack, &["-genseckey", "-keyalg", "AES", "-keysize", "256", "-alias", "generated"]).ok();
     let pair = ["-genkeypair", "-keyalg", "RSA", "-keysize", "2048", "-alias", "web", "-dname", "CN=web"];
     keytool(&stack, &pair).ok();
     let listed = keytool(&stack, &["-list"]).ok();
-    for entry in ["made, SecretKeyEntry", "web, PrivateKeyEntry"] {
+    for entry in ["generated, SecretKeyEntry", "web, PrivateKeyEntry"] {
         assert!(listed.contains(entry), "{listed}");
     }
     let certificate = keytool(&stack, &["-exportcert", "-rfc", "-alias", "web"]).ok();

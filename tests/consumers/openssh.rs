@@ -1,4 +1,4 @@
-//! OpenSSH: public keys of the token, a certificate by a CA key in the token, a signature through the agent.
+//! OpenSSH: lists the token's public keys, signs certificates with a CA key in the token, and signs through the agent.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,7 +7,7 @@ use kms_tests::{Stack, USER_PIN};
 
 use crate::{command, file, pkcs11_tool, words};
 
-/// A program that gives the PIN when ssh asks for it.
+/// Writes a program that prints the PIN, for `SSH_ASKPASS`.
 fn askpass(stack: &Stack) -> std::path::PathBuf {
     let path = file(stack, "askpass", format!("#!/bin/sh\necho {USER_PIN}\n").as_bytes());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("a mode can be set");
@@ -51,7 +51,7 @@ fn the_agent_signs() {
     let askpass = askpass(&stack);
     pkcs11_tool(&stack, &words("--keypairgen --key-type EC:secp256r1 --id 02 --label e1 --usage-sign")).ok();
     file(&stack, "letter", b"Dear grandmother");
-    // Everything under one agent, which ends with the command it runs.
+    // All commands run under one agent, which ends with the shell.
     let script = "set -e; ssh-add -s \"$1\"; ssh-add -L > key.pub; ssh-keygen -q -Y sign -f key.pub -n file letter; \
                   ssh-keygen -Y check-novalidate -n file -s letter.sig < letter";
     let mut agent = command(&stack, "ssh-agent");

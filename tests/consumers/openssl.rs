@@ -8,11 +8,11 @@ use kms_tests::program::{self, installed};
 
 use crate::{command, file, pkcs11_tool, words};
 
-/// Where Debian puts the engine and the provider.
+/// Debian's paths of the engine and the provider.
 pub(crate) const ENGINE: &str = "/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so";
 const PROVIDER: &str = "/usr/lib/x86_64-linux-gnu/ossl-modules/pkcs11.so";
 
-/// openssl with the engine loading a stack's module.
+/// A command that runs openssl with the engine and a stack's module.
 pub(crate) fn with_engine(stack: &Stack, line: &[&str]) -> Command {
     let text = format!(
         "openssl_conf = init\n[init]\nengines = engines\n[engines]\npkcs11 = engine\n[engine]\nengine_id = pkcs11\n\
@@ -26,7 +26,7 @@ pub(crate) fn with_engine(stack: &Stack, line: &[&str]) -> Command {
     command
 }
 
-fn make_keys(stack: &Stack) {
+fn generate_keys(stack: &Stack) {
     let tool = |line: &str| pkcs11_tool(stack, &words(line)).ok();
     tool("--keypairgen --key-type rsa:2048 --id 01 --label r1 --usage-sign --usage-decrypt");
     tool("--keypairgen --key-type EC:secp256r1 --id 02 --label e1 --usage-sign");
@@ -42,7 +42,7 @@ fn the_engine_signs() {
         return;
     }
     let stack = Stack::strict();
-    make_keys(&stack);
+    generate_keys(&stack);
     for (label, public) in [("r1", "pub01.der"), ("e1", "pub02.der")] {
         let uri = format!("pkcs11:token=test;object={label};type=private;pin-value=1234");
         let line =
@@ -53,7 +53,7 @@ fn the_engine_signs() {
         let verified = program::run(&mut verify);
         assert!(verified.text().contains("Verified OK"), "{label}: {verified}");
     }
-    // PSS and OAEP by the engine.
+    // PSS and OAEP with the engine.
     let uri = "pkcs11:token=test;object=r1;type=private;pin-value=1234";
     file(&stack, "digest", &kms_tests::openssl::digest("sha256", b"a message to sign"));
     let mut sign =
@@ -85,7 +85,7 @@ fn the_engine_issues_certificates() {
         return;
     }
     let stack = Stack::strict();
-    make_keys(&stack);
+    generate_keys(&stack);
     for label in ["r1", "e1"] {
         let uri = format!("pkcs11:token=test;object={label};type=private;pin-value=1234");
         let mut request =
@@ -94,7 +94,7 @@ fn the_engine_issues_certificates() {
         let mut verify = command(&stack, "openssl");
         let verified = program::run(verify.args(words("verify -CAfile cert.pem cert.pem"))).ok();
         assert!(verified.contains("cert.pem: OK"), "{label}: {verified}");
-        // A leaf, signed by the key in the KMS.
+        // A leaf certificate, signed by the key in the KMS.
         let mut leaf = command(&stack, "openssl");
         leaf.args(words("req -new -newkey rsa:2048 -nodes -keyout leaf.key -subj /CN=leaf -out leaf.csr"));
         program::run(leaf.env("OPENSSL_CONF", "/etc/ssl/openssl.cnf")).ok();
@@ -109,13 +109,13 @@ fn the_engine_issues_certificates() {
 
 #[test]
 fn the_provider_signs_and_generates() {
-    // In Debian 12 it comes from backports only, so it may be missing in CI.
+    // Debian 12 has it in backports only, so it may be missing in CI.
     if !Path::new(PROVIDER).exists() {
         eprintln!("skipped: pkcs11-provider is not installed");
         return;
     }
     let stack = Stack::strict();
-    make_keys(&stack);
+    generate_keys(&stack);
     let text = format!(
         "openssl_conf = init\n[init]\nproviders = providers\n[providers]\ndefault = default\npkcs11 = pkcs11\n\
          [default]\nactivate = 1\n[pkcs11]\nmodule = {PROVIDER}\npkcs11-module-path = {}\n\
@@ -144,12 +144,12 @@ fn the_provider_signs_and_generates() {
 }
 
 #[test]
-fn the_engine_works_on_after_a_restart_of_the_backend() {
+fn the_engine_works_after_a_restart_of_the_backend() {
     if !installed(&["openssl", "pkcs11-tool", ENGINE]) {
         return;
     }
     let mut stack = Stack::strict();
-    make_keys(&stack);
+    generate_keys(&stack);
     let uri = "pkcs11:token=test;object=r1;type=private;pin-value=1234";
     for _ in 0..2 {
         let line =

@@ -27,7 +27,7 @@ fn generates_lists_and_deletes() {
         for label in ["r1", "e1", "e2", "e3", "a1", "a2", "g1"] {
             assert!(text.contains(label), "{label}: {text}");
         }
-        // The tool warns for each attribute that a module does not answer, and for values it must not see.
+        // The tool warns about each attribute that the module does not return, and about values that it may not read.
         let warnings = text.lines().filter(|line| line.contains("warning") || line.contains("failed"));
         let unexpected: Vec<_> =
             warnings.filter(|line| !line.contains("(VALUE) failed: rv = CKR_ATTRIBUTE_SENSITIVE")).collect();
@@ -44,9 +44,9 @@ fn mechanisms_and_slots_are_listed_without_login() {
         return;
     }
     let stack = Stack::strict();
-    let list = |words: &[&str]| {
+    let list = |arguments: &[&str]| {
         let mut tool = command(&stack, "pkcs11-tool");
-        program::run(tool.arg("--module").arg(stack.module()).args(words)).ok()
+        program::run(tool.arg("--module").arg(stack.module()).args(arguments)).ok()
     };
     let slots = list(&["--list-slots"]);
     assert!(slots.contains("token label        : test") && slots.contains("login required"), "{slots}");
@@ -64,7 +64,7 @@ fn mechanisms_and_slots_are_listed_without_login() {
 }
 
 #[test]
-fn signs_what_openssl_verifies() {
+fn openssl_verifies_its_signatures() {
     if !installed(&["pkcs11-tool", "openssl"]) {
         return;
     }
@@ -153,7 +153,7 @@ fn changes_pins() {
 }
 
 #[test]
-fn its_own_tests_of_threads_and_fork() {
+fn its_thread_and_fork_tests_pass() {
     if !installed(&["pkcs11-tool"]) {
         return;
     }
@@ -170,7 +170,7 @@ fn its_own_tests_of_threads_and_fork() {
 }
 
 #[test]
-fn its_own_test_of_everything() {
+fn its_self_test_passes() {
     if !installed(&["pkcs11-tool"]) {
         return;
     }

@@ -1,7 +1,9 @@
-//! The backend with its SoftHSM in a container, driven from outside by the provider over the mounted socket.
+//! The backend with SoftHSM in a container, used from outside through the module over the mounted socket.
 //!
-//! The image is made by `softhsm-config/build-image`. Without a Docker engine the suite says so and is skipped; in CI
-//! (`CI=true`) it must run.
+//! `softhsm-config/build-image` builds the image. Without a Docker engine the tests print a line and are skipped; in CI
+//! (`CI=true`) that is a failure.
+//!
+//! One test: `cargo test -p kms-tests --test container secrets_stay_inside_the_containers_home`.
 #![allow(missing_docs, reason = "tests")]
 
 use std::path::{Path, PathBuf};
@@ -20,23 +22,23 @@ use testcontainers::core::{Mount, WaitFor};
 use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, GenericImage, ImageExt};
 
-/// How long making the image may take where nothing can be pulled: debootstrap, then a package.
+/// How long the build of the image may take if no image can be pulled: debootstrap, then a package.
 const BUILT_WITHIN: Duration = Duration::from_secs(15 * 60);
 
-/// A running container with its home on our side of the mount.
-struct Contained {
+/// A running container and the folder that contains its mounted home.
+struct Fixture {
     container: Container<GenericImage>,
     folder: TempDir,
 }
 
-impl Contained {
-    /// Builds the image and starts a container with an empty home; none without a Docker engine.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+impl Fixture {
+    /// Builds the image and starts a container with an empty home; `None` without a Docker engine.
+    #[expect(clippy::print_stderr, reason = "reports that a test is skipped")]
     fn start() -> Option<Self> {
         let engine = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
-        if !engine.is_ok_and(|answer| answer.status.success()) {
-            assert!(!in_ci(), "no Docker engine answers, and CI must have one");
-            eprintln!("skipped: no Docker engine answers");
+        if !engine.is_ok_and(|output| output.status.success()) {
+            assert!(!in_ci(), "there is no Docker engine, but it is required in CI");
+            eprintln!("skipped: there is no Docker engine");
             return None;
         }
         let mut build = Command::new(workspace().join("softhsm-config/build-image"));
@@ -46,13 +48,13 @@ impl Contained {
         let (name, tag) = tag.trim().split_once(':').expect("build-image prints name:tag");
         let folder = tempfile::Builder::new().prefix("kmsc-").tempdir_in("/tmp").expect("a temporary folder");
         let home = folder.path().join("h");
-        std::fs::create_dir(&home).expect("a folder can be made");
+        std::fs::create_dir(&home).expect("a folder can be created");
         let user = format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let image = GenericImage::new(name, tag).with_wait_for(WaitFor::message_on_stdout("kms: ready"));
         let request = image
             .with_mount(Mount::bind_mount(home.display().to_string(), "/kms"))
             .with_user(user)
-            .with_env_var("KMS_RING", "contained")
+            .with_env_var("KMS_RING", "container")
             .with_env_var("KMS_USER_PIN", USER_PIN)
             .with_env_var("KMS_SO_PIN", SO_PIN)
             .with_startup_timeout(Duration::from_secs(120));
@@ -64,7 +66,7 @@ impl Contained {
         self.folder.path().join("h/pkcs11.toml")
     }
 
-    /// A copy of the module: what is initialised belongs to the file.
+    /// A copy of the module, because initialisation belongs to the loaded file.
     fn module(&self) -> PathBuf {
         let copy = self.folder.path().join("module.so");
         if !copy.exists() {
@@ -75,10 +77,10 @@ impl Contained {
 }
 
 #[test]
-fn the_main_job_with_a_backend_in_a_container() {
-    let Some(contained) = Contained::start() else { return };
-    let pkcs11 = client::load(&contained.module(), &contained.config());
-    let slot = client::slot(&pkcs11, "contained");
+fn keys_work_with_the_backend_in_a_container() {
+    let Some(fixture) = Fixture::start() else { return };
+    let pkcs11 = client::load(&fixture.module(), &fixture.config());
+    let slot = client::slot(&pkcs11, "container");
     let session = pkcs11.open_rw_session(slot).expect("a session opens");
     session.login(UserType::User, Some(&pin(USER_PIN))).expect("the user logs in");
     let aes = [
@@ -87,8 +89,9 @@ fn the_main_job_with_a_backend_in_a_container() {
         Attribute::Decrypt(true),
         Attribute::ValueLen(32.into()),
     ];
-    let key = session.generate_key(&Mechanism::AesKeyGen, &aes).expect("a key is made");
-    let sealed = session.encrypt(&Mechanism::AesCbcPad([1; 16]), key, b"over the wall").expect("it encrypts");
+    let key = session.generate_key(&Mechanism::AesKeyGen, &aes).expect("the key is generated");
+    let sealed =
+        session.encrypt(&Mechanism::AesCbcPad([1; 16]), key, b"into a container").expect("it encrypts");
     let public = [
         Attribute::Token(true),
         Attribute::ModulusBits(2048.into()),
@@ -96,7 +99,7 @@ fn the_main_job_with_a_backend_in_a_container() {
     ];
     let private = [Attribute::Token(true), Attribute::Sign(true)];
     let pair = session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
-    let (public, private) = pair.expect("a pair is made");
+    let (public, private) = pair.expect("the pair is generated");
     let kinds = [cryptoki::object::AttributeType::PublicKeyInfo];
     let info = session.get_attributes(public, &kinds).expect("the public key can be read");
     let outside = PublicKey::new(&client::bytes_of(&info[0]));
@@ -105,33 +108,33 @@ fn the_main_job_with_a_backend_in_a_container() {
         let digest = openssl::digest("sha256", b"message");
         assert!(outside.verifies(&["digest:sha256"], &digest, &signature));
         let opened = session.decrypt(&Mechanism::AesCbcPad([1; 16]), key, &sealed).expect("it decrypts");
-        assert_eq!(opened, b"over the wall");
+        assert_eq!(opened, b"into a container");
     };
     check();
-    // The whole container, killed and started: the mounted home has the token and the database.
-    let id = contained.container.id();
+    // The container is killed and started again: the mounted home contains the token and the database.
+    let id = fixture.container.id();
     for action in ["kill", "start"] {
         program::run(Command::new("docker").args([action, id])).ok();
     }
-    wait_for(&contained.folder.path().join("h/kms.sock"));
+    wait_for(&fixture.folder.path().join("h/kms.sock"));
     check();
 }
 
 #[test]
 fn secrets_stay_inside_the_containers_home() {
-    let Some(contained) = Contained::start() else { return };
-    let inspected = program::run(Command::new("docker").args(["logs", contained.container.id()]));
+    let Some(fixture) = Fixture::start() else { return };
+    let inspected = program::run(Command::new("docker").args(["logs", fixture.container.id()]));
     assert!(!inspected.text().contains(USER_PIN) || !inspected.text().contains(SO_PIN), "{inspected}");
-    let text = std::fs::read_to_string(contained.config()).expect("pkcs11.toml can be read");
+    let text = std::fs::read_to_string(fixture.config()).expect("pkcs11.toml can be read");
     assert!(!text.contains(USER_PIN), "{text}");
 }
 
-/// Waits until somebody listens again: a `connect` that succeeds, tried for a minute at most.
+/// Waits until `connect` succeeds, for at most a minute.
 #[expect(clippy::disallowed_methods, reason = "a deadline")]
 fn wait_for(socket: &Path) {
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while std::os::unix::net::UnixStream::connect(socket).is_err() {
-        assert!(std::time::Instant::now() < until, "nobody listens on {}", socket.display());
+        assert!(std::time::Instant::now() < until, "no listener on {}", socket.display());
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! A full disk: a clean error, nothing lost, and all goes on when there is room again.
+//! A full disk: calls return a clean error, no data is lost, and the KMS continues when there is space again.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,41 +12,42 @@ use kms_tests::{Policy, Stack, program};
 
 use crate::restart::template;
 
-/// Makes pairs with a long subject in both halves, until one is refused: how many objects there are, and the refusal.
+/// Generates pairs with a long subject in both keys until one fails; returns the number of objects and the error.
 fn fill(session: &Session) -> (usize, Error) {
     let subject = Attribute::Subject(vec![0x30; 8000]);
     let p256 = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     let public = [Attribute::Token(true), Attribute::EcParams(p256), subject.clone()];
     let private = [Attribute::Token(true), subject];
-    for made in 0..1000 {
-        if let Err(refusal) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private) {
-            return (2 * made, refusal);
+    for pairs in 0..1000 {
+        if let Err(error) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private) {
+            return (2 * pairs, error);
         }
     }
-    panic!("the disk never fills");
+    panic!("the disk does not become full");
 }
 
-/// Fills the disk, checks that the old keys work, makes room, and checks that new ones can be made.
-fn check(stack: &mut Stack, known: impl Fn(&Error) -> bool, make_room: impl FnOnce(&mut Stack)) {
+/// Fills the disk, checks that existing keys work, frees space, and checks that new keys can be generated.
+fn check(stack: &mut Stack, expected: impl Fn(&Error) -> bool, free_space: impl FnOnce(&mut Stack)) {
     let client = Client::user(stack);
     let session = &client.session;
     let count = || session.find_objects(&[]).expect("a search").len();
-    let first = session.generate_key(&Mechanism::AesKeyGen, &template("first", true)).expect("a key is made");
+    let first =
+        session.generate_key(&Mechanism::AesKeyGen, &template("first", true)).expect("the key is generated");
     let sealed = session.encrypt(&Mechanism::AesCbcPad([0; 16]), first, b"data").expect("it encrypts");
-    let (made, refusal) = fill(session);
-    assert!(known(&refusal), "{refusal:?}");
-    assert!(made > 4, "{made} objects before the disk was full");
+    let (objects, error) = fill(session);
+    assert!(expected(&error), "{error:?}");
+    assert!(objects > 4, "{objects} objects before the disk was full");
     assert_eq!(
         session.decrypt(&Mechanism::AesCbcPad([0; 16]), first, &sealed).expect("it decrypts"),
         b"data"
     );
-    assert_eq!(count(), made + 1, "what was refused is not there, what was made is");
-    assert!(stack.daemon().ended().is_none(), "the daemon lives");
-    make_room(stack);
-    session.generate_key(&Mechanism::AesKeyGen, &template("after", true)).expect("there is room again");
-    assert_eq!(count(), made + 2);
+    assert_eq!(count(), objects + 1, "only the objects of successful calls exist");
+    assert!(stack.daemon().ended().is_none(), "the daemon still runs");
+    free_space(stack);
+    session.generate_key(&Mechanism::AesKeyGen, &template("after", true)).expect("there is space again");
+    assert_eq!(count(), objects + 2);
     stack.restart();
-    assert_eq!(count(), made + 2);
+    assert_eq!(count(), objects + 2);
     assert_eq!(
         session.decrypt(&Mechanism::AesCbcPad([0; 16]), first, &sealed).expect("it decrypts"),
         b"data"
@@ -55,60 +56,60 @@ fn check(stack: &mut Stack, known: impl Fn(&Error) -> bool, make_room: impl FnOn
 
 /// A small file system mounted over a stack's home; unmounted when dropped.
 struct SmallDisk {
-    at: PathBuf,
+    path: PathBuf,
 }
 
 impl SmallDisk {
-    fn under(stack: &Stack, size: &str) -> Self {
-        let (at, aside) = (stack.home(), stack.folder().join("aside"));
-        std::fs::rename(&at, &aside).expect("the home can be moved");
-        std::fs::create_dir(&at).expect("a folder can be made");
+    fn mount_over_home(stack: &Stack, size: &str) -> Self {
+        let (path, aside) = (stack.home(), stack.folder().join("aside"));
+        std::fs::rename(&path, &aside).expect("the home can be moved");
+        std::fs::create_dir(&path).expect("a folder can be created");
         let options = format!("size={size},mode=700");
-        program::run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "kms-test"]).arg(&at)).ok();
-        let disk = Self { at };
-        program::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&disk.at)).ok();
+        program::run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "kms-test"]).arg(&path)).ok();
+        let disk = Self { path };
+        program::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&disk.path)).ok();
         disk
     }
 
     fn grow(&self, size: &str) {
         let options = format!("remount,size={size}");
-        program::run(Command::new("mount").args(["-o", &options]).arg(&self.at)).ok();
+        program::run(Command::new("mount").args(["-o", &options]).arg(&self.path)).ok();
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        Command::new("umount").arg("--lazy").arg(&self.at).status().map(drop).unwrap_or_default();
+        Command::new("umount").arg("--lazy").arg(&self.path).status().map(drop).unwrap_or_default();
     }
 }
 
 #[test]
-fn a_full_disk_refuses_new_keys_and_keeps_the_old() {
+fn a_full_disk_rejects_new_keys_and_keeps_existing_ones() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may mount a small disk");
         return;
     }
     let mut stack = Stack::stopped(Policy::Strict);
-    let disk = SmallDisk::under(&stack, "1500k");
+    let disk = SmallDisk::mount_over_home(&stack, "1500k");
     stack.start();
-    let full = |refusal: &Error| matches!(refusal, Error::Pkcs11(RvError::DeviceMemory, _));
+    let full = |error: &Error| matches!(error, Error::Pkcs11(RvError::DeviceMemory, _));
     check(&mut stack, full, |_| disk.grow("16m"));
     // Unmounted before the stack's folder is removed.
     stack.stop();
 }
 
 #[test]
-fn a_disk_that_fails_to_write_loses_nothing() {
+fn a_failing_write_loses_no_keys() {
     if !program::installed(&["prlimit", "sh"]) {
         return;
     }
     let mut stack = Stack::stopped(Policy::Strict);
-    // Files may be no larger than this. The signal must be ignored, or the kernel would kill whoever writes too much;
-    // a shell can ignore it for what it starts.
+    // The limit of file sizes. SIGXFSZ must be ignored, or the kernel would kill the daemon when it writes too much; a
+    // shell can ignore it for the program that it starts.
     let script = "trap '' XFSZ; exec prlimit --fsize=614400:unlimited -- \"$@\"";
     stack.start_under("sh", &["-c", script, "sh"]);
     let failed =
-        |refusal: &Error| matches!(refusal, Error::Pkcs11(RvError::DeviceMemory | RvError::DeviceError, _));
+        |error: &Error| matches!(error, Error::Pkcs11(RvError::DeviceMemory | RvError::DeviceError, _));
     check(&mut stack, failed, |stack| {
         let pid = stack.daemon().pid().to_string();
         program::run(Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"])).ok();

@@ -1,5 +1,7 @@
-//! What goes wrong around the KMS: a backend killed, absent or stuck; homes, configurations, databases and tokens that
-//! are not what they should be; a full disk; a peer that talks nonsense.
+//! Faults around the KMS: a backend that is killed, absent or suspended; broken homes, configurations, databases and
+//! tokens; a full disk; a peer that violates the protocol. Runs against the module and a daemon for each test.
+//!
+//! One test: `cargo test -p kms-tests --test faults rows::changed_state`.
 #![allow(missing_docs, reason = "tests")]
 
 mod absent;

@@ -1,4 +1,4 @@
-//! A peer that does not keep to the conversation loses its connection; the daemon and everybody else go on.
+//! A peer that violates the protocol loses its connection; the daemon and other connections are not affected.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,54 +18,54 @@ fn connect(stack: &Stack) -> UnixStream {
 
 fn frame_of(hello: Hello) -> Vec<u8> {
     let mut frame = Zeroizing::new(Vec::new());
-    frame::encode(&hello, &mut frame).expect("a hello fits");
+    frame::encode(&hello, &mut frame).expect("a hello fits into a frame");
     frame.to_vec()
 }
 
 fn receive(stream: &mut UnixStream) -> Vec<u8> {
     let mut header = [0; frame::HEADER_BYTES];
-    stream.read_exact(&mut header).expect("a header comes");
+    stream.read_exact(&mut header).expect("a frame header arrives");
     let mut body = vec![0; frame::length(header).expect("a length within the limit")];
-    stream.read_exact(&mut body).expect("a body comes");
+    stream.read_exact(&mut body).expect("a frame body arrives");
     body
 }
 
-/// Reads until the daemon closes the connection.
+/// Asserts that the daemon closes the connection.
 #[track_caller]
-fn closed(mut stream: UnixStream) {
+fn assert_closed(mut stream: UnixStream) {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("the daemon keeps the connection: {error}"),
+        Err(error) => panic!("the daemon does not close the connection: {error}"),
     }
 }
 
-/// Sends bytes after an agreed hello; the daemon must close.
+/// Sends bytes after a successful hello; the daemon must close the connection.
 #[track_caller]
-fn after_hello(stack: &Stack, bytes: &[u8]) {
+fn send_after_hello(stack: &Stack, bytes: &[u8]) {
     let mut stream = connect(stack);
     stream.write_all(&frame_of(Hello::ours())).expect("the hello is sent");
     let body = receive(&mut stream);
     assert_eq!(frame::decode::<Welcome>(&body), Ok(Welcome::Version(VERSION)));
     // The daemon may close before all of it is sent.
     stream.write_all(bytes).unwrap_or_default();
-    closed(stream);
+    assert_closed(stream);
 }
 
 #[test]
-fn nonsense_ends_a_connection_and_nothing_else() {
+fn invalid_frames_close_only_their_connection() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     for first in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0; 64], &[0xff; 64], &u32::MAX.to_le_bytes()] {
         let mut stream = connect(&stack);
         stream.write_all(first).unwrap_or_default();
-        closed(stream);
+        assert_closed(stream);
     }
-    after_hello(&stack, &u32::MAX.to_le_bytes());
-    after_hello(&stack, &[&20_u32.to_le_bytes()[..], &[0xff; 20]].concat());
-    after_hello(&stack, &[&4_u32.to_le_bytes()[..], &[0x80; 4]].concat());
-    after_hello(&stack, &0_u32.to_le_bytes());
+    send_after_hello(&stack, &u32::MAX.to_le_bytes());
+    send_after_hello(&stack, &[&20_u32.to_le_bytes()[..], &[0xff; 20]].concat());
+    send_after_hello(&stack, &[&4_u32.to_le_bytes()[..], &[0x80; 4]].concat());
+    send_after_hello(&stack, &0_u32.to_le_bytes());
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..200 {
         let garbage: Vec<u8> = (0..100)
@@ -76,22 +76,22 @@ fn nonsense_ends_a_connection_and_nothing_else() {
                 u8::try_from(seed & 0xff).expect("a byte")
             })
             .collect();
-        after_hello(&stack, &[&100_u32.to_le_bytes()[..], &garbage].concat());
+        send_after_hello(&stack, &[&100_u32.to_le_bytes()[..], &garbage].concat());
     }
-    assert!(stack.daemon().ended().is_none(), "the daemon lives");
-    client.session.find_objects(&[]).expect("and the others' connections with it");
+    assert!(stack.daemon().ended().is_none(), "the daemon still runs");
+    client.session.find_objects(&[]).expect("other connections still work");
 }
 
 #[test]
-fn half_a_frame_is_not_waited_for_for_ever() {
+fn an_incomplete_frame_times_out() {
     let stack = Stack::strict();
     let mut stream = connect(&stack);
     stream.write_all(&frame_of(Hello::ours())[..5]).expect("half a hello is sent");
-    closed(stream);
+    assert_closed(stream);
 }
 
 #[test]
-fn another_version_is_told_ours() {
+fn an_unsupported_version_gets_the_supported_range() {
     let stack = Stack::strict();
     for hello in [
         Hello { oldest: VERSION + 1, newest: VERSION + 5, ..Hello::ours() },
@@ -100,14 +100,17 @@ fn another_version_is_told_ours() {
         let mut stream = connect(&stack);
         stream.write_all(&frame_of(hello)).expect("the hello is sent");
         let body = receive(&mut stream);
-        let told = frame::decode::<Welcome>(&body).expect("a welcome");
-        assert!(matches!(told, Welcome::Unsupported { oldest, newest } if oldest <= newest), "{told:?}");
-        closed(stream);
+        let welcome = frame::decode::<Welcome>(&body).expect("a welcome");
+        assert!(
+            matches!(welcome, Welcome::Unsupported { oldest, newest } if oldest <= newest),
+            "{welcome:?}"
+        );
+        assert_closed(stream);
     }
 }
 
 #[test]
-fn more_connections_than_allowed_are_turned_away() {
+fn connections_over_the_limit_are_rejected() {
     let mut stack = Stack::stopped(kms_tests::Policy::Strict);
     let path = stack.home().join("kms.toml");
     let text = std::fs::read_to_string(&path).expect("kms.toml can be read");
@@ -115,17 +118,17 @@ fn more_connections_than_allowed_are_turned_away() {
     assert!(text.contains("connections_max = 8"), "{text}");
     std::fs::write(&path, text).expect("kms.toml can be written");
     stack.start();
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     for _ in 0..8 {
         let mut stream = connect(&stack);
         stream.write_all(&frame_of(Hello::ours())).expect("the hello is sent");
         receive(&mut stream);
-        held.push(stream);
+        open.push(stream);
     }
     let mut ninth = connect(&stack);
     ninth.write_all(&frame_of(Hello::ours())).unwrap_or_default();
     let body = receive(&mut ninth);
     assert_eq!(frame::decode::<Welcome>(&body), Ok(Welcome::Busy));
-    drop((held, ninth));
+    drop((open, ninth));
     Client::user(&stack);
 }

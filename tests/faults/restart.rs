@@ -1,4 +1,4 @@
-//! The backend killed and started again under a running application.
+//! The backend is killed and started again while an application runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -14,7 +14,7 @@ use kms_tests::Stack;
 use kms_tests::client::{Client, load, pin};
 use kms_tests::raw::{Mechanism as Raw, Module, Template};
 
-/// A template for an AES key.
+/// The template of an AES key.
 pub(crate) fn template(label: &str, token: bool) -> Vec<Attribute> {
     vec![
         Attribute::Token(token),
@@ -26,58 +26,63 @@ pub(crate) fn template(label: &str, token: bool) -> Vec<Attribute> {
 }
 
 #[test]
-fn handles_sessions_and_login_outlive_the_backend() {
+fn handles_sessions_and_login_survive_a_backend_restart() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
-    let key = session.generate_key(&Mechanism::AesKeyGen, &template("token", true)).expect("a key is made");
-    let passing =
+    let key =
+        session.generate_key(&Mechanism::AesKeyGen, &template("token", true)).expect("the key is generated");
+    let session_key =
         session.generate_key(&Mechanism::AesKeyGen, &template("session", false)).expect("a session key");
     let mechanism = Mechanism::AesCbcPad([4; 16]);
     let sealed = session.encrypt(&mechanism, key, b"before").expect("it encrypts");
-    let sealed_passing = session.encrypt(&mechanism, passing, b"before, too").expect("it encrypts");
+    let sealed_by_session_key =
+        session.encrypt(&mechanism, session_key, b"before, too").expect("it encrypts");
     for _ in 0..3 {
         stack.restart();
         let state = session.get_session_info().expect("the session is there").session_state();
         assert_eq!(state, SessionState::RwUser);
         assert_eq!(session.decrypt(&mechanism, key, &sealed).expect("the key works"), b"before");
         assert_eq!(
-            session.decrypt(&mechanism, passing, &sealed_passing).expect("so does the session's"),
+            session.decrypt(&mechanism, session_key, &sealed_by_session_key).expect("the session key works"),
             b"before, too"
         );
         let found = session.find_objects(&[Attribute::Label(b"token".to_vec())]).expect("a search");
-        assert_eq!(found, [key], "and keeps its handle");
+        assert_eq!(found, [key], "the key keeps its handle");
         session.get_attributes(key, &[AttributeType::Label]).expect("attributes can be read");
-        session.generate_key(&Mechanism::AesKeyGen, &template("more", true)).expect("the login holds");
+        session
+            .generate_key(&Mechanism::AesKeyGen, &template("more", true))
+            .expect("the login is still valid");
     }
 }
 
 #[test]
-fn an_operation_in_pieces_goes_on_after_a_restart() {
+fn a_multi_part_operation_continues_after_a_restart() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
-    let key = session.generate_key(&Mechanism::AesKeyGen, &template("pieces", true)).expect("a key is made");
+    let key =
+        session.generate_key(&Mechanism::AesKeyGen, &template("pieces", true)).expect("the key is generated");
     let mechanism = Mechanism::AesCbcPad([4; 16]);
     let data: Vec<u8> = (0..200).collect();
     let whole = session.encrypt(&mechanism, key, &data).expect("it encrypts");
-    session.encrypt_init(&mechanism, key).expect("encryption begins");
-    let mut sealed = session.encrypt_update(&data[..100]).expect("a piece is taken");
+    session.encrypt_init(&mechanism, key).expect("C_EncryptInit succeeds");
+    let mut sealed = session.encrypt_update(&data[..100]).expect("the part is accepted");
     stack.restart();
-    sealed.extend(session.encrypt_update(&data[100..]).expect("the next piece is taken"));
+    sealed.extend(session.encrypt_update(&data[100..]).expect("the next part is accepted"));
     sealed.extend(session.encrypt_final().expect("encryption ends"));
     assert_eq!(sealed, whole);
 }
 
 #[test]
-fn calls_in_flight_succeed_or_say_one_clean_error() {
+fn calls_in_flight_succeed_or_return_one_clean_error() {
     let mut stack = Stack::strict();
     let module = Module::load(&stack.module());
     module.initialize(&stack.config_with_timeout(5000)).expect("it initialises");
     let session = module.user("test");
     let template = Template::new().bool(CKA_TOKEN, true).ulong(CKA_VALUE_LEN, 32).bytes(CKA_LABEL, b"busy");
     let template = template.bool(CKA_ENCRYPT, true).bool(CKA_DECRYPT, true);
-    let key = session.generate(Raw::plain(CKM_AES_KEY_GEN), template).expect("a key is made");
+    let key = session.generate(Raw::plain(CKM_AES_KEY_GEN), template).expect("the key is generated");
     let (stop, done, failed) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
     std::thread::scope(|scope| {
         for thread in 0..4_u8 {
@@ -92,7 +97,7 @@ fn calls_in_flight_succeed_or_say_one_clean_error() {
                         Err(Rv::DEVICE_REMOVED | Rv::DEVICE_ERROR | Rv::TOKEN_NOT_PRESENT) => {
                             failed.fetch_add(1, Ordering::Relaxed)
                         }
-                        Err(other) => panic!("no clean error: {other}"),
+                        Err(other) => panic!("unexpected error: {other}"),
                     };
                 }
             });
@@ -115,12 +120,12 @@ fn calls_in_flight_succeed_or_say_one_clean_error() {
 }
 
 #[test]
-fn a_key_asked_for_is_made_once_though_the_backend_dies() {
+fn a_requested_key_is_generated_once_although_the_backend_is_killed() {
     let mut stack = Stack::strict();
     let module = Module::load(&stack.module());
     module.initialize(&stack.config_with_timeout(20_000)).expect("it initialises");
     let session = module.user("test");
-    let (mut made, mut kills) = (Vec::new(), 0);
+    let (mut generated, mut kills) = (Vec::new(), 0);
     for number in 0..60_u32 {
         let label = format!("once-{number}");
         let template =
@@ -137,15 +142,15 @@ fn a_key_asked_for_is_made_once_though_the_backend_dies() {
         match result {
             Ok(key) => assert_eq!(found, [key], "{label}"),
             Err(Rv::DEVICE_REMOVED | Rv::DEVICE_ERROR) => assert!(found.len() <= 1, "{label}: {found:?}"),
-            Err(other) => panic!("no clean error: {other}"),
+            Err(other) => panic!("unexpected error: {other}"),
         }
-        made.extend(found);
+        generated.extend(found);
     }
-    assert!(kills == 6 && made.len() >= 54, "{} keys, {kills} kills", made.len());
+    assert!(kills == 6 && generated.len() >= 54, "{} keys, {kills} kills", generated.len());
 }
 
 #[test]
-fn what_was_answered_is_on_the_disk() {
+fn acknowledged_keys_are_durable() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     for round in 0..5 {
@@ -153,7 +158,7 @@ fn what_was_answered_is_on_the_disk() {
         let key = client
             .session
             .generate_key(&Mechanism::AesKeyGen, &template(&label, true))
-            .expect("a key is made");
+            .expect("the key is generated");
         stack.kill9();
         stack.start();
         let found = client.session.find_objects(&[Attribute::Label(label.into_bytes())]).expect("a search");
@@ -162,10 +167,10 @@ fn what_was_answered_is_on_the_disk() {
 }
 
 #[test]
-fn a_polite_stop_is_quick_and_clean() {
+fn sigterm_stops_quickly_and_removes_the_socket() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
-    client.session.generate_key(&Mechanism::AesKeyGen, &template("k", true)).expect("a key is made");
+    client.session.generate_key(&Mechanism::AesKeyGen, &template("k", true)).expect("the key is generated");
     stack.stop();
     assert!(!stack.socket().exists(), "the socket is removed");
     let removed = client.session.find_objects(&[]);
@@ -182,12 +187,12 @@ fn a_polite_stop_is_quick_and_clean() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a deadline")]
-fn a_module_that_met_no_backend_meets_it_later() {
+fn a_module_initialised_without_a_backend_connects_later() {
     let mut stack = Stack::stopped(kms_tests::Policy::Strict);
     let pkcs11 = load(&stack.module(), &stack.config());
     assert_eq!(pkcs11.get_slots_with_token().expect("slots can be listed"), []);
     stack.start();
-    // What was seen of the slots may be a second old.
+    // Cached slot information may be a second old.
     let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while pkcs11.get_slots_with_token().expect("slots can be listed").is_empty() {
         assert!(std::time::Instant::now() < until, "the token does not appear");

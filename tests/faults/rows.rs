@@ -1,4 +1,4 @@
-//! An edited database row is refused as `key_material_invalid`, and the others go on.
+//! An edited database row is rejected as `key_material_invalid`; other rows still work.
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
@@ -9,28 +9,29 @@ use rusqlite::Connection;
 
 use crate::restart::template;
 
-/// Edits the stopped stack's database by hand.
+/// Runs a statement on the database of a stopped stack.
 fn edit(stack: &Stack, statement: &str) {
     let database = Connection::open(stack.home().join("kms.db")).expect("the database opens");
     let changed = database.execute(statement, []).expect("the statement runs");
     assert!(changed > 0, "{statement} changes something");
 }
 
-/// Makes two keys, edits the database, and checks that the first is refused and the second works.
+/// Generates two keys, edits the database, and checks that the first is rejected and the second works.
 fn check(statement: &str) {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
-    let make =
-        |label| session.generate_key(&Mechanism::AesKeyGen, &template(label, true)).expect("a key is made");
-    let (edited, kept) = (make("edited"), make("kept"));
+    let generate = |label| {
+        session.generate_key(&Mechanism::AesKeyGen, &template(label, true)).expect("the key is generated")
+    };
+    let (edited, kept) = (generate("edited"), generate("kept"));
     let mechanism = Mechanism::AesCbcPad([0; 16]);
     let sealed = [edited, kept].map(|key| session.encrypt(&mechanism, key, b"data").expect("it encrypts"));
     stack.stop();
     edit(&stack, statement);
     stack.start();
-    let refused = session.decrypt(&mechanism, edited, &sealed[0]);
-    assert!(refused.is_err(), "{statement}: {refused:?}");
+    let result = session.decrypt(&mechanism, edited, &sealed[0]);
+    assert!(result.is_err(), "{statement}: {result:?}");
     assert_eq!(
         session.decrypt(&mechanism, kept, &sealed[1]).expect("the other key works"),
         b"data",
@@ -38,7 +39,7 @@ fn check(statement: &str) {
     );
     let found = session.find_objects(&[Attribute::Label(b"kept".to_vec())]).expect("a search");
     assert_eq!(found, [kept], "{statement}");
-    make("new");
+    generate("new");
     let log = read_log(&stack.log());
     assert!(log.contains("key_material_invalid"), "{statement}: {log}");
 }
@@ -71,7 +72,7 @@ fn changed_state() {
 }
 
 #[test]
-fn an_edited_ring_or_principal_opens_nothing() {
+fn a_login_with_an_edited_principal_row_fails() {
     let mut stack = Stack::strict();
     stack.stop();
     edit(&stack, "UPDATE principals SET standing = standing + 1 WHERE name = 'user'");

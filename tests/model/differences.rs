@@ -1,49 +1,52 @@
-//! KNOWN_DIFFERENCES: where we answer otherwise than SoftHSM on purpose, and why. Whatever is not here is a bug of ours.
+//! KNOWN_DIFFERENCES: the intended differences from SoftHSM, with their reasons. Any other difference is a bug of the KMS.
 
 use kms_protocol::Rv;
 
-use crate::call::{Call, Offer};
-use crate::world::Outcome::{self, Done, Length, Refused, Wants};
+use crate::call::{Call, OutputBuffer};
+use crate::pair::Outcome::{self, Done, Length, Refused, RefusedWithLength};
 
-/// What a difference means for the rest of the sequence.
+/// Whether the sequence can continue after a difference.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Then {
-    /// Both are still in the same state.
-    GoOn,
-    /// One has an operation, an object or a login that the other has not.
-    Part,
+pub(crate) enum AfterDifference {
+    /// Both modules are still in the same state.
+    Continue,
+    /// Only one of them has a certain operation, object or login now.
+    Stop,
 }
 
-/// One difference.
+/// A known difference.
 struct Difference {
-    /// Why we do it.
-    #[expect(dead_code, reason = "for the reader")]
-    why: &'static str,
-    /// Whether this is a case of it.
-    is: fn(&Case<'_>) -> bool,
-    then: Then,
+    /// The reason for it.
+    #[expect(dead_code, reason = "documentation")]
+    reason: &'static str,
+    /// Whether a case is an instance of it.
+    matches: fn(&Case<'_>) -> bool,
+    after: AfterDifference,
 }
 
-/// One call that the two answered differently.
+/// A call with different outcomes on the two modules.
 pub(crate) struct Case<'c> {
     pub(crate) before: &'c [Call],
     pub(crate) call: &'c Call,
-    pub(crate) ours: Outcome,
-    pub(crate) theirs: Outcome,
+    pub(crate) kms: Outcome,
+    pub(crate) softhsm: Outcome,
 }
 
 impl Case<'_> {
-    /// What the difference is known as, if it is.
-    pub(crate) fn known(&self) -> Option<Then> {
-        KNOWN_DIFFERENCES.iter().find(|difference| (difference.is)(self)).map(|difference| difference.then)
+    /// How to proceed, if the difference is known.
+    pub(crate) fn known(&self) -> Option<AfterDifference> {
+        KNOWN_DIFFERENCES
+            .iter()
+            .find(|difference| (difference.matches)(self))
+            .map(|difference| difference.after)
     }
 
-    fn refused(&self, ours: Rv, theirs: Rv) -> bool {
-        self.ours == Refused(ours) && self.theirs == Refused(theirs)
+    fn refused(&self, kms: Rv, softhsm: Rv) -> bool {
+        self.kms == Refused(kms) && self.softhsm == Refused(softhsm)
     }
 
-    /// Whether the call is about an encryption or a signature that was begun before.
-    fn goes_on(&self) -> bool {
+    /// Whether the call continues an encryption or a signature that was begun before.
+    fn continues_operation(&self) -> bool {
         let cipher = matches!(
             self.call,
             Call::Encrypt { .. } | Call::EncryptUpdate { .. } | Call::EncryptFinal { .. }
@@ -51,97 +54,100 @@ impl Case<'_> {
         cipher || matches!(self.call, Call::Sign { .. } | Call::SignUpdate { .. } | Call::SignFinal { .. })
     }
 
-    fn searches(&self) -> bool {
+    fn is_search(&self) -> bool {
         matches!(self.call, Call::Find { .. } | Call::FindClass { .. })
     }
 }
 
 const KNOWN_DIFFERENCES: &[Difference] = &[
     Difference {
-        why: "Spec, \"Sessions\": operations of several kinds may be active at once. SoftHSM has one for all of them.",
-        is: |case| {
-            matches!(case.call, Call::RoundTrip { .. }) && case.theirs == Refused(Rv::OPERATION_ACTIVE)
+        reason: "Spec, \"Sessions\": operations of several kinds may be active at once. SoftHSM allows only one.",
+        matches: |case| {
+            matches!(case.call, Call::RoundTrip { .. }) && case.softhsm == Refused(Rv::OPERATION_ACTIVE)
         },
-        then: Then::GoOn,
+        after: AfterDifference::Continue,
     },
     Difference {
-        why: "The same of searches; the handles that ours has found are none of the other side's.",
-        is: |case| case.searches() && case.theirs == Refused(Rv::OPERATION_ACTIVE),
-        then: Then::Part,
+        reason: "The same for searches; the handles that the KMS found do not exist on the other side.",
+        matches: |case| case.is_search() && case.softhsm == Refused(Rv::OPERATION_ACTIVE),
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "The same of calls that begin an operation, which SoftHSM then has not.",
-        is: |case| case.ours == Done && case.theirs == Refused(Rv::OPERATION_ACTIVE),
-        then: Then::Part,
+        reason: "The same for calls that begin an operation, which SoftHSM then does not have.",
+        matches: |case| case.kms == Done && case.softhsm == Refused(Rv::OPERATION_ACTIVE),
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "The same where the key will not do: there is no operation of this kind, so we look at the key.",
-        is: |case| matches!(case.ours, Refused(_)) && case.theirs == Refused(Rv::OPERATION_ACTIVE),
-        then: Then::GoOn,
+        reason: "The same with an unsuitable key: no operation of this kind is active, so the KMS checks the key.",
+        matches: |case| matches!(case.kms, Refused(_)) && case.softhsm == Refused(Rv::OPERATION_ACTIVE),
+        after: AfterDifference::Continue,
     },
     Difference {
-        why: "Spec, \"C_Logout\": nobody is logged in, and USER_NOT_LOGGED_IN says so. SoftHSM is content.",
-        is: |case| {
+        reason: "Spec, \"C_Logout\": without a login it returns USER_NOT_LOGGED_IN. SoftHSM returns OK.",
+        matches: |case| {
             let logout = matches!(case.call, Call::Logout { .. });
-            logout && case.ours == Refused(Rv::USER_NOT_LOGGED_IN) && case.theirs == Done
+            logout && case.kms == Refused(Rv::USER_NOT_LOGGED_IN) && case.softhsm == Done
         },
-        then: Then::GoOn,
+        after: AfterDifference::Continue,
     },
     Difference {
-        why: "A login that the backend has not taken once may have ended there (its PIN was set anew): a new one is let in.",
-        is: |case| {
+        reason: "A login that the backend once rejected may have ended there (a new PIN was set), so a new login is accepted.",
+        matches: |case| {
             let already = [Rv::USER_ALREADY_LOGGED_IN, Rv::USER_ANOTHER_ALREADY_LOGGED_IN].map(Refused);
-            let tried = [Done, Refused(Rv::PIN_INCORRECT)].contains(&case.ours);
-            matches!(case.call, Call::Login { .. }) && tried && already.contains(&case.theirs)
+            let tried = [Done, Refused(Rv::PIN_INCORRECT)].contains(&case.kms);
+            matches!(case.call, Call::Login { .. }) && tried && already.contains(&case.softhsm)
         },
-        then: Then::Part,
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "Asking for the length never looks at the data: data of a wrong length is refused when there is room for more.",
-        is: |case| {
-            let room = matches!(
+        reason: "A length query does not check the data: a wrong data length is rejected only with a buffer that is large enough.",
+        matches: |case| {
+            let small_buffer = matches!(
                 case.call,
-                Call::Encrypt { room: Offer::RequestEnvelope | Offer::Little, .. }
-                    | Call::EncryptFinal { room: Offer::RequestEnvelope | Offer::Little, .. }
+                Call::Encrypt { buffer: OutputBuffer::Query | OutputBuffer::TooSmall, .. }
+                    | Call::EncryptFinal { buffer: OutputBuffer::Query | OutputBuffer::TooSmall, .. }
             );
-            let asked = matches!(case.ours, Length(0, _) | Wants(Rv::BUFFER_TOO_SMALL, _));
-            room && asked && case.theirs == Refused(Rv::DATA_LEN_RANGE)
+            let length_reported =
+                matches!(case.kms, Length(0, _) | RefusedWithLength(Rv::BUFFER_TOO_SMALL, _));
+            small_buffer && length_reported && case.softhsm == Refused(Rv::DATA_LEN_RANGE)
         },
-        then: Then::Part,
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "Spec, \"C_Logout\", leaves open what becomes of operations; ours end with the login.",
-        is: |case| {
-            let left = case.before.iter().any(|call| matches!(call, Call::Logout { .. }));
-            left && case.goes_on() && case.ours == Refused(Rv::OPERATION_NOT_INITIALIZED)
+        reason: "Spec, \"C_Logout\", does not define what happens to operations; in the KMS they end with the login.",
+        matches: |case| {
+            let logged_out = case.before.iter().any(|call| matches!(call, Call::Logout { .. }));
+            logged_out && case.continues_operation() && case.kms == Refused(Rv::OPERATION_NOT_INITIALIZED)
         },
-        then: Then::Part,
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "What was begun in pieces is not ended whole: C_Encrypt after C_EncryptUpdate finds no operation of its kind.",
-        is: |case| {
-            let piece = |call: &Call| matches!(call, Call::EncryptUpdate { .. } | Call::SignUpdate { .. });
-            let whole = matches!(case.call, Call::Encrypt { .. } | Call::Sign { .. });
-            whole && case.before.iter().any(piece) && case.ours == Refused(Rv::OPERATION_NOT_INITIALIZED)
+        reason: "A multi-part operation has no single-part end: C_Encrypt after C_EncryptUpdate finds no operation.",
+        matches: |case| {
+            let is_part = |call: &Call| matches!(call, Call::EncryptUpdate { .. } | Call::SignUpdate { .. });
+            let single_part = matches!(case.call, Call::Encrypt { .. } | Call::Sign { .. });
+            single_part
+                && case.before.iter().any(is_part)
+                && case.kms == Refused(Rv::OPERATION_NOT_INITIALIZED)
         },
-        then: Then::Part,
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "An operation does not outlive its key: each piece is asked of the backend, where the key is gone.",
-        is: |case| case.goes_on() && case.ours == Refused(Rv::KEY_HANDLE_INVALID),
-        then: Then::Part,
+        reason: "An operation ends with its key: each part is sent to the backend, where the key no longer exists.",
+        matches: |case| case.continues_operation() && case.kms == Refused(Rv::KEY_HANDLE_INVALID),
+        after: AfterDifference::Stop,
     },
     Difference {
-        why: "A key of a closed session or a destroyed one: spec, \"C_EncryptInit\", names KEY_HANDLE_INVALID.",
-        is: |case| case.refused(Rv::KEY_HANDLE_INVALID, Rv::OBJECT_HANDLE_INVALID),
-        then: Then::GoOn,
+        reason: "A key that was destroyed or belonged to a closed session: spec, \"C_EncryptInit\", names KEY_HANDLE_INVALID.",
+        matches: |case| case.refused(Rv::KEY_HANDLE_INVALID, Rv::OBJECT_HANDLE_INVALID),
+        after: AfterDifference::Continue,
     },
     Difference {
-        why: "GCM is buffered to its end (decision 0007); SoftHSM gives blocks out as they come.",
-        is: |case| {
+        reason: "GCM is buffered until its end (decision 0007); SoftHSM returns blocks at once.",
+        matches: |case| {
             let update = matches!(case.call, Call::EncryptUpdate { .. });
-            update && case.ours == Length(0, 0) && matches!(case.theirs, Length(_, _))
+            update && case.kms == Length(0, 0) && matches!(case.softhsm, Length(_, _))
         },
-        then: Then::Part,
+        after: AfterDifference::Stop,
     },
 ];

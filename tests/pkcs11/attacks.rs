@@ -1,5 +1,5 @@
-//! The published attacks on PKCS #11 tokens, each through the C ABI against a strict ring; see `docs/attacks.md`.
-//! The backend's own `dispatch/tests/attacks.rs` tries more of each; here the module is in between, as an attacker has it.
+//! The published attacks on PKCS #11 tokens, through the C ABI against a strict ring; see `docs/attacks.md`. The
+//! backend's `dispatch/pkcs11/tests/attacks.rs` tries more variants; here the attacker uses the module.
 
 use cryptoki_sys::{
     CK_OBJECT_HANDLE, CKA_CLASS, CKA_COPYABLE, CKA_DECRYPT, CKA_DERIVE, CKA_ENCRYPT, CKA_EXTRACTABLE,
@@ -12,78 +12,82 @@ use kms_protocol::Rv;
 use kms_tests::raw::{Field, Mechanism, Module, Session, Template};
 use kms_tests::{SO_PIN, Stack};
 
-use crate::wrap::{aes, kwp, leaving, oaep, rsa, secret, wrapping, yes};
+use crate::wrap::{aes, extractable_aes, kwp, oaep, rsa, secret, wrapping_key, yes};
 
-/// Runs an attack by a user with a wrapping key, against an extractable key worth stealing.
+/// Runs an attack by the ring's user, who has a wrapping_key key, against an extractable key; then checks that the key's
+/// value cannot be read.
 fn attack(body: impl FnOnce(&Session<'_>, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)) {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
-    let (key, target) = (wrapping(&session), leaving(&session));
+    let (key, target) = (wrapping_key(&session), extractable_aes(&session));
     body(&session, key, target);
-    // Handles of private objects end with a login, so the target is found anew.
+    // Handles of private objects end with a login, so the target is searched again.
     let target = session.find(yes(&[CKA_EXTRACTABLE, CKA_TOKEN, CKA_DECRYPT])).expect("a search")[0];
     assert_eq!(session.attribute(target, CKA_VALUE), Err(Rv::ATTRIBUTE_SENSITIVE));
 }
 
-/// Clulow 2003: a key with two uses.
+/// Clulow 2003: a key that both wraps and decrypts.
 #[test]
 fn wrap_then_decrypt() {
     attack(|session, key, target| {
-        // Who asks for both gets a key of two halves.
-        let greedy = aes(session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
-        let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), greedy, target).expect("it wraps");
-        assert_eq!(unwrap_by_decrypting(session, greedy, &wrapped), None, "the target was decrypted");
-        // Who asks for deriving as well gets one that wraps what is open.
+        // A key that is generated for both uses wraps with its wrapping_key subkey.
+        let dual_use = aes(session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
+        let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), dual_use, target).expect("it wraps");
+        assert_eq!(unwrap_by_decrypting(session, dual_use, &wrapped), None, "the target was decrypted");
+        // A key that also derives wraps open keys only.
         let deriving = aes(session, yes(&[CKA_WRAP, CKA_DECRYPT, CKA_DERIVE]));
         assert_eq!(session.wrap(kwp(), deriving, target), Err(Rv::KEY_NOT_WRAPPABLE));
         let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
         let decrypted = session.decrypt(Mechanism::plain(CKM_AES_ECB), key, &wrapped);
         assert_eq!(decrypted, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
         for kind in [CKA_DECRYPT, CKA_ENCRYPT, CKA_SIGN, CKA_DERIVE] {
-            assert!(session.set(key, yes(&[kind])).is_err(), "no use is added to a key");
+            assert!(session.set(key, yes(&[kind])).is_err(), "no usage is added to a key");
             let copyable = aes(session, yes(&[CKA_WRAP, CKA_COPYABLE]));
-            assert!(session.copy(copyable, yes(&[kind])).is_err(), "nor to its copy");
+            assert!(session.copy(copyable, yes(&[kind])).is_err(), "no usage is added to a copy");
         }
     });
 }
 
-/// Unwraps as RFC 3394, section 2.2.2, says, block by block with a key that decrypts; none if the result is no key.
+/// Unwraps block by block with a decryption key, as RFC 3394, section 2.2.2, describes; `None` if the integrity check
+/// fails.
 fn unwrap_by_decrypting(session: &Session<'_>, key: CK_OBJECT_HANDLE, wrapped: &[u8]) -> Option<Vec<u8>> {
-    let mut halves: Vec<u64> =
-        wrapped.chunks(8).map(|half| u64::from_be_bytes(half.try_into().expect("whole halves"))).collect();
-    let mut a = halves.remove(0);
-    for step in (1..=6 * halves.len()).rev() {
-        let at = (step - 1) % halves.len();
+    let mut registers: Vec<u64> =
+        wrapped.chunks(8).map(|bytes| u64::from_be_bytes(bytes.try_into().expect("eight bytes"))).collect();
+    let mut a = registers.remove(0);
+    for step in (1..=6 * registers.len()).rev() {
+        let at = (step - 1) % registers.len();
         let mixed = a ^ u64::try_from(step).expect("a small number");
-        let block = [mixed.to_be_bytes(), halves[at].to_be_bytes()].concat();
+        let block = [mixed.to_be_bytes(), registers[at].to_be_bytes()].concat();
         let block = session.decrypt(Mechanism::plain(CKM_AES_ECB), key, &block).expect("it decrypts");
-        let half = |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().expect("half a block"));
-        (a, halves[at]) = (half(0), half(8));
+        let number = |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().expect("eight bytes"));
+        (a, registers[at]) = (number(0), number(8));
     }
-    (a == 0xa6a6_a6a6_a6a6_a6a6).then(|| halves.iter().flat_map(|half| half.to_be_bytes()).collect())
+    (a == 0xa6a6_a6a6_a6a6_a6a6)
+        .then(|| registers.iter().flat_map(|register| register.to_be_bytes()).collect())
 }
 
-/// Where keys have one half, in a compat ring, the same calls read the key: so the attack above is one.
+/// In a compat ring, where keys have no wrapping_key subkey, the same calls read the key, which shows that the attack above
+/// is a real one.
 #[test]
-fn wrap_then_decrypt_where_it_works() {
+fn wrap_then_decrypt_succeeds_in_a_compat_ring() {
     let stack = Stack::compat();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
     let target = aes(&session, yes(&[CKA_EXTRACTABLE]).bool(CKA_SENSITIVE, false));
-    let greedy = aes(&session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
-    let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), greedy, target).expect("it wraps");
-    let read = unwrap_by_decrypting(&session, greedy, &wrapped).expect("the key");
+    let dual_use = aes(&session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
+    let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), dual_use, target).expect("it wraps");
+    let read = unwrap_by_decrypting(&session, dual_use, &wrapped).expect("the key");
     assert_eq!(session.attribute(target, CKA_VALUE), Ok(read));
 }
 
-/// The same the other way round (Delaune, Kremer, Steel 2008): encrypt a key that one knows, and unwrap it.
+/// The reverse (Delaune, Kremer, Steel 2008): encrypt a known key and unwrap it.
 #[test]
 fn encrypt_then_unwrap() {
     attack(|session, key, target| {
         let encrypted = session.encrypt(Mechanism::plain(CKM_AES_ECB), key, &[7; 32]);
         assert_eq!(encrypted, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
-        // What the attacker can write is not what unwraps.
+        // Bytes that the attacker chooses do not unwrap.
         let forged = session.unwrap(kwp(), key, &[7; 40], secret(CKK_AES).and(yes(&[CKA_WRAP])));
         assert!(matches!(forged, Err(Rv::WRAPPED_KEY_INVALID | Rv::WRAPPED_KEY_LEN_RANGE)), "{forged:?}");
         let (public, private) = rsa(session, yes(&[CKA_WRAP, CKA_ENCRYPT]), yes(&[CKA_UNWRAP, CKA_DECRYPT]));
@@ -97,7 +101,7 @@ fn encrypt_then_unwrap() {
     });
 }
 
-/// Delaune, Kremer, Steel 2008: what left comes back with other attributes.
+/// Delaune, Kremer, Steel 2008: a wrapped key is unwrapped with other attributes.
 #[test]
 fn a_weaker_template_when_unwrapping() {
     attack(|session, key, target| {
@@ -116,27 +120,28 @@ fn a_weaker_template_when_unwrapping() {
     });
 }
 
-/// Clulow 2003, on reduced key spaces: a key comes back under another type, whose operations show it.
+/// Clulow 2003, on reduced key spaces: a key is unwrapped as another type, whose operations reveal the value.
 #[test]
-fn a_key_taken_for_one_of_another_type() {
+fn unwrapping_as_another_key_type() {
     attack(|session, key, target| {
         let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
         let confused = secret(CKK_GENERIC_SECRET).bool(CKA_SENSITIVE, false).bool(CKA_DERIVE, true);
         let confused = session.unwrap(kwp(), key, &wrapped, confused).expect("it unwraps");
         assert_eq!(session.attribute(confused, CKA_VALUE), Err(Rv::ATTRIBUTE_SENSITIVE));
-        let half = session.unwrap(kwp(), key, &wrapped, secret(CKK_GENERIC_SECRET).ulong(CKA_VALUE_LEN, 16));
-        assert!(half.is_err(), "half a key is guessed by half the work");
+        let truncated =
+            session.unwrap(kwp(), key, &wrapped, secret(CKK_GENERIC_SECRET).ulong(CKA_VALUE_LEN, 16));
+        assert!(truncated.is_err(), "a truncated key can be guessed");
         let byte = secret(CKK_GENERIC_SECRET).ulong(CKA_VALUE_LEN, 1);
         let data = Mechanism::fields(CKM_CONCATENATE_BASE_AND_DATA, vec![Field::Bytes(vec![0])]);
         assert_eq!(session.derive(data, confused, byte.clone()), Err(Rv::MECHANISM_INVALID));
         let extract = Mechanism::fields(CKM_EXTRACT_KEY_FROM_KEY, vec![Field::Number(0)]);
         assert_eq!(session.derive(extract, confused, byte.clone()), Err(Rv::MECHANISM_INVALID));
         let cbc = Mechanism::fields(CKM_AES_CBC_ENCRYPT_DATA, vec![Field::Number(0); 4]);
-        assert!(session.derive(cbc, target, byte).is_err(), "nor does encrypting data derive");
+        assert!(session.derive(cbc, target, byte).is_err(), "a key is not derived by encrypting data");
     });
 }
 
-/// Clulow 2003: a wrapping key that the attacker brought along.
+/// Clulow 2003: a wrapping_key key that the attacker knows.
 #[test]
 fn trojan_wrapping_keys() {
     attack(|session, _, target| {
@@ -147,25 +152,25 @@ fn trojan_wrapping_keys() {
         assert!(session.copy(trojan, yes(&[CKA_TOKEN])).is_err());
         let open = aes(session, yes(&[CKA_WRAP]).bool(CKA_SENSITIVE, false));
         assert_eq!(session.wrap(kwp(), open, target), Err(Rv::KEY_NOT_WRAPPABLE));
-        // A public key whose private half is the attacker's: here that of a pair of another class of use.
+        // A public key whose private key the attacker may have: here a copy of the public key of an encryption pair.
         let (public, _) = rsa(session, yes(&[CKA_ENCRYPT]), yes(&[CKA_DECRYPT]));
         let number = |kind| session.attribute(public, kind).expect("a public number");
-        let stranger = Template::new()
+        let imported = Template::new()
             .ulong(CKA_CLASS, CKO_PUBLIC_KEY)
             .ulong(CKA_KEY_TYPE, CKK_RSA)
             .bytes(CKA_MODULUS, &number(CKA_MODULUS))
             .bytes(CKA_PUBLIC_EXPONENT, &number(CKA_PUBLIC_EXPONENT))
             .and(yes(&[CKA_WRAP, CKA_TOKEN]));
-        assert!(session.create(stranger.clone().bool(CKA_TRUSTED, true)).is_err());
-        let stranger = session.create(stranger).expect("a public key is created");
-        assert_eq!(session.wrap(oaep(), stranger, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
-        assert!(session.set(stranger, yes(&[CKA_TRUSTED])).is_err());
+        assert!(session.create(imported.clone().bool(CKA_TRUSTED, true)).is_err());
+        let imported = session.create(imported).expect("a public key is created");
+        assert_eq!(session.wrap(oaep(), imported, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+        assert!(session.set(imported, yes(&[CKA_TRUSTED])).is_err());
     });
 }
 
-/// Clulow 2003, on weak wrapping mechanisms: two keys under one stream, and paddings that tell.
+/// Clulow 2003, on weak wrapping_key mechanisms: two keys under one IV, and padding oracles.
 #[test]
-fn wrapping_that_gives_away() {
+fn weak_wrapping_mechanisms() {
     attack(|session, key, target| {
         let (public, private) = rsa(session, yes(&[CKA_TOKEN, CKA_WRAP]), yes(&[CKA_TOKEN, CKA_UNWRAP]));
         let gcm = Mechanism::gcm(&[0; 12], b"", 128);
@@ -182,20 +187,20 @@ fn wrapping_that_gives_away() {
     });
 }
 
-/// A key that gets another use on its way, and a login with another one.
+/// A key that changes its usage, and a login with another role.
 #[test]
 fn role_changes() {
     attack(|session, key, target| {
-        let leaving_wrapper = aes(session, yes(&[CKA_WRAP, CKA_EXTRACTABLE]));
+        let extractable_wrapper = aes(session, yes(&[CKA_WRAP, CKA_EXTRACTABLE]));
         assert_eq!(
-            session.attribute(leaving_wrapper, CKA_EXTRACTABLE),
+            session.attribute(extractable_wrapper, CKA_EXTRACTABLE),
             Ok(vec![0]),
-            "what wraps does not travel"
+            "a wrapping_key key is unextractable"
         );
         assert_eq!(session.wrap(kwp(), key, key), Err(Rv::KEY_UNEXTRACTABLE));
         assert!(session.set(target, Template::new().bool(CKA_SENSITIVE, false)).is_err());
         session.logout().expect("the user logs out");
-        assert!(session.wrap(kwp(), key, target).is_err(), "nobody wraps");
+        assert!(session.wrap(kwp(), key, target).is_err(), "nothing is wrapped without a login");
         session.login(CKU_SO, SO_PIN.as_bytes()).expect("the officer logs in");
         assert!(session.wrap(kwp(), key, target).is_err(), "the officer does not use keys");
         assert!(session.attribute(target, CKA_VALUE).is_err());

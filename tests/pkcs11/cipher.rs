@@ -1,4 +1,4 @@
-//! "Encryption functions" and "Decryption functions": each mode against openssl, whole and in pieces.
+//! "Encryption functions" and "Decryption functions": each mode against openssl, single-part and multi-part.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::GcmParams;
@@ -13,57 +13,57 @@ use kms_tests::openssl::{self, PublicKey};
 
 use crate::keys;
 
-/// What is encrypted: lengths around the block, and more than a frame's usual size.
+/// Lengths of plaintext: around the block length, and larger than usual frames.
 const LENGTHS: [usize; 9] = [0, 1, 15, 16, 17, 31, 32, 1000, 70_000];
 
 fn text(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index % 251).expect("below 251")).collect()
 }
 
-/// Encrypts in pieces of these sizes, then what is left.
-fn encrypt_in_pieces(
+/// Encrypts in parts of these sizes, repeated until the data end.
+fn encrypt_in_parts(
     client: &Client,
     mechanism: &Mechanism<'_>,
     key: ObjectHandle,
     data: &[u8],
     sizes: &[usize],
 ) -> Vec<u8> {
-    client.session.encrypt_init(mechanism, key).expect("encryption begins");
+    client.session.encrypt_init(mechanism, key).expect("C_EncryptInit succeeds");
     let mut sealed = Vec::new();
-    for piece in pieces(data, sizes) {
-        sealed.extend(client.session.encrypt_update(piece).expect("a piece is taken"));
+    for part in parts(data, sizes) {
+        sealed.extend(client.session.encrypt_update(part).expect("the part is accepted"));
     }
     sealed.extend(client.session.encrypt_final().expect("encryption ends"));
     sealed
 }
 
-fn decrypt_in_pieces(
+fn decrypt_in_parts(
     client: &Client,
     mechanism: &Mechanism<'_>,
     key: ObjectHandle,
     data: &[u8],
     sizes: &[usize],
 ) -> Vec<u8> {
-    client.session.decrypt_init(mechanism, key).expect("decryption begins");
+    client.session.decrypt_init(mechanism, key).expect("C_DecryptInit succeeds");
     let mut opened = Vec::new();
-    for piece in pieces(data, sizes) {
-        opened.extend(client.session.decrypt_update(piece).expect("a piece is taken"));
+    for part in parts(data, sizes) {
+        opened.extend(client.session.decrypt_update(part).expect("the part is accepted"));
     }
     opened.extend(client.session.decrypt_final().expect("decryption ends"));
     opened
 }
 
-fn pieces<'a>(mut data: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+fn parts<'a>(mut data: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
     let mut sizes = sizes.iter().cycle();
     std::iter::from_fn(move || {
         let size = (*sizes.next()?).min(data.len());
-        let (piece, rest) = data.split_at(size);
+        let (part, rest) = data.split_at(size);
         data = rest;
-        (!piece.is_empty()).then_some(piece)
+        (!part.is_empty()).then_some(part)
     })
 }
 
-/// One mode, one key, against what openssl makes of the same.
+/// Compares one mode and key with openssl's result.
 #[track_caller]
 fn check(client: &Client, mechanism: &Mechanism<'_>, key: ObjectHandle, data: &[u8], expected: &[u8]) {
     let sealed = client.session.encrypt(mechanism, key, data).expect("it encrypts");
@@ -74,12 +74,12 @@ fn check(client: &Client, mechanism: &Mechanism<'_>, key: ObjectHandle, data: &[
             continue;
         }
         assert_eq!(
-            encrypt_in_pieces(client, mechanism, key, data, sizes),
+            encrypt_in_parts(client, mechanism, key, data, sizes),
             expected,
             "{mechanism:?} in {sizes:?}"
         );
         assert_eq!(
-            decrypt_in_pieces(client, mechanism, key, expected, sizes),
+            decrypt_in_parts(client, mechanism, key, expected, sizes),
             data,
             "{mechanism:?} in {sizes:?}"
         );
@@ -136,8 +136,8 @@ fn aes_ctr() {
                 openssl::encrypt(&format!("aes-{}-ctr", bytes * 8), &[], &value, &[0xfe; 16], &data);
             check(&client, &Mechanism::VendorDefined(mechanism), key, &data, &expected);
         }
-        // A counter of 32 bits wraps within those bits, where openssl's would carry on into the rest: two blocks of a
-        // counter at its end are the block of the end, then the block of zero.
+        // A counter of 32 bits wraps within those bits, while openssl's carries into the rest. One block is encrypted with
+        // the counter at its maximum.
         let parameters = CK_AES_CTR_PARAMS { ulCounterBits: 32, cb: [0xff; 16] };
         let mechanism = VendorDefinedMechanism::new(MechanismType::AES_CTR, Some(&parameters));
         let sealed =
@@ -164,7 +164,7 @@ fn aes_gcm() {
 }
 
 #[test]
-fn aes_gcm_refuses_what_was_changed() {
+fn aes_gcm_rejects_modified_data() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = keys::aes(&client, "gcm");
@@ -176,8 +176,10 @@ fn aes_gcm_refuses_what_was_changed() {
     for tag_bits in [128, 96] {
         let mut iv = [1; 12];
         let parameters = GcmParams::new(&mut iv, b"aad", tag_bits.into()).expect("parameters");
-        let sealed =
-            client.session.encrypt(&Mechanism::AesGcm(parameters), key, b"attack at dawn").expect("sealed");
+        let sealed = client
+            .session
+            .encrypt(&Mechanism::AesGcm(parameters), key, b"attack at dawn")
+            .expect("it encrypts");
         assert_eq!(sealed.len(), 14 + usize::try_from(tag_bits / 8).expect("small"));
         assert_eq!(open([1; 12], b"aad", tag_bits, &sealed).expect("it opens"), b"attack at dawn");
         for index in 0..sealed.len() {
@@ -199,7 +201,7 @@ fn aes_gcm_refuses_what_was_changed() {
 }
 
 #[test]
-fn gcm_gives_nothing_out_before_the_tag_is_right() {
+fn gcm_returns_no_plaintext_before_the_tag_is_verified() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = keys::aes(&client, "gcm");
@@ -208,12 +210,12 @@ fn gcm_gives_nothing_out_before_the_tag_is_right() {
     let mechanism = Mechanism::AesGcm(parameters);
     let mut sealed = client.session.encrypt(&mechanism, key, &text(5000)).expect("it encrypts");
     *sealed.last_mut().expect("there is a tag") ^= 1;
-    client.session.decrypt_init(&mechanism, key).expect("decryption begins");
-    for piece in sealed.chunks(100) {
+    client.session.decrypt_init(&mechanism, key).expect("C_DecryptInit succeeds");
+    for part in sealed.chunks(100) {
         assert_eq!(
-            client.session.decrypt_update(piece).expect("a piece is taken"),
+            client.session.decrypt_update(part).expect("the part is accepted"),
             b"",
-            "nothing before the tag"
+            "no output before the tag is verified"
         );
     }
     let (code, _) = kms_tests::client::code(client.session.decrypt_final());
@@ -222,7 +224,7 @@ fn gcm_gives_nothing_out_before_the_tag_is_right() {
 }
 
 #[test]
-fn bad_padding_looks_the_same_whatever_it_is() {
+fn every_padding_error_has_the_same_code() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = keys::aes(&client, "pad");
@@ -270,17 +272,17 @@ fn rsa_oaep() {
             if !label.is_empty() {
                 options.push(&hex_label);
             }
-            let theirs = openssl.encrypt(&options, b"from outside");
+            let by_openssl = openssl.encrypt(&options, b"from outside");
             assert_eq!(
-                client.session.decrypt(&mechanism, private, &theirs).expect("it decrypts"),
+                client.session.decrypt(&mechanism, private, &by_openssl).expect("it decrypts"),
                 b"from outside"
             );
-            let ours = client.session.encrypt(&mechanism, public, b"from inside").expect("it encrypts");
+            let by_kms = client.session.encrypt(&mechanism, public, b"from inside").expect("it encrypts");
             assert_eq!(
-                client.session.decrypt(&mechanism, private, &ours).expect("it decrypts"),
+                client.session.decrypt(&mechanism, private, &by_kms).expect("it decrypts"),
                 b"from inside"
             );
-            let mut changed = ours;
+            let mut changed = by_kms;
             changed[100] ^= 1;
             let (code, _) = kms_tests::client::code(client.session.decrypt(&mechanism, private, &changed));
             assert!(
@@ -289,17 +291,17 @@ fn rsa_oaep() {
             );
         }
     }
-    // Hash and mask function need not be the same.
+    // The hash and that of the mask generation function may differ.
     let mixed = PkcsOaepParams::new(MechanismType::SHA256, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
-    let theirs =
+    let by_openssl =
         openssl.encrypt(&["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha1"], b"mixed");
-    assert_eq!(client.session.decrypt(&mixed.into(), private, &theirs).expect("it decrypts"), b"mixed");
+    assert_eq!(client.session.decrypt(&mixed.into(), private, &by_openssl).expect("it decrypts"), b"mixed");
     // The longest message is 256 - 2 * 32 - 2 bytes.
     let longest =
         PkcsOaepParams::new(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, PkcsOaepSource::empty());
     let longest = Mechanism::from(longest);
-    let ours = client.session.encrypt(&longest, public, &[7; 190]).expect("it encrypts");
-    assert_eq!(client.session.decrypt(&longest, private, &ours).expect("it decrypts"), [7; 190]);
+    let by_kms = client.session.encrypt(&longest, public, &[7; 190]).expect("it encrypts");
+    assert_eq!(client.session.decrypt(&longest, private, &by_kms).expect("it decrypts"), [7; 190]);
     refused(client.session.encrypt(&longest, public, &[7; 191]), RvError::DataLenRange);
 }
 
@@ -309,14 +311,14 @@ fn rsa_pkcs_on_a_compat_ring() {
     let client = Client::user(&stack);
     let (public, private) = keys::rsa(&client, 2048);
     let openssl = PublicKey::new(&client.public_key_info(public));
-    let theirs = openssl.encrypt(&["rsa_padding_mode:pkcs1"], b"from outside");
+    let by_openssl = openssl.encrypt(&["rsa_padding_mode:pkcs1"], b"from outside");
     assert_eq!(
-        client.session.decrypt(&Mechanism::RsaPkcs, private, &theirs).expect("it decrypts"),
+        client.session.decrypt(&Mechanism::RsaPkcs, private, &by_openssl).expect("it decrypts"),
         b"from outside"
     );
-    let ours = client.session.encrypt(&Mechanism::RsaPkcs, public, b"from inside").expect("it encrypts");
+    let by_kms = client.session.encrypt(&Mechanism::RsaPkcs, public, b"from inside").expect("it encrypts");
     assert_eq!(
-        client.session.decrypt(&Mechanism::RsaPkcs, private, &ours).expect("it decrypts"),
+        client.session.decrypt(&Mechanism::RsaPkcs, private, &by_kms).expect("it decrypts"),
         b"from inside"
     );
     refused(client.session.encrypt(&Mechanism::RsaPkcs, public, &[7; 246]), RvError::DataLenRange);

@@ -1,5 +1,5 @@
-//! "Object management functions" for what was not made here: keys by value, data, certificates, others' public keys,
-//! copies. And what becomes of session objects when the backend dies.
+//! "Object management functions" for imported objects: keys by value, data, certificates, public keys, copies. Also
+//! session objects across a restart of the backend.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -12,7 +12,7 @@ use crate::keys::is_sensitive;
 
 const VALUE: [u8; 32] = [0x42; 32];
 
-/// An AES key by value.
+/// The template of an AES key with a value.
 fn aes(token: bool) -> Vec<Attribute> {
     vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -21,7 +21,7 @@ fn aes(token: bool) -> Vec<Attribute> {
         Attribute::Token(token),
         Attribute::Encrypt(true),
         Attribute::Decrypt(true),
-        Attribute::Label(b"brought".to_vec()),
+        Attribute::Label(b"imported".to_vec()),
     ]
 }
 
@@ -32,18 +32,18 @@ fn encrypts_as_openssl(client: &Client, key: ObjectHandle) {
 }
 
 #[test]
-fn a_strict_ring_takes_no_secret_in_plaintext() {
+fn a_strict_ring_rejects_plaintext_token_keys() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     refused(client.session.create_object(&aes(true)), RvError::TemplateInconsistent);
-    // In the session it can be no secret of the ring's.
+    // A session key is allowed, because it does not become a key of the ring.
     let key = client.session.create_object(&aes(false)).expect("a session key is created");
     encrypts_as_openssl(&client, key);
     refused(client.session.copy_object(key, &[Attribute::Token(true)]), RvError::TemplateInconsistent);
 }
 
 #[test]
-fn a_compat_ring_takes_it() {
+fn a_compat_ring_accepts_plaintext_token_keys() {
     let mut stack = Stack::compat();
     let client = Client::user(&stack);
     let key = client.session.create_object(&aes(true)).expect("a token key is created");
@@ -63,7 +63,7 @@ fn a_compat_ring_takes_it() {
 }
 
 #[test]
-fn templates_that_lack_or_contradict_are_refused() {
+fn incomplete_and_inconsistent_templates_are_rejected() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let without = |kind: AttributeType| {
@@ -76,12 +76,12 @@ fn templates_that_lack_or_contradict_are_refused() {
     refused(client.session.create_object(&short), RvError::AttributeValueInvalid);
     let local = [aes(false), vec![Attribute::Local(true)]].concat();
     refused(client.session.create_object(&local), RvError::AttributeReadOnly);
-    let alien = [aes(false), vec![Attribute::Modulus(vec![1; 256])]].concat();
-    refused(client.session.create_object(&alien), RvError::AttributeTypeInvalid);
+    let foreign = [aes(false), vec![Attribute::Modulus(vec![1; 256])]].concat();
+    refused(client.session.create_object(&foreign), RvError::AttributeTypeInvalid);
 }
 
 #[test]
-fn copies_are_as_closed_or_more() {
+fn copies_are_at_least_as_protected() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -113,16 +113,16 @@ fn data(label: &[u8], private: bool, token: bool, value: &[u8]) -> Vec<Attribute
 }
 
 #[test]
-fn data_objects_are_kept() {
+fn data_objects_are_stored() {
     for policy in [Policy::Strict, Policy::Compat] {
         let mut stack = Stack::new(policy);
         let client = Client::user(&stack);
         let session = &client.session;
-        // Oracle's labels have more than the 32 bytes that some tokens allow.
+        // Oracle's labels are longer than the 32 bytes that some tokens allow.
         let long = b"ORACLE.SECURITY.KM.ENCRYPTION.".repeat(8);
         let kept = session.create_object(&data(&long, true, true, b"a secret")).expect("data is created");
         let seen = session.create_object(&data(b"", false, true, b"")).expect("empty data is created");
-        session.create_object(&data(b"passing", true, false, b"x")).expect("session data is created");
+        session.create_object(&data(b"session", true, false, b"x")).expect("session data is created");
         stack.restart();
         let by_label = session.find_objects(&[Attribute::Label(long.clone())]).expect("a search");
         assert_eq!(by_label, [kept]);
@@ -132,21 +132,22 @@ fn data_objects_are_kept() {
         assert_eq!(client.bytes(kept, AttributeType::Value), b"a secret");
         let all = || session.find_objects(&[Attribute::Class(ObjectClass::DATA)]).expect("a search").len();
         assert_eq!(all(), 3);
-        session.destroy_object(kept).expect("it is deleted");
+        session.destroy_object(kept).expect("it is destroyed");
         assert_eq!(all(), 2);
         session.logout().expect("the user logs out");
-        assert_eq!(all(), 1, "the public one");
+        assert_eq!(all(), 1, "only the public object is found");
     }
 }
 
 #[test]
-fn data_objects_have_their_limits() {
+fn data_objects_have_size_limits() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
     let megabyte = vec![0xab; 1 << 20];
-    let passing = session.create_object(&data(b"large", true, false, &megabyte)).expect("it is created");
-    assert_eq!(client.bytes(passing, AttributeType::Value), megabyte);
+    let session_object =
+        session.create_object(&data(b"large", true, false, &megabyte)).expect("it is created");
+    assert_eq!(client.bytes(session_object, AttributeType::Value), megabyte);
     let beyond = [megabyte.as_slice(), &[0]].concat();
     refused(session.create_object(&data(b"", true, false, &beyond)), RvError::AttributeValueInvalid);
     let kept =
@@ -160,21 +161,21 @@ fn data_objects_have_their_limits() {
 fn data_is_encrypted_in_the_database() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
-    let secret = b"nobody reads this in a file";
-    client.session.create_object(&data(b"shy", true, true, secret)).expect("data is created");
+    let secret = b"this text is in no file";
+    client.session.create_object(&data(b"private", true, true, secret)).expect("data is created");
     stack.stop();
     for entry in std::fs::read_dir(stack.home()).expect("the home can be listed") {
         let path = entry.expect("an entry").path();
         if path.is_file() {
             let bytes = std::fs::read(&path).expect("a file can be read");
             let found = bytes.windows(secret.len()).any(|window| window == secret);
-            assert!(!found, "{} shows it", path.display());
+            assert!(!found, "{} contains it", path.display());
         }
     }
 }
 
 #[test]
-fn certificates_are_kept() {
+fn certificates_are_stored() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -201,13 +202,13 @@ fn certificates_are_kept() {
 }
 
 #[test]
-fn public_keys_of_others_verify() {
+fn imported_public_keys_verify() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let digest = openssl::digest("sha256", b"message");
     let rsa = PrivateKey::generate(&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
     let info = rsa.public_key_info();
-    // SubjectPublicKeyInfo of RSA-2048 ends in the modulus and five bytes of exponent.
+    // The SubjectPublicKeyInfo of RSA-2048 ends with the modulus and five bytes of exponent.
     let modulus = info[info.len() - 5 - 256..info.len() - 5].to_vec();
     let template = [
         Attribute::Class(ObjectClass::PUBLIC_KEY),
@@ -244,22 +245,23 @@ fn public_keys_of_others_verify() {
 }
 
 #[test]
-fn session_objects_outlive_the_backend() {
+fn session_objects_survive_a_backend_restart() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
     let key = session.create_object(&aes(false)).expect("a session key is created");
     let note = session.create_object(&data(b"note", true, false, b"noted")).expect("session data is created");
     let template = [Attribute::Token(false), Attribute::ValueLen(32.into()), Attribute::Label(b"m".to_vec())];
-    let made = session.generate_key(&Mechanism::AesKeyGen, &template).expect("a session key is made");
-    let sealed = session.encrypt(&Mechanism::AesCbcPad([1; 16]), made, b"before").expect("it encrypts");
+    let generated =
+        session.generate_key(&Mechanism::AesKeyGen, &template).expect("the session key is generated");
+    let sealed = session.encrypt(&Mechanism::AesCbcPad([1; 16]), generated, b"before").expect("it encrypts");
     stack.restart();
     encrypts_as_openssl(&client, key);
     assert_eq!(client.bytes(note, AttributeType::Value), b"noted");
-    let opened = session.decrypt(&Mechanism::AesCbcPad([1; 16]), made, &sealed).expect("it decrypts");
+    let opened = session.decrypt(&Mechanism::AesCbcPad([1; 16]), generated, &sealed).expect("it decrypts");
     assert_eq!(opened, b"before");
-    session.update_attributes(made, &[Attribute::Label(b"n".to_vec())]).expect("it is renamed");
-    assert_eq!(session.find_objects(&[Attribute::Label(b"n".to_vec())]).expect("a search"), [made]);
-    session.destroy_object(made).expect("it is deleted");
+    session.update_attributes(generated, &[Attribute::Label(b"n".to_vec())]).expect("it is renamed");
+    assert_eq!(session.find_objects(&[Attribute::Label(b"n".to_vec())]).expect("a search"), [generated]);
+    session.destroy_object(generated).expect("it is destroyed");
     assert_eq!(session.find_objects(&[Attribute::Label(b"n".to_vec())]).expect("a search"), []);
 }

@@ -1,4 +1,4 @@
-//! `C_DeriveKey`: agreements with keys of the openssl program, published vectors, and KDFs worked out by hand.
+//! `C_DeriveKey`: key agreement with keys of the openssl program, published test vectors, and KDFs computed step by step.
 
 use std::num::NonZeroUsize;
 
@@ -18,14 +18,14 @@ use kms_tests::openssl::{self, PrivateKey};
 
 use crate::keys::{self, is_sensitive};
 
-/// The curves of RFC 7748: as PKCS #11 and as openssl names them, and the length of what they agree on.
-const TWISTED: [(&[u8], &str, usize); 3] = [
+/// The curves of RFC 7748: `CKA_EC_PARAMS`, openssl's name, and the length of the agreed secret.
+const MONTGOMERY: [(&[u8], &str, usize); 3] = [
     (&[0x06, 0x03, 0x2b, 0x65, 0x6e], "X25519", 32),
     (&[0x06, 0x03, 0x2b, 0x65, 0x6f], "X448", 56),
     (b"\x13\x08curve448", "X448", 56),
 ];
 
-/// A secret in the session that can be read.
+/// The template of a session secret whose value can be read.
 fn open(bytes: u64) -> Vec<Attribute> {
     vec![
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -37,7 +37,7 @@ fn open(bytes: u64) -> Vec<Attribute> {
     ]
 }
 
-/// A secret by value, to derive from.
+/// Creates a secret with this value, to derive from.
 fn base(client: &Client, value: &[u8]) -> ObjectHandle {
     let template = [
         Attribute::Class(ObjectClass::SECRET_KEY),
@@ -56,7 +56,7 @@ fn derived(client: &Client, mechanism: &Mechanism<'_>, base: ObjectHandle, bytes
     client.bytes(key, AttributeType::Value)
 }
 
-/// Agrees with a key of openssl's, both ways.
+/// Checks that both sides agree on the same secret with a key of openssl's.
 fn agrees(
     client: &Client,
     openssl: &PrivateKey,
@@ -69,12 +69,12 @@ fn agrees(
     let expected = openssl.agree(&client.public_key_info(pair.0));
     let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), point));
     assert_eq!(derived(client, &mechanism, pair.1, secret_bytes), expected);
-    // X9.63: the digest of the secret, a counter and what both sides share.
+    // X9.63: the digest of the secret, a counter and the shared info.
     let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::sha256(b"shared"), point));
     let hashed = openssl::digest("sha256", &[&expected[..], &[0, 0, 0, 1], b"shared"].concat());
     assert_eq!(derived(client, &mechanism, pair.1, 32), hashed);
     let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point[1..]));
-    assert!(client.session.derive_key(&mechanism, pair.1, &open(16)).is_err(), "no point of the curve");
+    assert!(client.session.derive_key(&mechanism, pair.1, &open(16)).is_err(), "not a point of the curve");
 }
 
 #[test]
@@ -88,8 +88,8 @@ fn ecdh_agrees_with_openssl() {
         let private = [Attribute::Derive(true)];
         let pair = client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
         let option = format!("ec_paramgen_curve:{name}");
-        let theirs = PrivateKey::generate(&["-algorithm", "EC", "-pkeyopt", &option]);
-        agrees(&client, &theirs, pair.expect("a pair is made"), point, secret);
+        let openssl_key = PrivateKey::generate(&["-algorithm", "EC", "-pkeyopt", &option]);
+        agrees(&client, &openssl_key, pair.expect("the pair is generated"), point, secret);
     }
 }
 
@@ -97,25 +97,25 @@ fn ecdh_agrees_with_openssl() {
 fn x25519_and_x448_agree_with_openssl() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
-    for (params, name, bytes) in TWISTED {
+    for (params, name, bytes) in MONTGOMERY {
         let public = [Attribute::EcParams(params.to_vec())];
         let private = [Attribute::Derive(true)];
         let pair = client.session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private);
-        let pair = pair.expect("a pair is made");
-        let theirs = PrivateKey::generate(&["-algorithm", name]);
-        agrees(&client, &theirs, pair, bytes, bytes as u64);
+        let pair = pair.expect("the pair is generated");
+        let openssl_key = PrivateKey::generate(&["-algorithm", name]);
+        agrees(&client, &openssl_key, pair, bytes, bytes as u64);
         let zeros = vec![0; bytes];
-        let nobody = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &zeros));
+        let zero_point = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &zeros));
         refused(
-            client.session.derive_key(&nobody, pair.1, &open(bytes as u64)),
+            client.session.derive_key(&zero_point, pair.1, &open(bytes as u64)),
             RvError::MechanismParamInvalid,
         );
     }
 }
 
-/// RFC 5869, appendix A.1, whole and in its two steps.
+/// RFC 5869, appendix A.1, in one call and in its two steps.
 #[test]
-fn hkdf_is_that_of_rfc_5869() {
+fn hkdf_matches_rfc_5869() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let salt: Vec<u8> = (0..13).collect();
@@ -132,9 +132,9 @@ fn hkdf_is_that_of_rfc_5869() {
     assert_eq!(openssl::hex(&derived(&client, &expand, base(&client, &extracted), 42)), expected);
 }
 
-/// SP 800-108: the PRF over counter, label, a zero, context and length, worked out with openssl's HMAC.
+/// SP 800-108: the PRF over counter, label, a zero byte, context and length, computed with openssl's HMAC.
 #[test]
-fn sp800_108_is_worked_out_by_hand() {
+fn sp800_108_matches_a_step_by_step_computation() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let value = [0x5c; 32];
@@ -163,9 +163,9 @@ fn sp800_108_is_worked_out_by_hand() {
     assert_eq!(derived(&client, &Mechanism::KbkdfFeedback(feedback), key, 64), [one, two].concat());
 }
 
-/// The one-step function of SP 800-56C over an agreement on X25519, by OPC UA's published example.
+/// X25519 with the one-step KDF of SP 800-56C, with OPC UA's published example.
 #[test]
-fn an_agreement_is_followed_by_the_function_of_sp800() {
+fn ecdh_with_the_sp800_56c_kdf_matches_a_published_example() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let hex = |text: &str| -> Vec<u8> {
@@ -175,7 +175,7 @@ fn an_agreement_is_followed_by_the_function_of_sp800() {
     let private = [
         Attribute::Class(ObjectClass::PRIVATE_KEY),
         Attribute::KeyType(KeyType::EC_MONTGOMERY),
-        Attribute::EcParams(TWISTED[0].0.to_vec()),
+        Attribute::EcParams(MONTGOMERY[0].0.to_vec()),
         Attribute::Value(hex("f00670c5f139e7e6c2511ea04ff507afbbe237ce3c71a89ca59a1c5cf8856562")),
         Attribute::Derive(true),
     ];
@@ -190,29 +190,29 @@ fn an_agreement_is_followed_by_the_function_of_sp800() {
     assert_eq!(openssl::hex(&value), "af8ce51d0139a6d60831a9babab20186");
 }
 
-/// Known bytes beside unknown ones, and parts of keys: for compat rings.
+/// XOR with known bytes, and extraction of a part of a key: compat rings only.
 #[test]
-fn keys_are_mixed_and_cut_in_compat_rings_alone() {
+fn xor_and_extract_derivations_exist_in_compat_rings_only() {
     let value = [0x32, 0x9f, 0x84, 0xa9];
     let data = [0xff, 0, 1, 2];
-    let mix = || Mechanism::XorBaseAndData(KeyDerivationStringData::new(&data));
-    let cut = || Mechanism::ExtractKeyFromKey(ExtractParams::new(21));
+    let xor = || Mechanism::XorBaseAndData(KeyDerivationStringData::new(&data));
+    let extract = || Mechanism::ExtractKeyFromKey(ExtractParams::new(21));
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let key = base(&client, &value);
-    assert_eq!(derived(&client, &mix(), key, 4), [0xcd, 0x9f, 0x85, 0xab]);
+    assert_eq!(derived(&client, &xor(), key, 4), [0xcd, 0x9f, 0x85, 0xab]);
     // The specification's example.
-    assert_eq!(derived(&client, &cut(), key, 2), [0x95, 0x26]);
+    assert_eq!(derived(&client, &extract(), key, 2), [0x95, 0x26]);
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = base(&client, &[7; 32]);
-    for mechanism in [mix(), cut()] {
+    for mechanism in [xor(), extract()] {
         refused(client.session.derive_key(&mechanism, key, &open(16)), RvError::MechanismInvalid);
     }
 }
 
 #[test]
-fn secrets_for_one_purpose_are_made_by_their_mechanisms() {
+fn secrets_of_hmac_and_hkdf_types_have_generation_mechanisms() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     for (mechanism, kind, signs) in [
@@ -221,10 +221,10 @@ fn secrets_for_one_purpose_are_made_by_their_mechanisms() {
         (Mechanism::Sha512KeyGen, KeyType::SHA512_HMAC, Some(Mechanism::Sha512Hmac)),
         (Mechanism::HkdfKeyGen, KeyType::HKDF, None),
     ] {
-        let made = client.session.generate_key(&mechanism, &[Attribute::ValueLen(32.into())]);
-        let key = made.expect("a secret is made");
-        let told = client.session.get_attributes(key, &[AttributeType::KeyType]).expect("its type");
-        assert_eq!(told, [Attribute::KeyType(kind)]);
+        let generated = client.session.generate_key(&mechanism, &[Attribute::ValueLen(32.into())]);
+        let key = generated.expect("the secret is generated");
+        let found = client.session.get_attributes(key, &[AttributeType::KeyType]).expect("its type");
+        assert_eq!(found, [Attribute::KeyType(kind)]);
         match signs {
             Some(signs) => {
                 let other = Mechanism::Sha384Hmac;
@@ -245,7 +245,7 @@ fn secrets_for_one_purpose_are_made_by_their_mechanisms() {
 }
 
 #[test]
-fn what_is_derived_is_no_more_open_than_its_base() {
+fn a_derived_key_is_no_more_open_than_its_base() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let template = [
@@ -255,7 +255,7 @@ fn what_is_derived_is_no_more_open_than_its_base() {
         Attribute::ValueLen(32.into()),
     ];
     let closed = client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template);
-    let closed = closed.expect("a secret is made");
+    let closed = closed.expect("the secret is generated");
     let mechanism =
         Mechanism::HkdfDerive(HkdfParams::new(MechanismType::SHA256, Some(HkdfSalt::Null), Some(b"x")));
     let key = client.session.derive_key(&mechanism, closed, &open(32)).expect("it derives");
@@ -263,6 +263,6 @@ fn what_is_derived_is_no_more_open_than_its_base() {
     let short = client.session.derive_key(&mechanism, closed, &open(1));
     refused(short, RvError::AttributeValueInvalid);
     let uses = [Attribute::Token(true), Attribute::ValueLen(32.into()), Attribute::Encrypt(true)];
-    let cipher = client.session.generate_key(&Mechanism::AesKeyGen, &uses).expect("a key is made");
+    let cipher = client.session.generate_key(&Mechanism::AesKeyGen, &uses).expect("the key is generated");
     refused(client.session.derive_key(&mechanism, cipher, &open(32)), RvError::KeyFunctionNotPermitted);
 }

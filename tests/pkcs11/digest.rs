@@ -1,4 +1,4 @@
-//! "Message digesting functions" and "Random number generation functions", both inside the provider.
+//! "Message digesting functions" and "Random number generation functions", which the provider performs itself.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -6,7 +6,7 @@ use kms_tests::client::{Client, refused};
 use kms_tests::{Stack, openssl};
 
 #[test]
-fn digests_are_openssls() {
+fn digests_match_openssl() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
     let mechanisms = [
@@ -27,14 +27,14 @@ fn digests_are_openssls() {
                     "{name}, {length}"
                 );
             }
-            client.session.digest_init(mechanism).expect("digesting begins");
-            for piece in data.chunks(999_999) {
-                client.session.digest_update(piece).expect("a piece is taken");
+            client.session.digest_init(mechanism).expect("C_DigestInit succeeds");
+            for part in data.chunks(999_999) {
+                client.session.digest_update(part).expect("the part is accepted");
             }
             assert_eq!(
                 client.session.digest_final().expect("a digest"),
                 expected,
-                "{name}, {length} in pieces"
+                "{name}, {length} in parts"
             );
         }
     }
@@ -43,17 +43,17 @@ fn digests_are_openssls() {
 }
 
 #[test]
-fn random_bytes_are_random() {
+fn random_bytes_are_evenly_distributed() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
     let mut seen = std::collections::HashSet::new();
     for _ in 0..100 {
         assert!(seen.insert(client.session.generate_random_vec(16).expect("random bytes")));
     }
-    let much = client.session.generate_random_vec(1 << 20).expect("random bytes");
+    let megabyte = client.session.generate_random_vec(1 << 20).expect("random bytes");
     let mut counts = [0_u32; 256];
-    much.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
-    // 4096 of each are expected, with a deviation of 64.
+    megabyte.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    // The expected count is 4096, with a standard deviation of 64.
     assert!(counts.iter().all(|count| (3500..4700).contains(count)), "{counts:?}");
 }
 

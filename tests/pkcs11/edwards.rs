@@ -1,5 +1,5 @@
-//! The curves of RFC 8032 and RFC 7748, by both of their names: signatures that openssl makes and verifies, and keys that
-//! travel between the two.
+//! The curves of RFC 8032 and RFC 7748, with both names that `CKA_EC_PARAMS` allows: signatures that openssl makes and
+//! verifies, and keys that are exchanged with openssl.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme as Scheme};
@@ -19,12 +19,12 @@ fn eddsa(scheme: Scheme<'_>) -> Mechanism<'_> {
     Mechanism::Eddsa(EddsaParams::new(scheme))
 }
 
-/// The scheme that bears the curve's name.
+/// The pure scheme of a curve: Ed25519, or Ed448 with an empty context.
 fn pure(params: &[u8]) -> Mechanism<'static> {
     eddsa(if params == ED448 { Scheme::Ed448(b"") } else { Scheme::Pure })
 }
 
-/// Generates a token pair: public, private.
+/// Generates a token key pair: public key, private key.
 fn pair(client: &Client, params: &[u8], label: &str) -> (ObjectHandle, ObjectHandle) {
     let label = Attribute::Label(label.into());
     let public = [
@@ -35,11 +35,11 @@ fn pair(client: &Client, params: &[u8], label: &str) -> (ObjectHandle, ObjectHan
     ];
     let private = [Attribute::Token(true), Attribute::Sign(true), label];
     let pair = client.session.generate_key_pair(&Mechanism::EccEdwardsKeyPairGen, &public, &private);
-    pair.expect("a pair is made")
+    pair.expect("the pair is generated")
 }
 
 #[test]
-fn signatures_are_as_openssl_verifies() {
+fn openssl_verifies_signatures() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     for (name, params, bytes) in [
@@ -49,8 +49,8 @@ fn signatures_are_as_openssl_verifies() {
         (ED448, ED448, 114),
     ] {
         let (public, private) = pair(&client, name, "signs");
-        for half in [public, private] {
-            assert_eq!(client.bytes(half, AttributeType::EcParams), params);
+        for key in [public, private] {
+            assert_eq!(client.bytes(key, AttributeType::EcParams), params);
         }
         let signature = client.session.sign(&pure(params), private, b"message").expect("it signs");
         assert_eq!(signature.len(), bytes);
@@ -68,7 +68,7 @@ fn signatures_are_as_openssl_verifies() {
 }
 
 #[test]
-fn each_scheme_verifies_its_own_signatures_alone() {
+fn each_scheme_verifies_only_its_own_signatures() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let of_25519: &[Scheme<'_>] =
@@ -90,8 +90,8 @@ fn each_scheme_verifies_its_own_signatures_alone() {
             }
         }
     }
-    // Each by the parameter that the specification has for it: Ed448 without one, and Ed25519ctx without a context, are
-    // refused.
+    // Each scheme needs the parameter that the specification defines: Ed448 without one, and Ed25519ctx without a
+    // context, are rejected.
     let (_, private) = pair(&client, ED448, "empty");
     refused(client.session.sign(&eddsa(Scheme::Pure), private, b"message"), RvError::MechanismParamInvalid);
     let (_, private) = pair(&client, ED25519, "empty");
@@ -102,7 +102,7 @@ fn each_scheme_verifies_its_own_signatures_alone() {
 }
 
 #[test]
-fn sizes_are_those_of_the_fields() {
+fn key_sizes_are_those_of_the_fields() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let slot = client.slot;
@@ -112,7 +112,7 @@ fn sizes_are_those_of_the_fields() {
     }
 }
 
-/// A public key by its parts, out of its last bytes in `SubjectPublicKeyInfo`.
+/// Creates a public key from the last bytes of its `SubjectPublicKeyInfo`.
 fn public_of(
     client: &Client,
     openssl: &PrivateKey,
@@ -134,20 +134,20 @@ fn public_of(
 }
 
 #[test]
-fn openssls_keys_come_in_and_go_out_unchanged() {
+fn openssl_keys_are_imported_and_exported_unchanged() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let session = &client.session;
     let template = [Attribute::ValueLen(32.into()), Attribute::Wrap(true), Attribute::Unwrap(true)];
     let template = [&template[..], &[Attribute::Encrypt(true), Attribute::Decrypt(true)]].concat();
-    let aes = session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made");
+    let aes = session.generate_key(&Mechanism::AesKeyGen, &template).expect("the AES key is generated");
     let cbc = Mechanism::AesCbcPad([5; 16]);
     for (name, params, printed, kind, bytes) in [
         ("ED448", ED448, &b"\x13\x0aedwards448"[..], KeyType::EC_EDWARDS, 57),
         ("X448", X448, b"\x13\x08curve448", KeyType::EC_MONTGOMERY, 56),
     ] {
-        let theirs = PrivateKey::generate(&["-algorithm", name]);
-        let info = theirs.private_key_info();
+        let openssl_key = PrivateKey::generate(&["-algorithm", name]);
+        let info = openssl_key.private_key_info();
         let wrapped = session.encrypt(&cbc, aes, &info).expect("it encrypts");
         let signs = kind == KeyType::EC_EDWARDS;
         let mut template = vec![
@@ -160,22 +160,22 @@ fn openssls_keys_come_in_and_go_out_unchanged() {
         let unwrapped = session.unwrap_key(&cbc, aes, &wrapped, &unwrapped).expect("it is unwrapped");
         is_sensitive(&client, unwrapped, &[AttributeType::Value]);
         assert_eq!(client.bytes(unwrapped, AttributeType::EcParams), params);
-        assert_eq!(client.public_key_info(unwrapped), theirs.public_key_info());
+        assert_eq!(client.public_key_info(unwrapped), openssl_key.public_key_info());
         assert_eq!(session.wrap_key(&cbc, aes, unwrapped).expect("it is wrapped"), wrapped);
-        // The same key by its value, open, and a copy of it that is not.
+        // The same key, created by value as an open key, and a sensitive copy of it.
         let value = info[info.len() - bytes..].to_vec();
         template.extend([Attribute::EcParams(printed.to_vec()), Attribute::Value(value.clone())]);
         template.extend([Attribute::Sensitive(false), Attribute::Extractable(true)]);
         let created = session.create_object(&template).expect("a private key is created");
         assert_eq!(client.bytes(created, AttributeType::Value), value);
-        let public = public_of(&client, &theirs, printed, kind, bytes);
+        let public = public_of(&client, &openssl_key, printed, kind, bytes);
         for key in [created, public] {
             assert_eq!(client.bytes(key, AttributeType::EcParams), params);
         }
         let copy = session.copy_object(created, &[Attribute::Sensitive(true)]).expect("it is copied");
         is_sensitive(&client, copy, &[AttributeType::Value]);
         if signs {
-            let expected = theirs.sign(&["-rawin"], b"message");
+            let expected = openssl_key.sign(&["-rawin"], b"message");
             for private in [unwrapped, created, copy] {
                 assert_eq!(session.sign(&pure(params), private, b"message").expect("it signs"), expected);
             }
@@ -185,7 +185,7 @@ fn openssls_keys_come_in_and_go_out_unchanged() {
 }
 
 #[test]
-fn a_pair_gets_a_version_on_the_same_curve() {
+fn rotation_keeps_the_curve() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
     let (_, private) = pair(&client, ED448, "curve");
@@ -195,13 +195,13 @@ fn a_pair_gets_a_version_on_the_same_curve() {
     let listed = stack.kms(&["key", "list"]).ok();
     assert!(listed.contains("ed448"), "{listed}");
     stack.start();
-    for (label, holds) in [("curve#1", true), ("curve", false)] {
+    for (label, valid) in [("curve#1", true), ("curve", false)] {
         let public = [Attribute::Label(label.into()), Attribute::Verify(true)];
         let [public] = client.session.find_objects(&public).expect("a search")[..] else { panic!("{label}") };
         assert_eq!(client.bytes(public, AttributeType::EcParams), ED448);
         assert_eq!(
             client.session.verify(&pure(ED448), public, b"message", &signature).is_ok(),
-            holds,
+            valid,
             "{label}"
         );
     }

@@ -1,5 +1,5 @@
-//! HashML-DSA (FIPS 204, section 5.4) against another library, with openssl's digests: by the mechanisms that hash, and by
-//! the one that takes a digest.
+//! HashML-DSA (FIPS 204, section 5.4) against another library, with openssl's digests: the mechanisms that hash the
+//! message, and the one that takes a digest.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::dsa::{HashSignAdditionalContext, HedgeType, SignAdditionalContext};
@@ -14,8 +14,8 @@ use kms_tests::openssl;
 const MESSAGE: &[u8] = b"The quick brown fox jumps over the lazy dog";
 const CONTEXT: &[u8] = b"context";
 
-/// A digest: our mechanism, the one whose name stands for it if the crate has it, its own bytes, and the last number of
-/// its identifier.
+/// A hash: the mechanism that hashes with it, the mechanism type that names it (if the crate has one), the digest of
+/// `MESSAGE`, and the last number of its object identifier.
 type Row = (fn(SignAdditionalContext<'static>) -> Mechanism<'static>, Option<MechanismType>, Vec<u8>, u8);
 
 fn rows() -> Vec<Row> {
@@ -48,25 +48,28 @@ fn oid(arc: u8) -> [u8; 11] {
     [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, arc]
 }
 
-/// Generates a token pair: public, private.
+/// Generates a token key pair: public key, private key.
 fn pair(client: &Client, set: MlDsaParameterSetType) -> (ObjectHandle, ObjectHandle) {
     let public = [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Verify(true)];
     let private = [Attribute::Token(true), Attribute::Sign(true)];
-    client.session.generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private).expect("a pair is made")
+    client
+        .session
+        .generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private)
+        .expect("the pair is generated")
 }
 
 fn of_digest(hash: MechanismType, context: Option<&'static [u8]>) -> Mechanism<'static> {
     Mechanism::HashMlDsa(HashSignAdditionalContext::new(HedgeType::Preferred, context, hash))
 }
 
-/// What is signed of a message and of its digest verifies as either, and by the other library.
+/// Signatures of a message and of its digest verify as both, and with the other library.
 macro_rules! signs {
     ($client:ident, $set:ident, $module:ident) => {{
         let session = &$client.session;
         let (public, private) = pair(&$client, MlDsaParameterSetType::$set);
         let value = $client.bytes(public, AttributeType::Value);
-        let theirs = $module::PublicKey::try_from_bytes(value.try_into().expect("a key's length"));
-        let theirs = theirs.expect("a public key");
+        let other_library = $module::PublicKey::try_from_bytes(value.try_into().expect("a key's length"));
+        let other_library = other_library.expect("a public key");
         for (kind, hash, digest, arc) in rows() {
             for context in [None, Some(CONTEXT)] {
                 let of_message = || kind(SignAdditionalContext::new(HedgeType::Required, context));
@@ -89,7 +92,7 @@ macro_rules! signs {
                     refused(session.verify(&pure, public, &digest, &signature), RvError::SignatureInvalid);
                     let signature = signature.try_into().expect("a signature's length");
                     let context = context.unwrap_or_default();
-                    assert!(theirs.hash_verify(&digest, &signature, context, &oid(arc)), "{hash:?}");
+                    assert!(other_library.hash_verify(&digest, &signature, context, &oid(arc)), "{hash:?}");
                 }
             }
         }
@@ -106,7 +109,7 @@ fn another_library_verifies() {
 }
 
 #[test]
-fn another_librarys_signatures_are_verified() {
+fn signatures_of_another_library_are_verified() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let (public, private) = ml_dsa_65::KG::keygen_from_seed(&[7; 32]);
@@ -136,7 +139,7 @@ fn another_librarys_signatures_are_verified() {
 }
 
 #[test]
-fn a_digest_is_one_of_the_named_length_and_comes_whole() {
+fn a_digest_has_the_length_of_its_hash_and_is_single_part() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -148,28 +151,28 @@ fn a_digest_is_one_of_the_named_length_and_comes_whole() {
     for hash in [MechanismType::SHA1, MechanismType::ML_DSA, MechanismType::AES_ECB] {
         refused(session.sign_init(&of_digest(hash, None), private), RvError::MechanismParamInvalid);
     }
-    session.sign_init(&sha256, private).expect("signing begins");
+    session.sign_init(&sha256, private).expect("C_SignInit succeeds");
     refused(session.sign_update(&[1; 10]), RvError::OperationNotInitialized);
-    // That ended the operation.
+    // The failed call has ended the operation.
     session.sign(&sha256, private, &[1; 32]).expect("it signs in one call");
     let too_long = of_digest(MechanismType::SHA256, Some(&[7; 256]));
     refused(session.sign_init(&too_long, private), RvError::MechanismParamInvalid);
 }
 
 #[test]
-fn a_message_comes_in_parts() {
+fn multi_part_messages_have_the_same_signature() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
     let (public, private) = pair(&client, MlDsaParameterSetType::ML_DSA_65);
     for (kind, _, _, _) in rows() {
         let mechanism = || kind(SignAdditionalContext::new(HedgeType::DeterministicRequired, None));
-        session.sign_init(&mechanism(), private).expect("signing begins");
-        MESSAGE.chunks(7).for_each(|part| session.sign_update(part).expect("a part is taken"));
+        session.sign_init(&mechanism(), private).expect("C_SignInit succeeds");
+        MESSAGE.chunks(7).for_each(|part| session.sign_update(part).expect("the part is accepted"));
         let signature = session.sign_final().expect("signing ends");
         assert_eq!(session.sign(&mechanism(), private, MESSAGE).expect("it signs"), signature);
-        session.verify_init(&mechanism(), public).expect("verifying begins");
-        MESSAGE.chunks(5).for_each(|part| session.verify_update(part).expect("a part is taken"));
+        session.verify_init(&mechanism(), public).expect("C_VerifyInit succeeds");
+        MESSAGE.chunks(5).for_each(|part| session.verify_update(part).expect("the part is accepted"));
         session.verify_final(&signature).expect("it verifies");
     }
 }

@@ -1,5 +1,5 @@
-//! "Key management functions": what is generated is complete, and nobody can see what nobody may see.
-//! Also the templates that the other chapters make their keys with.
+//! "Key management functions": generated keys have all attributes, and sensitive ones cannot be read. Also the key
+//! generation that other chapters use.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -15,7 +15,7 @@ pub(crate) const CURVES: [(&str, &[u8]); 3] = [
     ("secp521r1", &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23]),
 ];
 
-/// Generates an AES token key whose value can be read, for comparison (compat rings only).
+/// Generates an AES token key and returns its value too, for comparison (compat rings only).
 pub(crate) fn open_aes(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>) {
     let template = [
         Attribute::Token(true),
@@ -26,11 +26,12 @@ pub(crate) fn open_aes(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>) {
         Attribute::Decrypt(true),
         Attribute::ValueLen(bytes.into()),
     ];
-    let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made");
+    let key =
+        client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("the AES key is generated");
     (key, client.bytes(key, AttributeType::Value))
 }
 
-/// Generates an AES token key as most applications do.
+/// Generates an AES token key with the template that most applications use.
 pub(crate) fn aes(client: &Client, label: &str) -> ObjectHandle {
     let template = [
         Attribute::Token(true),
@@ -39,10 +40,10 @@ pub(crate) fn aes(client: &Client, label: &str) -> ObjectHandle {
         Attribute::ValueLen(32.into()),
         Attribute::Label(label.into()),
     ];
-    client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("an AES key is made")
+    client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("the AES key is generated")
 }
 
-/// Generates an RSA pair that does all that RSA keys do: public, private.
+/// Generates an RSA pair for signatures and encryption: public key, private key.
 pub(crate) fn rsa(client: &Client, bits: u64) -> (ObjectHandle, ObjectHandle) {
     let public = [
         Attribute::Token(true),
@@ -59,18 +60,18 @@ pub(crate) fn rsa(client: &Client, bits: u64) -> (ObjectHandle, ObjectHandle) {
         Attribute::Label(b"rsa".to_vec()),
     ];
     let pair = client.session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private);
-    pair.expect("an RSA pair is made")
+    pair.expect("the RSA pair is generated")
 }
 
-/// Generates a pair on a curve: public, private.
+/// Generates a pair on a curve: public key, private key.
 pub(crate) fn ec(client: &Client, params: &[u8]) -> (ObjectHandle, ObjectHandle) {
     let public = [Attribute::Token(true), Attribute::Verify(true), Attribute::EcParams(params.to_vec())];
     let private = [Attribute::Token(true), Attribute::Sign(true)];
     let pair = client.session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private);
-    pair.expect("an EC pair is made")
+    pair.expect("the EC pair is generated")
 }
 
-/// Generates a secret for HMAC whose value can be read (compat rings only).
+/// Generates a secret for HMAC and returns its value too (compat rings only).
 pub(crate) fn open_secret(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>) {
     let template = [
         Attribute::Token(true),
@@ -81,37 +82,39 @@ pub(crate) fn open_secret(client: &Client, bytes: u64) -> (ObjectHandle, Vec<u8>
         Attribute::KeyType(KeyType::GENERIC_SECRET),
         Attribute::ValueLen(bytes.into()),
     ];
-    let key =
-        client.session.generate_key(&Mechanism::GenericSecretKeyGen, &template).expect("a secret is made");
+    let key = client
+        .session
+        .generate_key(&Mechanism::GenericSecretKeyGen, &template)
+        .expect("the secret is generated");
     (key, client.bytes(key, AttributeType::Value))
 }
 
-/// That a key has each of these attributes, whatever their values.
+/// Asserts that a key has each of these attributes.
 #[track_caller]
-fn has(client: &Client, key: ObjectHandle, kinds: &[AttributeType]) {
-    let infos = client.session.get_attribute_info(key, kinds).expect("attributes can be asked for");
+fn assert_present(client: &Client, key: ObjectHandle, kinds: &[AttributeType]) {
+    let infos = client.session.get_attribute_info(key, kinds).expect("attribute info is returned");
     let missing: Vec<_> =
         kinds.iter().zip(infos).filter(|(_, info)| !matches!(info, AttributeInfo::Available(_))).collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
 }
 
-/// That nobody gets to see these attributes.
+/// Asserts that these attributes are sensitive.
 #[track_caller]
 pub(crate) fn is_sensitive(client: &Client, key: ObjectHandle, kinds: &[AttributeType]) {
-    let infos = client.session.get_attribute_info(key, kinds).expect("attributes can be asked for");
+    let infos = client.session.get_attribute_info(key, kinds).expect("attribute info is returned");
     let hidden = infos.iter().all(|info| matches!(info, AttributeInfo::Sensitive));
     assert!(hidden, "{kinds:?}: {infos:?}");
 }
 
-/// That a key's attributes have these values.
+/// Asserts that a key's attributes have these values.
 #[track_caller]
-fn are(client: &Client, key: ObjectHandle, expected: &[Attribute]) {
+fn assert_values(client: &Client, key: ObjectHandle, expected: &[Attribute]) {
     let kinds: Vec<_> = expected.iter().map(Attribute::attribute_type).collect();
     let found = client.session.get_attributes(key, &kinds).expect("attributes can be read");
     assert_eq!(found, expected);
 }
 
-const OF_EVERY_KEY: [AttributeType; 14] = [
+const COMMON_ATTRIBUTES: [AttributeType; 14] = [
     AttributeType::Class,
     AttributeType::Token,
     AttributeType::Private,
@@ -129,12 +132,12 @@ const OF_EVERY_KEY: [AttributeType; 14] = [
 ];
 
 #[test]
-fn a_secret_key_is_complete() {
+fn a_secret_key_has_all_attributes() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = aes(&client, "complete");
-    has(&client, key, &OF_EVERY_KEY);
-    has(
+    assert_present(&client, key, &COMMON_ATTRIBUTES);
+    assert_present(
         &client,
         key,
         &[
@@ -154,7 +157,7 @@ fn a_secret_key_is_complete() {
             AttributeType::ValueLen,
         ],
     );
-    are(
+    assert_values(
         &client,
         key,
         &[
@@ -173,20 +176,20 @@ fn a_secret_key_is_complete() {
 }
 
 #[test]
-fn a_pair_is_complete_and_openssl_reads_the_public_half() {
+fn a_pair_has_all_attributes_and_openssl_reads_the_public_key() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let (public, private) = rsa(&client, 2048);
     for key in [public, private] {
-        has(&client, key, &OF_EVERY_KEY);
-        has(
+        assert_present(&client, key, &COMMON_ATTRIBUTES);
+        assert_present(
             &client,
             key,
             &[AttributeType::Modulus, AttributeType::PublicExponent, AttributeType::PublicKeyInfo],
         );
-        has(&client, key, &[AttributeType::Subject]);
+        assert_present(&client, key, &[AttributeType::Subject]);
     }
-    has(
+    assert_present(
         &client,
         private,
         &[
@@ -202,7 +205,7 @@ fn a_pair_is_complete_and_openssl_reads_the_public_half() {
             AttributeType::WrapWithTrusted,
         ],
     );
-    has(
+    assert_present(
         &client,
         public,
         &[
@@ -214,44 +217,44 @@ fn a_pair_is_complete_and_openssl_reads_the_public_half() {
             AttributeType::ModulusBits,
         ],
     );
-    are(
+    assert_values(
         &client,
         private,
         &[Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)],
     );
-    are(&client, public, &[Attribute::Private(false), Attribute::ModulusBits(2048.into())]);
+    assert_values(&client, public, &[Attribute::Private(false), Attribute::ModulusBits(2048.into())]);
     assert_eq!(client.bytes(public, AttributeType::Id), client.bytes(private, AttributeType::Id));
     assert_eq!(client.bytes(public, AttributeType::Modulus).len(), 256);
-    let told = PublicKey::new(&client.public_key_info(public)).describe();
-    assert!(told.contains("Public-Key: (2048 bit)") && told.contains("65537"), "{told}");
+    let description = PublicKey::new(&client.public_key_info(public)).describe();
+    assert!(description.contains("Public-Key: (2048 bit)") && description.contains("65537"), "{description}");
 }
 
 #[test]
-fn rsa_pairs_have_the_size_asked_for() {
+fn rsa_pairs_have_the_requested_size() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     for bits in [3072, 4096] {
         let (public, _) = rsa(&client, bits);
-        let told = PublicKey::new(&client.public_key_info(public)).describe();
-        assert!(told.contains(&format!("({bits} bit)")), "{told}");
+        let description = PublicKey::new(&client.public_key_info(public)).describe();
+        assert!(description.contains(&format!("({bits} bit)")), "{description}");
     }
 }
 
 #[test]
-fn pairs_lie_on_the_curve_asked_for() {
+fn pairs_are_on_the_requested_curve() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     for (name, params) in CURVES {
         let (public, private) = ec(&client, params);
-        has(&client, public, &OF_EVERY_KEY);
-        has(&client, private, &OF_EVERY_KEY);
+        assert_present(&client, public, &COMMON_ATTRIBUTES);
+        assert_present(&client, private, &COMMON_ATTRIBUTES);
         for key in [public, private] {
             assert_eq!(client.bytes(key, AttributeType::EcParams), params);
         }
         let info = client.public_key_info(public);
-        let told = PublicKey::new(&info).describe();
-        assert!(told.contains(&format!("ASN1 OID: {name}")), "{told}");
-        // CKA_EC_POINT is a DER octet string with the uncompressed point, which also ends the public key's info.
+        let description = PublicKey::new(&info).describe();
+        assert!(description.contains(&format!("ASN1 OID: {name}")), "{description}");
+        // CKA_EC_POINT is a DER octet string with the uncompressed point; the public key's info ends with the same point.
         let point = client.bytes(public, AttributeType::EcPoint);
         let start = if point[1] == 0x81 { 3 } else { 2 };
         assert_eq!(
@@ -264,7 +267,7 @@ fn pairs_lie_on_the_curve_asked_for() {
 }
 
 #[test]
-fn secret_values_stay_secret() {
+fn secret_values_cannot_be_read() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = aes(&client, "secret");
@@ -275,7 +278,7 @@ fn secret_values_stay_secret() {
 }
 
 #[test]
-fn session_keys_work_and_die_with_their_session() {
+fn session_keys_end_with_their_session() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let other = client.pkcs11.open_rw_session(client.slot).expect("a second session");
@@ -284,24 +287,24 @@ fn session_keys_work_and_die_with_their_session() {
         Attribute::Encrypt(true),
         Attribute::Decrypt(true),
         Attribute::ValueLen(16.into()),
-        Attribute::Label(b"passing".to_vec()),
+        Attribute::Label(b"session".to_vec()),
     ];
-    let key = other.generate_key(&Mechanism::AesKeyGen, &template).expect("a session key is made");
+    let key = other.generate_key(&Mechanism::AesKeyGen, &template).expect("the session key is generated");
     // Spec, "Session objects": other sessions of the application may use it.
     let sealed =
-        client.session.encrypt(&Mechanism::AesCbcPad([7; 16]), key, b"passing by").expect("it encrypts");
+        client.session.encrypt(&Mechanism::AesCbcPad([7; 16]), key, b"session data").expect("it encrypts");
     let opened = client.session.decrypt(&Mechanism::AesCbcPad([7; 16]), key, &sealed).expect("it decrypts");
-    assert_eq!(opened, b"passing by");
-    let found = client.session.find_objects(&[Attribute::Label(b"passing".to_vec())]).expect("a search");
+    assert_eq!(opened, b"session data");
+    let found = client.session.find_objects(&[Attribute::Label(b"session".to_vec())]).expect("a search");
     assert_eq!(found, [key]);
     other.close().expect("the session closes");
-    let found = client.session.find_objects(&[Attribute::Label(b"passing".to_vec())]).expect("a search");
+    let found = client.session.find_objects(&[Attribute::Label(b"session".to_vec())]).expect("a search");
     assert_eq!(found, []);
     refused(client.session.encrypt(&Mechanism::AesEcb, key, &[0; 16]), RvError::KeyHandleInvalid);
 }
 
 #[test]
-fn bad_templates_are_refused_with_the_code_of_the_specification() {
+fn bad_templates_are_rejected_with_the_code_of_the_specification() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let generate = |template: &[Attribute]| client.session.generate_key(&Mechanism::AesKeyGen, template);

@@ -1,4 +1,4 @@
-//! Login and PINs: the user's, the officer's, and named principals.
+//! Login and PINs: of the user, the security officer and named principals.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use kms_tests::{SO_PIN, Stack, USER_PIN};
 use crate::keys;
 
 #[test]
-fn the_right_pin_opens_and_wrong_ones_do_not_lock() {
+fn the_right_pin_logs_in_and_wrong_pins_do_not_lock() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
     for wrong in ["1233", "12345", "", USER_PIN.repeat(50).as_str()] {
@@ -23,7 +23,7 @@ fn the_right_pin_opens_and_wrong_ones_do_not_lock() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the second login is promised to be quick")]
+#[expect(clippy::disallowed_methods, reason = "the test measures the time of a login")]
 fn a_repeated_login_is_quick() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
@@ -34,7 +34,7 @@ fn a_repeated_login_is_quick() {
         client.session.login(UserType::User, Some(&pin(USER_PIN))).expect("the user logs in");
         quickest = quickest.min(started.elapsed());
     }
-    // Argon2 would take tens of milliseconds each time; a busy machine is slow at some times only.
+    // Argon2 takes tens of milliseconds. The minimum is used because a busy machine slows down some of the logins.
     assert!(quickest.as_millis() < 5, "the quickest of fifty repeated logins: {quickest:?}");
 }
 
@@ -46,10 +46,10 @@ fn the_user_changes_the_pin() {
     let (code, _) = kms_tests::client::code(client.session.set_pin(&pin(USER_PIN), &pin("1")));
     assert!(matches!(code, RvError::PinLenRange | RvError::PinInvalid), "{code:?}");
     client.session.set_pin(&pin(USER_PIN), &pin("98765")).expect("the PIN changes");
-    keys::aes(&client, "the login holds");
+    keys::aes(&client, "the login is still valid");
     client.session.logout().expect("the user logs out");
     refused(client.session.login(UserType::User, Some(&pin(USER_PIN))), RvError::PinIncorrect);
-    client.session.login(UserType::User, Some(&pin("98765"))).expect("the new PIN opens");
+    client.session.login(UserType::User, Some(&pin("98765"))).expect("the new PIN logs in");
 }
 
 #[test]
@@ -65,16 +65,14 @@ fn the_officer_sets_the_users_pin_and_ends_older_logins() {
     officer.login(UserType::So, Some(&pin(SO_PIN))).expect("the officer logs in");
     officer.init_pin(&pin("55555")).expect("the officer sets the PIN");
     assert_eq!(officer.find_objects(&[]).expect("a search"), [], "the officer sees no private object");
-    // Whoever knew the old PIN is out at the next call (decision 0004).
+    // A login with the old PIN ends at the next call (decision 0004).
     let used = user.session.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, key, &[0; 16]);
     refused(used, RvError::UserNotLoggedIn);
     user.session.logout().unwrap_or_default();
-    user.session.login(UserType::User, Some(&pin("55555"))).expect("the new PIN opens");
-    // Spec, "C_Logout": handles of private objects do not outlive a login, so the key is found anew.
+    user.session.login(UserType::User, Some(&pin("55555"))).expect("the new PIN logs in");
+    // Spec, "C_Logout": handles of private objects end with the login, so the key is searched again.
     let found = user.session.find_objects(&[Attribute::Label(b"before".to_vec())]).expect("a search");
-    user.session
-        .encrypt(&cryptoki::mechanism::Mechanism::AesEcb, found[0], &[0; 16])
-        .expect("and the key works");
+    user.session.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, found[0], &[0; 16]).expect("the key works");
 }
 
 #[test]
@@ -85,7 +83,7 @@ fn private_objects_need_a_login() {
     let (public, _) = keys::rsa(&client, 2048);
     client.session.logout().expect("the user logs out");
     let found = client.session.find_objects(&[]).expect("a search");
-    assert_eq!(found.len(), 1, "only the public key is to be seen");
+    assert_eq!(found.len(), 1, "only the public key is found");
     let (code, _) = kms_tests::client::code(client.session.encrypt(
         &cryptoki::mechanism::Mechanism::AesEcb,
         key,
@@ -93,8 +91,8 @@ fn private_objects_need_a_login() {
     ));
     assert!(matches!(code, RvError::KeyHandleInvalid | RvError::UserNotLoggedIn), "{code:?}");
     let template = [Attribute::Token(true), Attribute::ValueLen(32.into())];
-    let made = client.session.generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template);
-    refused(made, RvError::UserNotLoggedIn);
+    let generated = client.session.generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template);
+    refused(generated, RvError::UserNotLoggedIn);
     client.session.login(UserType::User, Some(&pin(USER_PIN))).expect("the user logs in");
     let again = client.session.find_objects(&[Attribute::Label(b"private".to_vec())]).expect("a search");
     assert_eq!(again.len(), 1);
@@ -122,5 +120,5 @@ fn a_named_principal_logs_in() {
     refused(client.session.login(UserType::User, Some(&pin("alice:perch"))), RvError::PinIncorrect);
     refused(client.session.login(UserType::User, Some(&pin("bob:swordfish"))), RvError::PinIncorrect);
     client.session.login(UserType::User, Some(&pin("alice:swordfish"))).expect("alice logs in");
-    client.session.find_objects(&[]).expect("and may look");
+    client.session.find_objects(&[]).expect("alice can search");
 }

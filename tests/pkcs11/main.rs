@@ -1,7 +1,9 @@
-//! PKCS #11 through the `cryptoki` crate, a module per chapter of the specification, each test with a KMS of its own.
-//! What comes out is checked by openssl or another library than the one that made it.
+//! PKCS #11 through the `cryptoki` crate and the C API, with one module per chapter of the specification; each test has
+//! its own KMS. Results are checked by openssl or another library that shares no code with the KMS.
+//!
+//! One test: `cargo test -p kms-tests --test pkcs11 sign::ecdsa`.
 #![allow(missing_docs, reason = "tests")]
-#![allow(clippy::wildcard_enum_match_arm, reason = "the enums matched on here are cryptoki's")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the matched enums are cryptoki's")]
 
 mod accounts;
 mod attacks;

@@ -1,4 +1,4 @@
-//! "Object management functions": find, look at, change, destroy.
+//! "Object management functions": find, read, change, destroy.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
@@ -9,7 +9,7 @@ use kms_tests::client::{Client, refused};
 use crate::keys;
 
 #[test]
-fn what_is_looked_for_is_found() {
+fn objects_are_found_by_template() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let one = keys::aes(&client, "one");
@@ -78,9 +78,9 @@ fn labels_and_ids_change_and_the_change_lasts() {
     let client = Client::user(&stack);
     let (public, private) = keys::rsa(&client, 2048);
     let new = [Attribute::Label(b"renamed".to_vec()), Attribute::Id(b"\x01\x02".to_vec())];
-    for half in [public, private] {
-        client.session.update_attributes(half, &new).expect("label and id change");
-        assert_eq!(client.bytes(half, AttributeType::Label), b"renamed");
+    for key in [public, private] {
+        client.session.update_attributes(key, &new).expect("label and id change");
+        assert_eq!(client.bytes(key, AttributeType::Label), b"renamed");
     }
     stack.restart();
     let found = client.session.find_objects(&new).expect("a search after a restart");
@@ -88,15 +88,15 @@ fn labels_and_ids_change_and_the_change_lasts() {
 }
 
 #[test]
-fn attributes_change_one_way_and_all_or_none() {
+fn attribute_changes_are_one_way_and_atomic() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let (key, value) = keys::open_aes(&client, 32);
-    // One of the two may not change, so neither does.
-    let both = [Attribute::Label(b"half".to_vec()), Attribute::ValueLen(16.into())];
+    // One of the two attributes is read-only, so neither changes.
+    let both = [Attribute::Label(b"changed".to_vec()), Attribute::ValueLen(16.into())];
     let (code, _) = kms_tests::client::code(client.session.update_attributes(key, &both));
     assert!(matches!(code, RvError::AttributeReadOnly | RvError::TemplateInconsistent), "{code:?}");
-    assert_ne!(client.bytes(key, AttributeType::Label), b"half");
+    assert_ne!(client.bytes(key, AttributeType::Label), b"changed");
     client.session.update_attributes(key, &[Attribute::Sensitive(true)]).expect("a key becomes sensitive");
     keys::is_sensitive(&client, key, &[AttributeType::Value]);
     refused(
@@ -114,21 +114,24 @@ fn attributes_change_one_way_and_all_or_none() {
     let history = [Attribute::AlwaysSensitive(false), Attribute::NeverExtractable(false)];
     let kinds = [AttributeType::AlwaysSensitive, AttributeType::NeverExtractable];
     assert_eq!(client.session.get_attributes(key, &kinds).expect("attributes can be read"), history);
-    // Still the same key.
+    // The key's value is the same.
     let sealed = client.session.encrypt(&Mechanism::AesEcb, key, &[5; 16]).expect("it encrypts");
     assert_eq!(sealed, kms_tests::openssl::encrypt("aes-256-ecb", &["-nopad"], &value, &[], &[5; 16]));
 }
 
 #[test]
-fn destroyed_is_gone_for_the_application() {
+fn a_destroyed_object_is_not_found_any_more() {
     let mut stack = Stack::strict();
     let client = Client::user(&stack);
-    let key = keys::aes(&client, "going");
-    let kept = keys::aes(&client, "staying");
+    let key = keys::aes(&client, "destroyed");
+    let kept = keys::aes(&client, "kept");
     client.session.destroy_object(key).expect("the key is destroyed");
     refused(client.session.encrypt(&Mechanism::AesEcb, key, &[0; 16]), RvError::KeyHandleInvalid);
     refused(client.session.destroy_object(key), RvError::ObjectHandleInvalid);
-    assert_eq!(client.session.find_objects(&[Attribute::Label(b"going".to_vec())]).expect("a search"), []);
+    assert_eq!(
+        client.session.find_objects(&[Attribute::Label(b"destroyed".to_vec())]).expect("a search"),
+        []
+    );
     stack.restart();
     assert_eq!(client.session.find_objects(&[]).expect("a search"), [kept]);
 }

@@ -1,4 +1,4 @@
-//! What a strict ring refuses and a compat ring allows.
+//! What a strict ring rejects and a compat ring allows.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -15,23 +15,26 @@ fn session(policy: Policy) -> (Stack, Client) {
 }
 
 fn flags(client: &Client, template: &[Attribute], kinds: &[AttributeType]) -> Vec<Attribute> {
-    let key = client.session.generate_key(&Mechanism::AesKeyGen, template).expect("a key is made");
+    let key = client.session.generate_key(&Mechanism::AesKeyGen, template).expect("the key is generated");
     client.session.get_attributes(key, kinds).expect("attributes can be read")
 }
 
 #[test]
-fn strict_keys_are_sensitive_and_stay_inside() {
+fn strict_keys_are_sensitive_and_unextractable_by_default() {
     let (_stack, client) = session(Policy::Strict);
     let kinds = [AttributeType::Sensitive, AttributeType::Extractable, AttributeType::Private];
-    let inside = [Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Private(true)];
-    assert_eq!(flags(&client, &[Attribute::Token(true), Attribute::ValueLen(32.into())], &kinds), inside);
-    let asked = [Attribute::Token(true), Attribute::ValueLen(32.into()), Attribute::Extractable(true)];
-    let outside = [Attribute::Sensitive(true), Attribute::Extractable(true), Attribute::Private(true)];
-    assert_eq!(flags(&client, &asked, &kinds), outside);
+    let unextractable = [Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Private(true)];
+    assert_eq!(
+        flags(&client, &[Attribute::Token(true), Attribute::ValueLen(32.into())], &kinds),
+        unextractable
+    );
+    let template = [Attribute::Token(true), Attribute::ValueLen(32.into()), Attribute::Extractable(true)];
+    let extractable = [Attribute::Sensitive(true), Attribute::Extractable(true), Attribute::Private(true)];
+    assert_eq!(flags(&client, &template, &kinds), extractable);
 }
 
 #[test]
-fn no_strict_token_key_is_in_the_clear() {
+fn strict_token_keys_are_always_sensitive() {
     let (_stack, client) = session(Policy::Strict);
     let template = [
         Attribute::Token(true),
@@ -39,8 +42,9 @@ fn no_strict_token_key_is_in_the_clear() {
         Attribute::Sensitive(false),
         Attribute::Extractable(true),
     ];
-    // Recorded as sensitive, so that applications which always ask so work all the same (decision 0009).
-    let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("a key is made");
+    // The key is created as sensitive instead of being rejected, so that applications with this template work
+    // (decision 0009).
+    let key = client.session.generate_key(&Mechanism::AesKeyGen, &template).expect("the key is generated");
     let found =
         client.session.get_attributes(key, &[AttributeType::Sensitive]).expect("attributes can be read");
     assert_eq!(found, [Attribute::Sensitive(true)]);
@@ -48,12 +52,12 @@ fn no_strict_token_key_is_in_the_clear() {
 }
 
 #[test]
-fn no_strict_key_comes_to_both_wrap_and_decrypt() {
-    // Who asks for both at once gets a key of two halves: `attacks::wrap_then_decrypt`.
+fn a_strict_key_does_not_gain_both_wrap_and_decrypt() {
+    // A key that is generated for both has a wrapping subkey: see `attacks::wrap_then_decrypt`.
     let (_stack, client) = session(Policy::Strict);
     let key = keys::aes(&client, "decrypts");
     let changed = client.session.update_attributes(key, &[Attribute::Wrap(true)]);
-    assert!(changed.is_err(), "a key that decrypts learns to wrap");
+    assert!(changed.is_err(), "a key that decrypts gains CKA_WRAP");
     let plain = [Attribute::Token(true), Attribute::ValueLen(32.into())];
     let kinds = [AttributeType::Wrap, AttributeType::Decrypt, AttributeType::Unwrap, AttributeType::Encrypt];
     let defaults = flags(&client, &plain, &kinds);
@@ -68,24 +72,25 @@ fn no_strict_key_comes_to_both_wrap_and_decrypt() {
 }
 
 #[test]
-fn strict_neither_decrypts_nor_lists_pkcs1_decryption() {
+fn strict_rings_neither_list_nor_allow_pkcs1_decryption() {
     let (_stack, client) = session(Policy::Strict);
     let (public, private) = keys::rsa(&client, 2048);
-    let info = client.pkcs11.get_mechanism_info(client.slot, MechanismType::RSA_PKCS).expect("it tells");
+    let info =
+        client.pkcs11.get_mechanism_info(client.slot, MechanismType::RSA_PKCS).expect("info is returned");
     assert!(info.sign() && info.verify() && !info.encrypt() && !info.decrypt());
-    for refusal in [
+    for rejection in [
         code(client.session.decrypt(&Mechanism::RsaPkcs, private, &[1; 256])).0,
         code(client.session.encrypt(&Mechanism::RsaPkcs, public, b"secret")).0,
     ] {
         assert!(
-            matches!(refusal, RvError::MechanismInvalid | RvError::KeyFunctionNotPermitted),
-            "{refusal:?}"
+            matches!(rejection, RvError::MechanismInvalid | RvError::KeyFunctionNotPermitted),
+            "{rejection:?}"
         );
     }
 }
 
 #[test]
-fn compat_keys_can_be_had_in_the_clear_when_asked() {
+fn compat_keys_are_readable_on_request() {
     let (_stack, client) = session(Policy::Compat);
     let (key, value) = keys::open_aes(&client, 32);
     assert_eq!(value.len(), 32);
@@ -95,7 +100,7 @@ fn compat_keys_can_be_had_in_the_clear_when_asked() {
 }
 
 #[test]
-fn compat_is_generous_with_usages() {
+fn compat_keys_encrypt_and_decrypt_by_default() {
     let (_stack, client) = session(Policy::Compat);
     let plain = [Attribute::Token(true), Attribute::ValueLen(32.into())];
     let kinds = [AttributeType::Encrypt, AttributeType::Decrypt];
@@ -103,14 +108,14 @@ fn compat_is_generous_with_usages() {
 }
 
 #[test]
-fn nobody_but_the_officer_trusts() {
+fn users_cannot_set_trusted() {
     for policy in [Policy::Strict, Policy::Compat] {
         let (_stack, client) = session(policy);
         let key = keys::aes(&client, "trusted?");
         let changed = client.session.update_attributes(key, &[Attribute::Trusted(true)]);
         assert!(changed.is_err(), "a user may not set CKA_TRUSTED ({policy:?})");
         let template = [Attribute::Token(true), Attribute::ValueLen(32.into()), Attribute::Trusted(true)];
-        let made = client.session.generate_key(&Mechanism::AesKeyGen, &template);
-        assert!(made.is_err(), "nor make a key with it ({policy:?})");
+        let generated = client.session.generate_key(&Mechanism::AesKeyGen, &template);
+        assert!(generated.is_err(), "a user may not generate a trusted key ({policy:?})");
     }
 }

@@ -1,4 +1,4 @@
-//! "Session management functions": the five states, and what ends a login.
+//! "Session management functions": the five session states, and the end of a login.
 
 use cryptoki::error::RvError;
 use cryptoki::object::Attribute;
@@ -9,13 +9,13 @@ use kms_tests::{SO_PIN, Stack, USER_PIN};
 use crate::keys;
 
 #[test]
-fn states_follow_the_login() {
+fn session_states_follow_the_login() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
     let reader = client.pkcs11.open_ro_session(client.slot).expect("a session opens");
     let states = || {
         let of = |session: &cryptoki::session::Session| {
-            session.get_session_info().expect("a session tells of itself")
+            session.get_session_info().expect("session info is returned")
         };
         (of(&client.session).session_state(), of(&reader).session_state())
     };
@@ -23,16 +23,16 @@ fn states_follow_the_login() {
     reader.login(UserType::User, Some(&pin(USER_PIN))).expect("the user logs in");
     assert_eq!(states(), (SessionState::RwUser, SessionState::RoUser));
     refused(client.session.login(UserType::User, Some(&pin(USER_PIN))), RvError::UserAlreadyLoggedIn);
-    // Two reasons at once: the user is logged in, and there is a read-only session.
-    let (refusal, _) = kms_tests::client::code(client.session.login(UserType::So, Some(&pin(SO_PIN))));
-    let known = matches!(refusal, RvError::UserAnotherAlreadyLoggedIn | RvError::SessionReadOnlyExists);
-    assert!(known, "{refusal:?}");
+    // Two errors apply: the user is logged in, and there is a read-only session.
+    let (code, _) = kms_tests::client::code(client.session.login(UserType::So, Some(&pin(SO_PIN))));
+    let known = matches!(code, RvError::UserAnotherAlreadyLoggedIn | RvError::SessionReadOnlyExists);
+    assert!(known, "{code:?}");
     client.session.logout().expect("the user logs out");
     assert_eq!(states(), (SessionState::RwPublic, SessionState::RoPublic));
     refused(client.session.login(UserType::So, Some(&pin(SO_PIN))), RvError::SessionReadOnlyExists);
     reader.close().expect("the session closes");
     client.session.login(UserType::So, Some(&pin(SO_PIN))).expect("the officer logs in");
-    let info = client.session.get_session_info().expect("a session tells of itself");
+    let info = client.session.get_session_info().expect("session info is returned");
     assert_eq!(info.session_state(), SessionState::RwSecurityOfficer);
     refused(client.pkcs11.open_ro_session(client.slot), RvError::SessionReadWriteSoExists);
 }
@@ -44,8 +44,9 @@ fn the_login_ends_with_the_last_session() {
     let (pkcs11, slot) = (client.pkcs11.clone(), client.slot);
     let second = pkcs11.open_rw_session(slot).expect("a session opens");
     client.session.close().expect("the session closes");
-    let state =
-        |session: &cryptoki::session::Session| session.get_session_info().expect("it tells").session_state();
+    let state = |session: &cryptoki::session::Session| {
+        session.get_session_info().expect("info is returned").session_state()
+    };
     assert_eq!(state(&second), SessionState::RwUser);
     second.close().expect("the session closes");
     let third = pkcs11.open_rw_session(slot).expect("a session opens");
@@ -53,7 +54,7 @@ fn the_login_ends_with_the_last_session() {
 }
 
 #[test]
-fn read_only_sessions_make_no_token_objects() {
+fn read_only_sessions_create_no_token_objects() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let key = keys::aes(&client, "kept");
@@ -65,10 +66,10 @@ fn read_only_sessions_make_no_token_objects() {
     );
     refused(reader.destroy_object(key), RvError::SessionReadOnly);
     refused(reader.update_attributes(key, &[Attribute::Label(b"x".to_vec())]), RvError::SessionReadOnly);
-    // Session keys are no token objects, and using a key changes nothing.
+    // Session keys are not token objects, and using a key changes nothing.
     let template = [Attribute::Token(false), Attribute::ValueLen(32.into())];
     reader
         .generate_key(&cryptoki::mechanism::Mechanism::AesKeyGen, &template)
-        .expect("a session key is made");
+        .expect("the session key is generated");
     reader.encrypt(&cryptoki::mechanism::Mechanism::AesEcb, key, &[0; 16]).expect("a token key is used");
 }

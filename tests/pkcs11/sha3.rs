@@ -1,4 +1,4 @@
-//! SHA-3, alone and under signatures, against openssl. Spoken in C: the `cryptoki` crate has no such signatures.
+//! SHA-3 digests and signatures with SHA-3 against openssl, through the C API: the `cryptoki` crate lacks the signatures.
 
 use cryptoki_sys::{
     CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_EC_PARAMS, CKA_PUBLIC_KEY_INFO, CKA_SIGN, CKA_TOKEN, CKA_VERIFY,
@@ -11,14 +11,14 @@ use cryptoki_sys::{
 use kms_protocol::Rv;
 use kms_tests::Stack;
 use kms_tests::openssl::{self, PublicKey};
-use kms_tests::raw::{Mechanism, Module, Room, Session, Template};
+use kms_tests::raw::{Mechanism, Module, OutputSize, Session, Template};
 
 use crate::keys;
 use crate::wrap::{rsa, yes};
 
 const MESSAGE: &[u8] = b"The quick brown fox jumps over the lazy dog";
 
-/// A digest: openssl's name, ours, its mask generation function, its length, and what hashes with it and signs.
+/// A hash: openssl's name, its mechanism, its mask generation function, its length, and its signature mechanisms.
 struct Row {
     name: &'static str,
     hash: CK_MECHANISM_TYPE,
@@ -69,7 +69,7 @@ const ROWS: [Row; 4] = [
 ];
 
 #[test]
-fn sha3_is_openssls() {
+fn sha3_digests_match_openssl() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
@@ -85,26 +85,26 @@ fn sha3_is_openssls() {
     }
 }
 
-/// Signs whole and in pieces, verifies both in both ways, and gives both signatures.
+/// Signs single-part and multi-part, verifies both signatures in both ways, and returns them.
 #[track_caller]
 fn sign(
     session: &Session<'_>,
     mechanism: &Mechanism,
     (public, private): (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE),
 ) -> [Vec<u8>; 2] {
-    let whole = session.sign(mechanism.clone(), private, MESSAGE).expect("it signs");
-    session.sign_init(mechanism.clone(), private).expect("signing begins");
-    for piece in MESSAGE.chunks(7) {
-        session.sign_update(piece).expect("a piece is taken");
+    let single_part = session.sign(mechanism.clone(), private, MESSAGE).expect("it signs");
+    session.sign_init(mechanism.clone(), private).expect("C_SignInit succeeds");
+    for part in MESSAGE.chunks(7) {
+        session.sign_update(part).expect("the part is accepted");
     }
-    let (pieced, _) = session.sign_final(Room::Bytes(1024)).expect("signing ends");
-    for signature in [&whole, &pieced] {
-        let begin = || session.verify_init(mechanism.clone(), public).expect("verifying begins");
+    let (multi_part, _) = session.sign_final(OutputSize::Bytes(1024)).expect("signing ends");
+    for signature in [&single_part, &multi_part] {
+        let begin = || session.verify_init(mechanism.clone(), public).expect("C_VerifyInit succeeds");
         begin();
         session.verify(MESSAGE, signature).expect("it verifies");
         begin();
-        MESSAGE.chunks(5).for_each(|piece| session.verify_update(piece).expect("a piece is taken"));
-        session.verify_final(signature).expect("it verifies in pieces");
+        MESSAGE.chunks(5).for_each(|part| session.verify_update(part).expect("the part is accepted"));
+        session.verify_final(signature).expect("it verifies in parts");
         begin();
         assert_eq!(session.verify(b"another message", signature), Err(Rv::SIGNATURE_INVALID));
         let mut damaged = signature.clone();
@@ -112,15 +112,15 @@ fn sign(
         begin();
         assert_eq!(session.verify(MESSAGE, &damaged), Err(Rv::SIGNATURE_INVALID));
     }
-    [whole, pieced]
+    [single_part, multi_part]
 }
 
 fn info(session: &Session<'_>, public: CK_OBJECT_HANDLE) -> PublicKey {
-    PublicKey::new(&session.attribute(public, CKA_PUBLIC_KEY_INFO).expect("the public key is told"))
+    PublicKey::new(&session.attribute(public, CKA_PUBLIC_KEY_INFO).expect("the public key can be read"))
 }
 
 #[test]
-fn rsa_signatures_over_sha3_are_openssls() {
+fn openssl_verifies_rsa_signatures_with_sha3() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
@@ -141,7 +141,7 @@ fn rsa_signatures_over_sha3_are_openssls() {
             let raw = || Mechanism::pss(CKM_RSA_PKCS_PSS, hash, mgf, salt);
             let signature = session.sign(raw(), pair.1, &digest).expect("it signs a digest");
             assert!(openssl.verifies(&options, &digest, &signature), "{name}, salt {salt}, of the digest");
-            session.verify_init(raw(), pair.0).expect("verifying begins");
+            session.verify_init(raw(), pair.0).expect("C_VerifyInit succeeds");
             session.verify(&digest, &signature).expect("it verifies");
         }
         let other = Mechanism::pss(pss, hash, CKG_MGF1_SHA256, bytes);
@@ -150,7 +150,7 @@ fn rsa_signatures_over_sha3_are_openssls() {
 }
 
 #[test]
-fn ecdsa_over_sha3_is_openssls() {
+fn openssl_verifies_ecdsa_signatures_with_sha3() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
@@ -158,7 +158,7 @@ fn ecdsa_over_sha3_is_openssls() {
         let public = yes(&[CKA_TOKEN, CKA_VERIFY]).bytes(CKA_EC_PARAMS, params);
         let private = yes(&[CKA_TOKEN, CKA_SIGN]);
         let pair = session.generate_pair(Mechanism::plain(CKM_EC_KEY_PAIR_GEN), public, private);
-        let pair = pair.expect("a pair is made");
+        let pair = pair.expect("the pair is generated");
         let openssl = info(&session, pair.0);
         for Row { name, ecdsa, .. } in ROWS {
             let digest = openssl::digest(name, MESSAGE);
@@ -171,7 +171,7 @@ fn ecdsa_over_sha3_is_openssls() {
 }
 
 #[test]
-fn oaep_has_no_sha3() {
+fn oaep_rejects_sha3() {
     let stack = Stack::compat();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());

@@ -1,4 +1,5 @@
-//! "Signing and MACing functions" and their verification: each mechanism against openssl, whole and in pieces.
+//! "Signing and MACing functions" and their verification: each mechanism against openssl, single-part and
+//! multi-part.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
@@ -15,29 +16,29 @@ use crate::keys;
 
 const MESSAGE: &[u8] = b"The quick brown fox jumps over the lazy dog";
 
-/// Signs whole and in pieces, verifies both in the module, and gives the signature.
+/// Signs single-part and multi-part, verifies both in the module, and returns the first signature.
 #[track_caller]
 fn sign(client: &Client, mechanism: &Mechanism<'_>, signer: ObjectHandle, verifier: ObjectHandle) -> Vec<u8> {
     let session = &client.session;
     let signature = session.sign(mechanism, signer, MESSAGE).expect("it signs");
     session.verify(mechanism, verifier, MESSAGE, &signature).expect("it verifies");
-    session.sign_init(mechanism, signer).expect("signing begins");
-    for piece in MESSAGE.chunks(7) {
-        session.sign_update(piece).expect("a piece is taken");
+    session.sign_init(mechanism, signer).expect("C_SignInit succeeds");
+    for part in MESSAGE.chunks(7) {
+        session.sign_update(part).expect("the part is accepted");
     }
-    let pieced = session.sign_final().expect("signing ends");
-    session.verify_init(mechanism, verifier).expect("verifying begins");
-    for piece in MESSAGE.chunks(5) {
-        session.verify_update(piece).expect("a piece is taken");
+    let multi_part = session.sign_final().expect("signing ends");
+    session.verify_init(mechanism, verifier).expect("C_VerifyInit succeeds");
+    for part in MESSAGE.chunks(5) {
+        session.verify_update(part).expect("the part is accepted");
     }
-    session.verify_final(&pieced).expect("the signature in pieces is right");
-    refuses_others(client, mechanism, verifier, MESSAGE, &signature);
+    session.verify_final(&multi_part).expect("the multi-part signature is valid");
+    assert_others_rejected(client, mechanism, verifier, MESSAGE, &signature);
     signature
 }
 
-/// That no other message, and no other signature, passes.
+/// Asserts that neither another message nor another signature verifies.
 #[track_caller]
-fn refuses_others(
+fn assert_others_rejected(
     client: &Client,
     mechanism: &Mechanism<'_>,
     verifier: ObjectHandle,
@@ -82,13 +83,13 @@ fn rsa_pkcs_of_any_data() {
     let client = Client::user(&stack);
     let (public, private) = keys::rsa(&client, 2048);
     let openssl = PublicKey::new(&client.public_key_info(public));
-    // TLS 1.1 signs 36 bytes that are no DigestInfo; ssh and openssl send a DigestInfo of their own.
+    // TLS 1.1 signs 36 bytes that are not a DigestInfo; ssh and openssl send their own DigestInfo.
     for length in [1, 36, 51, 245] {
         let data = vec![0x5a; length];
         let signature = client.session.sign(&Mechanism::RsaPkcs, private, &data).expect("it signs");
         client.session.verify(&Mechanism::RsaPkcs, public, &data, &signature).expect("it verifies");
         assert_eq!(openssl.signed(&signature), data, "{length} bytes");
-        refuses_others(&client, &Mechanism::RsaPkcs, public, &data, &signature);
+        assert_others_rejected(&client, &Mechanism::RsaPkcs, public, &data, &signature);
     }
     refused(client.session.sign(&Mechanism::RsaPkcs, private, &[0; 246]), RvError::DataLenRange);
 }
@@ -123,7 +124,7 @@ fn rsa_pss() {
             let signature = client.session.sign(&raw, private, &digest).expect("it signs a digest");
             client.session.verify(&raw, public, &digest, &signature).expect("it verifies");
             assert!(openssl.verifies(&options, &digest, &signature), "{name}, salt {salt}, of the digest");
-            refuses_others(&client, &raw, public, &digest, &signature);
+            assert_others_rejected(&client, &raw, public, &digest, &signature);
         }
         let parameters = PkcsPssParams { hash_alg, mgf, s_len: length.into() };
         refused(
@@ -164,16 +165,19 @@ fn ecdsa() {
             let digest = openssl::digest(name, MESSAGE);
             let signature = sign(&client, mechanism, private, public);
             assert!(openssl.verifies(&[], &digest, &openssl::ecdsa_der(&signature)), "{curve}, {name}");
-            // The same over a digest that the application made, whatever its length.
+            // The same with a digest by the application, of any length.
             let raw = client.session.sign(&Mechanism::Ecdsa, private, &digest).expect("it signs a digest");
             client.session.verify(&Mechanism::Ecdsa, public, &digest, &raw).expect("it verifies");
             assert!(
                 openssl.verifies(&[], &digest, &openssl::ecdsa_der(&raw)),
                 "{curve}, {name}, of the digest"
             );
-            client.session.verify(mechanism, public, MESSAGE, &raw).expect("both mean the same");
+            client
+                .session
+                .verify(mechanism, public, MESSAGE, &raw)
+                .expect("the hashing mechanism verifies it");
         }
-        refuses_others(&client, &Mechanism::EcdsaSha256, public, MESSAGE, &{
+        assert_others_rejected(&client, &Mechanism::EcdsaSha256, public, MESSAGE, &{
             client.session.sign(&Mechanism::EcdsaSha256, private, MESSAGE).expect("it signs")
         });
     }
@@ -200,35 +204,35 @@ fn hmac() {
 }
 
 #[test]
-fn macs_can_be_cut_short() {
+fn macs_can_be_truncated() {
     let stack = Stack::compat();
     let client = Client::user(&stack);
     let (_, value) = keys::open_secret(&client, 32);
-    // The cryptoki crate has no such mechanism: spoken in C, by a second copy of the module.
+    // The cryptoki crate lacks the mechanism, so it is called through the C API of a second copy of the module.
     let copy = stack.folder().join("raw.so");
     std::fs::copy(stack.module(), &copy).expect("the module can be copied");
     let module = Module::load(&copy);
     module.initialize(&stack.config()).expect("it initialises");
     let session = module.user(stack.ring());
     let key = session.find(Template::new().ulong(CKA_KEY_TYPE, CKK_GENERIC_SECRET)).expect("a search")[0];
-    let whole = openssl::hmac("sha256", &value, MESSAGE);
+    let full = openssl::hmac("sha256", &value, MESSAGE);
     for bytes in [1_usize, 10, 16, 32] {
         let general = || Raw::general(CKM_SHA256_HMAC_GENERAL, bytes as u64);
         let mac = session.sign(general(), key, MESSAGE).expect("it signs");
-        assert_eq!(mac, whole[..bytes]);
-        session.verify_init(general(), key).expect("verifying begins");
+        assert_eq!(mac, full[..bytes]);
+        session.verify_init(general(), key).expect("C_VerifyInit succeeds");
         session.verify(MESSAGE, &mac).expect("it verifies");
-        session.verify_init(general(), key).expect("verifying begins");
+        session.verify_init(general(), key).expect("C_VerifyInit succeeds");
         assert!(session.verify(b"another message", &mac).is_err());
     }
     for bytes in [0, 33, u64::MAX] {
-        let refused = session.sign_init(Raw::general(CKM_SHA256_HMAC_GENERAL, bytes), key);
-        assert_eq!(refused, Err(Rv::MECHANISM_PARAM_INVALID), "{bytes} bytes");
+        let result = session.sign_init(Raw::general(CKM_SHA256_HMAC_GENERAL, bytes), key);
+        assert_eq!(result, Err(Rv::MECHANISM_PARAM_INVALID), "{bytes} bytes");
     }
 }
 
 #[test]
-fn keys_do_what_they_are_for_and_nothing_else() {
+fn keys_work_only_with_mechanisms_of_their_type() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let aes = keys::aes(&client, "aes");

@@ -1,4 +1,4 @@
-//! "Slot and token management functions": a ring is a slot with a token.
+//! "Slot and token management functions": each ring is a slot with a token.
 
 use cryptoki::mechanism::MechanismType;
 use cryptoki::slot::Limit;
@@ -10,9 +10,9 @@ use kms_tests::client::{self, Client};
 fn a_ring_is_a_token() {
     let stack = Stack::strict();
     let client = Client::public(&stack);
-    let info = client.pkcs11.get_slot_info(client.slot).expect("the slot tells of itself");
+    let info = client.pkcs11.get_slot_info(client.slot).expect("slot info is returned");
     assert!(info.token_present());
-    let token = client.pkcs11.get_token_info(client.slot).expect("the token tells of itself");
+    let token = client.pkcs11.get_token_info(client.slot).expect("token info is returned");
     assert_eq!(token.label(), stack.ring());
     assert_eq!(token.serial_number().len(), 16, "{token:?}");
     assert!(
@@ -30,11 +30,11 @@ fn slots_are_stable_and_serial_numbers_differ() {
     stack.kms(&["ring", "create", "second", "--user-pin", "4321", "--so-pin", "87654321"]).ok();
     let of = |pkcs11: &cryptoki::context::Pkcs11| {
         let slots = pkcs11.get_slots_with_token().expect("slots can be listed");
-        let told = slots.iter().map(|slot| {
-            let token = pkcs11.get_token_info(*slot).expect("the token tells of itself");
+        let tokens = slots.iter().map(|slot| {
+            let token = pkcs11.get_token_info(*slot).expect("token info is returned");
             (slot.id(), token.label().to_owned(), token.serial_number().to_owned())
         });
-        told.collect::<Vec<_>>()
+        tokens.collect::<Vec<_>>()
     };
     stack.restart();
     let before = of(&client::load(&stack.module(), &stack.config()));
@@ -47,15 +47,15 @@ fn slots_are_stable_and_serial_numbers_differ() {
 }
 
 #[test]
-fn mechanisms_are_those_of_the_table() {
+fn mechanisms_match_the_mechanism_table() {
     let stack = Stack::compat();
     let client = Client::public(&stack);
     let listed = client.pkcs11.get_mechanism_list(client.slot).expect("mechanisms can be listed");
     for row in TABLE {
         let Ok(kind) = MechanismType::try_from(u64::from(row.kind.0)) else { continue };
         assert!(listed.contains(&kind), "{} is listed", row.kind);
-        let info = client.pkcs11.get_mechanism_info(client.slot, kind).expect("a mechanism tells of itself");
-        let told = [
+        let info = client.pkcs11.get_mechanism_info(client.slot, kind).expect("mechanism info is returned");
+        let flags = [
             (info.encrypt(), Uses::ENCRYPT),
             (info.decrypt(), Uses::DECRYPT),
             (info.digest(), Uses::DIGEST),
@@ -67,7 +67,7 @@ fn mechanisms_are_those_of_the_table() {
             (info.unwrap(), Uses::UNWRAP),
             (info.derive(), Uses::DERIVE),
         ];
-        for (flag, usage) in told {
+        for (flag, usage) in flags {
             assert_eq!(flag, row.uses.has(usage), "{} and {usage:?}", row.kind);
         }
         let sizes = (info.min_key_size(), info.max_key_size());

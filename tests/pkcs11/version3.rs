@@ -1,4 +1,4 @@
-//! What came with PKCS #11 3.0 and 3.2: messages with vectors made here, lattices.
+//! Functions of PKCS #11 3.0 and 3.2: message encryption with generated IVs, ML-DSA and ML-KEM.
 
 use cryptoki::error::RvError;
 use cryptoki::mechanism::aead::{GcmMessageParams, GcmParams, GeneratorFunction};
@@ -17,7 +17,7 @@ fn message_params<'p>(iv: &'p mut [u8], tag: &'p mut [u8], how: GeneratorFunctio
 }
 
 #[test]
-fn a_message_is_what_classic_gcm_decrypts() {
+fn an_encrypted_message_decrypts_with_classic_gcm() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -25,7 +25,7 @@ fn a_message_is_what_classic_gcm_decrypts() {
     let mut seen = Vec::new();
     for number in 0..4 {
         let (mut iv, mut tag) = ([0; 12], [0; 16]);
-        // The pieces are written to through the parameter; what is read back is read through it, too.
+        // The module writes IV and tag through the parameter's pointers, and they are read back through the parameter.
         let mut parameter = message_params(&mut iv, &mut tag, GeneratorFunction::Generate);
         let begin = Mechanism::AesGcmMessage(parameter);
         session.message_encrypt_init(&begin, key).expect("messages begin");
@@ -34,7 +34,7 @@ fn a_message_is_what_classic_gcm_decrypts() {
         let sealed = sealed.expect("a message is encrypted");
         session.message_encrypt_final().expect("messages end");
         let (mut iv, tag) = (parameter.iv().to_vec(), parameter.tag().to_vec());
-        assert!(iv != [0; 12] && !seen.contains(&iv), "a vector of its own: {iv:?}");
+        assert!(iv != [0; 12] && !seen.contains(&iv), "each message has its own IV: {iv:?}");
         seen.push(iv.clone());
         let classic = Mechanism::AesGcm(GcmParams::new(&mut iv, b"aad", 128.into()).expect("lengths fit"));
         let opened = session.decrypt(&classic, key, &[sealed, tag].concat()).expect("it decrypts");
@@ -43,7 +43,7 @@ fn a_message_is_what_classic_gcm_decrypts() {
 }
 
 #[test]
-fn classic_gcm_is_a_message() {
+fn a_classic_gcm_ciphertext_decrypts_as_a_message() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -57,10 +57,7 @@ fn classic_gcm_is_a_message() {
     session.message_decrypt_init(&Mechanism::AesGcmMessage(parameter), key).expect("messages begin");
     let parameter = MessageParam::AesGcmMessage(parameter);
     assert_eq!(session.decrypt_message(&parameter, b"aad", text).expect("it decrypts"), b"classic");
-    assert!(
-        session.decrypt_message(&parameter, b"other", text).is_err(),
-        "other data are authenticated, too"
-    );
+    assert!(session.decrypt_message(&parameter, b"other", text).is_err(), "the AAD is authenticated");
     session.message_decrypt_final().unwrap_or_default();
 }
 
@@ -77,7 +74,7 @@ fn ml_dsa_signs_and_verifies() {
         let public = [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Verify(true)];
         let private = [Attribute::Token(true), Attribute::Sign(true)];
         let pair = session.generate_key_pair(&Mechanism::MlDsaKeyPairGen, &public, &private);
-        let (public, private) = pair.expect("a pair is made");
+        let (public, private) = pair.expect("the pair is generated");
         stack.restart();
         for (hedge, context) in [
             (HedgeType::Preferred, None),
@@ -92,7 +89,7 @@ fn ml_dsa_signs_and_verifies() {
             let other = Mechanism::MlDsa(SignAdditionalContext::new(hedge, Some(b"other")));
             refused(session.verify(&other, public, b"message", &signature), RvError::SignatureInvalid);
         }
-        // Another party has the public value alone.
+        // Another party has only the public value.
         let template = [
             Attribute::Class(ObjectClass::PUBLIC_KEY),
             Attribute::KeyType(KeyType::ML_DSA),
@@ -100,15 +97,15 @@ fn ml_dsa_signs_and_verifies() {
             Attribute::Value(client.bytes(public, AttributeType::Value)),
             Attribute::Verify(true),
         ];
-        let alone = session.create_object(&template).expect("a public key is created");
+        let imported = session.create_object(&template).expect("a public key is created");
         let mechanism = Mechanism::MlDsa(SignAdditionalContext::new(HedgeType::Preferred, None));
         let signature = session.sign(&mechanism, private, b"message").expect("it signs");
-        session.verify(&mechanism, alone, b"message", &signature).expect("it verifies");
+        session.verify(&mechanism, imported, b"message", &signature).expect("it verifies");
     }
 }
 
 #[test]
-fn ml_kem_carries_a_secret() {
+fn ml_kem_transports_a_secret() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -121,7 +118,7 @@ fn ml_kem_carries_a_secret() {
             [Attribute::Token(true), Attribute::ParameterSet(set.into()), Attribute::Encapsulate(true)];
         let private = [Attribute::Token(true), Attribute::Decapsulate(true)];
         let pair = session.generate_key_pair(&Mechanism::MlKemKeyPairGen, &public, &private);
-        let (public, private) = pair.expect("a pair is made");
+        let (public, private) = pair.expect("the pair is generated");
         let template = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::GENERIC_SECRET),
@@ -129,16 +126,19 @@ fn ml_kem_carries_a_secret() {
             Attribute::Extractable(true),
             Attribute::Token(false),
         ];
-        let (sent, ours) = session.encapsulate_key(&Mechanism::MlKem, public, &template).expect("it seals");
-        assert_eq!(sent.len(), bytes);
-        let theirs = session.decapsulate_key(&Mechanism::MlKem, private, &template, &sent).expect("it opens");
+        let (ciphertext, encapsulated) =
+            session.encapsulate_key(&Mechanism::MlKem, public, &template).expect("it encapsulates");
+        assert_eq!(ciphertext.len(), bytes);
+        let decapsulated = session
+            .decapsulate_key(&Mechanism::MlKem, private, &template, &ciphertext)
+            .expect("it decapsulates");
         let value = |key| client.bytes(key, AttributeType::Value);
-        assert_eq!((value(ours).len(), value(ours)), (32, value(theirs)));
-        // FIPS 203: a ciphertext of nobody's gives another secret, and no sign of it.
-        let mut damaged = sent.clone();
+        assert_eq!((value(encapsulated).len(), value(encapsulated)), (32, value(decapsulated)));
+        // FIPS 203, implicit rejection: a modified ciphertext gives another secret and no error.
+        let mut damaged = ciphertext.clone();
         damaged[0] ^= 1;
         let other = session.decapsulate_key(&Mechanism::MlKem, private, &template, &damaged);
-        assert_ne!(value(other.expect("implicit rejection")), value(ours));
-        assert!(session.decapsulate_key(&Mechanism::MlKem, private, &template, &sent[1..]).is_err());
+        assert_ne!(value(other.expect("implicit rejection")), value(encapsulated));
+        assert!(session.decapsulate_key(&Mechanism::MlKem, private, &template, &ciphertext[1..]).is_err());
     }
 }

@@ -1,6 +1,5 @@
-//! Keys under keys: `C_WrapKey` and `C_UnwrapKey` with each mechanism, and who may do what to whom.
-//! Spoken in C: the `cryptoki` crate lacks half of the mechanisms, and templates within templates.
-//! Also the templates of the attacks.
+//! `C_WrapKey` and `C_UnwrapKey` with each mechanism, and which keys may wrap which keys. Calls the C API, because the
+//! `cryptoki` crate lacks half of the mechanisms and nested templates. Also the templates that `attacks` uses.
 
 use cryptoki_sys::{
     CK_KEY_TYPE, CK_OBJECT_HANDLE, CKA_CLASS, CKA_DECRYPT, CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_KEY_TYPE,
@@ -15,15 +14,15 @@ use kms_protocol::Rv;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 use kms_tests::{SO_PIN, Stack, USER_PIN};
 
-/// Sixteen bytes to encrypt.
+/// A block of 16 bytes to encrypt.
 const BLOCK: &[u8] = b"sixteen bytes of";
 
-/// A secret key's class and type.
+/// The template of a secret key of this type.
 pub(crate) fn secret(kind: CK_KEY_TYPE) -> Template {
     Template::new().ulong(CKA_CLASS, CKO_SECRET_KEY).ulong(CKA_KEY_TYPE, kind)
 }
 
-/// These attributes, all true.
+/// A template that sets these attributes to true.
 pub(crate) fn yes(kinds: &[u64]) -> Template {
     kinds.iter().fold(Template::new(), |template, kind| template.bool(*kind, true))
 }
@@ -41,20 +40,20 @@ pub(crate) fn oaep() -> Mechanism {
 /// Generates an AES key.
 pub(crate) fn aes(session: &Session<'_>, template: Template) -> CK_OBJECT_HANDLE {
     let template = template.ulong(CKA_VALUE_LEN, 32);
-    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("an AES key is made")
+    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("the AES key is generated")
 }
 
-/// Generates an extractable AES token key: worth to be wrapped.
-pub(crate) fn leaving(session: &Session<'_>) -> CK_OBJECT_HANDLE {
+/// Generates an extractable AES token key, which can be wrapped.
+pub(crate) fn extractable_aes(session: &Session<'_>) -> CK_OBJECT_HANDLE {
     aes(session, yes(&[CKA_TOKEN, CKA_EXTRACTABLE, CKA_ENCRYPT, CKA_DECRYPT]))
 }
 
 /// Generates a token key that wraps and unwraps.
-pub(crate) fn wrapping(session: &Session<'_>) -> CK_OBJECT_HANDLE {
+pub(crate) fn wrapping_key(session: &Session<'_>) -> CK_OBJECT_HANDLE {
     aes(session, yes(&[CKA_TOKEN, CKA_WRAP, CKA_UNWRAP]))
 }
 
-/// Generates an RSA pair: public, private.
+/// Generates an RSA pair: public key, private key.
 pub(crate) fn rsa(
     session: &Session<'_>,
     public: Template,
@@ -62,71 +61,71 @@ pub(crate) fn rsa(
 ) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
     let mechanism = Mechanism::plain(CKM_RSA_PKCS_KEY_PAIR_GEN);
     let pair = session.generate_pair(mechanism, public.ulong(CKA_MODULUS_BITS, 2048), private);
-    pair.expect("an RSA pair is made")
+    pair.expect("the RSA pair is generated")
 }
 
 fn ecb() -> Mechanism {
     Mechanism::plain(CKM_AES_ECB)
 }
 
-/// Wraps an AES key, unwraps it, and finds it the same.
+/// Wraps an AES key, unwraps it, and checks that it is the same key.
 #[track_caller]
-fn carries(
+fn assert_round_trip(
     session: &Session<'_>,
     mechanism: &Mechanism,
     wrapping: CK_OBJECT_HANDLE,
     unwrapping: CK_OBJECT_HANDLE,
 ) {
-    let key = leaving(session);
+    let key = extractable_aes(session);
     let sealed = session.encrypt(ecb(), key, BLOCK).expect("it encrypts");
     let wrapped = session.wrap(mechanism.clone(), wrapping, key).expect("it wraps");
     for token in [true, false] {
         let template = secret(CKK_AES).bool(CKA_DECRYPT, true).bool(CKA_TOKEN, token);
         let back = session.unwrap(mechanism.clone(), unwrapping, &wrapped, template).expect("it unwraps");
         assert_eq!(session.decrypt(ecb(), back, &sealed).expect("it decrypts"), BLOCK);
-        assert_eq!(session.attribute(back, CKA_LOCAL), Ok(vec![0]), "not made here");
+        assert_eq!(session.attribute(back, CKA_LOCAL), Ok(vec![0]), "CKA_LOCAL is false");
         assert_eq!(session.attribute(back, CKA_VALUE_LEN), Ok(32_u64.to_ne_bytes().to_vec()));
     }
     let mut damaged = wrapped;
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
-    let refused = session.unwrap(mechanism.clone(), unwrapping, &damaged, secret(CKK_AES));
+    let result = session.unwrap(mechanism.clone(), unwrapping, &damaged, secret(CKK_AES));
     let codes = [Rv::WRAPPED_KEY_INVALID, Rv::WRAPPED_KEY_LEN_RANGE];
-    assert!(matches!(refused, Err(rv) if codes.contains(&rv)), "{refused:?}");
+    assert!(matches!(result, Err(rv) if codes.contains(&rv)), "{result:?}");
 }
 
 #[test]
-fn every_mechanism_of_a_strict_ring_carries_keys() {
+fn every_mechanism_of_a_strict_ring_wraps_and_unwraps() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
-    let key = wrapping(&session);
+    let key = wrapping_key(&session);
     for kind in [CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP] {
-        carries(&session, &Mechanism::plain(kind), key, key);
+        assert_round_trip(&session, &Mechanism::plain(kind), key, key);
     }
     let (public, private) = rsa(&session, yes(&[CKA_TOKEN, CKA_WRAP]), yes(&[CKA_TOKEN, CKA_UNWRAP]));
-    carries(&session, &oaep(), public, private);
-    carries(&session, &Mechanism::rsa_aes(256, CKM_SHA256, CKG_MGF1_SHA256), public, private);
+    assert_round_trip(&session, &oaep(), public, private);
+    assert_round_trip(&session, &Mechanism::rsa_aes(256, CKM_SHA256, CKG_MGF1_SHA256), public, private);
 }
 
 #[test]
-fn a_compat_ring_has_the_older_ones_too() {
+fn only_a_compat_ring_has_the_older_mechanisms() {
     for stack in [Stack::strict(), Stack::compat()] {
         let strict = stack.kms(&["ring", "list"]).ok().contains("strict");
         let module = Module::of(&stack);
         let session = module.user(stack.ring());
-        let key = wrapping(&session);
+        let key = wrapping_key(&session);
         let (public, private) = rsa(&session, yes(&[CKA_TOKEN, CKA_WRAP]), yes(&[CKA_TOKEN, CKA_UNWRAP]));
         let gcm = Mechanism::gcm(&[7; 12], b"aad", 128);
         if strict {
-            let target = leaving(&session);
+            let target = extractable_aes(&session);
             let cbc = Mechanism::with(CKM_AES_CBC_PAD, &[0; 16]);
             for (mechanism, key) in [(gcm, key), (cbc, key), (Mechanism::plain(CKM_RSA_PKCS), public)] {
                 assert_eq!(session.wrap(mechanism, key, target), Err(Rv::MECHANISM_INVALID));
             }
         } else {
-            carries(&session, &gcm, key, key);
-            let target = leaving(&session);
+            assert_round_trip(&session, &gcm, key, key);
+            let target = extractable_aes(&session);
             for (mechanism, key, back) in [
                 (Mechanism::with(CKM_AES_CBC_PAD, &[3; 16]), key, key),
                 (Mechanism::plain(CKM_RSA_PKCS), public, private),
@@ -141,7 +140,7 @@ fn a_compat_ring_has_the_older_ones_too() {
 }
 
 #[test]
-fn what_is_wrapped_is_what_the_standards_say() {
+fn wrapped_keys_match_the_published_vectors() {
     let stack = Stack::compat();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
@@ -178,11 +177,11 @@ fn what_is_wrapped_is_what_the_standards_say() {
 }
 
 #[test]
-fn private_keys_travel() {
+fn private_keys_are_wrapped_and_unwrapped() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
-    let key = wrapping(&session);
+    let key = wrapping_key(&session);
     let (wraps, unwraps) = rsa(&session, yes(&[CKA_TOKEN, CKA_WRAP]), yes(&[CKA_TOKEN, CKA_UNWRAP]));
     let (public, private) =
         rsa(&session, yes(&[CKA_TOKEN, CKA_VERIFY]), yes(&[CKA_TOKEN, CKA_SIGN, CKA_EXTRACTABLE]));
@@ -194,40 +193,41 @@ fn private_keys_travel() {
         let back = session.unwrap(mechanism, unwraps, &wrapped, template).expect("it unwraps");
         let signs = || Mechanism::plain(CKM_SHA256_RSA_PKCS);
         let signature = session.sign(signs(), back, b"message").expect("it signs");
-        session.verify_init(signs(), public).expect("verifying begins");
+        session.verify_init(signs(), public).expect("C_VerifyInit succeeds");
         session.verify(b"message", &signature).expect("the pair is the same");
     }
 }
 
 #[test]
-fn unextractable_keys_stay() {
+fn unextractable_keys_cannot_be_wrapped() {
     for stack in [Stack::strict(), Stack::compat()] {
         let module = Module::of(&stack);
         let session = module.user(stack.ring());
-        let key = wrapping(&session);
-        let staying = aes(&session, yes(&[CKA_TOKEN, CKA_ENCRYPT]));
-        assert_eq!(session.wrap(kwp(), key, staying), Err(Rv::KEY_UNEXTRACTABLE));
-        let extractable = session.set(staying, yes(&[CKA_EXTRACTABLE]));
-        assert!(extractable.is_err(), "once given up it does not come back");
+        let key = wrapping_key(&session);
+        let unextractable = aes(&session, yes(&[CKA_TOKEN, CKA_ENCRYPT]));
+        assert_eq!(session.wrap(kwp(), key, unextractable), Err(Rv::KEY_UNEXTRACTABLE));
+        let set = session.set(unextractable, yes(&[CKA_EXTRACTABLE]));
+        assert!(set.is_err(), "CKA_EXTRACTABLE cannot be set again");
         let uses_none = aes(&session, yes(&[CKA_TOKEN, CKA_ENCRYPT]).bool(CKA_WRAP, false));
-        let target = leaving(&session);
+        let target = extractable_aes(&session);
         assert_eq!(session.wrap(kwp(), uses_none, target), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     }
 }
 
 #[test]
-fn templates_prescribe_what_is_wrapped_and_what_comes_of_it() {
+fn wrap_and_unwrap_templates_are_enforced() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
-    let inside = Template::new().bool(CKA_DECRYPT, false).bytes(CKA_LABEL, b"unwrapped");
+    let unwrap_template = Template::new().bool(CKA_DECRYPT, false).bytes(CKA_LABEL, b"unwrapped");
     let key = aes(
         &session,
         yes(&[CKA_TOKEN, CKA_WRAP, CKA_UNWRAP])
             .nested(CKA_WRAP_TEMPLATE, yes(&[CKA_ENCRYPT]))
-            .nested(CKA_UNWRAP_TEMPLATE, inside),
+            .nested(CKA_UNWRAP_TEMPLATE, unwrap_template),
     );
-    let wrapped = session.wrap(kwp(), key, leaving(&session)).expect("it has what the template wants");
+    let wrapped =
+        session.wrap(kwp(), key, extractable_aes(&session)).expect("the key matches the wrap template");
     let signs = aes(&session, yes(&[CKA_EXTRACTABLE, CKA_SIGN]));
     assert_eq!(session.wrap(kwp(), key, signs), Err(Rv::KEY_NOT_WRAPPABLE));
     let back = session.unwrap(kwp(), key, &wrapped, secret(CKK_AES)).expect("it unwraps");
@@ -238,28 +238,28 @@ fn templates_prescribe_what_is_wrapped_and_what_comes_of_it() {
 }
 
 #[test]
-fn trust_is_the_officers_to_give() {
+fn only_the_security_officer_sets_trusted() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
     let (trusted, _) = rsa(&session, yes(&[CKA_TOKEN, CKA_WRAP]), yes(&[CKA_TOKEN, CKA_UNWRAP]));
-    let plain = wrapping(&session);
+    let plain = wrapping_key(&session);
     let target = aes(&session, yes(&[CKA_TOKEN, CKA_EXTRACTABLE, CKA_ENCRYPT, CKA_WRAP_WITH_TRUSTED]));
     assert_eq!(session.wrap(kwp(), plain, target), Err(Rv::KEY_NOT_WRAPPABLE));
     assert_eq!(session.wrap(oaep(), trusted, target), Err(Rv::KEY_NOT_WRAPPABLE));
-    assert!(session.set(trusted, yes(&[CKA_TRUSTED])).is_err(), "a user cannot");
-    let takes_back = session.set(target, Template::new().bool(CKA_WRAP_WITH_TRUSTED, false));
-    assert!(takes_back.is_err(), "it is one-way");
-    let label = session.attribute(trusted, cryptoki_sys::CKA_ID).expect("an id");
+    assert!(session.set(trusted, yes(&[CKA_TRUSTED])).is_err(), "a user cannot set CKA_TRUSTED");
+    let reset = session.set(target, Template::new().bool(CKA_WRAP_WITH_TRUSTED, false));
+    assert!(reset.is_err(), "CKA_WRAP_WITH_TRUSTED is one-way");
+    let id = session.attribute(trusted, cryptoki_sys::CKA_ID).expect("an id");
     session.logout().expect("the user logs out");
     session.login(CKU_SO, SO_PIN.as_bytes()).expect("the officer logs in");
-    let by_id = || Template::new().bytes(cryptoki_sys::CKA_ID, &label).bool(CKA_WRAP, true);
+    let by_id = || Template::new().bytes(cryptoki_sys::CKA_ID, &id).bool(CKA_WRAP, true);
     let seen = session.find(by_id()).expect("a search")[0];
-    session.set(seen, yes(&[CKA_TRUSTED])).expect("the officer trusts it");
+    session.set(seen, yes(&[CKA_TRUSTED])).expect("the officer sets CKA_TRUSTED");
     session.logout().expect("the officer logs out");
     let session = module.open(module.slot(stack.ring()), CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("open");
     session.login(cryptoki_sys::CKU_USER, USER_PIN.as_bytes()).expect("the user logs in");
     let trusted = session.find(by_id()).expect("a search")[0];
     let target = session.find(yes(&[CKA_WRAP_WITH_TRUSTED])).expect("a search")[0];
-    session.wrap(oaep(), trusted, target).expect("it wraps now");
+    session.wrap(oaep(), trusted, target).expect("a trusted key wraps it");
 }

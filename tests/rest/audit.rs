@@ -1,5 +1,5 @@
-//! The audit log of what was done over REST: an event of each kind with its fields, denials among them, and nothing
-//! secret anywhere in the home.
+//! The audit log of operations over REST: each operation has an event with its fields, and no secret is stored in the
+//! home.
 
 use serde_json::{Value, json};
 
@@ -7,11 +7,11 @@ use kms_tests::Stack;
 use kms_tests::rest::{Field, PROJECT, Rest, base64, bytes, der};
 use kms_tests::{openssl, program};
 
-/// Data that must be nowhere: neither in the log nor in the database.
-const SECRET: &str = "the-plaintext-nobody-may-keep";
+/// Plaintext that must not be stored: neither in the log nor in the database.
+const SECRET: &str = "the-plaintext-that-is-not-stored";
 
-/// Does one of everything; gives the names of the events that must follow, and what must be nowhere.
-fn one_of_everything(stack: &Stack, rest: &Rest) -> (Vec<&'static str>, Vec<Vec<u8>>) {
+/// Performs each operation once; returns the names of the expected events, and the secrets that must not be stored.
+fn perform_each_operation(stack: &Stack, rest: &Rest) -> (Vec<&'static str>, Vec<Vec<u8>>) {
     let ring = rest.make_ring("audited");
     let empty = rest.make_ring("empty");
     rest.delete(&format!("keyrings/{empty}")).empty(204);
@@ -21,13 +21,13 @@ fn one_of_everything(stack: &Stack, rest: &Rest) -> (Vec<&'static str>, Vec<Vec<
     for step in ["disable", "enable", "destroy", "restore"] {
         rest.act(&format!("{aes}/versions/1/{step}")).empty(204);
     }
-    let ask = json!({
-        "displayName": "way-in",
+    let body = json!({
+        "displayName": "wrapping-key",
         "protection": "software",
         "algorithm": "rsa_2048_oaep_sha256",
         "purpose": "wrap_symmetric_key",
     });
-    let wrapping = rest.post(&format!("keyrings/{ring}/wrappingkeys"), ask).json(202);
+    let wrapping = rest.post(&format!("keyrings/{ring}/wrappingkeys"), body).json(202);
     let material = openssl::digest("sha256", b"material");
     let public = openssl::PublicKey::new(&der(&wrapping.text("publicKey")));
     let options = ["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256"];
@@ -71,17 +71,18 @@ fn one_of_everything(stack: &Stack, rest: &Rest) -> (Vec<&'static str>, Vec<Vec<
 }
 
 #[test]
-fn each_kind_of_call_has_its_event_and_no_secret_stays() {
+fn each_operation_is_audited_and_no_secret_is_stored() {
     let mut stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let (events, secrets) = one_of_everything(&stack, &rest);
+    let (events, secrets) = perform_each_operation(&stack, &rest);
     let listed = stack.kms(&["audit", "list", "--json"]).ok();
     let entries: Vec<Value> =
         listed.lines().map(|line| serde_json::from_str(line).expect("lines of JSON")).collect();
     for event in events {
-        // `kms init` made a ring as well, and came from no address.
-        let here = |entry: &&Value| entry["eventName"] == event && entry["sourceIpAddress"] == "127.0.0.1";
-        let found = entries.iter().find(here);
+        // Excludes the events of `kms init`, which also creates a ring and has no source address.
+        let over_rest =
+            |entry: &&Value| entry["eventName"] == event && entry["sourceIpAddress"] == "127.0.0.1";
+        let found = entries.iter().find(over_rest);
         let entry = found.unwrap_or_else(|| panic!("no {event} in {listed}"));
         for field in
             ["id", "eventTimeStamp", "eventType", "severity", "sourceIpAddress", "userAgent", "initiator"]
@@ -93,12 +94,13 @@ fn each_kind_of_call_has_its_event_and_no_secret_stays() {
     stack.kms(&["audit", "verify"]).ok();
     stack.stop();
     for secret in secrets {
-        assert_nowhere(&stack, &secret);
+        assert_not_stored(&stack, &secret);
     }
 }
 
-/// That these bytes are in no file of the home but the one that holds the owner's token, nor in the daemon's log.
-fn assert_nowhere(stack: &Stack, secret: &[u8]) {
+/// Asserts that these bytes are neither in the daemon's log nor in a file of the home, except the file of the
+/// administrator's token.
+fn assert_not_stored(stack: &Stack, secret: &[u8]) {
     let mut folders = vec![stack.home()];
     let mut files = vec![stack.log()];
     while let Some(folder) = folders.pop() {
@@ -110,15 +112,15 @@ fn assert_nowhere(stack: &Stack, secret: &[u8]) {
     for file in files.iter().filter(|file| !file.ends_with("admin.token")) {
         let contents = std::fs::read(file).unwrap_or_default();
         let found = contents.windows(secret.len()).any(|window| window == secret);
-        assert!(!found, "{} holds {:?}", file.display(), String::from_utf8_lossy(secret));
+        assert!(!found, "{} contains {:?}", file.display(), String::from_utf8_lossy(secret));
     }
 }
 
 #[test]
-fn the_log_is_read_over_rest_in_the_vendors_form() {
+fn the_audit_log_is_read_over_rest_in_the_vendors_format() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("seen");
+    let ring = rest.make_ring("listed");
     let path = |more: &str| format!("/v2/projects/{PROJECT}{more}");
     let range = "?startTimeRange=2026-01-01T00:00:00Z&endTimeRange=2026-01-01T12:00:00Z";
     let none = rest.call("GET", &path(range), None, &[]).json(200);
@@ -130,7 +132,7 @@ fn the_log_is_read_over_rest_in_the_vendors_form() {
     let of_ring = |item: &&Value| {
         item["eventName"] == "kms.keyring.create" && item["resourceId"].to_string().contains(&ring)
     };
-    let made = items.iter().find(of_ring).unwrap_or_else(|| panic!("the ring's creation is in {all}"));
+    let creation = items.iter().find(of_ring).unwrap_or_else(|| panic!("no creation of the ring in {all}"));
     for field in [
         "id",
         "receivedTimeStamp",
@@ -147,7 +149,7 @@ fn the_log_is_read_over_rest_in_the_vendors_form() {
         "initiator",
         "request",
     ] {
-        assert!(!made[field].is_null(), "{field} is required: {made}");
+        assert!(!creation[field].is_null(), "{field} is required: {creation}");
     }
     for wrong in ["", "?startTimeRange=2026-01-01T00:00:00Z", "?startTimeRange=x&endTimeRange=y"] {
         assert_eq!(rest.call("GET", &path(wrong), None, &[]).status, 400, "{wrong}");
@@ -155,7 +157,7 @@ fn the_log_is_read_over_rest_in_the_vendors_form() {
     assert_eq!(rest.with_token(None).call("GET", &path(&today), None, &[]).status, 401);
 }
 
-/// From an hour ago to in an hour, as the API takes times; by the system's own clock and program.
+/// The range from an hour ago to in an hour, in the API's format; by the system's `date` program.
 fn today() -> (String, String) {
     let time = |when: &str| {
         let mut date = std::process::Command::new("date");

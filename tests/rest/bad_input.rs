@@ -1,4 +1,4 @@
-//! What no client should send: each is refused with its declared status and a sentence, and the daemon lives on.
+//! Invalid requests: each is rejected with the declared status and a message, and the daemon keeps running.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use kms_tests::Stack;
-use kms_tests::rest::{Field, ResponseEnvelope, Rest, base64, key};
+use kms_tests::rest::{Field, Response, Rest, base64, key};
 
-/// A ring, a key, and who owns them.
-struct Place {
+/// A KMS with a ring and a key, and the administrator's client.
+struct Fixture {
     stack: Stack,
     rest: Rest,
     ring: String,
     key: String,
 }
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let mut stack = Stack::stopped(kms_tests::Policy::Strict);
         stack.configure("rest", "calls_per_hour", "1000000");
@@ -36,22 +36,22 @@ impl Place {
         format!("{}/versions/1/encrypt", self.key)
     }
 
-    /// A body as it is, sent to a path below the region.
-    fn send(&self, path: &str, body: &[u8]) -> ResponseEnvelope {
+    /// POSTs these bytes to a path below the region.
+    fn send(&self, path: &str, body: &[u8]) -> Response {
         self.rest.call("POST", &self.rest.path(path), Some(body), &[])
     }
 
-    /// That the daemon is there and answers well.
+    /// Asserts that the daemon runs and serves requests.
     #[track_caller]
-    fn lives(&mut self) {
-        assert_eq!(self.stack.daemon().ended(), None, "the daemon lives");
+    fn assert_running(&mut self) {
+        assert_eq!(self.stack.daemon().ended(), None, "the daemon still runs");
         self.rest.post(&self.encrypt(), json!({ "data": "" })).json(200);
     }
 }
 
 #[test]
-fn bodies_that_are_no_payload_are_400() {
-    let mut place = Place::new();
+fn invalid_bodies_get_400() {
+    let mut fixture = Fixture::new();
     let deep = |open: &str, close: &str| [open.repeat(10_000), close.repeat(10_000)].concat();
     let bodies: Vec<Vec<u8>> = vec![
         b"".to_vec(),
@@ -80,23 +80,23 @@ fn bodies_that_are_no_payload_are_400() {
         format!("{{\"displayName\":{}}}", "9".repeat(10_000)).into_bytes(),
     ];
     for body in bodies {
-        let answer = place.send("keyrings", &body);
-        let message = answer.refused(400);
-        assert!(message.len() < 500, "a sentence, not an echo: {message}");
+        let response = fixture.send("keyrings", &body);
+        let message = response.refused(400);
+        assert!(message.len() < 500, "the message does not echo the body: {message}");
     }
-    let rings = place.rest.read("keyrings").json(200);
+    let rings = fixture.rest.read("keyrings").json(200);
     let names: Vec<_> =
         rings["keyRings"].as_array().expect("a list").iter().map(|r| r.text("displayName")).collect();
     assert!(
         !names.iter().any(|name| ["r", "a", "b"].contains(&name.as_str())),
-        "nothing was made: {names:?}"
+        "no ring was created: {names:?}"
     );
-    place.lives();
+    fixture.assert_running();
 }
 
 #[test]
-fn fields_of_other_types_and_values_are_400() {
-    let mut place = Place::new();
+fn fields_of_wrong_types_and_values_get_400() {
+    let mut fixture = Fixture::new();
     let wrong = [
         ("displayName", vec![json!(null), json!(1), json!([]), json!({}), json!(true)]),
         (
@@ -115,26 +115,26 @@ fn fields_of_other_types_and_values_are_400() {
         for value in values {
             let mut body = key("k", "aes_256_gcm");
             body[field] = value.clone();
-            let message = place.rest.post(&place.keys(), body).refused(400);
+            let message = fixture.rest.post(&fixture.keys(), body).refused(400);
             assert!(message.contains(field), "{field} = {value}: {message:?} names the field");
         }
     }
     for field in ["displayName", "algorithm", "purpose", "protection"] {
         let mut body = key("k", "aes_256_gcm");
         body.as_object_mut().expect("an object").remove(field);
-        let message = place.rest.post(&place.keys(), body).refused(400);
+        let message = fixture.rest.post(&fixture.keys(), body).refused(400);
         assert!(message.contains(field), "without {field}: {message:?} names the field");
     }
-    let keys = place.rest.read(&place.keys()).json(200);
-    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "nothing was made");
-    place.lives();
+    let keys = fixture.rest.read(&fixture.keys()).json(200);
+    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "no key was created");
+    fixture.assert_running();
 }
 
 #[test]
-fn paths_that_lead_nowhere_are_refused() {
-    let mut place = Place::new();
-    let rest = &place.rest;
-    let (ring, key) = (&place.ring, &place.key);
+fn invalid_and_unknown_paths_are_rejected() {
+    let mut fixture = Fixture::new();
+    let rest = &fixture.rest;
+    let (ring, key) = (&fixture.ring, &fixture.key);
     for (path, status) in [
         ("keyrings/1".to_owned(), 400),
         (format!("keyrings/{ring}x"), 400),
@@ -169,50 +169,52 @@ fn paths_that_lead_nowhere_are_refused() {
         rest.call("GET", &path, None, &[]).refused(status);
     }
     for method in ["PUT", "TRACE", "DELETE", "PROPFIND", "FROBNICATE"] {
-        let answer = rest.call(method, &rest.path("keyrings"), None, &[]);
-        answer.refused(405);
-        assert!(answer.header("allow").is_some_and(|allow| allow.contains("POST")), "{answer}");
+        let response = rest.call(method, &rest.path("keyrings"), None, &[]);
+        response.refused(405);
+        assert!(response.header("allow").is_some_and(|allow| allow.contains("POST")), "{response}");
     }
     rest.call("GET", &format!("/{}", rest.path("keyrings")), None, &[]).json(200);
-    place.lives();
+    fixture.assert_running();
 }
 
 #[test]
-fn what_is_too_long_is_refused_before_it_is_read() {
-    let mut place = Place::new();
-    let most = json!({ "data": base64(vec![7; 65_536]) });
-    let sealed = place.rest.post(&place.encrypt(), most).json(200).text("data");
-    let decrypt = place.encrypt().replace("encrypt", "decrypt");
-    let opened = place.rest.post(&decrypt, json!({ "data": sealed })).json(200).text("data");
+fn oversized_bodies_are_rejected_before_they_are_read() {
+    let mut fixture = Fixture::new();
+    let largest = json!({ "data": base64(vec![7; 65_536]) });
+    let sealed = fixture.rest.post(&fixture.encrypt(), largest).json(200).text("data");
+    let decrypt = fixture.encrypt().replace("encrypt", "decrypt");
+    let opened = fixture.rest.post(&decrypt, json!({ "data": sealed })).json(200).text("data");
     assert_eq!(opened, base64(vec![7; 65_536]));
-    place.rest.post(&place.encrypt(), json!({ "data": base64(vec![7; 65_537]) })).refused(400);
+    fixture.rest.post(&fixture.encrypt(), json!({ "data": base64(vec![7; 65_537]) })).refused(400);
     let huge = json!({ "data": "A".repeat(8 << 20) }).to_string();
-    let answer = place.rest.try_call("POST", &place.rest.path(&place.encrypt()), Some(huge.as_bytes()), &[]);
-    // The answer may come before the body is taken, and the connection may be closed for it.
-    if let Ok(answer) = answer {
-        answer.refused(413);
+    let response =
+        fixture.rest.try_call("POST", &fixture.rest.path(&fixture.encrypt()), Some(huge.as_bytes()), &[]);
+    // The response may arrive before the body is read, and the daemon may then close the connection.
+    if let Ok(response) = response {
+        response.refused(413);
     }
-    // A length that is promised is not waited for, nor made room for.
-    let head = format!(
-        "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 1099511627776\r\n\r\n",
-        place.rest.path(&place.encrypt()),
-        place.rest.token().unwrap_or_default()
+    // The daemon neither waits for a body of this length nor allocates memory for it.
+    let header = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 1099511627776\r\n\r\n",
+        fixture.rest.path(&fixture.encrypt()),
+        fixture.rest.token().unwrap_or_default()
     );
-    let mut stream = connect(&place.rest);
+    let mut stream = connect(&fixture.rest);
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket has a time-out");
-    stream.write_all(head.as_bytes()).expect("a socket takes some bytes");
-    let mut answered = [0; 12];
-    stream.read_exact(&mut answered).expect("the answer does not wait for the body");
-    assert_eq!(&answered, b"HTTP/1.1 413");
-    place.lives();
+    stream.write_all(header.as_bytes()).expect("a socket takes some bytes");
+    let mut received = [0; 12];
+    stream.read_exact(&mut received).expect("the response does not wait for the body");
+    assert_eq!(&received, b"HTTP/1.1 413");
+    fixture.assert_running();
 }
 
 #[test]
-fn callers_without_a_right_token_are_401() {
-    let mut place = Place::new();
-    let good = place.rest.token().expect("the owner has a token").to_owned();
-    let path = place.rest.path("keyrings");
-    let nobody = place.rest.with_token(None);
+fn callers_without_a_valid_token_get_401() {
+    let mut fixture = Fixture::new();
+    let good = fixture.rest.token().expect("the administrator has a token").to_owned();
+    let path = fixture.rest.path("keyrings");
+    let anonymous = fixture.rest.with_token(None);
     let jwt = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhZG1pbiIsImV4cCI6OTk5OTk5OTk5OX0.";
     for value in [
         "",
@@ -229,44 +231,47 @@ fn callers_without_a_right_token_are_401() {
         "Bearer ..",
         "Bearer null",
     ] {
-        let answer = nobody.call("GET", &path, None, &[("authorization", value)]);
-        answer.refused(401);
-        assert!(answer.header("www-authenticate").is_some_and(|value| value.contains("Bearer")), "{answer}");
+        let response = anonymous.call("GET", &path, None, &[("authorization", value)]);
+        response.refused(401);
+        assert!(
+            response.header("www-authenticate").is_some_and(|value| value.contains("Bearer")),
+            "{response}"
+        );
     }
-    nobody.call("GET", &path, None, &[]).refused(401);
-    // Who is not known learns nothing of what is there, nor of what is wrong with the rest.
-    nobody.call("GET", &nobody.path("keyrings/1"), None, &[]).refused(401);
-    nobody.call("POST", &path, Some(b"{"), &[]).refused(401);
-    // The scheme's name has no case (RFC 9110).
-    nobody.call("GET", &path, None, &[("authorization", &format!("bearer {good}"))]).json(200);
-    place.lives();
+    anonymous.call("GET", &path, None, &[]).refused(401);
+    // An unauthenticated caller learns neither what exists nor what else is wrong with the request.
+    anonymous.call("GET", &anonymous.path("keyrings/1"), None, &[]).refused(401);
+    anonymous.call("POST", &path, Some(b"{"), &[]).refused(401);
+    // The name of the scheme is case-insensitive (RFC 9110).
+    anonymous.call("GET", &path, None, &[("authorization", &format!("bearer {good}"))]).json(200);
+    fixture.assert_running();
 }
 
 #[test]
-fn another_projects_ids_are_not_found() {
-    let mut place = Place::new();
+fn ids_of_another_project_are_not_found() {
+    let mut fixture = Fixture::new();
     let other = "22222222-2222-4222-8222-222222222222";
-    place.stack.kms(&["project", "add", "other", "--id", other]).ok();
-    let elsewhere = place.rest.in_project(other);
-    seen_within_two_seconds(&elsewhere);
-    assert_eq!(elsewhere.read("keyrings").json(200)["keyRings"], json!([]));
-    elsewhere.read(&format!("keyrings/{}", place.ring)).refused(404);
-    elsewhere.delete(&format!("keyrings/{}", place.ring)).refused(404);
-    elsewhere.read(&place.keys()).refused(404);
-    elsewhere.post(&place.keys(), key("k", "aes_256_gcm")).refused(404);
-    elsewhere.read(&place.key).refused(404);
-    elsewhere.delete(&place.key).refused(404);
-    elsewhere.post(&place.encrypt(), json!({ "data": "" })).refused(404);
-    let ring = elsewhere.make_ring("theirs");
-    let key = place.key.replace(&place.ring, &ring);
-    elsewhere.read(&key).refused(404);
-    place.rest.read(&key).refused(404);
-    place.rest.read("keyrings/33333333-3333-4333-8333-333333333333").refused(404);
-    place.lives();
+    fixture.stack.kms(&["project", "add", "other", "--id", other]).ok();
+    let other_project = fixture.rest.in_project(other);
+    seen_within_two_seconds(&other_project);
+    assert_eq!(other_project.read("keyrings").json(200)["keyRings"], json!([]));
+    other_project.read(&format!("keyrings/{}", fixture.ring)).refused(404);
+    other_project.delete(&format!("keyrings/{}", fixture.ring)).refused(404);
+    other_project.read(&fixture.keys()).refused(404);
+    other_project.post(&fixture.keys(), key("k", "aes_256_gcm")).refused(404);
+    other_project.read(&fixture.key).refused(404);
+    other_project.delete(&fixture.key).refused(404);
+    other_project.post(&fixture.encrypt(), json!({ "data": "" })).refused(404);
+    let ring = other_project.make_ring("theirs");
+    let key = fixture.key.replace(&fixture.ring, &ring);
+    other_project.read(&key).refused(404);
+    fixture.rest.read(&key).refused(404);
+    fixture.rest.read("keyrings/33333333-3333-4333-8333-333333333333").refused(404);
+    fixture.assert_running();
 }
 
-/// Waits until the daemon knows what another process did: promised within a second.
-#[expect(clippy::disallowed_methods, reason = "the second is measured")]
+/// Waits until the daemon sees the change of another process, which must take at most a second.
+#[expect(clippy::disallowed_methods, reason = "a timeout")]
 fn seen_within_two_seconds(rest: &Rest) {
     let deadline = Instant::now() + Duration::from_secs(2);
     while rest.read("keyrings").status != 200 {
@@ -276,115 +281,116 @@ fn seen_within_two_seconds(rest: &Rest) {
 }
 
 #[test]
-fn a_flood_of_headers_is_refused() {
-    let mut place = Place::new();
+fn too_many_and_too_long_headers_are_rejected() {
+    let mut fixture = Fixture::new();
     let many: String = (0..2000).map(|n| format!("x-{n}: y\r\n")).collect();
     let long = format!("x-long: {}\r\n", "y".repeat(1 << 20));
-    for flood in [many, long] {
-        let head = format!("GET {} HTTP/1.1\r\nhost: x\r\n{flood}\r\n", place.rest.path("keyrings"));
-        let answered = raw(&place.rest, head.as_bytes());
-        assert!(answered.is_empty() || answered.starts_with("HTTP/1.1 4"), "{answered}");
+    for headers in [many, long] {
+        let header = format!("GET {} HTTP/1.1\r\nhost: x\r\n{headers}\r\n", fixture.rest.path("keyrings"));
+        let received = raw(&fixture.rest, header.as_bytes());
+        assert!(received.is_empty() || received.starts_with("HTTP/1.1 4"), "{received}");
     }
     for garbage in
         [b"\0\0\0\0".as_slice(), b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"\r\n\r\n\r\n\r\n"]
     {
-        let answered = raw(&place.rest, garbage);
-        assert!(answered.is_empty() || answered.starts_with("HTTP/1.1 4"), "{answered}");
+        let received = raw(&fixture.rest, garbage);
+        assert!(received.is_empty() || received.starts_with("HTTP/1.1 4"), "{received}");
     }
-    place.lives();
+    fixture.assert_running();
 }
 
 #[test]
-fn who_is_slow_does_not_keep_others() {
-    let mut place = Place::new();
+fn slow_clients_do_not_block_others() {
+    let mut fixture = Fixture::new();
     let mut slow = Vec::new();
     for _ in 0..50 {
-        let mut stream = connect(&place.rest);
+        let mut stream = connect(&fixture.rest);
         stream.write_all(b"POST /v1/pro").expect("a socket takes some bytes");
         slow.push(stream);
-        let mut stream = connect(&place.rest);
-        let head = format!(
-            "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
-            place.rest.path(&place.encrypt()),
-            place.rest.token().unwrap_or_default()
+        let mut stream = connect(&fixture.rest);
+        let header = format!(
+            "POST {} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+            fixture.rest.path(&fixture.encrypt()),
+            fixture.rest.token().unwrap_or_default()
         );
-        stream.write_all(head.as_bytes()).expect("a socket takes some bytes");
+        stream.write_all(header.as_bytes()).expect("a socket takes some bytes");
         slow.push(stream);
     }
-    place.lives();
-    // And none of them is waited for without end.
+    fixture.assert_running();
+    // Slow connections are closed after a timeout.
     for mut stream in slow {
         stream.set_read_timeout(Some(Duration::from_secs(90))).expect("a socket has a time-out");
-        let mut answered = Vec::new();
-        stream.read_to_end(&mut answered).expect("the daemon ends the connection by itself");
-        let answered = String::from_utf8_lossy(&answered);
-        assert!(answered.is_empty() || answered.contains("\"message\""), "{answered}");
-        assert!(!answered.starts_with("HTTP/1.1 2") && !answered.starts_with("HTTP/1.1 5"), "{answered}");
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).expect("the daemon closes the connection");
+        let received = String::from_utf8_lossy(&received);
+        assert!(received.is_empty() || received.contains("\"message\""), "{received}");
+        assert!(!received.starts_with("HTTP/1.1 2") && !received.starts_with("HTTP/1.1 5"), "{received}");
     }
-    place.lives();
+    fixture.assert_running();
 }
 
 #[test]
-fn bad_input_leaves_no_memory_behind() {
-    let mut place = Place::new();
+fn bad_input_does_not_leak_memory() {
+    let mut fixture = Fixture::new();
     let before = {
-        storm(&place, 500);
-        memory(place.stack.daemon().pid())
+        send_bad_requests(&fixture, 500);
+        memory(fixture.stack.daemon().pid())
     };
-    storm(&place, 3000);
-    let after = memory(place.stack.daemon().pid());
+    send_bad_requests(&fixture, 3000);
+    let after = memory(fixture.stack.daemon().pid());
     // A leak of the bodies alone (64 KiB each) would be 190 MiB.
     assert!(after < before + (16 << 10), "{before} KiB before, {after} KiB after");
-    place.lives();
+    fixture.assert_running();
 }
 
-/// Bad calls of several kinds, so many of each.
-fn storm(place: &Place, calls: usize) {
+/// Sends bad requests of several kinds, `calls` of each.
+fn send_bad_requests(fixture: &Fixture, calls: usize) {
     let bad = json!({ "data": "!".repeat(64 << 10) }).to_string();
-    let stranger = place.rest.with_token(Some("kms_nobody"));
+    let invalid = fixture.rest.with_token(Some("kms_invalid"));
     for number in 0..calls {
-        place.send(&place.encrypt(), bad.as_bytes()).refused(400);
-        place.rest.read(&format!("keyrings/00000000-0000-4000-8000-{number:012}")).refused(404);
-        // Whoever comes with wrong credentials too often is told so.
-        let answer = stranger.read("keyrings");
-        answer.refused(if answer.status == 429 { 429 } else { 401 });
+        fixture.send(&fixture.encrypt(), bad.as_bytes()).refused(400);
+        fixture.rest.read(&format!("keyrings/00000000-0000-4000-8000-{number:012}")).refused(404);
+        // Too many requests with wrong credentials get 429.
+        let response = invalid.read("keyrings");
+        response.refused(if response.status == 429 { 429 } else { 401 });
     }
 }
 
 /// Resident memory, in KiB.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells it");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the status has the line");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB")
 }
 
 fn connect(rest: &Rest) -> TcpStream {
     let address = rest.base().trim_start_matches("http://");
-    TcpStream::connect(address).expect("the door is open")
+    TcpStream::connect(address).expect("the listener accepts connections")
 }
 
-/// Bytes as they are; gives what comes back until the connection ends or nothing more comes.
+/// Sends these bytes; returns what is received until the connection ends.
 fn raw(rest: &Rest, bytes: &[u8]) -> String {
     let mut stream = connect(rest);
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket has a time-out");
-    // The daemon may have closed it before it has read all.
+    // The daemon may have closed the connection before it has read all of it.
     stream.write_all(bytes).unwrap_or_default();
     stream.shutdown(std::net::Shutdown::Write).unwrap_or_default();
-    let mut answered = Vec::new();
-    match stream.read_to_end(&mut answered) {
+    let mut received = Vec::new();
+    match stream.read_to_end(&mut received) {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-        Err(error) => panic!("no end: {error}"),
+        Err(error) => panic!("the connection does not end: {error}"),
     }
-    String::from_utf8_lossy(&answered).into_owned()
+    String::from_utf8_lossy(&received).into_owned()
 }
 
 #[test]
-fn fields_that_nobody_knows_are_told() {
-    let mut place = Place::new();
-    // A misspelt field is told, and not dropped: its value would be missed later.
+fn unknown_fields_are_reported() {
+    let mut fixture = Fixture::new();
+    // A misspelt field is reported and not ignored, because its value would be missing later.
     let message =
-        place.rest.post("keyrings", json!({ "displayName": "r", "descripton": "blue" })).refused(400);
+        fixture.rest.post("keyrings", json!({ "displayName": "r", "descripton": "blue" })).refused(400);
     assert!(message.contains("descripton"), "{message}");
-    place.lives();
+    fixture.assert_running();
 }

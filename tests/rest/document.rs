@@ -1,4 +1,5 @@
-//! Our OpenAPI document, held against what the daemon really does: schemathesis makes calls of it, right and wrong ones.
+//! The OpenAPI document against the daemon: schemathesis generates valid and invalid requests from the document and checks
+//! the responses.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,16 +12,16 @@ use kms_tests::artefacts::variable;
 use kms_tests::rest::{Field, PROJECT, Rest};
 use kms_tests::{Policy, Stack, program, python};
 
-/// How long calls are made for, in seconds; `KMS_TESTS_SCHEMATHESIS_SECONDS` says otherwise (`make suites` does).
+/// How long requests are sent, in seconds; `KMS_TESTS_SCHEMATHESIS_SECONDS` overrides it (`make suites` sets it).
 const SECONDS: u64 = 120;
 
-/// What is not asked of us, and why: that a purpose fits its algorithm, or that data are ciphertext, cannot be said in
-/// OpenAPI (`positive_data_acceptance`); and a ring's id is taken for a key's that must be there after it was made
-/// (`ensure_resource_availability`). All other checks are on.
-const NOT_ASKED: &str = "positive_data_acceptance,ensure_resource_availability";
+/// The checks that are disabled. `positive_data_acceptance`: OpenAPI cannot express that a purpose must fit its algorithm,
+/// or that data must be ciphertext. `ensure_resource_availability`: it takes a ring's id for a key's, and expects a key
+/// with that id after the ring's creation. All other checks are enabled.
+const DISABLED_CHECKS: &str = "positive_data_acceptance,ensure_resource_availability";
 
 #[test]
-fn the_document_is_what_the_daemon_does() {
+fn the_daemon_conforms_to_the_document() {
     let mut stack = Stack::stopped(Policy::Strict);
     stack.configure("rest", "calls_per_hour", "100000000");
     stack.start();
@@ -31,7 +32,7 @@ fn the_document_is_what_the_daemon_does() {
         .unwrap_or(SECONDS);
     let done = AtomicBool::new(false);
     let ran = std::thread::scope(|scope| {
-        // It also deletes, disables and destroys: what it needs is brought back, so that the right calls stay right.
+        // It also deletes, disables and destroys, so the keys are restored again and again to keep valid requests valid.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 for key in &keys {
@@ -49,34 +50,34 @@ fn the_document_is_what_the_daemon_does() {
             .arg(&config)
             .arg("run")
             .arg(format!("{}/openapi.json", rest.base()));
-        command.args(["--max-time", &seconds.to_string(), "--exclude-checks", NOT_ASKED]);
+        command.args(["--max-time", &seconds.to_string(), "--exclude-checks", DISABLED_CHECKS]);
         command.args(["--continue-on-failure", "--output-truncate", "false"]);
-        python::clean(&mut command);
+        python::clear_environment(&mut command);
         command.current_dir(stack.folder()).env("HOME", stack.folder());
         let ran = program::run_with(&mut command, b"", Duration::from_secs(seconds * 3 + 120));
         done.store(true, Ordering::Relaxed);
         ran
     });
-    assert_eq!(stack.daemon().ended(), None, "the daemon lives on");
+    assert_eq!(stack.daemon().ended(), None, "the daemon still runs");
     ran.ok();
 }
 
-/// The configuration that gives schemathesis ids of things that are there, and the keys that must stay.
+/// Writes a configuration with existing ids for schemathesis; returns its path and the keys that must be kept usable.
 fn prepare(stack: &Stack, rest: &Rest) -> (PathBuf, Vec<String>) {
     let ring = rest.make_ring("ring");
     let algorithms = ["aes_256_gcm", "hmac_sha256", "ecdsa_p256_sha256", "rsa_2048_oaep_sha256"];
     let keys: Vec<_> = algorithms.iter().map(|algorithm| rest.make_key(&ring, "key", algorithm)).collect();
-    let ask = json!({
-        "displayName": "way-in",
+    let body = json!({
+        "displayName": "wrapping-key",
         "protection": "software",
         "algorithm": "rsa_2048_oaep_sha256",
         "purpose": "wrap_symmetric_key",
     });
     let wrapping: Vec<_> = (0..20)
-        .map(|_| rest.post(&format!("keyrings/{ring}/wrappingkeys"), ask.clone()).json(202).text("id"))
+        .map(|_| rest.post(&format!("keyrings/{ring}/wrappingkeys"), body.clone()).json(202).text("id"))
         .collect();
     let ids: Vec<_> = keys.iter().filter_map(|key| key.rsplit('/').next()).collect();
-    let token = rest.token().expect("the owner has a token");
+    let token = rest.token().expect("the administrator has a token");
     let config = format!(
         r#"
 [headers]

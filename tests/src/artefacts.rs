@@ -1,26 +1,26 @@
 //! The artefacts under test: built once per test process, so that plain `cargo test` is enough.
 //!
-//! They are release artefacts: what users run, and fast enough for RSA in a thousand calls.
+//! They are release builds, as users run them; debug builds are too slow for thousands of RSA calls.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where the artefacts are.
+/// The paths of the artefacts.
 #[derive(Debug)]
 pub struct Artefacts {
-    /// The daemon and command line.
+    /// The program `kms`: daemon and command line.
     pub kms: PathBuf,
-    /// The module.
+    /// The PKCS#11 module.
     pub module: PathBuf,
 }
 
-/// The artefacts, built if need be. `KMS_TESTS_BUILT=1` says that somebody has built them already;
-/// `KMS_TESTS_ARTEFACTS` names a folder with others to test, such as installed ones.
+/// Returns the artefacts, and builds them unless `KMS_TESTS_BUILT=1` is set. `KMS_TESTS_ARTEFACTS` names a folder with
+/// other artefacts to test, such as installed ones.
 ///
 /// # Panics
-/// When they cannot be built, or are not there.
+/// When they cannot be built, or are missing.
 pub fn artefacts() -> &'static Artefacts {
     static BUILT: OnceLock<Artefacts> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -49,21 +49,21 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies inside the workspace")
 }
 
-/// A variable of the environment.
+/// An environment variable; `None` if it is unset or empty.
 #[expect(
     clippy::disallowed_methods,
-    reason = "how the suites are run is said in the environment, and read here only"
+    reason = "the only place that reads the suites' settings from the environment"
 )]
 pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Whether we run where a missing tool is a failure rather than a reason to skip.
+/// Whether the suites run in CI, where a missing tool is a failure and not a reason to skip a test.
 pub fn in_ci() -> bool {
     variable("CI").is_some_and(|value| value != "false" && value != "0")
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub fn target() -> PathBuf {
     variable("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }

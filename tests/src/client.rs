@@ -1,4 +1,4 @@
-//! A module as the `cryptoki` crate sees it, initialised for one stack and logged in.
+//! A client that uses a stack's module through the `cryptoki` crate.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -14,26 +14,26 @@ use cryptoki::types::AuthPin;
 
 use crate::{Stack, USER_PIN};
 
-/// Loads and initialises a module; its configuration is handed over as `pReserved`.
+/// Loads and initialises a module; its configuration is passed as `pReserved`.
 ///
 /// # Panics
 /// When the module does not load or initialise.
-#[expect(unsafe_code, reason = "cryptoki takes pReserved as a bare pointer")]
+#[expect(unsafe_code, reason = "cryptoki takes pReserved as a raw pointer")]
 pub fn load(module: &Path, config: &Path) -> Pkcs11 {
     let pkcs11 = Pkcs11::new(module).expect("the module loads");
-    let words = [b"config=", config.as_os_str().as_bytes()].concat();
-    let words = CString::new(words).expect("a path has no null");
-    let pointer = NonNull::new(words.as_ptr().cast_mut().cast()).expect("a string has an address");
-    // SAFETY: the module reads a string there, during `C_Initialize` only; `words` lives until this function's end.
+    let reserved = [b"config=", config.as_os_str().as_bytes()].concat();
+    let reserved = CString::new(reserved).expect("a path has no null");
+    let pointer = NonNull::new(reserved.as_ptr().cast_mut().cast()).expect("a string has an address");
+    // SAFETY: the module reads a string there, during `C_Initialize` only; `reserved` lives until this function ends.
     let arguments = unsafe { CInitializeArgs::new_with_reserved(CInitializeFlags::OS_LOCKING_OK, pointer) };
     pkcs11.initialize(arguments).expect("the module initialises");
     pkcs11
 }
 
-/// A stack's module with the ring's user logged in.
+/// A stack's module with an open session.
 #[derive(Debug)]
 pub struct Client {
-    /// Read-write, logged in.
+    /// A read-write session.
     pub session: Session,
     /// The ring's slot.
     pub slot: Slot,
@@ -42,7 +42,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a stack's module; nobody is logged in.
+    /// Opens a stack's module without a login.
     ///
     /// # Panics
     /// When that fails.
@@ -53,7 +53,7 @@ impl Client {
         Self { session, slot, pkcs11 }
     }
 
-    /// Opens a stack's module and logs in.
+    /// Opens a stack's module and logs in as the ring's user.
     ///
     /// # Panics
     /// When that fails.
@@ -63,21 +63,21 @@ impl Client {
         client
     }
 
-    /// One attribute, of the bytes kind.
+    /// The value of an attribute that is a byte string.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When the object does not have it.
     #[track_caller]
     pub fn bytes(&self, object: ObjectHandle, kind: AttributeType) -> Vec<u8> {
         let found = self.session.get_attributes(object, &[kind]).expect("attributes can be read");
-        let value = found.into_iter().next().unwrap_or_else(|| panic!("{kind} is not there"));
+        let value = found.into_iter().next().unwrap_or_else(|| panic!("the object has no {kind}"));
         bytes_of(&value)
     }
 
-    /// The public key of a pair, as `SubjectPublicKeyInfo`.
+    /// The public key of an object, as `SubjectPublicKeyInfo` in DER.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When the object does not have it.
     #[track_caller]
     pub fn public_key_info(&self, object: ObjectHandle) -> Vec<u8> {
         self.bytes(object, AttributeType::PublicKeyInfo)
@@ -94,15 +94,15 @@ pub fn slot(pkcs11: &Pkcs11, label: &str) -> Slot {
     *slots.iter().find(named).unwrap_or_else(|| panic!("no token {label:?} in {slots:?}"))
 }
 
-/// A PIN as cryptoki takes it.
+/// Converts a PIN to cryptoki's type.
 pub fn pin(text: &str) -> AuthPin {
     AuthPin::new(text.to_owned().into())
 }
 
-/// The bytes of an attribute that is bytes.
+/// The bytes of an attribute whose value is a byte string.
 ///
 /// # Panics
-/// When it is another one; the tests ask for these only.
+/// When the attribute is of another type, or of one that the tests do not use.
 #[expect(clippy::wildcard_enum_match_arm, reason = "not our enum")]
 pub fn bytes_of(attribute: &Attribute) -> Vec<u8> {
     match attribute {
@@ -121,10 +121,10 @@ pub fn bytes_of(attribute: &Attribute) -> Vec<u8> {
     }
 }
 
-/// That a call was refused, by which function, with which code.
+/// Asserts that a call failed with this code.
 ///
 /// # Panics
-/// When it was not, or otherwise.
+/// When it succeeded, or failed with another code.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, expected: RvError) {
     match result {
@@ -133,7 +133,7 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, expected: RvError) 
     }
 }
 
-/// The code of a refusal.
+/// The return code of a call that must fail, and the function that returned it.
 ///
 /// # Panics
 /// When the call succeeded, or failed before it reached the module.
@@ -141,7 +141,7 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, expected: RvError) 
 pub fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> (RvError, Function) {
     match result {
         Err(Error::Pkcs11(found, function)) => (found, function),
-        other => panic!("expected a refusal, got {other:?}"),
+        other => panic!("expected an error, got {other:?}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The daemon as a process of its own: started, awaited, killed, paused. Its log goes to a file.
+//! The daemon as a child process: start, wait until it is ready, kill, pause. Its log goes to a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -12,35 +12,35 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use crate::artefacts::artefacts;
 use crate::program;
 
-/// How long the daemon may take to be ready; a machine at full load included.
+/// How long the daemon may take to become ready, even on a machine at full load.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it may take to stop when asked to.
+/// How long it may take to stop after a signal.
 const STOPPED_WITHIN: Duration = Duration::from_secs(15);
 
-/// How many lines of its log a failure shows.
+/// How many lines of the log a failure shows.
 const REPORTED_LINES: usize = 40;
 
-/// A running daemon; it goes with the value.
+/// A running daemon; it is stopped when the value is dropped.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
-    /// What it said until it was ready.
-    said: Vec<String>,
+    /// The lines that it printed until it was ready.
+    startup_lines: Vec<String>,
 }
 
 impl Daemon {
-    /// Starts the daemon of a home and waits until it says that it is ready.
+    /// Starts the daemon of a home and waits until it reports that it is ready.
     ///
     /// # Panics
-    /// When it ends, or says nothing in time; the log tells why.
+    /// When it ends, or is not ready in time; the message contains the log.
     pub fn start(home: &Path, log: &Path) -> Self {
         let mut command = Command::new(&artefacts().kms);
         command.arg("serve").arg("--home").arg(home);
         Self::start_with(command, log)
     }
 
-    /// The same with a command of one's own, which must end in `kms serve`.
+    /// The same with the given command, which must end in `kms serve`.
     ///
     /// # Panics
     /// As [`Daemon::start`].
@@ -49,12 +49,12 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::from(file));
         let mut child = command.spawn().expect("kms can be started");
         let lines = lines_of(child.stdout.take().expect("standard output is piped"));
-        let mut daemon = Self { child, said: Vec::new() };
+        let mut daemon = Self { child, startup_lines: Vec::new() };
         loop {
             match lines.recv_timeout(READY_WITHIN) {
                 Ok(line) => {
                     let ready = line.starts_with("kms: ready");
-                    daemon.said.push(line);
+                    daemon.startup_lines.push(line);
                     if ready {
                         return daemon;
                     }
@@ -68,62 +68,63 @@ impl Daemon {
         }
     }
 
-    /// Ends it in the hard way, at once.
+    /// Kills it with SIGKILL.
     pub fn kill9(mut self) {
-        self.end_hard();
+        self.kill_and_wait();
     }
 
-    /// Ends it in the polite way: SIGTERM.
+    /// Stops it with SIGTERM and waits.
     ///
     /// # Panics
     /// When it does not end in time.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        program::wait(&mut self.child, STOPPED_WITHIN).expect("the daemon stops when it is told to")
+        program::wait(&mut self.child, STOPPED_WITHIN).expect("the daemon stops on SIGTERM")
     }
 
-    /// Tells it to end (SIGTERM), and does not wait.
+    /// Sends SIGTERM and does not wait.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Tells it to read its configuration again (SIGHUP).
+    /// Sends SIGHUP: the daemon reads its configuration again.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended.
     ///
     /// # Panics
-    /// When it does not in time.
+    /// When it does not end in time.
     pub fn end(&mut self) -> ExitStatus {
         program::wait(&mut self.child, STOPPED_WITHIN).expect("the daemon ends")
     }
 
-    /// Stops its execution, so that it is there but does not answer.
+    /// Suspends the process (SIGSTOP), so that the daemon exists but does not respond.
     ///
     /// # Panics
-    /// Never: it is our child.
+    /// Never: it is a child of this process.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
-        // The signal is on its way when `kill` returns; the kernel tells when every thread has stopped.
+        // `kill` returns before the signal takes effect; `waitid` returns when every thread has stopped.
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped).expect("our child can be waited for");
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped).expect("the child can be waited for");
     }
 
-    /// Lets it go on.
+    /// Resumes the process (SIGCONT).
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// The address of the REST door, as the daemon said it before it was ready.
+    /// The address of the REST listener, as the daemon printed it at its start.
     ///
     /// # Panics
-    /// When it said none.
+    /// When it printed none.
     pub fn rest_address(&self) -> String {
-        let words = self.said.iter().flat_map(|line| line.split_whitespace());
+        let words = self.startup_lines.iter().flat_map(|line| line.split_whitespace());
         let mut addresses = words.filter(|word| word.starts_with("http://") || word.starts_with("https://"));
-        let address = addresses.next().unwrap_or_else(|| panic!("no address of a door in {:?}", self.said));
+        let address =
+            addresses.next().unwrap_or_else(|| panic!("no REST address in {:?}", self.startup_lines));
         address.trim_end_matches(['/', ',', '.']).to_owned()
     }
 
@@ -132,20 +133,20 @@ impl Daemon {
         self.child.id()
     }
 
-    /// How it ended, if it has ended.
+    /// Its exit status, if it has ended.
     ///
     /// # Panics
-    /// Never: it is our child.
+    /// Never: it is a child of this process.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our child can be asked for")
+        self.child.try_wait().expect("the child's status can be read")
     }
 
     fn signal(&self, signal: Signal) {
-        // It may have ended by itself, which the caller finds out soon enough.
+        // It may have ended already; the caller notices that later.
         kill_process(Pid::from_child(&self.child), signal).unwrap_or_default();
     }
 
-    fn end_hard(&mut self) {
+    fn kill_and_wait(&mut self) {
         self.child.kill().unwrap_or_default();
         self.child.wait().map(drop).unwrap_or_default();
     }
@@ -157,25 +158,25 @@ impl Drop for Daemon {
             self.resume();
             self.signal(Signal::TERM);
             if program::wait(&mut self.child, STOPPED_WITHIN).is_none() {
-                self.end_hard();
+                self.kill_and_wait();
             }
         }
     }
 }
 
-/// Reads lines on a thread that ends with the stream, so that the daemon never waits for us.
+/// Reads lines on a thread that ends with the stream, so that the daemon never blocks on a full pipe.
 fn lines_of(stdout: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody listens once the daemon is ready.
+            // The receiver is dropped once the daemon is ready.
             sender.send(line).unwrap_or_default();
         }
     });
     receiver
 }
 
-/// The log of a daemon.
+/// The contents of a daemon's log.
 pub fn read_log(log: &Path) -> String {
     File::open(log).and_then(std::io::read_to_string).unwrap_or_else(|error| format!("(no log: {error})"))
 }

@@ -1,28 +1,32 @@
-//! What the suites stand on: a whole KMS per test, and hands to reach for it from outside.
+//! Common code of the test suites: a complete KMS for each test, and clients that use it from outside.
 //!
-//! [`Stack`] is a home, a daemon and a module of one test's own; [`raw`] speaks C to a module, [`client`] speaks to it
-//! through the `cryptoki` crate; [`child`] gives a test a process of its own; [`program`] runs real clients.
-//! Nothing here knows the insides of provider or backend: only their artefacts and the words of `protocol`.
-#![allow(clippy::macro_metavars_in_unsafe, reason = "`call!` takes pointers and numbers, made in safe code")]
+//! [`Stack`] is a home with a daemon and a copy of the module, for one test. [`raw`] calls a module through the C API,
+//! [`client`] through the `cryptoki` crate; [`rest`] is an HTTP client; [`child`] runs a test in its own process;
+//! [`program`] runs other programs. Nothing here uses the internals of provider or backend: only their artefacts and
+//! the types of `protocol`.
+#![allow(
+    clippy::macro_metavars_in_unsafe,
+    reason = "`call!` takes pointers and numbers that safe code creates"
+)]
 
-/// The artefacts under test, built once.
+/// Builds and locates the artefacts under test.
 pub mod artefacts;
-/// A test in a process of its own.
+/// Runs a test in a child process.
 pub mod child;
-/// A module as the `cryptoki` crate sees it.
+/// A client that uses a module through the `cryptoki` crate.
 pub mod client;
-/// The daemon as a process: started, killed, paused.
+/// The daemon as a child process: start, kill, pause.
 pub mod daemon;
-/// Public keys and signatures, checked by the openssl program.
+/// Reference results by the openssl program: signatures, ciphertexts, digests, MACs.
 pub mod openssl;
-/// Programs run with a deadline, and which of them are installed.
+/// Runs programs with a timeout, and finds out which are installed.
 pub mod program;
-/// A Python of the tests' own.
+/// The Python environment of the tests.
 pub mod python;
-/// A module as C sees it. The only unsafe code of this library.
+/// Calls a module through the C API. The only unsafe code of this library.
 #[allow(unsafe_code)]
 pub mod raw;
-/// The REST door as its clients see it.
+/// A client of the REST API.
 pub mod rest;
 mod stack;
 

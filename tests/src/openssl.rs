@@ -1,5 +1,5 @@
-//! A second opinion: signatures, ciphertexts, digests and MACs as the openssl program sees them, with the public key
-//! alone where there is one. It shares no code with the provider (RustCrypto) or the backend (aws-lc-rs).
+//! Reference results: signatures, ciphertexts, digests and MACs by the openssl program, which gets only the public key
+//! of a pair. It shares no code with the provider (RustCrypto) or the backend (aws-lc-rs).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::program::{self, Ran};
 
-/// A folder with a public key.
+/// A public key, in a temporary folder.
 #[derive(Debug)]
 pub struct PublicKey {
     folder: TempDir,
@@ -26,7 +26,7 @@ impl PublicKey {
         Self { folder }
     }
 
-    /// Whether a signature over a digest is right. `options` are `-pkeyopt` values.
+    /// Whether a signature over a digest is valid. `options` are `-pkeyopt` values.
     ///
     /// # Panics
     /// When openssl fails otherwise.
@@ -38,7 +38,7 @@ impl PublicKey {
         ran.status.success() && ran.text().contains("Signature Verified Successfully")
     }
 
-    /// Whether a signature over a message is right, by keys that hash for themselves, such as Ed25519.
+    /// Whether a signature over a message is valid, for schemes that hash the message themselves, such as Ed25519.
     ///
     /// # Panics
     /// When openssl fails otherwise.
@@ -50,10 +50,11 @@ impl PublicKey {
         ran.status.success() && ran.text().contains("Signature Verified Successfully")
     }
 
-    /// What a PKCS #1 signature signs, read with the public key: openssl verifies only what may be a digest.
+    /// The data that a PKCS #1 signature contains, recovered with the public key, because openssl verifies only data that
+    /// may be a digest.
     ///
     /// # Panics
-    /// When it is no signature of this key.
+    /// When the signature was not made with this key.
     pub fn signed(&self, signature: &[u8]) -> Vec<u8> {
         let signature = self.file("signature", signature);
         let mut command = self.pkeyutl("-verifyrecover", &["rsa_padding_mode:pkcs1"]);
@@ -70,7 +71,7 @@ impl PublicKey {
         output_of(program::run(command.arg("-in").arg(data)))
     }
 
-    /// What openssl says of the key: its kind, size and curve.
+    /// openssl's description of the key: its type, size and curve.
     ///
     /// # Panics
     /// When openssl cannot read it.
@@ -95,26 +96,26 @@ impl PublicKey {
     }
 }
 
-/// A pair that the openssl program made and keeps.
+/// A key pair that the openssl program generated, in a temporary folder.
 #[derive(Debug)]
 pub struct PrivateKey {
     folder: TempDir,
 }
 
 impl PrivateKey {
-    /// A new one; `words` as `openssl genpkey` takes them.
+    /// Generates a pair; `arguments` are those of `openssl genpkey`.
     ///
     /// # Panics
     /// When openssl fails.
-    pub fn generate(words: &[&str]) -> Self {
+    pub fn generate(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = openssl();
-        command.arg("genpkey").args(words).arg("-out").arg(folder.path().join("key.pem"));
+        command.arg("genpkey").args(arguments).arg("-out").arg(folder.path().join("key.pem"));
         program::run(&mut command).ok();
         Self { folder }
     }
 
-    /// Its public half as `SubjectPublicKeyInfo`, DER.
+    /// The public key as `SubjectPublicKeyInfo`, DER.
     ///
     /// # Panics
     /// When openssl fails.
@@ -124,7 +125,7 @@ impl PrivateKey {
         output_of(program::run(&mut command))
     }
 
-    /// The private key itself in PKCS #8, DER.
+    /// The private key in PKCS #8, DER.
     ///
     /// # Panics
     /// When openssl fails.
@@ -134,18 +135,18 @@ impl PrivateKey {
         output_of(program::run(&mut command))
     }
 
-    /// Signs with what `openssl pkeyutl` is told: a digest, or a message after `-rawin`.
+    /// Signs with these arguments of `openssl pkeyutl`: a digest, or with `-rawin` a message.
     ///
     /// # Panics
     /// When openssl fails.
-    pub fn sign(&self, words: &[&str], data: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, arguments: &[&str], data: &[u8]) -> Vec<u8> {
         let data = write(self.folder.path(), "data", data);
         let mut command = openssl();
         command.args(["pkeyutl", "-sign", "-inkey"]).arg(self.folder.path().join("key.pem"));
-        output_of(program::run(command.args(words).arg("-in").arg(data)))
+        output_of(program::run(command.args(arguments).arg("-in").arg(data)))
     }
 
-    /// The secret agreed on with another's public half.
+    /// The secret agreed on with another public key.
     ///
     /// # Panics
     /// When openssl fails.
@@ -157,24 +158,24 @@ impl PrivateKey {
     }
 }
 
-/// A digest; `name` as openssl calls it.
+/// A digest; `name` is openssl's name of the hash.
 ///
 /// # Panics
 /// When openssl fails.
 pub fn digest(name: &str, data: &[u8]) -> Vec<u8> {
     let mut command = openssl();
     command.args(["dgst", "-binary", &format!("-{name}")]);
-    output_of(program::run_with(&mut command, data, program::PATIENCE))
+    output_of(program::run_with(&mut command, data, program::TIMEOUT))
 }
 
-/// The front of a digest without end; `name` as openssl calls it.
+/// The first `bytes` of an extendable-output function; `name` is openssl's name of it.
 ///
 /// # Panics
 /// When openssl fails.
 pub fn xof(name: &str, bytes: usize, data: &[u8]) -> Vec<u8> {
     let mut command = openssl();
     command.args(["dgst", "-binary", &format!("-{name}"), "-xoflen", &bytes.to_string()]);
-    output_of(program::run_with(&mut command, data, program::PATIENCE))
+    output_of(program::run_with(&mut command, data, program::TIMEOUT))
 }
 
 /// An HMAC.
@@ -185,10 +186,10 @@ pub fn hmac(name: &str, key: &[u8], data: &[u8]) -> Vec<u8> {
     let mut command = openssl();
     let key = format!("hexkey:{}", hex(key));
     command.args(["dgst", "-binary", &format!("-{name}"), "-mac", "HMAC", "-macopt", &key]);
-    output_of(program::run_with(&mut command, data, program::PATIENCE))
+    output_of(program::run_with(&mut command, data, program::TIMEOUT))
 }
 
-/// AES in a mode without authentication; `cipher` as in `aes-256-cbc`.
+/// Encrypts with AES in a mode without authentication; `cipher` is a name such as `aes-256-cbc`.
 ///
 /// # Panics
 /// When openssl fails.
@@ -198,13 +199,13 @@ pub fn encrypt(cipher: &str, options: &[&str], key: &[u8], iv: &[u8], data: &[u8
     if !iv.is_empty() {
         command.args(["-iv", &hex(iv)]);
     }
-    output_of(program::run_with(&mut command, data, program::PATIENCE))
+    output_of(program::run_with(&mut command, data, program::TIMEOUT))
 }
 
-/// AES-GCM by another library than the backend's, for 96-bit IVs and 128-bit tags: openssl's program has none.
+/// Encrypts with AES-GCM (96-bit IV, 128-bit tag) by aws-lc-rs, because the openssl program has no AES-GCM.
 ///
 /// # Panics
-/// When key, IV or data are of a wrong length.
+/// When key, IV or data have a wrong length.
 pub fn encrypt_gcm(key: &[u8], iv: &[u8], aad: &[u8], data: &[u8]) -> Vec<u8> {
     use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     let algorithm = match key.len() {
@@ -215,18 +216,18 @@ pub fn encrypt_gcm(key: &[u8], iv: &[u8], aad: &[u8], data: &[u8]) -> Vec<u8> {
     let key = LessSafeKey::new(UnboundKey::new(algorithm, key).expect("an AES key"));
     let nonce = Nonce::try_assume_unique_for_key(iv).expect("an IV of 12 bytes");
     let mut sealed = data.to_vec();
-    key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).expect("data of a legal length");
+    key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).expect("data of a valid length");
     sealed
 }
 
-/// PKCS #11's form of an ECDSA signature, both numbers at full length, as the DER that openssl takes.
+/// Converts an ECDSA signature from PKCS #11's format, both numbers at full length, to the DER that openssl takes.
 pub fn ecdsa_der(raw: &[u8]) -> Vec<u8> {
     let (r, s) = raw.split_at(raw.len() / 2);
     let body = [integer(r), integer(s)].concat();
     [vec![0x30], length(body.len()), body].concat()
 }
 
-/// The openssl program without anybody's configuration.
+/// The openssl program without the configuration of the system or the user.
 pub fn openssl() -> Command {
     let mut command = Command::new("openssl");
     command.env("OPENSSL_CONF", "/dev/null");

@@ -1,4 +1,4 @@
-//! Programs run with a deadline, their output kept. A program that hangs is killed and is a failure.
+//! Runs programs with a timeout and captures their output. A program that hangs is killed, and the test fails.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -12,37 +12,37 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::artefacts;
 
-/// How long a program may take. The machine may have two cores and eight tests at work.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a program may take. The machine may have two cores and run eight tests at once.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a program did.
+/// The result of a program that has ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub output: Vec<u8>,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub errors: String,
-    /// Its command line, to name it in failures.
+    /// The command line, for failure messages.
     pub command: String,
 }
 
 impl Ran {
-    /// The output, when the program succeeded.
+    /// Standard output of a program that must succeed.
     ///
     /// # Panics
-    /// When it did not.
+    /// When it failed.
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(self.status.success(), "{self}");
         String::from_utf8_lossy(&self.output).into_owned()
     }
 
-    /// Both outputs, when the program failed by exit code: a crash is not a refusal.
+    /// Both outputs of a program that must fail with an exit code; a crash does not count.
     ///
     /// # Panics
-    /// When it succeeded, or died of a signal.
+    /// When it succeeded, or was ended by a signal.
     #[track_caller]
     pub fn refused(self) -> String {
         assert!(self.status.code().is_some_and(|code| code != 0), "{self}");
@@ -68,48 +68,49 @@ impl std::fmt::Display for Ran {
 /// Runs a program to its end.
 ///
 /// # Panics
-/// When it cannot be started, or does not end within [`PATIENCE`].
+/// When it cannot be started, or does not end within [`TIMEOUT`].
 pub fn run(command: &mut Command) -> Ran {
-    run_with(command, b"", PATIENCE)
+    run_with(command, b"", TIMEOUT)
 }
 
-/// Runs a program that reads `input`.
+/// Runs a program with `input` on its standard input.
 ///
 /// # Panics
 /// When it cannot be started, or does not end in time.
-pub fn run_with(command: &mut Command, input: &[u8], patience: Duration) -> Ran {
+pub fn run_with(command: &mut Command, input: &[u8], timeout: Duration) -> Ran {
     let name = format!("{command:?}");
     let [stdin, stdout, stderr] = std::array::from_fn(|_| tempfile::tempfile().expect("a temporary file"));
     (&stdin).write_all(input).expect("a temporary file takes the input");
     (&stdin).rewind().expect("a file rewinds");
-    let again = |file: &File| Stdio::from(file.try_clone().expect("a descriptor is free"));
-    let started = command.stdin(again(&stdin)).stdout(again(&stdout)).stderr(again(&stderr)).spawn();
+    let duplicate = |file: &File| Stdio::from(file.try_clone().expect("the descriptor can be duplicated"));
+    let started =
+        command.stdin(duplicate(&stdin)).stdout(duplicate(&stdout)).stderr(duplicate(&stderr)).spawn();
     let mut child = started.unwrap_or_else(|error| panic!("{name}: {error}"));
-    let status = wait(&mut child, patience);
+    let status = wait(&mut child, timeout);
     let (output, errors) = (contents(stdout), contents(stderr));
     let errors = String::from_utf8_lossy(&errors).into_owned();
     match status {
         Some(status) => Ran { status, output, errors, command: name },
         None => {
-            panic!("{name}: still running after {patience:?}\n{}{errors}", String::from_utf8_lossy(&output))
+            panic!("{name}: still running after {timeout:?}\n{}{errors}", String::from_utf8_lossy(&output))
         }
     }
 }
 
-/// Waits for a child; kills it when the time is up.
+/// Waits for a child; kills it and returns `None` after the timeout.
 ///
 /// # Panics
 /// When the child cannot be waited for.
-pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+pub fn wait(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
     if let Some(status) = child.try_wait().expect("a child can be waited for") {
         return Some(status);
     }
     let pid = Pid::from_child(child);
     let handle = pidfd_open(pid, PidfdFlags::empty()).expect("a child has a pidfd");
     let mut ready = [PollFd::new(&handle, PollFlags::IN)];
-    let patience = Timespec::try_from(patience).expect("a deadline fits");
+    let timeout = Timespec::try_from(timeout).expect("a deadline fits");
     let ended = loop {
-        match poll(&mut ready, Some(&patience)) {
+        match poll(&mut ready, Some(&timeout)) {
             Ok(count) => break count > 0,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => panic!("poll: {error}"),
@@ -122,17 +123,17 @@ pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     ended.then_some(status)
 }
 
-/// Whether every one of these programs or files is there. Says which is not, and fails in CI: there they must be.
+/// Whether all of these programs or files are installed. Prints which are not; in CI that is a failure.
 ///
 /// # Panics
 /// In CI, when one is missing.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(clippy::print_stderr, reason = "reports that a test is skipped")]
 pub fn installed(names: &[&str]) -> bool {
     let missing: Vec<_> = names.iter().filter(|name| !exists(name)).collect();
     if missing.is_empty() {
         return true;
     }
-    assert!(!artefacts::in_ci(), "not installed, and CI must have them: {missing:?}");
+    assert!(!artefacts::in_ci(), "not installed, but required in CI: {missing:?}");
     eprintln!("skipped: not installed: {missing:?}");
     false
 }

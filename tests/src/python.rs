@@ -1,5 +1,5 @@
-//! A Python of the tests' own: a virtual environment under `target/`, made once, with what `tests/rest/requirements.txt`
-//! pins. Nothing of the system's or the user's Python packages is seen inside.
+//! The Python environment of the tests: a virtual environment under `target/`, created once, with the packages that
+//! `tests/rest/requirements.txt` pins. Python packages of the system and the user are not visible inside.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,43 +12,43 @@ use rustix::fs::{FlockOperation, flock};
 use crate::artefacts::{target, workspace};
 use crate::program;
 
-/// How long the package index may take to give some 20 MB.
+/// How long the installation of the packages (some 20 MB) may take.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(600);
 
-/// The folder of the programs, made on first use.
+/// The folder of the environment's programs; the environment is created on first use.
 ///
 /// # Panics
-/// When Python has no `venv`, or the packages cannot be fetched; the failure says what to do.
+/// When Python has no `venv`, or the packages cannot be fetched.
 pub fn bin() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(make)
+    static BIN: OnceLock<PathBuf> = OnceLock::new();
+    BIN.get_or_init(create)
 }
 
-/// A Python script of `tests/rest`, under pytest, without anything of the user's environment.
+/// A command that runs a script of `tests/rest` with pytest, without the user's environment.
 pub fn pytest(script: &str) -> Command {
     let mut command = Command::new(bin().join("python"));
     command.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "--tb=short"]);
     command.arg(workspace().join("tests/rest").join(script));
-    clean(&mut command);
+    clear_environment(&mut command);
     command
 }
 
-/// Takes away what would change a Python program: the user's packages, credentials, proxies.
-pub fn clean(command: &mut Command) {
+/// Clears the environment variables that would affect a Python program: the user's packages, credentials, proxies.
+pub fn clear_environment(command: &mut Command) {
     command.env_clear().env("PATH", crate::artefacts::variable("PATH").unwrap_or_default());
     command.env("HOME", "/nonexistent").env("PYTHONDONTWRITEBYTECODE", "1").env("LC_ALL", "C.UTF-8");
 }
 
-fn make() -> PathBuf {
+fn create() -> PathBuf {
     let pins = workspace().join("tests/rest/requirements.txt");
     let wanted = std::fs::read(&pins).expect("the pinned requirements can be read");
     let folder = target().join("rest-venv");
     std::fs::create_dir_all(&folder).expect("a folder under target/");
-    // Suites may run at once; one makes it, the others wait.
-    let lock = File::create(folder.join("lock")).expect("a lock file can be made");
+    // Suites may run at the same time; one creates the environment, the others wait.
+    let lock = File::create(folder.join("lock")).expect("a lock file can be created");
     flock(&lock, FlockOperation::LockExclusive).expect("a lock can be taken");
-    let (venv, made) = (folder.join("venv"), folder.join("made-from.txt"));
-    if std::fs::read(&made).is_ok_and(|made| made == wanted) {
+    let (venv, installed) = (folder.join("venv"), folder.join("made-from.txt"));
+    if std::fs::read(&installed).is_ok_and(|installed| installed == wanted) {
         return venv.join("bin");
     }
     let mut command = Command::new(python());
@@ -57,11 +57,11 @@ fn make() -> PathBuf {
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "-r"]);
     let ran = program::run_with(pip.arg(&pins), b"", INSTALLED_WITHIN);
     assert!(ran.status.success(), "the Python packages of tests/rest cannot be installed from PyPI: {ran}");
-    std::fs::write(&made, wanted).expect("a file under target/");
+    std::fs::write(&installed, wanted).expect("a file under target/");
     venv.join("bin")
 }
 
-/// Debian's own Python if it is there: the one whose `venv` `softhsm-config/install-packages test` installs.
+/// Debian's Python if it exists: `softhsm-config/install-packages test` installs its `venv`.
 fn python() -> &'static str {
     if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" }
 }

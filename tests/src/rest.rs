@@ -1,5 +1,5 @@
-//! A client of the REST door: a call, and an answer with its status, headers and JSON. It knows the API's paths, and
-//! nothing of what is behind them.
+//! A client of the REST API: sends requests and returns responses with status, headers and body. It contains the API's
+//! paths and nothing of the implementation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use crate::Stack;
 
-/// The project that `kms init` makes when it is told none.
+/// The id of the project that `kms init` creates by default.
 pub const PROJECT: &str = "00000000-0000-0000-0000-000000000000";
 
-/// How long an answer may take: ten times what the slowest call (an RSA-4096 key) takes on a busy machine.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// How long a response may take: ten times what the slowest call (an RSA-4096 key) takes on a busy machine.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A caller of one project of one KMS.
+/// A client with the address of a KMS, a project and a token.
 #[derive(Clone, Debug)]
 pub struct Rest {
     agent: ureq::Agent,
@@ -28,10 +28,10 @@ pub struct Rest {
     token: Option<String>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Clone)]
-pub struct ResponseEnvelope {
-    /// The call, to name it in failures.
+pub struct Response {
+    /// Method and path of the request, for failure messages.
     pub call: String,
     /// The status.
     pub status: u16,
@@ -42,18 +42,18 @@ pub struct ResponseEnvelope {
 }
 
 impl Rest {
-    /// The owner of a running stack's first project.
+    /// A client of a running stack's first project with the administrator's token.
     ///
     /// # Panics
-    /// When the daemon does not say where its door is, or the home has no token.
+    /// When the daemon did not print its REST address, or the home has no token.
     pub fn of(stack: &Stack) -> Self {
         Self::new(&stack.rest_address(), &[], Some(&stack.admin_token()))
     }
 
-    /// A caller of the door at this address; for `https`, trusting these certificates (PEM).
+    /// A client of the API at this address; for `https`, it trusts these certificates (PEM).
     ///
     /// # Panics
-    /// When a certificate is none.
+    /// When a certificate is not valid PEM.
     pub fn new(base: &str, trusted: &[&str], token: Option<&str>) -> Self {
         let trusted: Vec<_> = trusted
             .iter()
@@ -68,7 +68,7 @@ impl Rest {
             .max_redirects(0)
             .allow_non_standard_methods(true)
             .proxy(None)
-            .timeout_global(Some(ANSWERED_WITHIN))
+            .timeout_global(Some(RESPONSE_TIMEOUT))
             .tls_config(tls.build())
             .build();
         Self {
@@ -79,79 +79,73 @@ impl Rest {
         }
     }
 
-    /// The same place, another caller.
+    /// The same client with another token, or none.
     #[must_use]
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
     }
 
-    /// The same caller, another project.
+    /// The same client for another project.
     #[must_use]
     pub fn in_project(&self, project: &str) -> Self {
         Self { project: project.to_owned(), ..self.clone() }
     }
 
-    /// The door's address, without a slash at its end.
+    /// The API's address, without a trailing slash.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// The caller's token.
+    /// The client's token.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// `/v1/projects/…/regions/eu01`, and what follows.
+    /// The full path for a path below `/v1/projects/…/regions/eu01/`.
     pub fn path(&self, rest: &str) -> String {
         format!("/v1/projects/{}/regions/eu01/{rest}", self.project)
     }
 
-    /// GET, below the region.
-    pub fn read(&self, path: &str) -> ResponseEnvelope {
+    /// GET of a path below the region.
+    pub fn read(&self, path: &str) -> Response {
         self.call("GET", &self.path(path), None, &[])
     }
 
-    /// POST with JSON, below the region.
-    pub fn post(&self, path: &str, body: Value) -> ResponseEnvelope {
+    /// POST with JSON to a path below the region.
+    pub fn post(&self, path: &str, body: Value) -> Response {
         self.call("POST", &self.path(path), Some(body.to_string().as_bytes()), &[])
     }
 
-    /// POST without a body, below the region.
-    pub fn act(&self, path: &str) -> ResponseEnvelope {
+    /// POST without a body to a path below the region.
+    pub fn act(&self, path: &str) -> Response {
         self.call("POST", &self.path(path), None, &[])
     }
 
-    /// DELETE, below the region.
-    pub fn delete(&self, path: &str) -> ResponseEnvelope {
+    /// DELETE of a path below the region.
+    pub fn delete(&self, path: &str) -> Response {
         self.call("DELETE", &self.path(path), None, &[])
     }
 
-    /// Any call at all; the path is whole. A body is said to be JSON unless a header says otherwise.
+    /// Sends any request; the path is a full path. The content type of a body is JSON unless a header sets another.
     ///
     /// # Panics
-    /// When no answer comes.
+    /// When no response arrives.
     #[track_caller]
-    pub fn call(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&[u8]>,
-        headers: &[(&str, &str)],
-    ) -> ResponseEnvelope {
+    pub fn call(&self, method: &str, path: &str, body: Option<&[u8]>, headers: &[(&str, &str)]) -> Response {
         self.try_call(method, path, body, headers).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    /// The same, when no answer may come: the daemon is being killed.
+    /// The same for requests that may get no response, because the daemon is being killed.
     ///
     /// # Errors
-    /// When none comes.
+    /// When no response arrives.
     pub fn try_call(
         &self,
         method: &str,
         path: &str,
         body: Option<&[u8]>,
         headers: &[(&str, &str)],
-    ) -> Result<ResponseEnvelope, ureq::Error> {
+    ) -> Result<Response, ureq::Error> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -162,13 +156,13 @@ impl Rest {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answered = match body {
+        let response = match body {
             Some(body) => self.agent.run(request.body(body)?)?,
             None if method == "POST" => self.agent.run(request.body([].as_slice())?)?,
             None => self.agent.run(request.body(())?)?,
         };
-        let (parts, mut body) = answered.into_parts();
-        Ok(ResponseEnvelope {
+        let (parts, mut body) = response.into_parts();
+        Ok(Response {
             call: format!("{method} {path}"),
             status: parts.status.as_u16(),
             headers: parts.headers,
@@ -176,21 +170,21 @@ impl Rest {
         })
     }
 
-    /// A new ring; gives its id.
+    /// Creates a ring and returns its id.
     #[track_caller]
     pub fn make_ring(&self, name: &str) -> String {
         self.post("keyrings", json!({ "displayName": name })).json(202).text("id")
     }
 
-    /// A new key of this algorithm in a ring; gives its path below the region.
+    /// Creates a key of this algorithm in a ring and returns its path below the region.
     #[track_caller]
     pub fn make_key(&self, ring: &str, name: &str, algorithm: &str) -> String {
-        let made = self.post(&format!("keyrings/{ring}/keys"), key(name, algorithm)).json(202);
-        format!("keyrings/{ring}/keys/{}", made.text("id"))
+        let created = self.post(&format!("keyrings/{ring}/keys"), key(name, algorithm)).json(202);
+        format!("keyrings/{ring}/keys/{}", created.text("id"))
     }
 }
 
-/// What makes a key of this algorithm, as JSON.
+/// The JSON body that creates a key of this algorithm.
 pub fn key(name: &str, algorithm: &str) -> Value {
     json!({
         "displayName": name,
@@ -200,7 +194,7 @@ pub fn key(name: &str, algorithm: &str) -> Value {
     })
 }
 
-/// The one purpose of an algorithm.
+/// The only purpose that an algorithm has.
 pub fn purpose(algorithm: &str) -> &'static str {
     match algorithm.split('_').next() {
         Some("aes") => "symmetric_encrypt_decrypt",
@@ -210,24 +204,24 @@ pub fn purpose(algorithm: &str) -> &'static str {
     }
 }
 
-/// Bytes as the API writes them.
+/// Encodes bytes as the API does.
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Bytes as the API wrote them.
+/// Decodes bytes that the API returned.
 ///
 /// # Panics
-/// When they are no padded base64 of the standard alphabet.
+/// When the text is not padded base64 of the standard alphabet.
 #[track_caller]
 pub fn bytes(text: &str) -> Vec<u8> {
-    STANDARD.decode(text).unwrap_or_else(|error| panic!("{text:?} is no base64: {error}"))
+    STANDARD.decode(text).unwrap_or_else(|error| panic!("{text:?} is not base64: {error}"))
 }
 
 /// The DER inside a public key's PEM.
 ///
 /// # Panics
-/// When it is none.
+/// When it is not one.
 #[track_caller]
 pub fn der(pem: &str) -> Vec<u8> {
     let inside = pem.strip_prefix("-----BEGIN PUBLIC KEY-----\n").and_then(|rest| {
@@ -237,12 +231,12 @@ pub fn der(pem: &str) -> Vec<u8> {
     bytes(&inside.unwrap_or_else(|| panic!("{pem:?} is no public key in PEM")))
 }
 
-/// A field of an answer.
+/// Access to the fields of a JSON response.
 pub trait Field {
-    /// A text.
+    /// The value of a text field.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When there is no such field.
     fn text(&self, name: &str) -> String;
 }
 
@@ -253,34 +247,34 @@ impl Field for Value {
     }
 }
 
-impl ResponseEnvelope {
-    /// The JSON of an answer that must have this status.
+impl Response {
+    /// The JSON of a response that must have this status.
     ///
     /// # Panics
-    /// When it has another, or its body is not JSON and said to be.
+    /// When the status is another, or the body or its content type is not JSON.
     #[track_caller]
     pub fn json(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self}");
-        self.traced();
+        self.assert_trace_id();
         assert_eq!(self.header("content-type"), Some("application/json"), "{self}");
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
-    /// That an answer has this status and no body.
+    /// Asserts that a response has this status and no body.
     ///
     /// # Panics
-    /// When it is otherwise.
+    /// When it does not.
     #[track_caller]
     pub fn empty(&self, status: u16) {
         assert_eq!(self.status, status, "{self}");
-        self.traced();
+        self.assert_trace_id();
         assert!(self.body.is_empty(), "{self}");
     }
 
-    /// The sentence of a refusal with this status.
+    /// The message of a problem with this status.
     ///
     /// # Panics
-    /// When it is none, or not in the API's one form of refusals.
+    /// When the status is another, or the body is not in the API's format of problems.
     #[track_caller]
     pub fn refused(&self, status: u16) -> String {
         let body = self.json(status);
@@ -290,18 +284,18 @@ impl ResponseEnvelope {
         message.to_owned()
     }
 
-    /// A header's value.
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     #[track_caller]
-    fn traced(&self) {
-        assert_eq!(self.header("x-trace-id").map(str::len), Some(36), "an id in x-trace-id: {self}");
+    fn assert_trace_id(&self) {
+        assert_eq!(self.header("x-trace-id").map(str::len), Some(36), "a UUID in x-trace-id: {self}");
     }
 }
 
-impl fmt::Display for ResponseEnvelope {
+impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = String::from_utf8_lossy(&self.body);
         let shown: String = body.chars().take(2000).collect();
@@ -309,7 +303,7 @@ impl fmt::Display for ResponseEnvelope {
     }
 }
 
-impl fmt::Debug for ResponseEnvelope {
+impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

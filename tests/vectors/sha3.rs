@@ -1,4 +1,4 @@
-//! Signatures over SHA-3: RSA with PKCS #1 v1.5, and ECDSA.
+//! Signatures with SHA-3: RSA PKCS #1 v1.5, and ECDSA.
 
 use cryptoki_sys::{
     CK_MECHANISM_TYPE, CKA_CLASS, CKA_EC_PARAMS, CKA_EC_POINT, CKA_KEY_TYPE, CKA_MODULUS,
@@ -37,15 +37,15 @@ fn rsa_pkcs1() {
                     .bytes(CKA_PUBLIC_EXPONENT, &group.key.e);
                 let key = session.create(template).expect("a public key is created");
                 for test in &group.tests {
-                    session.verify_init(Mechanism::plain(kind), key).expect("verifying begins");
-                    let right = session.verify(&test.msg, &test.sig).is_ok();
+                    session.verify_init(Mechanism::plain(kind), key).expect("C_VerifyInit succeeds");
+                    let accepted = session.verify(&test.msg, &test.sig).is_ok();
                     match test.result {
-                        TestResult::Valid => assert!(right, "{name:?}, test {}", test.tc_id),
-                        TestResult::Invalid => assert!(!right, "{name:?}, test {}", test.tc_id),
-                        // A NULL that is left out: some take it, we do not have to.
+                        TestResult::Valid => assert!(accepted, "{name:?}, test {}", test.tc_id),
+                        TestResult::Invalid => assert!(!accepted, "{name:?}, test {}", test.tc_id),
+                        // An omitted NULL parameter: implementations may accept or reject it.
                         TestResult::Acceptable => {}
                     }
-                    *(if right { &mut valid } else { &mut invalid }) += 1;
+                    *(if accepted { &mut valid } else { &mut invalid }) += 1;
                 }
                 session.destroy(key).expect("it is destroyed");
             }
@@ -54,8 +54,8 @@ fn rsa_pkcs1() {
     });
 }
 
-/// Both numbers of a signature at full length, out of strict DER. None for what is no such thing: PKCS #11 has no way to
-/// hand it over.
+/// Converts a signature from strict DER to both numbers at full length; `None` if it is not strict DER, because
+/// PKCS #11 cannot represent it.
 fn raw_of(der: &[u8], bytes: usize) -> Option<Vec<u8>> {
     let body = match der {
         [0x30, 0x81, length @ 0x80..=0xff, body @ ..] if usize::from(*length) == body.len() => body,
@@ -111,10 +111,10 @@ fn run(
                 assert!(test.result.must_fail(), "{name:?}, test {}", test.tc_id);
                 continue;
             };
-            session.verify_init(Mechanism::plain(kind), key).expect("verifying begins");
-            let right = session.verify(&test.msg, &signature).is_ok();
-            assert_eq!(right, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
-            *(if right { &mut valid } else { &mut invalid }) += 1;
+            session.verify_init(Mechanism::plain(kind), key).expect("C_VerifyInit succeeds");
+            let accepted = session.verify(&test.msg, &signature).is_ok();
+            assert_eq!(accepted, !test.result.must_fail(), "{name:?}, test {}", test.tc_id);
+            *(if accepted { &mut valid } else { &mut invalid }) += 1;
         }
         session.destroy(key).expect("it is destroyed");
     }

@@ -1,39 +1,41 @@
-//! Random walks of calls through the C ABI, by somebody who has a login and wants the value of a sensitive key.
+//! Random walks of calls through the C ABI by an attacker who has a login and wants the value of a sensitive key.
 //!
-//! `backend/src/dispatch/tests/walk.rs` walks at the dispatcher and keeps books on who can do what. Here everything that
-//! an application has is in between, and one thing is watched: no output of any call holds a part of a protected value.
-//! The same walk in a compat ring finds the published attacks; so it is not blind.
+//! `backend/daemon/src/dispatch/pkcs11/tests/walk.rs` does the same at the dispatcher, with a ledger of every key value.
+//! This suite uses the module as an application does, and checks one property: no output of any call contains a part of
+//! a protected value. In a compat ring the same walks find the published attacks, which shows that the check works.
+//!
+//! One walk: `KMS_WALK_SEED=3 cargo test -p kms-tests --test walk no_walk`; `KMS_WALKS=100` walks 100 other seeds.
 #![allow(missing_docs, reason = "tests")]
 
-mod books;
-mod chance;
-mod look;
-mod moves;
+mod attributes;
+mod key_steps;
+mod ledger;
 mod races;
-mod steps;
+mod rng;
+mod walk;
 
 use kms_tests::Stack;
 use kms_tests::raw::Module;
 
-use books::Escrow;
-use steps::{Counts, Walk};
+use ledger::EscrowKey;
+use walk::{Counts, Walk};
 
-/// Seeds that are always walked. A seed that once found something is added, with what it found.
+/// The seeds of a normal run. A seed that finds something is added, with a comment on what it found.
 const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
 
-/// Moves of one walk; each is one to ten calls.
-const MOVES: usize = 2_000;
+/// Steps of one walk; each is one to ten calls.
+const STEPS: usize = 2_000;
 
-/// Walks one seed; gives what came out, if something did.
-fn walk(stack: &Stack, module: &Module, escrow: Option<&Escrow>, seed: u64) -> Result<Counts, String> {
+/// Runs the walk of one seed; an error describes the violation that was found.
+fn run_walk(stack: &Stack, module: &Module, escrow: Option<&EscrowKey>, seed: u64) -> Result<Counts, String> {
     let mut walk = Walk::begin(module, stack.ring(), escrow, seed);
-    for number in 0..MOVES {
-        walk.take_a_move().map_err(|found| format!("seed {seed}, move {number}: {found}"))?;
+    for number in 0..STEPS {
+        walk.step().map_err(|violation| format!("seed {seed}, step {number}: {violation}"))?;
     }
     Ok(walk.end())
 }
 
-/// The seeds, or the one that somebody asks for with `KMS_WALK_SEED`, or as many anew as with `KMS_WALKS`.
+/// The seed in `KMS_WALK_SEED`, else as many other seeds as `KMS_WALKS` says, else [`SEEDS`].
 fn seeds() -> Vec<u64> {
     let number = |name| kms_tests::artefacts::variable(name).and_then(|text| text.to_str()?.parse().ok());
     match (number("KMS_WALK_SEED"), number("KMS_WALKS")) {
@@ -44,27 +46,28 @@ fn seeds() -> Vec<u64> {
 }
 
 #[test]
-fn no_walk_brings_a_sensitive_value_out_of_a_strict_ring() {
+fn no_walk_reveals_a_sensitive_value_of_a_strict_ring() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
-    let escrow = Escrow::new();
+    let escrow = EscrowKey::new();
     escrow.install(&module.user(stack.ring()));
     let mut total = Counts::default();
     for seed in seeds() {
-        let counts = walk(&stack, &module, Some(&escrow), seed).unwrap_or_else(|found| panic!("{found}"));
+        let counts =
+            run_walk(&stack, &module, Some(&escrow), seed).unwrap_or_else(|violation| panic!("{violation}"));
         total.add(&counts);
     }
     println!("{total:?}");
-    // A walk that is refused everything proves nothing.
+    // A walk whose calls are all rejected proves nothing.
     assert!(total.refused < total.calls * 3 / 4, "{total:?}");
-    let met = [total.protected, total.wraps, total.unwraps, total.derives, total.copies];
-    assert!(met.into_iter().all(|count| count > 50), "{total:?}");
+    let counts = [total.protected, total.wraps, total.unwraps, total.derives, total.copies];
+    assert!(counts.into_iter().all(|count| count > 50), "{total:?}");
 }
 
 #[test]
 fn the_same_walks_find_the_attacks_in_a_compat_ring() {
     let stack = Stack::compat();
     let module = Module::of(&stack);
-    let found = SEEDS.iter().find_map(|seed| walk(&stack, &module, None, *seed).err());
-    assert!(found.is_some(), "the walk is blind");
+    let violation = SEEDS.iter().find_map(|seed| run_walk(&stack, &module, None, *seed).err());
+    assert!(violation.is_some(), "no walk finds an attack");
 }

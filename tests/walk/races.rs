@@ -1,4 +1,4 @@
-//! Two threads on one token key: what was taken away is not to be had any more, however close the other one is.
+//! Two threads use one token key: once one thread has removed a permission, the other can no longer use it.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,46 +12,46 @@ use kms_protocol::Rv;
 use kms_tests::Stack;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 
-/// Races of each kind.
+/// The number of races of each kind.
 const ROUNDS: usize = 60;
 
 fn aes(session: &Session<'_>, kinds: &[u64]) -> CK_OBJECT_HANDLE {
     let template = Template::new().ulong(CKA_VALUE_LEN, 32).bool(CKA_TOKEN, true);
     let template = kinds.iter().fold(template, |template, kind| template.bool(*kind, true));
-    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("a key is made")
+    session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template).expect("the key is generated")
 }
 
-/// Takes something away in one thread while the other tries to use it, over and over. A use that began after it was
-/// taken away must be refused; gives how many uses went well before.
+/// Removes a permission in one thread while another thread uses it again and again. A use that starts after the removal
+/// must be rejected; returns how many uses succeeded before.
 fn race(
     module: &Module,
     ring: &str,
-    take_away: impl Fn(&Session<'_>) -> Result<(), Rv> + Sync,
-    using: impl Fn(&Session<'_>) -> Result<(), Rv> + Sync,
+    remove: impl Fn(&Session<'_>) -> Result<(), Rv> + Sync,
+    use_it: impl Fn(&Session<'_>) -> Result<(), Rv> + Sync,
 ) -> usize {
-    let (gone, start, slot) = (AtomicBool::new(false), Barrier::new(2), module.slot(ring));
+    let (removed, start, slot) = (AtomicBool::new(false), Barrier::new(2), module.slot(ring));
     let open = || module.open(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
     std::thread::scope(|scope| {
         let user = scope.spawn(|| {
-            let (session, mut went_well) = (open(), 0);
+            let (session, mut successes) = (open(), 0);
             start.wait();
             loop {
-                let was_gone = gone.load(Ordering::SeqCst);
-                let used = using(&session);
-                assert!(!(was_gone && used.is_ok()), "what was taken away was used");
-                went_well += usize::from(used.is_ok());
-                if was_gone {
+                let was_removed = removed.load(Ordering::SeqCst);
+                let used = use_it(&session);
+                assert!(!(was_removed && used.is_ok()), "a removed permission was used");
+                successes += usize::from(used.is_ok());
+                if was_removed {
                     session.close().expect("the session closes");
-                    return went_well;
+                    return successes;
                 }
             }
         });
         let session = open();
         start.wait();
-        take_away(&session).expect("it is taken away");
-        gone.store(true, Ordering::SeqCst);
+        remove(&session).expect("the permission is removed");
+        removed.store(true, Ordering::SeqCst);
         session.close().expect("the session closes");
-        user.join().expect("no use after the end")
+        user.join().expect("no use after the removal")
     })
 }
 
@@ -60,32 +60,32 @@ fn no(kind: u64) -> Template {
 }
 
 #[test]
-fn what_is_taken_away_is_gone_for_every_thread() {
+fn a_removed_permission_is_removed_for_every_thread() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let (session, ring) = (module.user(stack.ring()), stack.ring());
     let wrapping = aes(&session, &[CKA_WRAP, CKA_UNWRAP]);
     let kwp = || Mechanism::plain(CKM_AES_KEY_WRAP_KWP);
     let ecb = || Mechanism::plain(CKM_AES_ECB);
-    let mut went_well = [0; 4];
+    let mut successes = [0; 4];
     for _ in 0..ROUNDS {
         let key = aes(&session, &[CKA_EXTRACTABLE, CKA_COPYABLE, CKA_ENCRYPT, CKA_DECRYPT]);
         let wrap = |session: &Session<'_>| session.wrap(kwp(), wrapping, key).map(drop);
-        went_well[0] += race(&module, ring, |session| session.set(key, no(CKA_EXTRACTABLE)), wrap);
+        successes[0] += race(&module, ring, |session| session.set(key, no(CKA_EXTRACTABLE)), wrap);
         let encrypt = |session: &Session<'_>| session.encrypt(ecb(), key, &[0; 16]).map(drop);
-        went_well[1] += race(&module, ring, |session| session.set(key, no(CKA_ENCRYPT)), encrypt);
+        successes[1] += race(&module, ring, |session| session.set(key, no(CKA_ENCRYPT)), encrypt);
         let copy = |session: &Session<'_>| session.copy(key, no(CKA_TOKEN)).map(drop);
-        went_well[2] += race(&module, ring, |session| session.set(key, no(CKA_COPYABLE)), copy);
+        successes[2] += race(&module, ring, |session| session.set(key, no(CKA_COPYABLE)), copy);
         let decrypt = |session: &Session<'_>| session.decrypt(ecb(), key, &[0; 16]).map(drop);
-        went_well[3] += race(&module, ring, |session| session.destroy(key), decrypt);
+        successes[3] += race(&module, ring, |session| session.destroy(key), decrypt);
     }
-    // Each was possible before it was taken away, at least sometimes: else nothing was raced.
-    assert!(went_well.into_iter().all(|count| count > 0), "{went_well:?}");
+    // Each use succeeded at least once before the removal; otherwise there was no race.
+    assert!(successes.into_iter().all(|count| count > 0), "{successes:?}");
 }
 
-/// Two that each add a use to one key: neither may, and a key with both is what wrap-then-decrypt needs.
+/// Two threads each add a usage to one key. A key with both usages is what the wrap-then-decrypt attack needs.
 #[test]
-fn no_two_uses_are_added_at_once() {
+fn concurrent_changes_cannot_add_both_usages() {
     let stack = Stack::strict();
     let module = Module::of(&stack);
     let session = module.user(stack.ring());
@@ -99,7 +99,7 @@ fn no_two_uses_are_added_at_once() {
                     let session =
                         module.open(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
                     start.wait();
-                    // Whether one of them is allowed is the policy's; both never are.
+                    // Policy may allow one of the two changes, never both.
                     let added = session.set(key, Template::new().bool(kind, true));
                     assert!(added.is_ok() || session.attribute(key, kind) == Ok(vec![0]), "{added:?}");
                     session.close().expect("the session closes");

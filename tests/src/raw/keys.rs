@@ -1,16 +1,16 @@
-//! What one session does with whole keys: brought in, copied, wrapped, unwrapped, derived.
+//! Key management functions of a session: create, copy, wrap, unwrap and derive. Also single-part digests.
 
 use cryptoki_sys::CK_OBJECT_HANDLE;
 use kms_protocol::Rv;
 
-use super::session::{ROOM_BYTES, Room, Session, fill};
-use super::words::{Mechanism, Template, ulong};
+use super::c_structs::{Mechanism, Template, ulong};
+use super::session::{OUTPUT_BYTES_MAX, OutputSize, Session, fill};
 
 impl Session<'_> {
     /// `C_CreateObject`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn create(&self, mut template: Template) -> Result<CK_OBJECT_HANDLE, Rv> {
         let (mut list, mut object) = (template.list(), 0);
         let count = ulong(list.len());
@@ -21,7 +21,7 @@ impl Session<'_> {
     /// `C_CopyObject`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn copy(&self, object: CK_OBJECT_HANDLE, mut template: Template) -> Result<CK_OBJECT_HANDLE, Rv> {
         let (mut list, mut copy) = (template.list(), 0);
         let count = ulong(list.len());
@@ -35,7 +35,7 @@ impl Session<'_> {
     /// `C_WrapKey`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
     /// Never: the list has no null entry.
@@ -46,7 +46,7 @@ impl Session<'_> {
         key: CK_OBJECT_HANDLE,
     ) -> Result<Vec<u8>, Rv> {
         let mut raw = mechanism.raw();
-        let filled = fill(Room::Bytes(ROOM_BYTES), |output, length| {
+        let filled = fill(OutputSize::Bytes(OUTPUT_BYTES_MAX), |output, length| {
             crate::call!(self.module, C_WrapKey(self.handle, &raw mut raw, wrapping, key, output, length))
         });
         filled.map(|(bytes, _)| bytes).map_err(|(rv, _)| rv)
@@ -55,7 +55,7 @@ impl Session<'_> {
     /// `C_UnwrapKey`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn unwrap(
         &self,
         mut mechanism: Mechanism,
@@ -84,7 +84,7 @@ impl Session<'_> {
     /// `C_DeriveKey`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn derive(
         &self,
         mut mechanism: Mechanism,
@@ -103,9 +103,11 @@ impl Session<'_> {
     /// `C_DigestInit` and `C_Digest`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn digest(&self, mechanism: Mechanism, data: &[u8]) -> Result<Vec<u8>, Rv> {
         self.digest_init(mechanism)?;
-        self.digest_into(data, Room::Bytes(ROOM_BYTES)).map(|(bytes, _)| bytes).map_err(|(rv, _)| rv)
+        self.digest_into(data, OutputSize::Bytes(OUTPUT_BYTES_MAX))
+            .map(|(bytes, _)| bytes)
+            .map_err(|(rv, _)| rv)
     }
 }

@@ -1,4 +1,4 @@
-//! Messages under AES-GCM (PKCS#11 3.0). They are in no 2.40 list, so they are looked up by their names.
+//! Message encryption with AES-GCM (PKCS#11 3.0). The functions are not in the 2.40 list, so they are looked up by name.
 
 use std::ffi::{CString, c_void};
 
@@ -8,8 +8,8 @@ use cryptoki_sys::{
 };
 use kms_protocol::Rv;
 
+use super::c_structs::ulong;
 use super::session::Session;
-use super::words::ulong;
 use super::{Module, code};
 
 type Begin = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_MECHANISM, CK_OBJECT_HANDLE) -> CK_RV;
@@ -26,12 +26,12 @@ type Message = unsafe extern "C" fn(
     *mut CK_ULONG,
 ) -> CK_RV;
 
-/// What happens to a message.
+/// Whether messages are encrypted or decrypted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
-    /// It is encrypted.
+pub enum Direction {
+    /// Encrypt.
     Encrypt,
-    /// It is decrypted.
+    /// Decrypt.
     Decrypt,
 }
 
@@ -44,7 +44,7 @@ pub struct Messages {
 }
 
 impl Module {
-    /// The message functions; none where the module has none, as SoftHSM.
+    /// The message functions; `None` if the module has none, as SoftHSM.
     pub fn messages(&self) -> Option<Messages> {
         Some(Messages {
             begin: [self.function("C_MessageEncryptInit")?, self.function("C_MessageDecryptInit")?],
@@ -55,7 +55,7 @@ impl Module {
 
     fn function<F: Copy>(&self, name: &str) -> Option<F> {
         let name = CString::new(name).ok()?;
-        // SAFETY: the specification gives each function that is asked for here the type it is asked for as.
+        // SAFETY: callers request each function with the type that the specification gives it.
         let found = unsafe { self.library.get::<F>(name.to_bytes_with_nul()) };
         found.ok().map(|function| *function)
     }
@@ -65,31 +65,37 @@ impl Messages {
     /// `C_MessageEncryptInit` or `C_MessageDecryptInit` with AES-GCM.
     ///
     /// # Errors
-    /// What the module says.
-    pub fn begin(&self, way: Way, session: &Session<'_>, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
+    /// The module's return code.
+    pub fn begin(
+        &self,
+        direction: Direction,
+        session: &Session<'_>,
+        key: CK_OBJECT_HANDLE,
+    ) -> Result<(), Rv> {
         let mut mechanism = CK_MECHANISM { mechanism: CKM_AES_GCM, ..CK_MECHANISM::default() };
-        let begin = self.begin[way as usize];
-        // SAFETY: the mechanism is there, without a parameter.
+        let begin = self.begin[direction as usize];
+        // SAFETY: the mechanism is valid and has no parameter.
         code(unsafe { begin(session.handle, &raw mut mechanism, key) })
     }
 
-    /// One message into `output`, which is as long; the tag is made, or checked. A generator writes its vector to `iv`.
+    /// Encrypts or decrypts one message into `output`, which is as long. The tag is written on encryption and checked on
+    /// decryption; with a generator, the generated IV is written to `iv`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
     /// When `output` is shorter than `data`.
     pub fn message(
         &self,
-        way: Way,
+        direction: Direction,
         session: &Session<'_>,
         (iv, generator): (&mut [u8], CK_GENERATOR_FUNCTION),
         tag: &mut [u8; 16],
         data: &[u8],
         output: &mut [u8],
     ) -> Result<(), Rv> {
-        assert!(output.len() >= data.len(), "there is room for the message");
+        assert!(output.len() >= data.len(), "the output is at least as long as the message");
         let mut parameter = CK_GCM_MESSAGE_PARAMS {
             pIv: iv.as_mut_ptr(),
             ulIvLen: ulong(iv.len()),
@@ -98,20 +104,22 @@ impl Messages {
             pTag: tag.as_mut_ptr(),
             ulTagBits: 128,
         };
-        let (place, size) = ((&raw mut parameter).cast(), ulong(size_of_val(&parameter)));
+        let (pointer, size) = ((&raw mut parameter).cast(), ulong(size_of_val(&parameter)));
         let (input, length, none) = (data.as_ptr().cast_mut(), ulong(data.len()), std::ptr::null_mut());
-        let (out, mut room) = (output.as_mut_ptr(), ulong(output.len()));
-        let message = self.message[way as usize];
-        // SAFETY: the parameter and what it points at are there; `output` has the room that `room` says.
-        code(unsafe { message(session.handle, place, size, none, 0, input, length, out, &raw mut room) })
+        let (out, mut out_length) = (output.as_mut_ptr(), ulong(output.len()));
+        let message = self.message[direction as usize];
+        // SAFETY: the parameter and what it points to are valid; `output` is `out_length` bytes long.
+        code(unsafe {
+            message(session.handle, pointer, size, none, 0, input, length, out, &raw mut out_length)
+        })
     }
 
     /// `C_MessageEncryptFinal` or `C_MessageDecryptFinal`.
     ///
     /// # Errors
-    /// What the module says.
-    pub fn end(&self, way: Way, session: &Session<'_>) -> Result<(), Rv> {
-        let end = self.end[way as usize];
+    /// The module's return code.
+    pub fn end(&self, direction: Direction, session: &Session<'_>) -> Result<(), Rv> {
+        let end = self.end[direction as usize];
         // SAFETY: no pointer is passed.
         code(unsafe { end(session.handle) })
     }

@@ -1,13 +1,13 @@
-//! A module as C sees it: function lists, bare pointers, any misuse a host can commit.
+//! Calls a module through the C API: function lists, raw pointers, and any misuse that a host program can commit.
 //!
-//! All unsafe code of this library is here and in [`call!`]. What makes it sound: the pointers that the tests pass are
-//! either valid for what the call may read and write, or wrong in a way that the module must notice without touching
-//! them (null, too long, a stale handle). A test that passes a dangling pointer on purpose does not exist.
+//! All unsafe code of this library is here and in [`call!`]. It is sound because the pointers that the tests pass are
+//! either valid for what the call may read and write, or wrong in a way that the module must detect without
+//! dereferencing them (null, too long, a stale handle). No test passes a dangling pointer.
 
+mod c_structs;
 mod keys;
 mod message;
 mod session;
-mod words;
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -21,16 +21,16 @@ use cryptoki_sys::{
 use kms_protocol::Rv;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-pub use message::{Messages, Way};
-pub use session::{Room, Session};
-pub use words::{Field, Mechanism, Template};
+pub use c_structs::{Field, Mechanism, Template};
+pub use message::{Direction, Messages};
+pub use session::{OutputSize, Session};
 
-/// Calls a function of a module's 2.40 list and gives its code: `call!(module, C_CloseSession(session))`.
+/// Calls a function of a module's 2.40 list and returns its code: `call!(module, C_CloseSession(session))`.
 #[macro_export]
 macro_rules! call {
     ($module:expr, $name:ident($($argument:expr),* $(,)?)) => {{
         let function = $module.list().$name.expect("the list has no null entry");
-        // SAFETY: see the page of `raw`: every pointer is valid, or one that the module must not touch.
+        // SAFETY: see the module documentation of `raw`: every pointer is valid, or one that the module must not touch.
         $crate::raw::code(unsafe { function($($argument),*) })
     }};
 }
@@ -39,7 +39,7 @@ macro_rules! call {
 #[derive(Debug)]
 pub struct Module {
     list: CK_FUNCTION_LIST,
-    // Never read, but while it lives the functions do.
+    // Keeps the library loaded while the functions of `list` may be called.
     library: Library,
 }
 
@@ -60,7 +60,7 @@ impl Module {
     /// `dlopen` and `C_GetFunctionList`.
     ///
     /// # Panics
-    /// When the file is no module.
+    /// When the file is not a module.
     pub fn load(path: &Path) -> Self {
         // SAFETY: loading runs the module's initialisers; it has none, and SoftHSM's are harmless.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
@@ -69,7 +69,7 @@ impl Module {
         Self { list, library }
     }
 
-    /// A stack's module, initialised.
+    /// Loads and initialises the module of a stack.
     ///
     /// # Panics
     /// When that fails.
@@ -87,7 +87,7 @@ impl Module {
     /// `C_Initialize(NULL)`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn initialize_bare(&self) -> Result<(), Rv> {
         call!(self, C_Initialize(ptr::null_mut()))
     }
@@ -95,22 +95,22 @@ impl Module {
     /// `C_Initialize` with OS locking and a configuration as `pReserved`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
     /// Never: a path has no null.
     pub fn initialize(&self, config: &Path) -> Result<(), Rv> {
-        let words = [b"config=", config.as_os_str().as_bytes()].concat();
-        let words = CString::new(words).expect("a path has no null");
+        let reserved = [b"config=", config.as_os_str().as_bytes()].concat();
+        let reserved = CString::new(reserved).expect("a path has no null");
         let mut arguments = arguments(CKF_OS_LOCKING_OK);
-        arguments.pReserved = words.as_ptr().cast_mut().cast();
+        arguments.pReserved = reserved.as_ptr().cast_mut().cast();
         self.initialize_with(&mut arguments)
     }
 
-    /// `C_Initialize` with arguments of one's own.
+    /// `C_Initialize` with these arguments.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn initialize_with(&self, arguments: &mut CK_C_INITIALIZE_ARGS) -> Result<(), Rv> {
         call!(self, C_Initialize(ptr::from_mut(arguments).cast()))
     }
@@ -118,7 +118,7 @@ impl Module {
     /// `C_Finalize(NULL)`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn finalize(&self) -> Result<(), Rv> {
         call!(self, C_Finalize(ptr::null_mut()))
     }
@@ -126,7 +126,7 @@ impl Module {
     /// `C_GetInterface`.
     ///
     /// # Errors
-    /// What the module says; `FUNCTION_NOT_SUPPORTED` when it has no such function.
+    /// The module's return code; `FUNCTION_NOT_SUPPORTED` when it has no such function.
     ///
     /// # Panics
     /// Never: names have no null.
@@ -150,20 +150,20 @@ impl Module {
     /// `C_GetInterfaceList`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
-    /// When the module counts more interfaces than fit in memory.
+    /// When the module reports more interfaces than fit in memory.
     pub fn interfaces(&self) -> Result<Vec<Interface>, Rv> {
         type GetInterfaceList = unsafe extern "C" fn(*mut CK_INTERFACE, *mut CK_ULONG) -> CK_RV;
         // SAFETY: the specification gives the function this type.
         let found = unsafe { self.library.get::<GetInterfaceList>(b"C_GetInterfaceList\0") };
         let function = *found.map_err(|_| Rv::FUNCTION_NOT_SUPPORTED)?;
         let mut count = 0;
-        // SAFETY: a null list asks for the count, which is written to `count`.
+        // SAFETY: with a null list the function only writes the count to `count`.
         code(unsafe { function(ptr::null_mut(), &raw mut count) })?;
         let mut list = vec![CK_INTERFACE::default(); usize::try_from(count).expect("a count fits")];
-        // SAFETY: `list` has room for `count` interfaces.
+        // SAFETY: `list` has space for `count` interfaces.
         code(unsafe { function(list.as_mut_ptr(), &raw mut count) })?;
         Ok(list.iter().map(read_interface).collect())
     }
@@ -209,14 +209,14 @@ fn function_list(library: &Library) -> CK_FUNCTION_LIST {
     let function = *function.expect("a module exports C_GetFunctionList");
     let mut list = ptr::null_mut();
     // SAFETY: the pointer is written to `list`.
-    code(unsafe { function(&raw mut list) }).expect("C_GetFunctionList has nothing to fail at");
-    assert!(!list.is_null(), "C_GetFunctionList gives a list");
+    code(unsafe { function(&raw mut list) }).expect("C_GetFunctionList succeeds");
+    assert!(!list.is_null(), "C_GetFunctionList returns a list");
     // SAFETY: the module's own list, which lives as long as the module; we take a copy.
     unsafe { list.read() }
 }
 
 fn read_interface(interface: &CK_INTERFACE) -> Interface {
-    // SAFETY: the specification makes it a string with a null at its end.
+    // SAFETY: the specification requires a null-terminated string.
     let name = unsafe { CStr::from_ptr(interface.pInterfaceName.cast()) };
     let name = name.to_string_lossy().into_owned();
     // SAFETY: every list starts with its version.
@@ -226,10 +226,10 @@ fn read_interface(interface: &CK_INTERFACE) -> Interface {
         (3, _) => size_of::<CK_FUNCTION_LIST_3_0>(),
         _ => size_of::<CK_FUNCTION_LIST>(),
     };
-    // The version fills one word, padding included; behind it are function pointers alone.
+    // The version with its padding fills one machine word; only function pointers follow it.
     let first = interface.pFunctionList.cast::<usize>();
     let entries = (1..size / size_of::<usize>()).map(|index| {
-        // SAFETY: within the list, whose size its version tells.
+        // SAFETY: the index is within the list, whose size follows from its version.
         let address = unsafe { first.wrapping_add(index).read() };
         (address != 0).then_some(address)
     });

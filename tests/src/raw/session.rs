@@ -1,6 +1,7 @@
-//! One session of a module, each C function as a method: results instead of codes, vectors instead of pointers.
+//! A session of a module, with each C function as a method: results instead of codes, vectors instead of pointers.
 //!
-//! Output goes through a [`Room`], so that a test can offer no room, too little, or a canary behind it.
+//! The size of an output buffer is an [`OutputSize`], so that a test can pass a null pointer or a buffer that is too
+//! small; each buffer is followed by a canary.
 
 use std::ptr;
 
@@ -10,19 +11,19 @@ use cryptoki_sys::{
 };
 use kms_protocol::Rv;
 
-use super::words::{Mechanism, Template, ulong};
+use super::c_structs::{Mechanism, Template, ulong};
 use super::{Module, code};
 use crate::USER_PIN;
 
-/// More than any answer of the tests.
-pub(super) const ROOM_BYTES: usize = 1 << 16;
+/// Larger than any output in the tests.
+pub(super) const OUTPUT_BYTES_MAX: usize = 1 << 16;
 
-/// What an output buffer offers.
+/// The output buffer that is passed to a function.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Room {
-    /// A null pointer: how long would it be?
-    RequestEnvelope,
-    /// A buffer of so many bytes.
+pub enum OutputSize {
+    /// A null pointer, which queries the length.
+    Query,
+    /// A buffer of this many bytes.
     Bytes(usize),
 }
 
@@ -40,13 +41,13 @@ type Cipher =
 type Finish = unsafe extern "C" fn(CK_SESSION_HANDLE, *mut CK_BYTE, *mut CK_ULONG) -> u64;
 
 impl Module {
-    /// The slots, with a token or all.
+    /// The slots: all, or only those with a token.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
-    /// When the module counts more slots than fit in memory.
+    /// When the module reports more slots than fit in memory.
     pub fn slots(&self, with_token: bool) -> Result<Vec<CK_SLOT_ID>, Rv> {
         let mut count = 0;
         crate::call!(self, C_GetSlotList(u8::from(with_token), ptr::null_mut(), &raw mut count))?;
@@ -69,7 +70,7 @@ impl Module {
     /// `C_GetTokenInfo`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn token(&self, slot: CK_SLOT_ID) -> Result<CK_TOKEN_INFO, Rv> {
         let mut info = CK_TOKEN_INFO::default();
         crate::call!(self, C_GetTokenInfo(slot, &raw mut info)).map(|()| info)
@@ -78,14 +79,14 @@ impl Module {
     /// `C_OpenSession`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn open(&self, slot: CK_SLOT_ID, flags: CK_FLAGS) -> Result<Session<'_>, Rv> {
         let mut handle = 0;
         crate::call!(self, C_OpenSession(slot, flags, ptr::null_mut(), None, &raw mut handle))?;
         Ok(Session { module: self, handle })
     }
 
-    /// A read-write session of the labelled token with its user logged in.
+    /// Opens a read-write session on the labelled token and logs its user in.
     ///
     /// # Panics
     /// When that fails.
@@ -101,7 +102,7 @@ impl Session<'_> {
     /// `C_Login`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn login(&self, user: CK_USER_TYPE, pin: &[u8]) -> Result<(), Rv> {
         crate::call!(self.module, C_Login(self.handle, user, pin.as_ptr().cast_mut(), ulong(pin.len())))
     }
@@ -109,7 +110,7 @@ impl Session<'_> {
     /// `C_Logout`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn logout(&self) -> Result<(), Rv> {
         crate::call!(self.module, C_Logout(self.handle))
     }
@@ -117,7 +118,7 @@ impl Session<'_> {
     /// `C_CloseSession`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn close(&self) -> Result<(), Rv> {
         crate::call!(self.module, C_CloseSession(self.handle))
     }
@@ -125,7 +126,7 @@ impl Session<'_> {
     /// `C_GetSessionInfo`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn info(&self) -> Result<CK_SESSION_INFO, Rv> {
         let mut info = CK_SESSION_INFO::default();
         crate::call!(self.module, C_GetSessionInfo(self.handle, &raw mut info)).map(|()| info)
@@ -134,7 +135,7 @@ impl Session<'_> {
     /// `C_GenerateKey`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn generate(&self, mut mechanism: Mechanism, mut template: Template) -> Result<CK_OBJECT_HANDLE, Rv> {
         let (mut raw, mut list, mut key) = (mechanism.raw(), template.list(), 0);
         let count = ulong(list.len());
@@ -148,7 +149,7 @@ impl Session<'_> {
     /// `C_GenerateKeyPair`: the public and the private key.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn generate_pair(
         &self,
         mut mechanism: Mechanism,
@@ -177,7 +178,7 @@ impl Session<'_> {
     /// `C_DestroyObject`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn destroy(&self, object: CK_OBJECT_HANDLE) -> Result<(), Rv> {
         crate::call!(self.module, C_DestroyObject(self.handle, object))
     }
@@ -185,10 +186,10 @@ impl Session<'_> {
     /// `C_FindObjectsInit`, `C_FindObjects` until there are no more, `C_FindObjectsFinal`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
-    /// When the module counts more objects than there is room for.
+    /// When the module reports more objects than fit into the buffer.
     pub fn find(&self, mut template: Template) -> Result<Vec<CK_OBJECT_HANDLE>, Rv> {
         let mut list = template.list();
         let count = ulong(list.len());
@@ -209,7 +210,7 @@ impl Session<'_> {
     /// `C_GetAttributeValue` of one attribute.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     ///
     /// # Panics
     /// When the module reports a length beyond the buffer.
@@ -225,7 +226,7 @@ impl Session<'_> {
     /// `C_SetAttributeValue`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn set(&self, object: CK_OBJECT_HANDLE, mut template: Template) -> Result<(), Rv> {
         let mut list = template.list();
         let count = ulong(list.len());
@@ -235,7 +236,7 @@ impl Session<'_> {
     /// `C_EncryptInit`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn encrypt_init(&self, mut mechanism: Mechanism, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
         let mut raw = mechanism.raw();
         crate::call!(self.module, C_EncryptInit(self.handle, &raw mut raw, key))
@@ -244,7 +245,7 @@ impl Session<'_> {
     /// `C_DecryptInit`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn decrypt_init(&self, mut mechanism: Mechanism, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
         let mut raw = mechanism.raw();
         crate::call!(self.module, C_DecryptInit(self.handle, &raw mut raw, key))
@@ -253,7 +254,7 @@ impl Session<'_> {
     /// `C_SignInit`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn sign_init(&self, mut mechanism: Mechanism, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
         let mut raw = mechanism.raw();
         crate::call!(self.module, C_SignInit(self.handle, &raw mut raw, key))
@@ -262,7 +263,7 @@ impl Session<'_> {
     /// `C_VerifyInit`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn verify_init(&self, mut mechanism: Mechanism, key: CK_OBJECT_HANDLE) -> Result<(), Rv> {
         let mut raw = mechanism.raw();
         crate::call!(self.module, C_VerifyInit(self.handle, &raw mut raw, key))
@@ -271,88 +272,88 @@ impl Session<'_> {
     /// `C_DigestInit`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn digest_init(&self, mut mechanism: Mechanism) -> Result<(), Rv> {
         let mut raw = mechanism.raw();
         crate::call!(self.module, C_DigestInit(self.handle, &raw mut raw))
     }
 
-    /// `C_Encrypt` into a room: what was written and the length the module reports.
+    /// `C_Encrypt` with this output size. Returns what was written and the length that the module reports.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn encrypt_into(&self, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.cipher(self.module.list().C_Encrypt, data, room)
+    /// The return code, with the length that the module reports.
+    pub fn encrypt_into(&self, data: &[u8], size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.cipher(self.module.list().C_Encrypt, data, size)
     }
 
-    /// `C_Decrypt` into a room.
+    /// `C_Decrypt` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn decrypt_into(&self, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.cipher(self.module.list().C_Decrypt, data, room)
+    /// The return code, with the length that the module reports.
+    pub fn decrypt_into(&self, data: &[u8], size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.cipher(self.module.list().C_Decrypt, data, size)
     }
 
-    /// `C_Sign` into a room.
+    /// `C_Sign` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn sign_into(&self, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.cipher(self.module.list().C_Sign, data, room)
+    /// The return code, with the length that the module reports.
+    pub fn sign_into(&self, data: &[u8], size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.cipher(self.module.list().C_Sign, data, size)
     }
 
-    /// `C_Digest` into a room.
+    /// `C_Digest` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn digest_into(&self, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.cipher(self.module.list().C_Digest, data, room)
+    /// The return code, with the length that the module reports.
+    pub fn digest_into(&self, data: &[u8], size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.cipher(self.module.list().C_Digest, data, size)
     }
 
-    /// `C_EncryptUpdate` into a room.
+    /// `C_EncryptUpdate` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn encrypt_update(&self, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.cipher(self.module.list().C_EncryptUpdate, data, room)
+    /// The return code, with the length that the module reports.
+    pub fn encrypt_update(&self, data: &[u8], size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.cipher(self.module.list().C_EncryptUpdate, data, size)
     }
 
-    /// `C_DecryptUpdate` into a room.
+    /// `C_DecryptUpdate` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn decrypt_update(&self, data: &[u8], room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.cipher(self.module.list().C_DecryptUpdate, data, room)
+    /// The return code, with the length that the module reports.
+    pub fn decrypt_update(&self, data: &[u8], size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.cipher(self.module.list().C_DecryptUpdate, data, size)
     }
 
-    /// `C_EncryptFinal` into a room.
+    /// `C_EncryptFinal` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn encrypt_final(&self, room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.finish(self.module.list().C_EncryptFinal, room)
+    /// The return code, with the length that the module reports.
+    pub fn encrypt_final(&self, size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.finish(self.module.list().C_EncryptFinal, size)
     }
 
-    /// `C_DecryptFinal` into a room.
+    /// `C_DecryptFinal` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn decrypt_final(&self, room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.finish(self.module.list().C_DecryptFinal, room)
+    /// The return code, with the length that the module reports.
+    pub fn decrypt_final(&self, size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.finish(self.module.list().C_DecryptFinal, size)
     }
 
-    /// `C_SignFinal` into a room.
+    /// `C_SignFinal` with this output size.
     ///
     /// # Errors
-    /// The code, with the length the module reports.
-    pub fn sign_final(&self, room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
-        self.finish(self.module.list().C_SignFinal, room)
+    /// The return code, with the length that the module reports.
+    pub fn sign_final(&self, size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+        self.finish(self.module.list().C_SignFinal, size)
     }
 
     /// `C_SignUpdate`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn sign_update(&self, data: &[u8]) -> Result<(), Rv> {
         crate::call!(self.module, C_SignUpdate(self.handle, data.as_ptr().cast_mut(), ulong(data.len())))
     }
@@ -360,7 +361,7 @@ impl Session<'_> {
     /// `C_VerifyUpdate`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn verify_update(&self, data: &[u8]) -> Result<(), Rv> {
         let (bytes, length) = (data.as_ptr().cast_mut(), ulong(data.len()));
         crate::call!(self.module, C_VerifyUpdate(self.handle, bytes, length))
@@ -369,7 +370,7 @@ impl Session<'_> {
     /// `C_VerifyFinal`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn verify_final(&self, signature: &[u8]) -> Result<(), Rv> {
         let (bytes, length) = (signature.as_ptr().cast_mut(), ulong(signature.len()));
         crate::call!(self.module, C_VerifyFinal(self.handle, bytes, length))
@@ -378,7 +379,7 @@ impl Session<'_> {
     /// `C_Verify`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), Rv> {
         let (data, data_len) = (data.as_ptr().cast_mut(), ulong(data.len()));
         let (signature, signature_len) = (signature.as_ptr().cast_mut(), ulong(signature.len()));
@@ -388,74 +389,80 @@ impl Session<'_> {
     /// `C_EncryptInit` and `C_Encrypt`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn encrypt(&self, mechanism: Mechanism, key: CK_OBJECT_HANDLE, data: &[u8]) -> Result<Vec<u8>, Rv> {
         self.encrypt_init(mechanism, key)?;
-        self.encrypt_into(data, Room::Bytes(ROOM_BYTES)).map(|(bytes, _)| bytes).map_err(|(rv, _)| rv)
+        self.encrypt_into(data, OutputSize::Bytes(OUTPUT_BYTES_MAX))
+            .map(|(bytes, _)| bytes)
+            .map_err(|(rv, _)| rv)
     }
 
     /// `C_DecryptInit` and `C_Decrypt`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn decrypt(&self, mechanism: Mechanism, key: CK_OBJECT_HANDLE, data: &[u8]) -> Result<Vec<u8>, Rv> {
         self.decrypt_init(mechanism, key)?;
-        self.decrypt_into(data, Room::Bytes(ROOM_BYTES)).map(|(bytes, _)| bytes).map_err(|(rv, _)| rv)
+        self.decrypt_into(data, OutputSize::Bytes(OUTPUT_BYTES_MAX))
+            .map(|(bytes, _)| bytes)
+            .map_err(|(rv, _)| rv)
     }
 
     /// `C_SignInit` and `C_Sign`.
     ///
     /// # Errors
-    /// What the module says.
+    /// The module's return code.
     pub fn sign(&self, mechanism: Mechanism, key: CK_OBJECT_HANDLE, data: &[u8]) -> Result<Vec<u8>, Rv> {
         self.sign_init(mechanism, key)?;
-        self.sign_into(data, Room::Bytes(ROOM_BYTES)).map(|(bytes, _)| bytes).map_err(|(rv, _)| rv)
+        self.sign_into(data, OutputSize::Bytes(OUTPUT_BYTES_MAX))
+            .map(|(bytes, _)| bytes)
+            .map_err(|(rv, _)| rv)
     }
 
     fn cipher(
         &self,
         function: Option<Cipher>,
         data: &[u8],
-        room: Room,
+        size: OutputSize,
     ) -> Result<(Vec<u8>, usize), (Rv, usize)> {
         let function = function.expect("the list has no null entry");
         let (input, input_len) = (data.as_ptr().cast_mut(), ulong(data.len()));
-        fill(room, |output, length| {
-            // SAFETY: `data` can be read, `output` is null or has the room that `length` says.
+        fill(size, |output, length| {
+            // SAFETY: `data` can be read; `output` is null or has `length` bytes.
             code(unsafe { function(self.handle, input, input_len, output, length) })
         })
     }
 
-    fn finish(&self, function: Option<Finish>, room: Room) -> Result<(Vec<u8>, usize), (Rv, usize)> {
+    fn finish(&self, function: Option<Finish>, size: OutputSize) -> Result<(Vec<u8>, usize), (Rv, usize)> {
         let function = function.expect("the list has no null entry");
-        fill(room, |output, length| {
-            // SAFETY: `output` is null or has the room that `length` says.
+        fill(size, |output, length| {
+            // SAFETY: `output` is null or has `length` bytes.
             code(unsafe { function(self.handle, output, length) })
         })
     }
 }
 
-/// Offers a room with a canary behind it, and gives what was written and the length reported.
+/// Calls a function with an output buffer followed by a canary; returns what was written and the reported length.
 pub(super) fn fill(
-    room: Room,
+    size: OutputSize,
     run: impl FnOnce(*mut CK_BYTE, *mut CK_ULONG) -> Result<(), Rv>,
 ) -> Result<(Vec<u8>, usize), (Rv, usize)> {
     const CANARY: [u8; 16] = *b"do not write me!";
-    let bytes = match room {
-        Room::RequestEnvelope => 0,
-        Room::Bytes(bytes) => bytes,
+    let bytes = match size {
+        OutputSize::Query => 0,
+        OutputSize::Bytes(bytes) => bytes,
     };
     let mut buffer = [vec![0; bytes], CANARY.to_vec()].concat();
     let mut length = ulong(bytes);
-    let output = match room {
-        Room::RequestEnvelope => ptr::null_mut(),
-        Room::Bytes(_) => buffer.as_mut_ptr(),
+    let output = match size {
+        OutputSize::Query => ptr::null_mut(),
+        OutputSize::Bytes(_) => buffer.as_mut_ptr(),
     };
     let result = run(output, &raw mut length);
-    assert_eq!(buffer[bytes..], CANARY, "the module wrote beyond its room");
+    assert_eq!(buffer[bytes..], CANARY, "the module wrote beyond the buffer");
     let length = usize::try_from(length).expect("a length fits");
     result.map_err(|rv| (rv, length))?;
-    buffer.truncate(if room == Room::RequestEnvelope { 0 } else { length });
+    buffer.truncate(if size == OutputSize::Query { 0 } else { length });
     Ok((buffer, length))
 }
 

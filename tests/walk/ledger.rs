@@ -1,7 +1,8 @@
-//! What the walk knows of values: those that must never come out, and how it comes to know them.
+//! The ledger of protected values, which must never appear in an output, and how the walk learns them.
 //!
-//! A value that the walk brings along it knows. One that the KMS made it learns through an escrow: a public key that the
-//! officer trusts, whose private half is here and nowhere else. The walk itself never uses that half.
+//! The walk knows the values that it imports. It learns values that the KMS generates through an escrow key: a public key
+//! that the security officer marks as trusted, whose private key is object here only. The steps of the walk never use the
+//! private key.
 
 use std::collections::HashMap;
 
@@ -16,47 +17,47 @@ use cryptoki_sys::{
 use kms_tests::raw::{Mechanism, Session, Template};
 use kms_tests::{SO_PIN, USER_PIN};
 
-/// How much of a value must not stand in any output: a part that long is no coincidence.
+/// The length of the parts of a value that are searched for: a match of this length is no coincidence.
 const WINDOW_BYTES: usize = 8;
 
-/// The name of the escrow's key.
+/// The label of the escrow key.
 const ESCROW: &[u8] = b"escrow";
 
-/// All parts of protected values, with the number of the value.
+/// All parts of the protected values, each with the number of its value.
 #[derive(Default)]
-pub(crate) struct Books {
+pub(crate) struct TaintLedger {
     windows: HashMap<[u8; WINDOW_BYTES], usize>,
     protected: usize,
 }
 
-impl Books {
-    /// From now on this value must not come out.
+impl TaintLedger {
+    /// Adds a value that must not appear in any output from now on.
     pub(crate) fn protect(&mut self, value: &[u8]) {
         self.protected += 1;
         for window in value.windows(WINDOW_BYTES) {
-            let window = window.try_into().expect("windows have their length");
+            let window = window.try_into().expect("a window has the window's length");
             self.windows.insert(window, self.protected);
         }
     }
 
-    /// How many values are protected.
+    /// The number of protected values.
     pub(crate) fn count(&self) -> usize {
         self.protected
     }
 
-    /// Which protected value a part of stands in these bytes.
+    /// The number of the protected value of which these bytes contain a part.
     pub(crate) fn found_in(&self, bytes: &[u8]) -> Option<usize> {
         bytes.windows(WINDOW_BYTES).find_map(|window| self.windows.get(window).copied())
     }
 }
 
-/// The key whose private half is outside.
-pub(crate) struct Escrow {
+/// A key pair whose private key is outside of the KMS.
+pub(crate) struct EscrowKey {
     private: OaepPrivateDecryptingKey,
     modulus: Vec<u8>,
 }
 
-impl Escrow {
+impl EscrowKey {
     pub(crate) fn new() -> Self {
         let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).expect("an RSA key");
         let public: PublicEncryptingKey = private.public_key();
@@ -68,7 +69,7 @@ impl Escrow {
         Self { private: OaepPrivateDecryptingKey::new(private).expect("a key for OAEP"), modulus }
     }
 
-    /// Has the officer trust it; the session is the user's before and after.
+    /// Imports the public key as the security officer and marks it as trusted; the user is logged in before and after.
     pub(crate) fn install(&self, session: &Session<'_>) {
         session.logout().expect("the user logs out");
         session.login(CKU_SO, SO_PIN.as_bytes()).expect("the officer logs in");
@@ -79,33 +80,33 @@ impl Escrow {
             .bytes(CKA_PUBLIC_EXPONENT, &[1, 0, 1])
             .bytes(CKA_LABEL, ESCROW);
         let public = public.bool(CKA_TOKEN, true).bool(CKA_WRAP, true);
-        let public = session.create(public).expect("the officer brings a public key");
-        session.set(public, Template::new().bool(CKA_TRUSTED, true)).expect("and trusts it");
+        let public = session.create(public).expect("the officer imports a public key");
+        session.set(public, Template::new().bool(CKA_TRUSTED, true)).expect("the officer sets CKA_TRUSTED");
         session.logout().expect("the officer logs out");
         session.login(CKU_USER, USER_PIN.as_bytes()).expect("the user logs in");
     }
 
-    /// The escrow's key as the module has it.
+    /// The public key's handle in the module.
     pub(crate) fn handle(&self, session: &Session<'_>) -> CK_OBJECT_HANDLE {
         session.find(Template::new().bytes(CKA_LABEL, ESCROW)).expect("a search")[0]
     }
 
-    /// The value of a key, if it may be wrapped at all.
+    /// The value of a key; `None` if the key cannot be wrapped.
     pub(crate) fn value(&self, session: &Session<'_>, key: CK_OBJECT_HANDLE) -> Option<Vec<u8>> {
         let oaep = Mechanism::oaep(CKM_SHA256, cryptoki_sys::CKG_MGF1_SHA256, b"");
         let wrapped = session.wrap(oaep, self.handle(session), key).ok()?;
-        let mut room = vec![0; 256];
-        let value = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, &wrapped, &mut room, None);
-        Some(value.expect("what was wrapped for it opens").to_vec())
+        let mut buffer = vec![0; 256];
+        let value = self.private.decrypt(&OAEP_SHA256_MGF1SHA256, &wrapped, &mut buffer, None);
+        Some(value.expect("it decrypts what was wrapped with it").to_vec())
     }
 }
 
 #[test]
-fn the_books_find_parts_of_values_and_nothing_else() {
-    let mut books = Books::default();
-    books.protect(b"0123456789abcdef");
-    assert_eq!(books.found_in(b"xx89abcdefxx"), Some(1));
-    assert_eq!(books.found_in(b"0123456x"), None);
-    assert_eq!(books.found_in(b"short"), None);
-    assert_eq!(books.count(), 1);
+fn the_ledger_finds_only_parts_of_protected_values() {
+    let mut ledger = TaintLedger::default();
+    ledger.protect(b"0123456789abcdef");
+    assert_eq!(ledger.found_in(b"xx89abcdefxx"), Some(1));
+    assert_eq!(ledger.found_in(b"0123456x"), None);
+    assert_eq!(ledger.found_in(b"short"), None);
+    assert_eq!(ledger.count(), 1);
 }

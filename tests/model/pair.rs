@@ -1,4 +1,4 @@
-//! Both modules side by side: the same call to each, its outcome in terms that can be compared.
+//! Makes the same call on both modules and returns outcomes that can be compared.
 
 use std::path::Path;
 
@@ -13,82 +13,82 @@ use kms_protocol::Rv;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 use kms_tests::{SO_PIN, USER_PIN, call};
 
-use crate::call::{Asked, Call, Cipher, Kind, Who};
+use crate::call::{AttributeKind, Call, Cipher, Kind, LoginKind};
 
-/// What came of a call, without what differs by nature: handles are numbers of the sequence, ciphertexts are lengths.
+/// The outcome of a call without values that differ between modules: keys are ids of the sequence, ciphertexts lengths.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
-    /// The sequence has nothing yet that the call could be about.
+    /// The sequence has no session or key yet for the call.
     Nothing,
     Done,
     Refused(Rv),
-    /// Refused with a length.
-    Wants(Rv, usize),
+    /// Refused, with the length that is needed.
+    RefusedWithLength(Rv, usize),
     Number(u64),
     Bytes(Vec<u8>),
-    /// So many bytes, and the length reported.
+    /// The number of bytes written, and the length reported.
     Length(usize, usize),
-    /// Which of the sequence's keys, by id.
+    /// The ids of keys of the sequence.
     Keys(Vec<u32>),
 }
 
-/// The loaded modules.
-pub(crate) struct World {
+/// Both modules, loaded and initialised, with the slot of each.
+pub(crate) struct LoadedModules {
     sides: [(Module, CK_SLOT_ID); 2],
 }
 
-/// Both in the course of a sequence.
-pub(crate) struct Pair<'w> {
-    ours: Side<'w>,
-    theirs: Side<'w>,
+/// The state of both modules during a sequence.
+pub(crate) struct Pair<'m> {
+    kms: Side<'m>,
+    softhsm: Side<'m>,
 }
 
-struct Side<'w> {
-    module: &'w Module,
+struct Side<'m> {
+    module: &'m Module,
     slot: CK_SLOT_ID,
-    sessions: Vec<Session<'w>>,
-    /// The keys made, with the id given to each: handles end with a login, ids do not.
+    sessions: Vec<Session<'m>>,
+    /// The generated keys with their ids: handles end with a login, ids do not.
     keys: Vec<(u32, CK_OBJECT_HANDLE)>,
-    /// Keys asked for, made or not: the next id.
-    asked: u32,
+    /// The next id: the number of keys requested so far.
+    next_id: u32,
 }
 
-impl World {
-    /// Loads and initialises both; the environment has their configurations.
-    pub(crate) fn load(ours: &Path, theirs: &Path) -> Self {
+impl LoadedModules {
+    /// Loads and initialises both; the environment names their configurations.
+    pub(crate) fn load(kms: &Path, softhsm: &Path) -> Self {
         let side = |path| {
             let module = Module::load(path);
             module.initialize_bare().expect("it initialises");
             let slot = module.slot("test");
             (module, slot)
         };
-        Self { sides: [side(ours), side(theirs)] }
+        Self { sides: [side(kms), side(softhsm)] }
     }
 
-    /// Both tokens empty, without sessions.
+    /// Empties both tokens and closes all sessions.
     pub(crate) fn clean(&self) -> Pair<'_> {
-        let [ours, theirs] = self.sides.each_ref().map(|(module, slot)| Side::clean(module, *slot));
-        Pair { ours, theirs }
+        let [kms, softhsm] = self.sides.each_ref().map(|(module, slot)| Side::clean(module, *slot));
+        Pair { kms, softhsm }
     }
 }
 
 impl Pair<'_> {
-    /// Makes the same call on both sides: ours, then SoftHSM's outcome.
+    /// Makes the same call on both sides; returns the outcome of the KMS and that of SoftHSM.
     pub(crate) fn run(&mut self, call: &Call) -> (Outcome, Outcome) {
-        let (ours, theirs) = (self.ours.run(call), self.theirs.run(call));
-        // A handle that only one side has would shift all later ones.
-        let keys = self.ours.keys.len().min(self.theirs.keys.len());
-        self.ours.keys.truncate(keys);
-        self.theirs.keys.truncate(keys);
-        let sessions = self.ours.sessions.len().min(self.theirs.sessions.len());
-        self.ours.sessions.truncate(sessions);
-        self.theirs.sessions.truncate(sessions);
-        (ours, theirs)
+        let (kms, softhsm) = (self.kms.run(call), self.softhsm.run(call));
+        // A session or key that exists on one side only would shift all later ids.
+        let keys = self.kms.keys.len().min(self.softhsm.keys.len());
+        self.kms.keys.truncate(keys);
+        self.softhsm.keys.truncate(keys);
+        let sessions = self.kms.sessions.len().min(self.softhsm.sessions.len());
+        self.kms.sessions.truncate(sessions);
+        self.softhsm.sessions.truncate(sessions);
+        (kms, softhsm)
     }
 }
 
-impl<'w> Side<'w> {
-    fn clean(module: &'w Module, slot: CK_SLOT_ID) -> Self {
+impl<'m> Side<'m> {
+    fn clean(module: &'m Module, slot: CK_SLOT_ID) -> Self {
         call!(module, C_CloseAllSessions(slot)).expect("all sessions close");
         let session = module.open(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION).expect("a session opens");
         session.login(CKU_USER, USER_PIN.as_bytes()).expect("the user logs in");
@@ -96,7 +96,7 @@ impl<'w> Side<'w> {
             session.destroy(key).expect("a key is destroyed");
         }
         session.close().expect("the session closes");
-        Self { module, slot, sessions: Vec::new(), keys: Vec::new(), asked: 0 }
+        Self { module, slot, sessions: Vec::new(), keys: Vec::new(), next_id: 0 }
     }
 
     fn run(&mut self, call: &Call) -> Outcome {
@@ -116,11 +116,11 @@ impl<'w> Side<'w> {
                 let info = self.session(*session)?.info().map_err(Outcome::Refused)?;
                 Ok(Outcome::Number(info.state))
             }
-            Call::Login { session, who } => {
-                let (user, pin) = match who {
-                    Who::User => (CKU_USER, USER_PIN),
-                    Who::Officer => (CKU_SO, SO_PIN),
-                    Who::Stranger => (CKU_USER, "0000"),
+            Call::Login { session, kind } => {
+                let (user, pin) = match kind {
+                    LoginKind::User => (CKU_USER, USER_PIN),
+                    LoginKind::Officer => (CKU_SO, SO_PIN),
+                    LoginKind::WrongPin => (CKU_USER, "0000"),
                 };
                 done(self.session(*session)?.login(user, pin.as_bytes()))
             }
@@ -146,7 +146,7 @@ impl<'w> Side<'w> {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` has sorted the calls by family")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` passes only calls of this group")]
     fn object_call(&mut self, call: &Call) -> Result<Outcome, Outcome> {
         match call {
             Call::Generate { session, kind, token, label, usage } => {
@@ -157,8 +157,8 @@ impl<'w> Side<'w> {
                 };
                 let mut template = Template::new().bool(CKA_TOKEN, *token).ulong(CKA_VALUE_LEN, 32);
                 template = template.bytes(CKA_LABEL, &[b'a' + label]).bool(CKA_PRIVATE, true);
-                let id = self.asked;
-                self.asked += 1;
+                let id = self.next_id;
+                self.next_id += 1;
                 template = template.bytes(CKA_ID, &id.to_be_bytes());
                 if let Some(usage) = usage {
                     template = template.bool(usages[0], *usage);
@@ -187,11 +187,11 @@ impl<'w> Side<'w> {
                 let template = Template::new().bytes(CKA_LABEL, &[b'a' + label]);
                 done(self.session(*session)?.set(self.key(*key)?, template))
             }
-            other => unreachable!("{other:?} is not about objects"),
+            other => unreachable!("{other:?} is not an object call"),
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` has sorted the calls by family")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` passes only calls of this group")]
     fn cipher_call(&self, call: &Call) -> Result<Outcome, Outcome> {
         match call {
             Call::EncryptInit { session, key, cipher } => {
@@ -200,15 +200,15 @@ impl<'w> Side<'w> {
             Call::DecryptInit { session, key, cipher } => {
                 done(self.session(*session)?.decrypt_init(mechanism(*cipher), self.key(*key)?))
             }
-            Call::Encrypt { session, bytes, room } => {
-                length(self.session(*session)?.encrypt_into(&vec![7; *bytes], room.room()))
+            Call::Encrypt { session, bytes, buffer } => {
+                length(self.session(*session)?.encrypt_into(&vec![7; *bytes], buffer.size()))
             }
             Call::EncryptUpdate { session, bytes } => {
-                let room = kms_tests::raw::Room::Bytes(4096);
-                length(self.session(*session)?.encrypt_update(&vec![7; *bytes], room))
+                let size = kms_tests::raw::OutputSize::Bytes(4096);
+                length(self.session(*session)?.encrypt_update(&vec![7; *bytes], size))
             }
-            Call::EncryptFinal { session, room } => {
-                length(self.session(*session)?.encrypt_final(room.room()))
+            Call::EncryptFinal { session, buffer } => {
+                length(self.session(*session)?.encrypt_final(buffer.size()))
             }
             Call::RoundTrip { session, key, cipher, bytes } => {
                 let (session, key) = (self.session(*session)?, self.key(*key)?);
@@ -220,84 +220,84 @@ impl<'w> Side<'w> {
                     .map(Outcome::Bytes)
                     .map_err(Outcome::Refused)
             }
-            other => unreachable!("{other:?} is no cipher's"),
+            other => unreachable!("{other:?} is not a cipher call"),
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` has sorted the calls by family")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`try_run` passes only calls of this group")]
     fn signature_call(&self, call: &Call) -> Result<Outcome, Outcome> {
         match call {
             Call::SignInit { session, key } => {
                 done(self.session(*session)?.sign_init(Mechanism::plain(CKM_SHA256_HMAC), self.key(*key)?))
             }
-            Call::Sign { session, bytes, room } => {
-                length(self.session(*session)?.sign_into(&vec![7; *bytes], room.room()))
+            Call::Sign { session, bytes, buffer } => {
+                length(self.session(*session)?.sign_into(&vec![7; *bytes], buffer.size()))
             }
             Call::SignUpdate { session, bytes } => {
                 done(self.session(*session)?.sign_update(&vec![7; *bytes]))
             }
-            Call::SignFinal { session, room } => length(self.session(*session)?.sign_final(room.room())),
+            Call::SignFinal { session, buffer } => length(self.session(*session)?.sign_final(buffer.size())),
             Call::DigestInit { session } => {
                 done(self.session(*session)?.digest_init(Mechanism::plain(CKM_SHA256)))
             }
-            Call::Digest { session, bytes, room } => {
-                let digest = self.session(*session)?.digest_into(&vec![7; *bytes], room.room());
+            Call::Digest { session, bytes, buffer } => {
+                let digest = self.session(*session)?.digest_into(&vec![7; *bytes], buffer.size());
                 match digest {
                     Ok((digest, reported)) if digest.is_empty() => Ok(Outcome::Length(0, reported)),
                     Ok((digest, _)) => Ok(Outcome::Bytes(digest)),
-                    Err((rv, wanted)) => Err(refused(rv, wanted)),
+                    Err((rv, needed)) => Err(refused(rv, needed)),
                 }
             }
-            other => unreachable!("{other:?} is no signature's"),
+            other => unreachable!("{other:?} is not a signature call"),
         }
     }
 
-    fn attribute(&self, session: usize, key: usize, attribute: Asked) -> Result<Outcome, Outcome> {
+    fn attribute(&self, session: usize, key: usize, attribute: AttributeKind) -> Result<Outcome, Outcome> {
         let kind = match attribute {
-            Asked::Class => CKA_CLASS,
-            Asked::Token => CKA_TOKEN,
-            Asked::Label => CKA_LABEL,
-            Asked::ValueLen => CKA_VALUE_LEN,
-            Asked::Sensitive => CKA_SENSITIVE,
-            Asked::Value => CKA_VALUE,
-            Asked::Modulus => CKA_MODULUS,
-            Asked::Encrypt => CKA_ENCRYPT,
-            Asked::Local => CKA_LOCAL,
-            Asked::NeverExtractable => CKA_NEVER_EXTRACTABLE,
+            AttributeKind::Class => CKA_CLASS,
+            AttributeKind::Token => CKA_TOKEN,
+            AttributeKind::Label => CKA_LABEL,
+            AttributeKind::ValueLen => CKA_VALUE_LEN,
+            AttributeKind::Sensitive => CKA_SENSITIVE,
+            AttributeKind::Value => CKA_VALUE,
+            AttributeKind::Modulus => CKA_MODULUS,
+            AttributeKind::Encrypt => CKA_ENCRYPT,
+            AttributeKind::Local => CKA_LOCAL,
+            AttributeKind::NeverExtractable => CKA_NEVER_EXTRACTABLE,
         };
         let value = self.session(session)?.attribute(self.key(key)?, kind).map_err(Outcome::Refused)?;
         match attribute {
-            Asked::Value => Ok(Outcome::Length(value.len(), value.len())),
-            Asked::Class
-            | Asked::Token
-            | Asked::Label
-            | Asked::ValueLen
-            | Asked::Sensitive
-            | Asked::Modulus
-            | Asked::Encrypt
-            | Asked::Local
-            | Asked::NeverExtractable => Ok(Outcome::Bytes(value)),
+            AttributeKind::Value => Ok(Outcome::Length(value.len(), value.len())),
+            AttributeKind::Class
+            | AttributeKind::Token
+            | AttributeKind::Label
+            | AttributeKind::ValueLen
+            | AttributeKind::Sensitive
+            | AttributeKind::Modulus
+            | AttributeKind::Encrypt
+            | AttributeKind::Local
+            | AttributeKind::NeverExtractable => Ok(Outcome::Bytes(value)),
         }
     }
 
-    /// Looks for keys, and takes the handles found as the keys' from now on.
+    /// Searches for keys and stores the handles found as those of the keys.
     fn find(&mut self, session: usize, template: Template) -> Result<Outcome, Outcome> {
         let session = self.session(session)?;
-        let mut numbers = Vec::new();
+        let mut ids = Vec::new();
         for handle in session.find(template).map_err(Outcome::Refused)? {
             let id = session.attribute(handle, CKA_ID).map_err(Outcome::Refused)?;
-            let id = u32::from_be_bytes(id.try_into().expect("the tests' ids are four bytes"));
-            // A key that only one side made, and that the sequence therefore forgot, counts by its id alone.
+            let id = u32::from_be_bytes(id.try_into().expect("ids are four bytes"));
+            // A key that only one side generated is not in the list; only its id is compared.
             if let Some(key) = self.keys.iter_mut().find(|(known, _)| *known == id) {
                 key.1 = handle;
             }
-            numbers.push(id);
+            ids.push(id);
         }
-        numbers.sort_unstable();
-        Ok(Outcome::Keys(numbers))
+        ids.sort_unstable();
+        Ok(Outcome::Keys(ids))
     }
 
-    fn session(&self, number: usize) -> Result<Session<'w>, Outcome> {
+    fn session(&self, number: usize) -> Result<Session<'m>, Outcome> {
         let index = number.checked_rem(self.sessions.len()).ok_or(Outcome::Nothing)?;
         Ok(self.sessions[index])
     }
@@ -324,11 +324,11 @@ fn done(result: Result<(), Rv>) -> Result<Outcome, Outcome> {
 fn length(result: Result<(Vec<u8>, usize), (Rv, usize)>) -> Result<Outcome, Outcome> {
     match result {
         Ok((bytes, reported)) => Ok(Outcome::Length(bytes.len(), reported)),
-        Err((rv, wanted)) => Err(refused(rv, wanted)),
+        Err((rv, needed)) => Err(refused(rv, needed)),
     }
 }
 
-/// The length says something with `BUFFER_TOO_SMALL` alone.
-fn refused(rv: Rv, wanted: usize) -> Outcome {
-    if rv == Rv::BUFFER_TOO_SMALL { Outcome::Wants(rv, wanted) } else { Outcome::Refused(rv) }
+/// The reported length is meaningful only with `BUFFER_TOO_SMALL`.
+fn refused(rv: Rv, needed: usize) -> Outcome {
+    if rv == Rv::BUFFER_TOO_SMALL { Outcome::RefusedWithLength(rv, needed) } else { Outcome::Refused(rv) }
 }

@@ -1,6 +1,6 @@
-"""Where the running backend is, and the vendor's own client (`stackit-kms`) pointed at it.
+"""The vendor's client (`stackit-kms`), configured for the running daemon.
 
-The suite in Rust starts the backend and says in the environment where it is; see `sdk.rs`.
+The Rust suite starts the daemon and sets the environment variables that this file reads; see `sdk.rs`.
 """
 
 import base64
@@ -55,7 +55,7 @@ WRAPPING_ALGORITHMS += [name + "_aes_256_key_wrap" for name in WRAPPING_ALGORITH
 
 
 def client(**configuration):
-    """The vendor's client; with the owner's token, unless told otherwise."""
+    """The vendor's client; by default with the administrator's token."""
     configuration = configuration or {"service_account_token": TOKEN}
     endpoint = configuration.pop("custom_endpoint", ENDPOINT)
     return DefaultApi(Configuration(custom_endpoint=endpoint, **configuration))
@@ -74,61 +74,61 @@ def decoded(text: str) -> bytes:
 
 
 @dataclass
-class World:
-    """One client, with the ids that every call wants filled in."""
+class KmsClient:
+    """A client that fills in the project, region and key ids of every call."""
 
     api: DefaultApi
 
     @property
-    def place(self):
+    def project(self):
         return {"project_id": PROJECT, "region_id": REGION}
 
     def ring(self, name="ring", **more):
         payload = CreateKeyRingPayload(displayName=name, **more)
-        return self.api.create_key_ring(**self.place, create_key_ring_payload=payload)
+        return self.api.create_key_ring(**self.project, create_key_ring_payload=payload)
 
     def key(self, ring: UUID, algorithm="aes_256_gcm", name="key", **more):
         payload = CreateKeyPayload(
             displayName=name, protection="software", purpose=purpose(algorithm), algorithm=algorithm, **more
         )
-        return self.api.create_key(**self.place, key_ring_id=ring, create_key_payload=payload)
+        return self.api.create_key(**self.project, key_ring_id=ring, create_key_payload=payload)
 
     def wrapping_key(self, ring: UUID, algorithm, purpose, name="wrap", **more):
         payload = CreateWrappingKeyPayload(
             displayName=name, protection="software", purpose=purpose, algorithm=algorithm, **more
         )
-        return self.api.create_wrapping_key(**self.place, key_ring_id=ring, create_wrapping_key_payload=payload)
+        return self.api.create_wrapping_key(**self.project, key_ring_id=ring, create_wrapping_key_payload=payload)
 
-    def of(self, thing):
-        """The ids that name a key; a version's are its key's."""
-        key = getattr(thing, "key_id", None) or thing.id
-        return {**self.place, "key_ring_id": thing.key_ring_id, "key_id": key}
+    def ids(self, resource):
+        """The ids of a key, or of a version's key, as arguments of a call."""
+        key = getattr(resource, "key_id", None) or resource.id
+        return {**self.project, "key_ring_id": resource.key_ring_id, "key_id": key}
 
     def get_key(self, key):
-        return self.api.get_key(**self.of(key))
+        return self.api.get_key(**self.ids(key))
 
     def get_version(self, key, number=1):
-        return self.api.get_version(**self.of(key), version_number=number)
+        return self.api.get_version(**self.ids(key), version_number=number)
 
     def encrypt(self, key, data: bytes, number=1) -> bytes:
         payload = EncryptPayload(data=encoded(data))
-        return decoded(self.api.encrypt(**self.of(key), version_number=number, encrypt_payload=payload).data)
+        return decoded(self.api.encrypt(**self.ids(key), version_number=number, encrypt_payload=payload).data)
 
     def decrypt(self, key, data: bytes, number=1) -> bytes:
         payload = DecryptPayload(data=encoded(data))
-        return decoded(self.api.decrypt(**self.of(key), version_number=number, decrypt_payload=payload).data)
+        return decoded(self.api.decrypt(**self.ids(key), version_number=number, decrypt_payload=payload).data)
 
     def sign(self, key, data: bytes, number=1) -> bytes:
         signed = self.api.sign(
-            **self.of(key), version_number=number, sign_payload=SignPayload(data=encoded(data))
+            **self.ids(key), version_number=number, sign_payload=SignPayload(data=encoded(data))
         )
-        assert decoded(signed.data) == data, "the input comes back"
+        assert decoded(signed.data) == data, "the response contains the input"
         return decoded(signed.signature)
 
     def verify(self, key, data: bytes, signature: bytes, number=1) -> bool:
         payload = VerifyPayload(data=encoded(data), signature=encoded(signature))
-        return self.api.verify(**self.of(key), version_number=number, verify_payload=payload).valid
+        return self.api.verify(**self.ids(key), version_number=number, verify_payload=payload).valid
 
-    def imported(self, key, wrapping_key, wrapped: bytes):
+    def import_version(self, key, wrapping_key, wrapped: bytes):
         payload = ImportKeyPayload(wrappingKeyId=wrapping_key.id, wrappedKey=encoded(wrapped))
-        return self.api.import_key(**self.of(key), import_key_payload=payload)
+        return self.api.import_key(**self.ids(key), import_key_payload=payload)

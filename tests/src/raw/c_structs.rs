@@ -1,4 +1,4 @@
-//! Templates and mechanisms as C memory, owned by Rust values.
+//! C structures for templates and mechanisms, whose memory Rust values own.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -8,7 +8,7 @@ use cryptoki_sys::{
     CK_RSA_PKCS_PSS_PARAMS, CK_ULONG,
 };
 
-/// A length as C writes it.
+/// Converts a length to `CK_ULONG`.
 ///
 /// # Panics
 /// Never: `CK_ULONG` is as wide as a pointer here.
@@ -16,7 +16,7 @@ pub(super) fn ulong(length: usize) -> CK_ULONG {
     CK_ULONG::try_from(length).expect("CK_ULONG is as wide as usize")
 }
 
-/// Attributes with their values.
+/// A template: attributes with their values.
 #[derive(Clone, Debug, Default)]
 pub struct Template {
     values: Vec<(CK_ATTRIBUTE_TYPE, Value)>,
@@ -25,43 +25,43 @@ pub struct Template {
 #[derive(Clone, Debug)]
 enum Value {
     Bytes(Vec<u8>),
-    /// A template within, and its C array once it is made: three words for each attribute.
+    /// A nested template, and its C array once it is built: three machine words per attribute.
     Nested(Template, Vec<[CK_ULONG; 3]>),
 }
 
 impl Template {
-    /// None yet.
+    /// An empty template.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One more, true or false.
+    /// Adds a boolean attribute.
     #[must_use]
     pub fn bool(self, kind: CK_ATTRIBUTE_TYPE, value: bool) -> Self {
         self.bytes(kind, &[u8::from(value)])
     }
 
-    /// One more, a number.
+    /// Adds a number.
     #[must_use]
     pub fn ulong(self, kind: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Self {
         self.bytes(kind, &value.to_ne_bytes())
     }
 
-    /// One more, bytes.
+    /// Adds a byte string.
     #[must_use]
     pub fn bytes(mut self, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
         self.values.push((kind, Value::Bytes(value.to_vec())));
         self
     }
 
-    /// One more, a template such as `CKA_UNWRAP_TEMPLATE`.
+    /// Adds a nested template such as `CKA_UNWRAP_TEMPLATE`.
     #[must_use]
     pub fn nested(mut self, kind: CK_ATTRIBUTE_TYPE, value: Self) -> Self {
         self.values.push((kind, Value::Nested(value, Vec::new())));
         self
     }
 
-    /// These and those of another.
+    /// Adds all attributes of another template.
     #[must_use]
     pub fn and(mut self, more: Self) -> Self {
         self.values.extend(more.values);
@@ -71,7 +71,7 @@ impl Template {
     /// The C array; it points into `self`.
     pub fn list(&mut self) -> Vec<CK_ATTRIBUTE> {
         let attribute = |(kind, value): &mut (CK_ATTRIBUTE_TYPE, Value)| {
-            let (place, bytes): (*mut c_void, usize) = match value {
+            let (pointer, bytes): (*mut c_void, usize) = match value {
                 Value::Bytes(bytes) => (bytes.as_mut_ptr().cast(), bytes.len()),
                 Value::Nested(template, list) => {
                     let words = |inner: CK_ATTRIBUTE| {
@@ -81,7 +81,7 @@ impl Template {
                     (list.as_mut_ptr().cast(), size_of_val(&**list))
                 }
             };
-            CK_ATTRIBUTE { type_: *kind, pValue: place, ulValueLen: ulong(bytes) }
+            CK_ATTRIBUTE { type_: *kind, pValue: pointer, ulValueLen: ulong(bytes) }
         };
         self.values.iter_mut().map(attribute).collect()
     }
@@ -100,35 +100,35 @@ enum Parameter {
     Bytes(Vec<u8>),
     Ctr(Box<CK_AES_CTR_PARAMS>),
     Pss(Box<CK_RSA_PKCS_PSS_PARAMS>),
-    Gcm { iv: Vec<u8>, aad: Vec<u8>, tag_bits: CK_ULONG, made: Box<CK_GCM_PARAMS> },
-    Fields { fields: Vec<Field>, made: Vec<Vec<CK_ULONG>> },
+    Gcm { iv: Vec<u8>, aad: Vec<u8>, tag_bits: CK_ULONG, built: Box<CK_GCM_PARAMS> },
+    Fields { fields: Vec<Field>, built: Vec<Vec<CK_ULONG>> },
 }
 
-/// A field of a parameter structure, or two.
+/// One or two fields of a mechanism's parameter structure.
 #[derive(Clone, Debug)]
 pub enum Field {
     /// A number.
     Number(CK_ULONG),
-    /// A pointer to bytes, and behind it their length.
+    /// A pointer to bytes, followed by their length.
     Bytes(Vec<u8>),
-    /// The length of bytes, and behind it a pointer to them.
+    /// The length of bytes, followed by a pointer to them.
     Counted(Vec<u8>),
     /// A pointer to a structure.
     Structure(Vec<Field>),
 }
 
 impl Mechanism {
-    /// Without parameter.
+    /// A mechanism without a parameter.
     pub fn plain(kind: CK_MECHANISM_TYPE) -> Self {
         Self { kind, parameter: Parameter::None }
     }
 
-    /// With bytes, such as an IV.
+    /// A mechanism with a byte string, such as an IV, as its parameter.
     pub fn with(kind: CK_MECHANISM_TYPE, parameter: &[u8]) -> Self {
         Self { kind, parameter: Parameter::Bytes(parameter.to_vec()) }
     }
 
-    /// An HMAC cut to a length.
+    /// A MAC mechanism whose parameter is the output length (`…_GENERAL`).
     pub fn general(kind: CK_MECHANISM_TYPE, mac_bytes: CK_ULONG) -> Self {
         Self::with(kind, &mac_bytes.to_ne_bytes())
     }
@@ -152,14 +152,14 @@ impl Mechanism {
 
     /// `CKM_AES_GCM`.
     pub fn gcm(iv: &[u8], aad: &[u8], tag_bits: CK_ULONG) -> Self {
-        let made = Box::new(CK_GCM_PARAMS::default());
-        let parameter = Parameter::Gcm { iv: iv.to_vec(), aad: aad.to_vec(), tag_bits, made };
+        let built = Box::new(CK_GCM_PARAMS::default());
+        let parameter = Parameter::Gcm { iv: iv.to_vec(), aad: aad.to_vec(), tag_bits, built };
         Self { kind: cryptoki_sys::CKM_AES_GCM, parameter }
     }
 
-    /// With a structure whose fields are each as wide as a pointer, as most parameters are.
+    /// A mechanism whose parameter structure has only fields of pointer width, as most have.
     pub fn fields(kind: CK_MECHANISM_TYPE, fields: Vec<Field>) -> Self {
-        Self { kind, parameter: Parameter::Fields { fields, made: Vec::new() } }
+        Self { kind, parameter: Parameter::Fields { fields, built: Vec::new() } }
     }
 
     /// `CKM_RSA_PKCS_OAEP` with one hash for both of its uses.
@@ -167,20 +167,20 @@ impl Mechanism {
         Self::fields(cryptoki_sys::CKM_RSA_PKCS_OAEP, oaep_fields(hash, mgf, label))
     }
 
-    /// `CKM_RSA_AES_KEY_WRAP` with OAEP as [`Mechanism::oaep`] has it.
+    /// `CKM_RSA_AES_KEY_WRAP` with the OAEP parameters of [`Mechanism::oaep`].
     pub fn rsa_aes(aes_bits: CK_ULONG, hash: CK_MECHANISM_TYPE, mgf: CK_ULONG) -> Self {
         let fields = vec![Field::Number(aes_bits), Field::Structure(oaep_fields(hash, mgf, b""))];
         Self::fields(cryptoki_sys::CKM_RSA_AES_KEY_WRAP, fields)
     }
 
-    /// `CKM_AES_CCM` of so many bytes of plaintext.
+    /// `CKM_AES_CCM` for a plaintext of `data_bytes`.
     pub fn ccm(data_bytes: usize, nonce: &[u8], aad: &[u8], mac_bytes: CK_ULONG) -> Self {
         let (nonce, aad) = (Field::Bytes(nonce.to_vec()), Field::Bytes(aad.to_vec()));
         let fields = vec![Field::Number(ulong(data_bytes)), nonce, aad, Field::Number(mac_bytes)];
         Self::fields(cryptoki_sys::CKM_AES_CCM, fields)
     }
 
-    /// `CKM_ECDH1_DERIVE` without a function behind the agreement.
+    /// `CKM_ECDH1_DERIVE` without a key derivation function (`CKD_NULL`).
     pub fn ecdh(public: &[u8]) -> Self {
         let kdf = Field::Number(cryptoki_sys::CKD_NULL);
         let fields = vec![kdf, Field::Counted(Vec::new()), Field::Counted(public.to_vec())];
@@ -198,10 +198,12 @@ impl Mechanism {
         let (pointer, length): (*mut c_void, usize) = match &mut self.parameter {
             Parameter::None => (ptr::null_mut(), 0),
             Parameter::Bytes(bytes) => (bytes.as_mut_ptr().cast(), bytes.len()),
-            Parameter::Ctr(made) => (ptr::from_mut(&mut **made).cast(), size_of::<CK_AES_CTR_PARAMS>()),
-            Parameter::Pss(made) => (ptr::from_mut(&mut **made).cast(), size_of::<CK_RSA_PKCS_PSS_PARAMS>()),
-            Parameter::Gcm { iv, aad, tag_bits, made } => {
-                **made = CK_GCM_PARAMS {
+            Parameter::Ctr(built) => (ptr::from_mut(&mut **built).cast(), size_of::<CK_AES_CTR_PARAMS>()),
+            Parameter::Pss(built) => {
+                (ptr::from_mut(&mut **built).cast(), size_of::<CK_RSA_PKCS_PSS_PARAMS>())
+            }
+            Parameter::Gcm { iv, aad, tag_bits, built } => {
+                **built = CK_GCM_PARAMS {
                     pIv: iv.as_mut_ptr(),
                     ulIvLen: ulong(iv.len()),
                     ulIvBits: ulong(iv.len() * 8),
@@ -209,12 +211,12 @@ impl Mechanism {
                     ulAADLen: ulong(aad.len()),
                     ulTagBits: *tag_bits,
                 };
-                (ptr::from_mut(&mut **made).cast(), size_of::<CK_GCM_PARAMS>())
+                (ptr::from_mut(&mut **built).cast(), size_of::<CK_GCM_PARAMS>())
             }
-            Parameter::Fields { fields, made } => {
-                made.clear();
-                lay(fields, made);
-                let outer = made.last_mut().expect("the outer structure comes last");
+            Parameter::Fields { fields, built } => {
+                built.clear();
+                build(fields, built);
+                let outer = built.last_mut().expect("the outer structure comes last");
                 (outer.as_mut_ptr().cast(), size_of_val(&**outer))
             }
         };
@@ -227,8 +229,8 @@ fn oaep_fields(hash: CK_MECHANISM_TYPE, mgf: CK_ULONG, label: &[u8]) -> Vec<Fiel
     vec![Field::Number(hash), Field::Number(mgf), source, Field::Bytes(label.to_vec())]
 }
 
-/// Lays a structure out behind those within it, and gives its address.
-fn lay(fields: &mut [Field], made: &mut Vec<Vec<CK_ULONG>>) -> CK_ULONG {
+/// Builds a structure after the structures nested in it, and returns its address.
+fn build(fields: &mut [Field], built: &mut Vec<Vec<CK_ULONG>>) -> CK_ULONG {
     let mut words = Vec::new();
     for field in fields {
         match field {
@@ -241,10 +243,10 @@ fn lay(fields: &mut [Field], made: &mut Vec<Vec<CK_ULONG>>) -> CK_ULONG {
             Field::Counted(bytes) => {
                 words.extend([ulong(bytes.len()), ulong(bytes.as_mut_ptr().expose_provenance())]);
             }
-            Field::Structure(inner) => words.push(lay(inner, made)),
+            Field::Structure(inner) => words.push(build(inner, built)),
         }
     }
     let address = ulong(words.as_mut_ptr().expose_provenance());
-    made.push(words);
+    built.push(words);
     address
 }
