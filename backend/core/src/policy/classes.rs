@@ -235,8 +235,8 @@ pub(super) fn is_key(class: ObjectClass) -> bool {
     matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY | ObjectClass::PUBLIC_KEY)
 }
 
-/// Whether objects of this class are keys whose value is secret.
-pub(super) fn has_secret(class: ObjectClass) -> bool {
+/// Whether objects of this class are secret or private keys.
+pub(super) fn is_secret_or_private(class: ObjectClass) -> bool {
     matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY)
 }
 

@@ -4,7 +4,7 @@ use kms_protocol::mechanism_table::{Row, TABLE, Uses};
 use kms_protocol::{Attribute, AttributeType, MechanismType, ObjectClass, RingPolicy, Rv, Template};
 
 use super::attributes::Functions;
-use super::classes::{has_secret, is_key};
+use super::classes::{is_key, is_secret_or_private};
 use super::template::Creation;
 use super::{is_private, is_user};
 use crate::object::{Caller, Draft, Object, RingRole};
@@ -37,7 +37,7 @@ pub(super) fn with_computed_attributes(
         };
         set(Attribute::ulong(AttributeType::KEY_GEN_MECHANISM, by));
     }
-    if has_secret(creation.class) {
+    if is_secret_or_private(creation.class) {
         // Spec, "Secret key objects" and the derivations' sections: true if the key has it, and so had all keys that it
         // was derived from.
         let inherited = |kind| match source {
@@ -92,7 +92,7 @@ pub(super) fn may_create(caller: &Caller, creation: Creation, attributes: &Templ
     }
     let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
     // The security officer imports public keys and certificates to mark them as trusted.
-    let not_secret = creation.function == Functions::CREATE && !has_secret(creation.class);
+    let not_secret = creation.function == Functions::CREATE && !is_secret_or_private(creation.class);
     match (caller.ring_role(), on_token) {
         (Some(RingRole::Admin), _) | (Some(RingRole::Editor | RingRole::User), false) => Ok(()),
         (Some(RingRole::Officer), true) if not_secret => Ok(()),

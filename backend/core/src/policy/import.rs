@@ -6,7 +6,7 @@ use kms_protocol::{
 };
 
 use super::attributes::{AttributeRule, Functions, find_rule};
-use super::classes::{has_secret, is_key, rules_of};
+use super::classes::{is_key, is_secret_or_private, rules_of};
 use super::defaults::{KeySource, class_of, may_create, with_computed_attributes};
 use super::template::{
     Creation, check_not_contradicted, check_value, complete, may_change_to, merge_prescribed,
@@ -88,7 +88,7 @@ pub fn imported(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
 pub fn unwrap(caller: &Caller, unwrapping: &Object, template: &Template) -> Result<Decision, Rv> {
     let template = merge_prescribed(unwrapping, AttributeType::UNWRAP_TEMPLATE, template)?;
     let class = class_of(&template)?;
-    if !has_secret(class) {
+    if !is_secret_or_private(class) {
         return Err(Rv::TEMPLATE_INCONSISTENT);
     }
     template.value(AttributeType::KEY_TYPE).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
@@ -276,7 +276,7 @@ fn reject_plaintext(
     inside: bool,
 ) -> Result<(), Rv> {
     let on_token = attributes.bool(AttributeType::TOKEN) == Some(true);
-    let rejected = caller.policy == RingPolicy::Strict && on_token && has_secret(class) && !inside;
+    let rejected = caller.policy == RingPolicy::Strict && on_token && is_secret_or_private(class) && !inside;
     if rejected { Err(Rv::TEMPLATE_INCONSISTENT) } else { Ok(()) }
 }
 

@@ -37,10 +37,10 @@ pub(super) fn restrict_wrapping(creation: Creation, attributes: &mut Template) {
         _ => false,
     };
     let derives = attributes.bool(A::DERIVE) == Some(true);
-    let works_on_data = works_on_data(creation.class, attributes);
-    if generated && never_outside && works_on_data && !derives {
+    let data_key = works_on_data(creation.class, attributes);
+    if generated && never_outside && data_key && !derives {
         attributes.set(Attribute::bool(A::KMS_WRAP_SUBKEY, true));
-    } else if !never_outside || (works_on_data && !uses_wrap_subkey(attributes)) {
+    } else if !never_outside || (data_key && !uses_wrap_subkey(attributes)) {
         wrap_only_readable(attributes);
     }
 }
@@ -84,23 +84,24 @@ fn uses_wrap_subkey(attributes: &Template) -> bool {
 
 /// Restricts a key to wrapping readable keys, or to no wrapping if its template requests other keys.
 fn wrap_only_readable(attributes: &mut Template) {
-    let mut wanted = nested(attributes, A::WRAP_TEMPLATE).to_vec();
+    let mut required = nested(attributes, A::WRAP_TEMPLATE).to_vec();
     for (kind, value) in READABLE {
-        wanted.retain(|attribute| *attribute != Attribute::bool(kind, value));
-        wanted.push(Attribute::bool(kind, value));
+        required.retain(|attribute| *attribute != Attribute::bool(kind, value));
+        required.push(Attribute::bool(kind, value));
     }
     let contradicts =
-        |(kind, _): (A, bool)| wanted.iter().filter(|attribute| attribute.kind == kind).count() > 1;
-    if READABLE.into_iter().any(contradicts) || wanted.len() > NESTED_ATTRIBUTES_MAX {
+        |(kind, _): (A, bool)| required.iter().filter(|attribute| attribute.kind == kind).count() > 1;
+    if READABLE.into_iter().any(contradicts) || required.len() > NESTED_ATTRIBUTES_MAX {
         attributes.set(Attribute::bool(A::WRAP, false));
     } else {
-        attributes.set(Attribute { kind: A::WRAP_TEMPLATE, value: Value::Template(Nested(wanted)) });
+        attributes.set(Attribute { kind: A::WRAP_TEMPLATE, value: Value::Template(Nested(required)) });
     }
 }
 
+/// Whether the `CKA_WRAP_TEMPLATE` of a key allows only readable keys.
 fn wraps_only_readable(attributes: &Template) -> bool {
-    let wanted = nested(attributes, A::WRAP_TEMPLATE);
-    READABLE.iter().all(|(kind, value)| wanted.contains(&Attribute::bool(*kind, *value)))
+    let required = nested(attributes, A::WRAP_TEMPLATE);
+    READABLE.iter().all(|(kind, value)| required.contains(&Attribute::bool(*kind, *value)))
 }
 
 /// Whether a key's value cannot be exported, neither in plaintext nor wrapped.

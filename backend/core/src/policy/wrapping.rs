@@ -3,7 +3,7 @@
 
 use kms_protocol::{AttributeType, Mechanism, ObjectClass, RingPolicy, Rv};
 
-use super::classes::has_secret;
+use super::classes::is_secret_or_private;
 use super::template::nested;
 use super::usage::{allows, may_use};
 use super::{Permit, Usage, is_private, is_user, separation};
@@ -28,7 +28,7 @@ pub(super) fn permit_by(policy: RingPolicy, usage: Usage, key: &Object) -> Resul
 /// `CKR_KEY_UNEXTRACTABLE`; `CKR_KEY_NOT_WRAPPABLE` where the attributes of one of the keys exclude the other.
 pub fn permit_wrapped(caller: &Caller, wrapping: &Object, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
-    if !key.class().is_some_and(has_secret) {
+    if !key.class().is_some_and(is_secret_or_private) {
         return Err(Rv::KEY_NOT_WRAPPABLE);
     }
     if !key.is(AttributeType::EXTRACTABLE) {
