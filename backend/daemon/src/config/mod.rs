@@ -231,7 +231,12 @@ mod tests {
     #[test]
     fn errors_state_line_and_key() {
         check(&format!("{MINIMAL}threads = 0\n"), 5, "[hsm] threads", "0 is not between 1 and 64");
-        check(&format!("{MINIMAL}\n[socket]\nmode = \"0999\"\n"), 7, "[socket] mode", "no mode for a socket");
+        check(
+            &format!("{MINIMAL}\n[socket]\nmode = \"0999\"\n"),
+            7,
+            "[socket] mode",
+            "no file mode for a socket",
+        );
         check(&format!("{MINIMAL}[socket]\nmode = 660\n"), 6, "[socket] mode", "expected a string");
         check(&format!("{MINIMAL}thread = 4\n"), 5, "[hsm] thread", "unknown field `thread`");
         check(

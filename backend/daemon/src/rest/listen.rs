@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn open_error(settings: &RestConfig) -> String {
-        let error = RestListener::open(settings).err().expect("this is refused");
+        let error = RestListener::open(settings).err().expect("this is rejected");
         kms_core::error_chain(&error)
     }
 

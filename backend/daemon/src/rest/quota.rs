@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_come_back_as_their_minute_leaves() {
+    fn calls_are_available_again_after_their_minute_left() {
         let quota = Quota::default();
         let at = 1_000_000 * 60;
         assert_eq!(quota.take("a", at, 2).unwrap(), Allowance { limit: 2, remaining: 1, reset: 3600 });
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_strangers_does_not_forget_who_calls_most() {
+    fn many_new_callers_do_not_evict_the_busiest() {
         let quota = Quota::default();
         for _ in 0..5 {
             quota.take(0, 60, 5).unwrap();
