@@ -46,7 +46,7 @@ Where a command takes a ring, --ring accepts its name or its id (see `kms ring l
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Create a home: HSM token with the master key, database, first ring, configuration
+    /// Create a home: master key, database, first ring, configuration
     Init(Init),
     /// Serve a home on its Unix socket and over REST
     Serve(Serve),

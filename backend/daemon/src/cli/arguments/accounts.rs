@@ -10,7 +10,7 @@ use super::{Home, Output, Role};
 
 #[derive(Subcommand)]
 pub(in crate::cli) enum Account {
-    /// Add a service account (NAME@DOMAIN), or a principal of one ring (a name without @)
+    /// Add a service account (NAME@DOMAIN) or a principal of one ring (NAME)
     Add(AccountAdd),
     /// List service accounts, and the principals of rings
     List(AccountList),
