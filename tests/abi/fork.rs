@@ -1,5 +1,5 @@
-//! Fork: the child has no sessions and gets `CRYPTOKI_NOT_INITIALIZED`; it may initialise at once, or finalise first. The
-//! parent continues unaffected.
+//! Fork: the child has no sessions and gets `CRYPTOKI_NOT_INITIALIZED`; it may initialise at once, or finalise first.
+//! The parent continues unaffected.
 
 use cryptoki_sys::{
     CK_OBJECT_HANDLE, CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKF_SERIAL_SESSION,

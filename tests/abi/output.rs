@@ -24,8 +24,8 @@ fn aes(session: &Session<'_>) -> CK_OBJECT_HANDLE {
 
 type Output = Result<(Vec<u8>, usize), (Rv, usize)>;
 
-/// Queries the length, passes buffers that are too small, then one that is large enough; returns the output. `needed` is
-/// the output's length.
+/// Queries the length, passes buffers that are too small, then one that is large enough; returns the output. `needed`
+/// is the output's length.
 #[track_caller]
 fn two_calls(needed: usize, call: impl Fn(OutputSize) -> Output) -> Vec<u8> {
     let reported = call(OutputSize::Query).expect("a length query succeeds").1;

@@ -1,5 +1,5 @@
-//! A load generator for the REST API: one thread with many persistent connections, each with one outstanding request. It
-//! uses little CPU time, because the daemon needs the same cores.
+//! A load generator for the REST API: one thread with many persistent connections, each with one outstanding request.
+//! It uses little CPU time, because the daemon needs the same cores.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! `make bench`: measures the KMS and SoftHSM in turn through the C API, each in its own process, with one and with four
-//! threads; the floor (a socket round trip and the bare operation); and the REST API. Writes `docs/benchmarks.md`.
+//! `make bench`: measures the KMS and SoftHSM in turn through the C API, each in its own process, with one and with
+//! four threads; the floor (a socket round trip and the bare operation); and the REST API. Writes `docs/benchmarks.md`.
 //! `kms-bench rest` measures only the REST API and writes nothing; `KMS_BENCH_ROWS=gcm,find` measures only these rows.
 //!
 //! Rounds are interleaved, so that other load on the machine affects both sides; the figures are medians of the rounds.

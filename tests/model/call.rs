@@ -190,10 +190,12 @@ fn signatures() -> impl Strategy<Value = Call> {
     let (session, key) = (0..2_usize, 0..4_usize);
     prop_oneof![
         3 => (session.clone(), key).prop_map(|(session, key)| Call::SignInit { session, key }),
-        3 => (session.clone(), bytes(), buffer()).prop_map(|(session, bytes, buffer)| Call::Sign { session, bytes, buffer }),
+        3 => (session.clone(), bytes(), buffer())
+            .prop_map(|(session, bytes, buffer)| Call::Sign { session, bytes, buffer }),
         2 => (session.clone(), bytes()).prop_map(|(session, bytes)| Call::SignUpdate { session, bytes }),
         2 => (session.clone(), buffer()).prop_map(|(session, buffer)| Call::SignFinal { session, buffer }),
         2 => session.clone().prop_map(|session| Call::DigestInit { session }),
-        2 => (session, bytes(), buffer()).prop_map(|(session, bytes, buffer)| Call::Digest { session, bytes, buffer }),
+        2 => (session, bytes(), buffer())
+            .prop_map(|(session, bytes, buffer)| Call::Digest { session, bytes, buffer }),
     ]
 }

@@ -1,4 +1,5 @@
-//! KNOWN_DIFFERENCES: the intended differences from SoftHSM, with their reasons. Any other difference is a bug of the KMS.
+//! KNOWN_DIFFERENCES: the intended differences from SoftHSM, with their reasons. Any other difference is a bug of the
+//! KMS.
 
 use kms_protocol::Rv;
 
@@ -91,7 +92,7 @@ const KNOWN_DIFFERENCES: &[Difference] = &[
         after: AfterDifference::Continue,
     },
     Difference {
-        reason: "A login that the backend once rejected may have ended there (a new PIN was set), so a new login is accepted.",
+        reason: "A login that the backend once rejected may have ended there (a new PIN), so a new login is accepted.",
         matches: |case| {
             let already = [Rv::USER_ALREADY_LOGGED_IN, Rv::USER_ANOTHER_ALREADY_LOGGED_IN].map(Refused);
             let tried = [Done, Refused(Rv::PIN_INCORRECT)].contains(&case.kms);
@@ -100,7 +101,7 @@ const KNOWN_DIFFERENCES: &[Difference] = &[
         after: AfterDifference::Stop,
     },
     Difference {
-        reason: "A length query does not check the data: a wrong data length is rejected only with a buffer that is large enough.",
+        reason: "A length query does not check the data: a wrong length is rejected only with a large enough buffer.",
         matches: |case| {
             let small_buffer = matches!(
                 case.call,
@@ -138,7 +139,7 @@ const KNOWN_DIFFERENCES: &[Difference] = &[
         after: AfterDifference::Stop,
     },
     Difference {
-        reason: "A key that was destroyed or belonged to a closed session: spec, \"C_EncryptInit\", names KEY_HANDLE_INVALID.",
+        reason: "A destroyed key, or one of a closed session: spec, \"C_EncryptInit\", names KEY_HANDLE_INVALID.",
         matches: |case| case.refused(Rv::KEY_HANDLE_INVALID, Rv::OBJECT_HANDLE_INVALID),
         after: AfterDifference::Continue,
     },

@@ -31,7 +31,8 @@ fn account(stack: &Stack, role: &str) -> String {
     created["token"].as_str().expect("the token is shown once").to_owned()
 }
 
-/// Waits until a condition holds. The daemon must see changes of other processes within a second; a busy machine gets ten.
+/// Waits until a condition holds. The daemon must see changes of other processes within a second; a busy machine gets
+/// ten.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "a timeout")]
 fn wait_until(what: &str, holds: impl Fn() -> bool) {

@@ -14,7 +14,7 @@ use kms_tests::{SO_PIN, Stack};
 
 use crate::wrap::{aes, extractable_aes, kwp, oaep, rsa, secret, wrapping_key, yes};
 
-/// Runs an attack by the ring's user, who has a wrapping_key key, against an extractable key; then checks that the key's
+/// Runs an attack by the ring's user, who has a wrapping key, against an extractable key; then checks that the key's
 /// value cannot be read.
 fn attack(body: impl FnOnce(&Session<'_>, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)) {
     let stack = Stack::strict();
@@ -31,7 +31,7 @@ fn attack(body: impl FnOnce(&Session<'_>, CK_OBJECT_HANDLE, CK_OBJECT_HANDLE)) {
 #[test]
 fn wrap_then_decrypt() {
     attack(|session, key, target| {
-        // A key that is generated for both uses wraps with its wrapping_key subkey.
+        // A key that is generated for both uses wraps with its wrapping subkey.
         let dual_use = aes(session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
         let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), dual_use, target).expect("it wraps");
         assert_eq!(unwrap_by_decrypting(session, dual_use, &wrapped), None, "the target was decrypted");
@@ -67,7 +67,7 @@ fn unwrap_by_decrypting(session: &Session<'_>, key: CK_OBJECT_HANDLE, wrapped: &
         .then(|| registers.iter().flat_map(|register| register.to_be_bytes()).collect())
 }
 
-/// In a compat ring, where keys have no wrapping_key subkey, the same calls read the key, which shows that the attack above
+/// In a compat ring, where keys have no wrapping subkey, the same calls read the key, which shows that the attack above
 /// is a real one.
 #[test]
 fn wrap_then_decrypt_succeeds_in_a_compat_ring() {
@@ -141,7 +141,7 @@ fn unwrapping_as_another_key_type() {
     });
 }
 
-/// Clulow 2003: a wrapping_key key that the attacker knows.
+/// Clulow 2003: a wrapping key that the attacker knows.
 #[test]
 fn trojan_wrapping_keys() {
     attack(|session, _, target| {
@@ -168,7 +168,7 @@ fn trojan_wrapping_keys() {
     });
 }
 
-/// Clulow 2003, on weak wrapping_key mechanisms: two keys under one IV, and padding oracles.
+/// Clulow 2003, on weak wrapping mechanisms: two keys under one IV, and padding oracles.
 #[test]
 fn weak_wrapping_mechanisms() {
     attack(|session, key, target| {
@@ -195,7 +195,7 @@ fn role_changes() {
         assert_eq!(
             session.attribute(extractable_wrapper, CKA_EXTRACTABLE),
             Ok(vec![0]),
-            "a wrapping_key key is unextractable"
+            "a wrapping key is unextractable"
         );
         assert_eq!(session.wrap(kwp(), key, key), Err(Rv::KEY_UNEXTRACTABLE));
         assert!(session.set(target, Template::new().bool(CKA_SENSITIVE, false)).is_err());

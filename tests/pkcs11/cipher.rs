@@ -136,8 +136,8 @@ fn aes_ctr() {
                 openssl::encrypt(&format!("aes-{}-ctr", bytes * 8), &[], &value, &[0xfe; 16], &data);
             check(&client, &Mechanism::VendorDefined(mechanism), key, &data, &expected);
         }
-        // A counter of 32 bits wraps within those bits, while openssl's carries into the rest. One block is encrypted with
-        // the counter at its maximum.
+        // A counter of 32 bits wraps within those bits, while openssl's carries into the rest. One block is encrypted
+        // with the counter at its maximum.
         let parameters = CK_AES_CTR_PARAMS { ulCounterBits: 32, cb: [0xff; 16] };
         let mechanism = VendorDefinedMechanism::new(MechanismType::AES_CTR, Some(&parameters));
         let sealed =

@@ -1,4 +1,5 @@
-//! `C_DeriveKey`: key agreement with keys of the openssl program, published test vectors, and KDFs computed step by step.
+//! `C_DeriveKey`: key agreement with keys of the openssl program, published test vectors, and KDFs computed step by
+//! step.
 
 use std::num::NonZeroUsize;
 

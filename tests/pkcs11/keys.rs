@@ -254,7 +254,8 @@ fn pairs_are_on_the_requested_curve() {
         let info = client.public_key_info(public);
         let description = PublicKey::new(&info).describe();
         assert!(description.contains(&format!("ASN1 OID: {name}")), "{description}");
-        // CKA_EC_POINT is a DER octet string with the uncompressed point; the public key's info ends with the same point.
+        // CKA_EC_POINT is a DER octet string with the uncompressed point; the public key's info ends with the same
+        // point.
         let point = client.bytes(public, AttributeType::EcPoint);
         let start = if point[1] == 0x81 { 3 } else { 2 };
         assert_eq!(

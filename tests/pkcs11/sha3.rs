@@ -1,4 +1,5 @@
-//! SHA-3 digests and signatures with SHA-3 against openssl, through the C API: the `cryptoki` crate lacks the signatures.
+//! SHA-3 digests and signatures with SHA-3 against openssl, through the C API: the `cryptoki` crate lacks the
+//! signatures.
 
 use cryptoki_sys::{
     CK_MECHANISM_TYPE, CK_OBJECT_HANDLE, CKA_EC_PARAMS, CKA_PUBLIC_KEY_INFO, CKA_SIGN, CKA_TOKEN, CKA_VERIFY,

@@ -166,8 +166,8 @@ impl Caller<'_> {
     }
 }
 
-/// Asserts that the effects of all acknowledged calls and of no other requests are present, and that each version works or
-/// is destroyed.
+/// Asserts that the effects of all acknowledged calls and of no other requests are present, and that each version works
+/// or is destroyed.
 fn check(rest: &Rest, ring: &str, expected: &ExpectedState) {
     let listed = rest.read(&format!("keyrings/{ring}/keys")).json(200);
     let listed = listed["keys"].as_array().expect("a list").len();

@@ -1,5 +1,5 @@
-//! The OpenAPI document against the daemon: schemathesis generates valid and invalid requests from the document and checks
-//! the responses.
+//! The OpenAPI document against the daemon: schemathesis generates valid and invalid requests from the document and
+//! checks the responses.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,9 +15,9 @@ use kms_tests::{Policy, Stack, program, python};
 /// How long requests are sent, in seconds; `KMS_TESTS_SCHEMATHESIS_SECONDS` overrides it (`make suites` sets it).
 const SECONDS: u64 = 120;
 
-/// The checks that are disabled. `positive_data_acceptance`: OpenAPI cannot express that a purpose must fit its algorithm,
-/// or that data must be ciphertext. `ensure_resource_availability`: it takes a ring's id for a key's, and expects a key
-/// with that id after the ring's creation. All other checks are enabled.
+/// The checks that are disabled. `positive_data_acceptance`: OpenAPI cannot express that a purpose must fit its
+/// algorithm, or that data must be ciphertext. `ensure_resource_availability`: it takes a ring's id for a key's, and
+/// expects a key with that id after the ring's creation. All other checks are enabled.
 const DISABLED_CHECKS: &str = "positive_data_acceptance,ensure_resource_availability";
 
 #[test]
@@ -32,7 +32,8 @@ fn the_daemon_conforms_to_the_document() {
         .unwrap_or(SECONDS);
     let done = AtomicBool::new(false);
     let ran = std::thread::scope(|scope| {
-        // It also deletes, disables and destroys, so the keys are restored again and again to keep valid requests valid.
+        // It also deletes, disables and destroys, so the keys are restored again and again to keep valid requests
+        // valid.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 for key in &keys {

@@ -1,5 +1,5 @@
-//! The export of many keys over REST: complete, a consistent snapshot of the project, and never in the daemon's memory as a
-//! whole.
+//! The export of many keys over REST: complete, a consistent snapshot of the project, and never in the daemon's memory
+//! as a whole.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -150,8 +150,8 @@ fn rebuild_key(rest: &Rest, ring: &str, key: &Value) {
     }
 }
 
-/// A document without the values that differ between homes: ids, times and public keys. Their presence is still compared;
-/// ids of rings are replaced by the rings' labels.
+/// A document without the values that differ between homes: ids, times and public keys. Their presence is still
+/// compared; ids of rings are replaced by the rings' labels.
 fn comparable(document: &Value) -> Value {
     let rings = document["projects"][0]["keyRings"].as_array().expect("a list");
     let labels: BTreeMap<_, _> = rings.iter().map(|ring| (ring.text("id"), ring.text("label"))).collect();

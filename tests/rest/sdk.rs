@@ -1,4 +1,5 @@
-//! The vendor's Python client (`stackit-kms`) against a running daemon. `sdk.py` and `import_key.py` contain the checks.
+//! The vendor's Python client (`stackit-kms`) against a running daemon. `sdk.py` and `import_key.py` contain the
+//! checks.
 
 use std::process::Command;
 use std::time::Duration;

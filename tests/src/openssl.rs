@@ -50,8 +50,8 @@ impl PublicKey {
         ran.status.success() && ran.text().contains("Signature Verified Successfully")
     }
 
-    /// The data that a PKCS #1 signature contains, recovered with the public key, because openssl verifies only data that
-    /// may be a digest.
+    /// The data that a PKCS #1 signature contains, recovered with the public key, because openssl verifies only data
+    /// that may be a digest.
     ///
     /// # Panics
     /// When the signature was not made with this key.

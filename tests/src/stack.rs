@@ -1,8 +1,8 @@
 //! A complete KMS for one test: folder, SoftHSM token, database, socket, daemon, and a copy of the module.
 //!
-//! Everything is removed when the value is dropped; if the test fails, the daemon's log is printed. The module is a copy
-//! because the state that `C_Initialize` sets up belongs to the loaded file: with a file each, tests of one process can
-//! run in parallel.
+//! Everything is removed when the value is dropped; if the test fails, the daemon's log is printed. The module is a
+//! copy because the state that `C_Initialize` sets up belongs to the loaded file: with a file each, tests of one
+//! process can run in parallel.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -57,7 +57,8 @@ def of_pytest(log):
 def of_check(log, result):
     counts = result["summary"]
     failed = re.findall(r"^(?:FAILED|ERROR) \S*testcases/(\S+::\S+)", log, re.MULTILINE)
-    crashed = sum(counts.get(kind, 0) for kind in ("crashed", "timeout", "crash_limited", "child_crash", "child_timeout"))
+    kinds = ("crashed", "timeout", "crash_limited", "child_crash", "child_timeout")
+    crashed = sum(counts.get(kind, 0) for kind in kinds)
     missing = counts.get("failed", 0) + counts.get("error", 0) - len(set(failed))
     failed += ["(not named in the log)"] * max(0, missing)
     return counts["passed"], failed, crashed, counts["skipped"]

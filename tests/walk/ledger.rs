@@ -1,8 +1,8 @@
 //! The ledger of protected values, which must never appear in an output, and how the walk learns them.
 //!
-//! The walk knows the values that it imports. It learns values that the KMS generates through an escrow key: a public key
-//! that the security officer marks as trusted, whose private key is object here only. The steps of the walk never use the
-//! private key.
+//! The walk knows the values that it imports. It learns values that the KMS generates through an escrow key: a public
+//! key that the security officer marks as trusted, whose private key is object here only. The steps of the walk never
+//! use the private key.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
 //! Random walks of calls through the C ABI by an attacker who has a login and wants the value of a sensitive key.
 //!
-//! `backend/daemon/src/dispatch/pkcs11/tests/walk.rs` does the same at the dispatcher, with a ledger of every key value.
-//! This suite uses the module as an application does, and checks one property: no output of any call contains a part of
-//! a protected value. In a compat ring the same walks find the published attacks, which shows that the check works.
+//! `backend/daemon/src/dispatch/pkcs11/tests/walk.rs` does the same at the dispatcher, with a ledger of every key
+//! value. This suite uses the module as an application does, and checks one property: no output of any call contains a
+//! part of a protected value. In a compat ring the same walks find the published attacks, which shows that the check
+//! works.
 //!
 //! One walk: `KMS_WALK_SEED=3 cargo test -p kms-tests --test walk no_walk`; `KMS_WALKS=100` walks 100 other seeds.
 #![allow(missing_docs, reason = "tests")]

@@ -134,8 +134,8 @@ impl<'m> Walk<'m> {
         self.counts
     }
 
-    /// Generates the keys that every walk starts with: two wrapping keys, an RSA pair that wraps, one that encrypts data,
-    /// and two EC pairs for key agreement.
+    /// Generates the keys that every walk starts with: two wrapping keys, an RSA pair that wraps, one that encrypts
+    /// data, and two EC pairs for key agreement.
     fn generate_initial_keys(&mut self) {
         let yes =
             |kinds: &[u64]| kinds.iter().fold(Template::new(), |template, kind| template.bool(*kind, true));
@@ -365,8 +365,8 @@ impl<'m> Walk<'m> {
         }
     }
 
-    /// Logs in as the security officer for some steps, then as the user again: private session objects are then gone and
-    /// handles are new.
+    /// Logs in as the security officer for some steps, then as the user again: private session objects are then gone
+    /// and handles are new.
     fn switch_login(&mut self) -> Result<(), Violation> {
         self.record(self.session.logout());
         self.record(self.session.login(CKU_SO, SO_PIN.as_bytes()));

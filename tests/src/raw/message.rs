@@ -1,4 +1,5 @@
-//! Message encryption with AES-GCM (PKCS#11 3.0). The functions are not in the 2.40 list, so they are looked up by name.
+//! Message encryption with AES-GCM (PKCS#11 3.0). The functions are not in the 2.40 list, so they are looked up by
+//! name.
 
 use std::ffi::{CString, c_void};
 
@@ -78,8 +79,8 @@ impl Messages {
         code(unsafe { begin(session.handle, &raw mut mechanism, key) })
     }
 
-    /// Encrypts or decrypts one message into `output`, which is as long. The tag is written on encryption and checked on
-    /// decryption; with a generator, the generated IV is written to `iv`.
+    /// Encrypts or decrypts one message into `output`, which is as long. The tag is written on encryption and checked
+    /// on decryption; with a generator, the generated IV is written to `iv`.
     ///
     /// # Errors
     /// The module's return code.
