@@ -35,14 +35,14 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
     stack.configure("rest", "calls_per_hour", "1000000000");
     stack.start();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("bench");
+    let ring = rest.create_ring("bench");
     let mut rows = Vec::new();
     for (name, algorithm, word) in [
         ("encrypt 64 bytes, AES-256-GCM", "aes_256_gcm", "encrypt"),
         ("sign 64 bytes, HMAC-SHA-256", "hmac_sha256", "sign"),
         ("sign 64 bytes, ECDSA P-256", "ecdsa_p256_sha256", "sign"),
     ] {
-        let path = rest.make_key(&ring, "bench", algorithm);
+        let path = rest.create_key(&ring, "bench", algorithm);
         let request = request(
             &rest,
             &format!("{path}/versions/1/{word}"),
@@ -76,7 +76,7 @@ fn measure_many_keys(stack: &mut Stack, rest: &Rest, rows: &mut Vec<Row>) -> any
     let before = key_count(rest);
     let memory_before = memory_after_start(stack)?;
     let rest = Rest::of(stack);
-    let ring = rest.make_ring("many");
+    let ring = rest.create_ring("many");
     let create = request(&rest, &format!("keyrings/{ring}/keys"), &key("key", "aes_256_gcm").to_string());
     while key_count(&rest) < MANY {
         let daemon = stack.daemon().pid();

@@ -21,7 +21,7 @@ fn edit(stack: &Stack, statement: &str) {
 fn a_log_with_an_unknown_end_prevents_changes_until_it_is_restarted() {
     let mut stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let key = rest.make_key(&rest.make_ring("used"), "key", "aes_256_gcm");
+    let key = rest.create_key(&rest.create_ring("used"), "key", "aes_256_gcm");
     refuses(stack.kms(&["audit", "restart"]), "is intact", "`kms audit verify`");
     stack.stop();
     edit(&stack, "DELETE FROM audit_head");
@@ -42,7 +42,7 @@ fn a_log_with_an_unknown_end_prevents_changes_until_it_is_restarted() {
     // While the daemon runs, which accepts changes at once.
     let text = stack.kms(&["audit", "restart"]).ok();
     assert!(text.contains("a new audit log starts after entry") && text.contains("are set aside"), "{text}");
-    rest.make_ring("new");
+    rest.create_ring("new");
     Client::user(&stack);
     let text = stack.kms(&["audit", "verify"]).ok();
     assert!(text.starts_with("the audit log is intact: "), "{text}");
@@ -58,7 +58,7 @@ fn a_log_with_an_unknown_end_prevents_changes_until_it_is_restarted() {
 fn an_edited_entry_is_always_reported_and_set_aside_unchanged() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
-    rest.make_ring("seen");
+    rest.create_ring("seen");
     let kept = stack.kms(&["audit", "head"]).ok().trim().to_owned();
     edit(&stack, "UPDATE audit SET body = replace(body, 'seen', 'gone') WHERE body LIKE '%seen%'");
     let broken = stack.kms(&["audit", "verify", "--json"]);

@@ -21,7 +21,7 @@ fn typed(path: &std::path::Path) -> &str {
 fn backed_up() -> (Stack, PathBuf) {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
-    rest.make_key(&rest.make_ring("kept"), "key", "aes_256_gcm");
+    rest.create_key(&rest.create_ring("kept"), "key", "aes_256_gcm");
     stack.kms(&["account", "add", "ci@acme.sa.kms.local", "--role", "kms.user"]).ok();
     stack.kms(&["token", "create", "ci@acme.sa.kms.local", "--expires-in", "90d"]).ok();
     let key = stack.folder().join("ci.json");
@@ -35,7 +35,7 @@ fn backed_up() -> (Stack, PathBuf) {
 fn a_backup_can_be_restored_and_used() {
     let mut stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let key = rest.make_key(&rest.make_ring("kept"), "key", "aes_256_gcm");
+    let key = rest.create_key(&rest.create_ring("kept"), "key", "aes_256_gcm");
     let sealed =
         rest.post(&format!("{key}/encrypt"), json!({ "data": base64("kept") })).json(200).text("data");
     let (copy, again) = (stack.folder().join("copy.db"), stack.folder().join("again.db"));
@@ -59,7 +59,7 @@ fn a_backup_can_be_restored_and_used() {
     refuses(stack.kms(&["restore", "--from", typed(&copy)]), "already running", "stop the daemon");
 
     // What was created since is missing after the restore, and still in the previous database.
-    let later = rest.make_ring("later");
+    let later = rest.create_ring("later");
     stack.stop();
     let restored = json(stack.kms(&["restore", "--from", typed(&copy), "--json"]));
     assert_eq!((&restored["file"], &restored["keys"]), (&json!(typed(&copy)), &json!(1)), "{restored}");

@@ -34,8 +34,8 @@ fn import(stack: &Stack, file: &Path, ring: &str, key: &str, more: &[&str]) -> p
 #[test]
 fn a_key_file_becomes_a_new_version_with_the_same_key() {
     let (stack, rest) = stack();
-    let ring = rest.make_ring("brought");
-    let mac = rest.make_key(&ring, "mac", "hmac_sha256");
+    let ring = rest.create_ring("brought");
+    let mac = rest.create_key(&ring, "mac", "hmac_sha256");
     let secret = b"a secret of thirty-two bytes ...";
     let file = stack.folder().join("mac.key");
     fs::write(&file, secret).expect("a file can be written");
@@ -60,8 +60,8 @@ fn a_key_file_becomes_a_new_version_with_the_same_key() {
 #[test]
 fn a_private_key_in_pem_or_der_is_taken_by_an_account_that_may() {
     let (stack, rest) = stack();
-    let ring = rest.make_ring("brought");
-    let key = rest.make_key(&ring, "sign", "ecdsa_p256_sha256");
+    let ring = rest.create_ring("brought");
+    let key = rest.create_key(&ring, "sign", "ecdsa_p256_sha256");
     let (pem, public) = (stack.folder().join("key.pem"), stack.folder().join("public.pem"));
     let mut command = Command::new("openssl");
     command.args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]).arg(&pem);
@@ -98,9 +98,9 @@ fn a_private_key_in_pem_or_der_is_taken_by_an_account_that_may() {
 #[test]
 fn a_failed_import_states_the_next_step() {
     let (mut stack, rest) = stack();
-    let ring = rest.make_ring("brought");
-    let aes = rest.make_key(&ring, "aes", "aes_256_gcm");
-    let ecdsa = rest.make_key(&ring, "sign", "ecdsa_p256_sha256");
+    let ring = rest.create_ring("brought");
+    let aes = rest.create_key(&ring, "aes", "aes_256_gcm");
+    let ecdsa = rest.create_key(&ring, "sign", "ecdsa_p256_sha256");
     let file = |name: &str, contents: &[u8]| {
         let file = stack.folder().join(name);
         fs::write(&file, contents).expect("a file can be written");

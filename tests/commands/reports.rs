@@ -16,11 +16,11 @@ const STRANGER: &str = "11111111-1111-1111-1111-111111111111";
 fn amounts_counts_rings_keys_and_versions() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("counted");
-    let key = rest.make_key(&ring, "one", "aes_256_gcm");
-    rest.make_key(&ring, "two", "hmac_sha256");
-    rest.act(&format!("{key}/rotate")).json(202);
-    rest.act(&format!("{key}/versions/1/disable")).empty(204);
+    let ring = rest.create_ring("counted");
+    let key = rest.create_key(&ring, "one", "aes_256_gcm");
+    rest.create_key(&ring, "two", "hmac_sha256");
+    rest.post_empty(&format!("{key}/rotate")).json(202);
+    rest.post_empty(&format!("{key}/versions/1/disable")).empty(204);
     let amounts = json(stack.kms(&["amounts", "--json"]));
     let right = json!({
         "keyRings": 2, "keys": 2, "versions": 3, "availableVersions": 2, "wrappingKeys": 0,
@@ -42,9 +42,9 @@ fn usage_is_version_hours() {
     let none = json(stack.kms(&["usage", "--json"]));
     assert_eq!((&none["versionHours"], &none["hours"]), (&json!(0), &json!([])));
     assert!(stack.kms(&["usage"]).ok().starts_with("no version was available\n0 version-hours"));
-    let ring = rest.make_ring("used");
-    rest.make_key(&ring, "one", "aes_256_gcm");
-    rest.make_key(&ring, "two", "aes_256_gcm");
+    let ring = rest.create_ring("used");
+    rest.create_key(&ring, "one", "aes_256_gcm");
+    rest.create_key(&ring, "two", "aes_256_gcm");
     // A version counts from the second after its creation on.
     let usage = (0..100).find_map(|_| {
         std::thread::sleep(Duration::from_millis(100));
@@ -79,8 +79,8 @@ fn usage_is_version_hours() {
 fn an_export_is_written_to_standard_output_or_to_a_new_file() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("exported");
-    rest.make_key(&ring, "one", "ecdsa_p256_sha256");
+    let ring = rest.create_ring("exported");
+    rest.create_key(&ring, "one", "ecdsa_p256_sha256");
     let export = json(stack.kms(&["export"]));
     let fields: Vec<&String> = export.as_object().expect("an object").keys().collect();
     assert_eq!(fields, ["accounts", "exportedAt", "format", "projects", "region", "service"]);

@@ -12,14 +12,14 @@ const SECRET: &str = "the-plaintext-that-is-not-stored";
 
 /// Performs each operation once; returns the names of the expected events, and the secrets that must not be stored.
 fn perform_each_operation(stack: &Stack, rest: &Rest) -> (Vec<&'static str>, Vec<Vec<u8>>) {
-    let ring = rest.make_ring("audited");
-    let empty = rest.make_ring("empty");
+    let ring = rest.create_ring("audited");
+    let empty = rest.create_ring("empty");
     rest.delete(&format!("keyrings/{empty}")).empty(204);
-    let aes = rest.make_key(&ring, "aes", "aes_256_gcm");
-    let mac = rest.make_key(&ring, "mac", "hmac_sha256");
-    rest.act(&format!("{aes}/rotate")).json(202);
+    let aes = rest.create_key(&ring, "aes", "aes_256_gcm");
+    let mac = rest.create_key(&ring, "mac", "hmac_sha256");
+    rest.post_empty(&format!("{aes}/rotate")).json(202);
     for step in ["disable", "enable", "destroy", "restore"] {
-        rest.act(&format!("{aes}/versions/1/{step}")).empty(204);
+        rest.post_empty(&format!("{aes}/versions/1/{step}")).empty(204);
     }
     let body = json!({
         "displayName": "wrapping-key",
@@ -42,7 +42,7 @@ fn perform_each_operation(stack: &Stack, rest: &Rest) -> (Vec<&'static str>, Vec
     rest.post(&format!("{mac}/versions/1/verify"), json!({ "data": base64(SECRET), "signature": tag }))
         .json(200);
     rest.delete(&mac).empty(202);
-    rest.act(&format!("{mac}/restore")).empty(204);
+    rest.post_empty(&format!("{mac}/restore")).empty(204);
     let events = vec![
         "kms.keyring.create",
         "kms.keyring.delete",
@@ -120,7 +120,7 @@ fn assert_not_stored(stack: &Stack, secret: &[u8]) {
 fn the_audit_log_is_read_over_rest_in_the_vendors_format() {
     let stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("listed");
+    let ring = rest.create_ring("listed");
     let path = |more: &str| format!("/v2/projects/{PROJECT}{more}");
     let range = "?startTimeRange=2026-01-01T00:00:00Z&endTimeRange=2026-01-01T12:00:00Z";
     let none = rest.call("GET", &path(range), None, &[]).json(200);

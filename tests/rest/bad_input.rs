@@ -23,8 +23,8 @@ impl Fixture {
         stack.configure("rest", "calls_per_hour", "1000000");
         stack.start();
         let rest = Rest::of(&stack);
-        let ring = rest.make_ring("ring");
-        let key = rest.make_key(&ring, "key", "aes_256_gcm");
+        let ring = rest.create_ring("ring");
+        let key = rest.create_key(&ring, "key", "aes_256_gcm");
         Self { stack, rest, ring, key }
     }
 
@@ -262,7 +262,7 @@ fn ids_of_another_project_are_not_found() {
     other_project.read(&fixture.key).refused(404);
     other_project.delete(&fixture.key).refused(404);
     other_project.post(&fixture.encrypt(), json!({ "data": "" })).refused(404);
-    let ring = other_project.make_ring("theirs");
+    let ring = other_project.create_ring("theirs");
     let key = fixture.key.replace(&fixture.ring, &ring);
     other_project.read(&key).refused(404);
     fixture.rest.read(&key).refused(404);

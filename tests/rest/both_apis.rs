@@ -40,7 +40,7 @@ impl Fixture {
 
     /// Creates a key; returns its path, and that of its first version.
     fn create_key(&self, name: &str, algorithm: &str) -> (String, String) {
-        let key = self.rest.make_key(&self.ring, name, algorithm);
+        let key = self.rest.create_key(&self.ring, name, algorithm);
         (key.clone(), format!("{key}/versions/1"))
     }
 
@@ -203,17 +203,17 @@ fn disabling_destroying_and_deleting_take_effect_over_pkcs11_at_once() {
         (format!("{version}/destroy"), format!("{version}/restore")),
     ];
     for (action, inverse) in actions {
-        fixture.rest.act(&action).empty(204);
+        fixture.rest.post_empty(&action).empty(204);
         assert_eq!(fixture.find("lifecycle"), [], "after {action}");
         fixture.decrypt(handle, &sealed).expect_err("an old handle does not work");
-        fixture.rest.act(&inverse).empty(204);
+        fixture.rest.post_empty(&inverse).empty(204);
         let handle = fixture.object("lifecycle", ObjectClass::SECRET_KEY);
         assert_eq!(fixture.decrypt(handle, &sealed).expect("it decrypts again"), b"kept");
     }
     fixture.rest.delete(&key).empty(202);
     assert_eq!(fixture.find("lifecycle"), [], "a deleted key is not found");
     fixture.decrypt(handle, &sealed).expect_err("a deleted key is not used");
-    fixture.rest.act(&format!("{key}/restore")).empty(204);
+    fixture.rest.post_empty(&format!("{key}/restore")).empty(204);
     let handle = fixture.object("lifecycle", ObjectClass::SECRET_KEY);
     assert_eq!(fixture.decrypt(handle, &sealed).expect("it decrypts again"), b"kept");
 }
@@ -224,7 +224,7 @@ fn rotation_over_rest_moves_the_label_to_the_new_version() {
     let (key, version) = fixture.create_key("rotated", "aes_256_gcm");
     let old = fixture.encrypt(&version, "under one");
     let before = fixture.object("rotated", ObjectClass::SECRET_KEY);
-    assert_eq!(fixture.rest.act(&format!("{key}/rotate")).json(202)["number"], 2);
+    assert_eq!(fixture.rest.post_empty(&format!("{key}/rotate")).json(202)["number"], 2);
     let new = fixture.encrypt(&format!("{key}/versions/2"), "under two");
     let current = fixture.object("rotated", ObjectClass::SECRET_KEY);
     assert_eq!(fixture.decrypt(current, &new).expect("the label names version 2"), b"under two");
@@ -246,7 +246,7 @@ fn a_destroyed_object_can_be_restored_over_rest() {
     let seen = fixture.rest.read(&version).json(200);
     assert_eq!(seen.text("state"), "destroyed");
     assert!(seen["destroyDate"].is_string(), "{seen}");
-    fixture.rest.act(&format!("{version}/restore")).empty(204);
+    fixture.rest.post_empty(&format!("{version}/restore")).empty(204);
     let handle = fixture.object("restored", ObjectClass::SECRET_KEY);
     assert_eq!(fixture.decrypt(handle, &sealed).expect("it decrypts again"), b"kept");
     assert_eq!(fixture.rest.read(&key).json(200).text("state"), "active");
@@ -255,8 +255,8 @@ fn a_destroyed_object_can_be_restored_over_rest() {
 #[test]
 fn a_ring_created_over_rest_is_a_token() {
     let fixture = Fixture::new();
-    let ring = fixture.rest.make_ring("by-rest");
-    let key = fixture.rest.make_key(&ring, "inside", "aes_256_gcm");
+    let ring = fixture.rest.create_ring("by-rest");
+    let key = fixture.rest.create_key(&ring, "inside", "aes_256_gcm");
     let sealed = fixture.encrypt(&format!("{key}/versions/1"), "over REST");
     // An application that starts now, because a running one keeps its list of slots.
     let copy = fixture.stack.folder().join("second.so");

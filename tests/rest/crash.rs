@@ -46,7 +46,7 @@ fn acknowledged_calls_survive_kill_9() {
     stack.configure("rest", "calls_per_hour", "1000000");
     stack.start();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("crash");
+    let ring = rest.create_ring("crash");
     let wrapped = wrapped_key(&rest, &ring);
     let (expected, acknowledged) = (Mutex::new(ExpectedState::default()), AtomicUsize::new(0));
     for round in 1..=KILLS {

@@ -37,9 +37,9 @@ fn the_daemon_conforms_to_the_document() {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 for key in &keys {
-                    rest.act(&format!("{key}/restore"));
-                    rest.act(&format!("{key}/versions/1/restore"));
-                    rest.act(&format!("{key}/versions/1/enable"));
+                    rest.post_empty(&format!("{key}/restore"));
+                    rest.post_empty(&format!("{key}/versions/1/restore"));
+                    rest.post_empty(&format!("{key}/versions/1/enable"));
                 }
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -65,9 +65,9 @@ fn the_daemon_conforms_to_the_document() {
 
 /// Writes a configuration with existing ids for schemathesis; returns its path and the keys that must be kept usable.
 fn prepare(stack: &Stack, rest: &Rest) -> (PathBuf, Vec<String>) {
-    let ring = rest.make_ring("ring");
+    let ring = rest.create_ring("ring");
     let algorithms = ["aes_256_gcm", "hmac_sha256", "ecdsa_p256_sha256", "rsa_2048_oaep_sha256"];
-    let keys: Vec<_> = algorithms.iter().map(|algorithm| rest.make_key(&ring, "key", algorithm)).collect();
+    let keys: Vec<_> = algorithms.iter().map(|algorithm| rest.create_key(&ring, "key", algorithm)).collect();
     let body = json!({
         "displayName": "wrapping-key",
         "protection": "software",

@@ -45,7 +45,7 @@ fn ten_thousand_keys_are_exported_as_a_stream() {
     stack.configure("rest", "calls_per_hour", "100000000");
     stack.start();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("many");
+    let ring = rest.create_ring("many");
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
             let (rest, ring) = (&rest, &ring);
@@ -88,7 +88,7 @@ fn ten_thousand_keys_are_exported_as_a_stream() {
     slow.write_all(header.as_bytes()).expect("the request is sent");
     let mut response = vec![0; 4096];
     slow.read_exact(&mut response).expect("the response begins");
-    rest.make_ring("after");
+    rest.create_ring("after");
     rest.post("keyrings", json!({ "displayName": "after-too" })).json(202);
     std::thread::sleep(Duration::from_millis(100));
     slow.read_to_end(&mut response).expect("the response is complete");

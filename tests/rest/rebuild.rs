@@ -14,8 +14,8 @@ fn original() -> Stack {
     let rest = Rest::of(&stack);
     let described = json!({ "displayName": "payments", "description": "cards and such" });
     let payments = rest.post("keyrings", described).json(202).text("id");
-    let archive = rest.make_ring("archive");
-    rest.make_ring("empty");
+    let archive = rest.create_ring("archive");
+    rest.create_ring("empty");
     let keys = format!("keyrings/{payments}/keys");
     let create = |body: Value| format!("{keys}/{}", rest.post(&keys, body).json(202).text("id"));
     let whole = create(json!({
@@ -24,18 +24,18 @@ fn original() -> Stack {
         "tags": { "team": "cards", "cost": "4711" }, "rotationDays": 90,
     }));
     for _ in 0..3 {
-        rest.act(&format!("{whole}/rotate")).json(202);
+        rest.post_empty(&format!("{whole}/rotate")).json(202);
     }
-    rest.act(&format!("{whole}/versions/1/disable")).empty(204);
-    rest.act(&format!("{whole}/versions/2/destroy")).empty(204);
-    rest.act(&format!("{whole}/versions/3/disable")).empty(204);
-    rest.act(&format!("{whole}/versions/3/destroy")).empty(204);
+    rest.post_empty(&format!("{whole}/versions/1/disable")).empty(204);
+    rest.post_empty(&format!("{whole}/versions/2/destroy")).empty(204);
+    rest.post_empty(&format!("{whole}/versions/3/disable")).empty(204);
+    rest.post_empty(&format!("{whole}/versions/3/destroy")).empty(204);
     for (name, algorithm) in
         [("sign", "ecdsa_p384_sha384"), ("open", "rsa_2048_oaep_sha256"), ("mac", "hmac_sha512")]
     {
-        rest.make_key(&archive, name, algorithm);
+        rest.create_key(&archive, name, algorithm);
     }
-    let leaving = rest.make_key(&archive, "leaving", "aes_256_gcm");
+    let leaving = rest.create_key(&archive, "leaving", "aes_256_gcm");
     rest.delete(&leaving).empty(202);
     let import_only = json!({
         "displayName": "imported", "protection": "software", "importOnly": true,
@@ -133,16 +133,16 @@ fn rebuild_key(rest: &Rest, ring: &str, key: &Value) {
             upload(rest, &path, &wrapping);
             rest.delete(&format!("keyrings/{ring}/wrappingkeys/{}", wrapping.text("id"))).empty(204);
         } else {
-            rest.act(&format!("{path}/rotate")).json(202);
+            rest.post_empty(&format!("{path}/rotate")).json(202);
         }
     }
     for version in versions {
         let path = format!("{path}/versions/{}", version["number"]);
         if version["disabled"] == true {
-            rest.act(&format!("{path}/disable")).empty(204);
+            rest.post_empty(&format!("{path}/disable")).empty(204);
         }
         if version["state"] == "destroyed" {
-            rest.act(&format!("{path}/destroy")).empty(204);
+            rest.post_empty(&format!("{path}/destroy")).empty(204);
         }
     }
     if !key["deletionDate"].is_null() {

@@ -53,7 +53,7 @@ impl<'a> Transcript<'a> {
         self.call("POST", path, Some(body))
     }
 
-    fn act(&mut self, path: &str) -> Response {
+    fn post_empty(&mut self, path: &str) -> Response {
         self.call("POST", path, None)
     }
 
@@ -152,14 +152,14 @@ fn keys() {
     let created = transcript.post(&keys, empty);
     let waiting = transcript.name_id(&created, "WAITING");
     transcript.get(&keys);
-    transcript.act(&format!("{keys}/{rsa}/rotate"));
-    transcript.act(&format!("{keys}/{waiting}/rotate"));
+    transcript.post_empty(&format!("{keys}/{rsa}/rotate"));
+    transcript.post_empty(&format!("{keys}/{waiting}/rotate"));
     transcript.delete(&format!("{keys}/{rsa}"));
     transcript.get(&format!("{keys}/{rsa}"));
     transcript.delete(&format!("{keys}/{rsa}"));
-    transcript.act(&format!("{keys}/{rsa}/rotate"));
-    transcript.act(&format!("{keys}/{rsa}/restore"));
-    transcript.act(&format!("{keys}/{rsa}/restore"));
+    transcript.post_empty(&format!("{keys}/{rsa}/rotate"));
+    transcript.post_empty(&format!("{keys}/{rsa}/restore"));
+    transcript.post_empty(&format!("{keys}/{rsa}/restore"));
     transcript.get(&format!("{keys}/{PROJECT}"));
     transcript.get(&format!("keyrings/{PROJECT}/keys"));
     for (field, value) in [
@@ -194,7 +194,7 @@ fn versions() {
     for step in
         ["disable", "disable", "enable", "enable", "restore", "destroy", "destroy", "disable", "restore"]
     {
-        transcript.act(&format!("{version}/{step}"));
+        transcript.post_empty(&format!("{version}/{step}"));
         transcript.get(&version);
     }
     for number in ["0", "2", "-1", "one", "1.0", "99999999999999999999"] {
@@ -224,7 +224,7 @@ fn uses() {
             transcript.post(&format!("{at}/encrypt"), json!({ "data": "aGVsbG8" }));
             transcript.post(&format!("{at}/encrypt"), json!({ "data": 5 }));
             transcript.post(&format!("{at}/encrypt"), json!({}));
-            transcript.act(&format!("{at}/disable"));
+            transcript.post_empty(&format!("{at}/disable"));
             transcript.post(&format!("{at}/encrypt"), data);
             continue;
         }

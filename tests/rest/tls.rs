@@ -62,8 +62,8 @@ fn the_listener_serves_tls_to_clients_that_trust_its_certificate() {
     let fixture = TlsFixture::new();
     assert!(fixture.stack.rest_address().starts_with("https://"), "{}", fixture.stack.rest_address());
     let rest = fixture.rest(&fixture.certificate);
-    let ring = rest.make_ring("ring");
-    rest.make_key(&ring, "key", "aes_256_gcm");
+    let ring = rest.create_ring("ring");
+    rest.create_key(&ring, "key", "aes_256_gcm");
     let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     let distrusting = fixture.rest(&other.cert.pem());
     distrusting
@@ -146,7 +146,7 @@ fn plain_http_is_allowed_on_loopback_only() {
 fn sigterm_completes_running_calls_and_accepts_no_new_ones() {
     let mut stack = Stack::strict();
     let rest = Rest::of(&stack);
-    let ring = rest.make_ring("ring");
+    let ring = rest.create_ring("ring");
     let body = key("created-at-shutdown", "aes_256_gcm").to_string();
     let (early, late) = body.split_at(20);
     let header = format!(

@@ -117,7 +117,7 @@ impl Rest {
     }
 
     /// POST without a body to a path below the region.
-    pub fn act(&self, path: &str) -> Response {
+    pub fn post_empty(&self, path: &str) -> Response {
         self.call("POST", &self.path(path), None, &[])
     }
 
@@ -172,13 +172,13 @@ impl Rest {
 
     /// Creates a ring and returns its id.
     #[track_caller]
-    pub fn make_ring(&self, name: &str) -> String {
+    pub fn create_ring(&self, name: &str) -> String {
         self.post("keyrings", json!({ "displayName": name })).json(202).text("id")
     }
 
     /// Creates a key of this algorithm in a ring and returns its path below the region.
     #[track_caller]
-    pub fn make_key(&self, ring: &str, name: &str, algorithm: &str) -> String {
+    pub fn create_key(&self, ring: &str, name: &str, algorithm: &str) -> String {
         let created = self.post(&format!("keyrings/{ring}/keys"), key(name, algorithm)).json(202);
         format!("keyrings/{ring}/keys/{}", created.text("id"))
     }

@@ -162,7 +162,7 @@ impl Seals {
         };
         let material = match material.is_empty() {
             true => Material::None,
-            false => Material::Open(KeyBytes::from(std::mem::take(material.bytes_mut()))),
+            false => Material::Plaintext(KeyBytes::from(std::mem::take(material.bytes_mut()))),
         };
         Ok(Object { id: None, ring, version: None, attributes, material })
     }
@@ -229,7 +229,7 @@ mod tests {
     fn a_seal_opens_to_what_was_sealed() {
         let object = seals().open(RING, Some("user"), &sealed(true)).unwrap();
         assert_eq!(object.attributes, attributes(true));
-        assert!(matches!(&object.material, Material::Open(key) if key.as_ref() == [5; 32]));
+        assert!(matches!(&object.material, Material::Plaintext(key) if key.as_ref() == [5; 32]));
         assert_eq!((object.id, object.ring, object.version), (None, RING, None));
     }
 

@@ -170,7 +170,7 @@ fn signature_only(algorithm: Algorithm) -> Validation {
 
 /// The account that an assertion must be from.
 #[derive(Clone, Copy, Debug)]
-pub struct Asserter<'a> {
+pub struct AssertionAccount<'a> {
     /// Its id.
     pub id: Uuid,
     /// Its address.
@@ -181,7 +181,7 @@ pub struct Asserter<'a> {
 
 /// A valid assertion.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Asserted {
+pub struct CheckedAssertion {
     /// Its `jti`, which its account uses once.
     pub name: String,
     /// When its record can be deleted: from then on it is rejected as expired.
@@ -231,10 +231,10 @@ pub fn assertion_key(text: &str) -> Option<Uuid> {
 /// Why it is rejected.
 pub fn check_assertion(
     text: &str,
-    asserter: Asserter<'_>,
+    asserter: AssertionAccount<'_>,
     audience: &str,
     now: u64,
-) -> Result<Asserted, JwtError> {
+) -> Result<CheckedAssertion, JwtError> {
     if text.len() > JWT_BYTES_MAX {
         return Err(JwtError::Invalid);
     }
@@ -268,7 +268,7 @@ pub fn check_assertion(
         return Err(JwtError::TooLong);
     }
     let name = claims.jti.filter(|name| (1..=ASSERTION_ID_BYTES_MAX).contains(&name.len()));
-    Ok(Asserted { name: name.ok_or(JwtError::Nameless)?, forgotten_at })
+    Ok(CheckedAssertion { name: name.ok_or(JwtError::Nameless)?, forgotten_at })
 }
 
 #[cfg(test)]
@@ -375,8 +375,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(text: &str, now: u64) -> Result<Asserted, JwtError> {
-        let asserter = Asserter { id: Uuid::from_u128(1), email: EMAIL, public: &pairs()[0].public };
+    fn check(text: &str, now: u64) -> Result<CheckedAssertion, JwtError> {
+        let asserter = AssertionAccount { id: Uuid::from_u128(1), email: EMAIL, public: &pairs()[0].public };
         check_assertion(text, asserter, AUDIENCE, now)
     }
 
@@ -389,10 +389,10 @@ mod tests {
     #[test]
     fn an_assertion_is_valid_for_its_account_and_audience_only() {
         let text = signed(&good(), Algorithm::RS512);
-        let asserted = Asserted { name: "once".to_owned(), forgotten_at: NOW + 660 };
+        let asserted = CheckedAssertion { name: "once".to_owned(), forgotten_at: NOW + 660 };
         assert_eq!(check(&text, NOW), Ok(asserted));
         assert_eq!(assertion_key(&text), Some(Uuid::from_u128(2)));
-        let other = Asserter { id: Uuid::from_u128(1), email: EMAIL, public: &pairs()[1].public };
+        let other = AssertionAccount { id: Uuid::from_u128(1), email: EMAIL, public: &pairs()[1].public };
         assert_eq!(check_assertion(&text, other, AUDIENCE, NOW), Err(JwtError::Invalid));
         for (name, value, error) in [
             ("iss", json!("other@test"), JwtError::Subject),

@@ -14,7 +14,7 @@ use crate::keys::KeysError;
 pub enum Error {
     /// Policy rejects the request, or the request itself is not valid.
     #[error("rejected with {0}")]
-    Refused(#[from] Rv),
+    Rejected(#[from] Rv),
     /// The object does not exist, or this caller may not see it.
     #[error("no such object")]
     NoSuchObject,
@@ -55,7 +55,7 @@ impl Error {
     /// Returns the PKCS#11 return code.
     pub fn rv(&self) -> Rv {
         match self {
-            Self::Refused(rv) => *rv,
+            Self::Rejected(rv) => *rv,
             Self::NoSuchObject | Self::Seal(SealError::Invalid) => Rv::OBJECT_HANDLE_INVALID,
             Self::Seal(SealError::NoOwner) => Rv::USER_NOT_LOGGED_IN,
             Self::Seal(SealError::TooLarge) | Self::Store(StoreError::TooLarge(_)) => Rv::DEVICE_MEMORY,
@@ -69,7 +69,7 @@ impl Error {
     }
 
     /// Whether the failure is internal, so that an operator should look at it.
-    pub fn is_ours(&self) -> bool {
-        !matches!(self, Self::Refused(_) | Self::NoSuchObject | Self::NoSuchSlot | Self::Seal(_))
+    pub fn is_internal(&self) -> bool {
+        !matches!(self, Self::Rejected(_) | Self::NoSuchObject | Self::NoSuchSlot | Self::Seal(_))
     }
 }

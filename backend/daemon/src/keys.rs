@@ -108,10 +108,10 @@ impl Keys {
             Material::None => Err(KeysError::NoMaterial),
             Material::Wrapped(wrapped) => self.open_wrapped(object, wrapped, class, kind),
             // Not cached: opening a secret key takes less time than the lookup.
-            Material::Open(bytes) if class == ObjectClass::SECRET_KEY => {
+            Material::Plaintext(bytes) if class == ObjectClass::SECRET_KEY => {
                 Ok(Arc::new(OpenedKey::open(class, kind, bytes)?))
             }
-            Material::Open(bytes) => {
+            Material::Plaintext(bytes) => {
                 let cache_key = CacheKey::Session(digest(class, kind, bytes));
                 let open = || Ok((None, Arc::new(OpenedKey::open(class, kind, bytes)?)));
                 let (_, key) = self
@@ -140,7 +140,7 @@ impl Keys {
                 let (class, kind) = permitted(permit, object)?;
                 self.unwrap(object, wrapped, class, kind)
             }
-            Material::Open(bytes) => Ok(KeyBytes::from(bytes.as_ref().to_vec())),
+            Material::Plaintext(bytes) => Ok(KeyBytes::from(bytes.as_ref().to_vec())),
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
     fn a_session_key_is_the_value_in_its_seal() {
         let Some(keys) = keys("a_session_key_is_the_value_in_its_seal") else { return };
         let (stored, sealed) =
-            (wrapped(&keys, 1, 7), object(None, Material::Open(KeyBytes::from(vec![7; 32]))));
+            (wrapped(&keys, 1, 7), object(None, Material::Plaintext(KeyBytes::from(vec![7; 32]))));
         assert_eq!(encrypted(&keys, &stored), encrypted(&keys, &sealed));
     }
 }

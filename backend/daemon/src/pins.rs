@@ -173,7 +173,7 @@ impl Pins {
 ///
 /// # Errors
 /// `CKR_PIN_LEN_RANGE`, or `CKR_PIN_INVALID` for a PIN that is not UTF-8 (spec, "C_SetPIN").
-pub fn acceptable(pin: &[u8]) -> Result<(), Rv> {
+pub fn check_length(pin: &[u8]) -> Result<(), Rv> {
     if !(PIN_BYTES_MIN..=PIN_BYTES_MAX).contains(&pin.len()) {
         return Err(Rv::PIN_LEN_RANGE);
     }

@@ -26,7 +26,7 @@ impl Scheduler {
         let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
             loop {
                 dispatch.run_due_jobs();
-                dispatch.tend_log();
+                dispatch.maintain_audit_log();
                 match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}
                     // Writes the counts since the last summary.

@@ -8,7 +8,7 @@ mod restart;
 #[cfg(test)]
 mod tests;
 
-use kms_core::audit::{self, Broken, Chain, Entry, Head, Link, Row, Verified, Walk};
+use kms_core::audit::{self, Chain, ChainFault, ChainVerifier, Entry, Head, Link, Row, Verified};
 use kms_core::integrity::{MAC_BYTES, RowKey};
 use rusqlite::{Connection, OptionalExtension, Row as Sql, params};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::rows::{bytes, column, invalid, signed, unsigned};
 use super::writer::WriteTx;
 use super::{Store, StoreError};
 
-pub use read::{AuditFilter, AuditPlace};
+pub use read::{AuditCursor, AuditFilter};
 
 const TABLE: &str = "audit";
 const HEAD_TABLE: &str = "audit_head";
@@ -87,7 +87,7 @@ fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreEr
 fn head(connection: &Connection, chain: &Chain) -> Result<Head, StoreError> {
     let invalid = || StoreError::RowInvalid { table: HEAD_TABLE, id: "1".to_owned() };
     let (head, mac) = read_head(connection)?.ok_or_else(invalid)?;
-    Walk::begin(chain, head, &mac).map_err(|_| invalid())?;
+    ChainVerifier::begin(chain, head, &mac).map_err(|_| invalid())?;
     Ok(head)
 }
 
@@ -105,9 +105,9 @@ pub(super) fn verify(
     chain: &Chain,
     expected: Option<Link>,
     mut progress: impl FnMut(u64, u64),
-) -> Result<Result<Verified, Broken>, StoreError> {
-    let Some((head, mac)) = read_head(connection)? else { return Ok(Err(Broken::HEAD)) };
-    let started = match Walk::begin(chain, head, &mac) {
+) -> Result<Result<Verified, ChainFault>, StoreError> {
+    let Some((head, mac)) = read_head(connection)? else { return Ok(Err(ChainFault::HEAD)) };
+    let started = match ChainVerifier::begin(chain, head, &mac) {
         Ok(walk) => restart::check(connection, chain, &head)?
             .map(|(after, restarts)| (walk.begun(after, restarts), after)),
         Err(broken) => Err(broken),
@@ -117,7 +117,7 @@ pub(super) fn verify(
         // The expected entry was set aside, or is no longer there.
         (Ok((walk, _)), Some(expected)) if restart::matches_set_aside(connection, &expected)? => Ok(walk),
         (Ok(_), Some(expected)) => {
-            Err(Broken { sequence: signed(expected.sequence), fault: audit::Fault::Replaced })
+            Err(ChainFault { sequence: signed(expected.sequence), fault: audit::FaultKind::Replaced })
         }
         (Ok((walk, _)), None) => Ok(walk),
         (Err(broken), _) => Err(broken),
@@ -133,7 +133,9 @@ pub(super) fn verify(
         let sequence: i64 = row.get(0)?;
         let stepped = match read(row) {
             Ok((entry, mac)) => walk.step(&entry, mac),
-            Err(StoreError::RowInvalid { .. }) => Err(Broken { sequence, fault: audit::Fault::Changed }),
+            Err(StoreError::RowInvalid { .. }) => {
+                Err(ChainFault { sequence, fault: audit::FaultKind::Changed })
+            }
             Err(error) => return Err(error),
         };
         if let Err(broken) = stepped {
@@ -240,7 +242,7 @@ impl Store {
         &self,
         expected: Option<Link>,
         progress: impl FnMut(u64, u64),
-    ) -> Result<Result<Verified, Broken>, StoreError> {
+    ) -> Result<Result<Verified, ChainFault>, StoreError> {
         self.readers.read(|connection| {
             // One snapshot of the database for head and entries.
             let snapshot = connection.unchecked_transaction()?;

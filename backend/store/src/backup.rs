@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::check::Checked;
+use super::check::CheckReport;
 use super::{Store, StoreError, open};
 
 /// Pages copied between two reports of progress: 4 MiB.
@@ -40,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the file exists; when it cannot be written; when the copy fails verification.
-    pub fn backup(&self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Checked, StoreError> {
+    pub fn backup(&self, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<CheckReport, StoreError> {
         let io = |source| StoreError::Io { path: to.to_owned(), source };
         if fs::symlink_metadata(to).is_ok() {
             return Err(StoreError::Exists(to.to_owned()));

@@ -14,7 +14,7 @@ use kms_protocol::{ObjectId, RingId, SlotId};
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::{KeyRecord, Member, Principal, Project, Ring, StoreError, Token};
+use super::{AccountWithGrants, KeyRecord, Principal, Project, Ring, StoreError, Token};
 
 /// The maximum number of cached objects: about 2 KiB each, so 20 MiB. When more are in use, some are read again, at
 /// the cost of some microseconds each.
@@ -110,7 +110,7 @@ pub(super) struct StoreCache {
     principals: RwLock<Principals>,
     objects: Cache<ObjectId, Arc<Object>>,
     keys: Cache<Uuid, Arc<KeyRecord>>,
-    members: Cache<Uuid, Arc<Member>>,
+    members: Cache<Uuid, Arc<AccountWithGrants>>,
     tokens: Cache<[u8; 32], Arc<Token>>,
 }
 
@@ -187,7 +187,7 @@ impl StoreCache {
         let epoch = self.epoch();
         let object = load()?;
         self.objects.insert(id, Arc::clone(&object));
-        // Checked after the insertion: `invalidate` increments the epoch first, so either the new epoch is seen here or
+        // CheckReport after the insertion: `invalidate` increments the epoch first, so either the new epoch is seen here or
         // the object is removed there.
         if self.epoch() != epoch {
             self.objects.invalidate(&id);
@@ -228,13 +228,13 @@ impl StoreCache {
     pub(super) fn member(
         &self,
         id: Uuid,
-        load: impl FnOnce() -> Result<Option<Member>, StoreError>,
-    ) -> Result<Option<Arc<Member>>, StoreError> {
+        load: impl FnOnce() -> Result<Option<AccountWithGrants>, StoreError>,
+    ) -> Result<Option<Arc<AccountWithGrants>>, StoreError> {
         self.load_existing(&self.members, id, load)
     }
 
     /// Returns a service account, if it is cached.
-    pub(super) fn cached_member(&self, id: Uuid) -> Option<Arc<Member>> {
+    pub(super) fn cached_member(&self, id: Uuid) -> Option<Arc<AccountWithGrants>> {
         self.members.get(&id)
     }
 

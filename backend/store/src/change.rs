@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kms_core::audit::Entry;
-use kms_core::object::{Draft, KeyVersion, Material, Object, day_of};
+use kms_core::object::{Draft, KeyVersion, Material, Object, ck_date};
 use kms_protocol::{AttributeType, ObjectClass, ObjectId, RequestId, RingId, SLOTS_MAX, SlotId, Template};
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
@@ -27,7 +27,7 @@ const REQUESTS_DELETED_MAX: u32 = 16;
 pub(super) fn insert_ring(tx: &WriteTx<'_>, new: &NewRing) -> Result<Ring, StoreError> {
     let count = |sql, label: &str| tx.connection.query_row(sql, [label], |row| row.get::<_, usize>(0));
     if count("SELECT count(*) FROM rings WHERE label = ?1", &new.label)? > 0 {
-        return Err(StoreError::Taken(new.label.clone()));
+        return Err(StoreError::NameInUse(new.label.clone()));
     }
     if count("SELECT count(*) FROM rings WHERE ?1 IS NOT NULL", "")? >= SLOTS_MAX {
         return Err(StoreError::TooManyRings(SLOTS_MAX));
@@ -160,7 +160,7 @@ pub(super) fn schedule_destruction(
     let of_version = stored.version.as_ref().map(|version| version.version.key);
     let hidden = hide(tx, stored, at)?;
     if let Some(key_id) = of_version {
-        rotation::relabel(tx, &key(tx, key_id)?, &day_of(now))?;
+        rotation::relabel(tx, &key(tx, key_id)?, &ck_date(now))?;
     }
     for id in &hidden {
         tx.invalidate(Invalidation::Object(*id));
@@ -205,7 +205,7 @@ pub(super) fn clear_ring(
 ) -> Result<Vec<ObjectId>, StoreError> {
     let sql = "SELECT count(*) FROM rings WHERE label = ?1 AND id != ?2";
     if tx.connection.query_row(sql, params![label, ring.0], |row| row.get::<_, u64>(0))? > 0 {
-        return Err(StoreError::Taken(label.to_owned()));
+        return Err(StoreError::NameInUse(label.to_owned()));
     }
     let (rings, _) = find::rings(tx.connection, tx.key)?;
     let found = rings.list().into_iter().find(|known| known.id == ring).ok_or(StoreError::NotFound)?;

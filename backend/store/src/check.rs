@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kms_core::audit::{Broken, Chain, Verified};
+use kms_core::audit::{Chain, ChainFault, Verified};
 use kms_core::integrity::RowKey;
 use kms_core::object::KeyVersion;
 use rusqlite::{Connection, Error as Sql, OpenFlags, Row, ffi};
@@ -16,7 +16,7 @@ use super::{Principal, Store, StoreError, accounts, audit, find};
 
 /// The result of verifying a copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Checked {
+pub struct CheckReport {
     /// The number of rings whose MACs are valid.
     pub rings: u64,
     /// The number of principals, likewise.
@@ -30,7 +30,7 @@ pub struct Checked {
     /// The number of service accounts, likewise; their grants, tokens and keys are verified too.
     pub accounts: u64,
     /// The result of verifying the audit log.
-    pub audit: Result<Verified, Broken>,
+    pub audit: Result<Verified, ChainFault>,
 }
 
 impl Store {
@@ -38,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file is damaged, or the MAC of a row is invalid. A defect of the audit log is part of the result.
-    pub fn check_copy(&self, path: &Path) -> Result<Checked, StoreError> {
+    pub fn check_copy(&self, path: &Path) -> Result<CheckReport, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         check_file(&connection)?;
@@ -49,7 +49,7 @@ impl Store {
         let count = |sql: String, read: &dyn Fn(&Row<'_>) -> Result<(), StoreError>| {
             count_readable(&connection, &sql, read)
         };
-        Ok(Checked {
+        Ok(CheckReport {
             rings: u64::try_from(rings.list().len()).unwrap_or(u64::MAX),
             principals: count(format!("SELECT {PRINCIPAL_COLUMNS} FROM principals"), &|row| {
                 Principal::read(row, key).map(drop)

@@ -67,7 +67,7 @@ pub enum StoreError {
     },
     /// The name is taken.
     #[error("{0} exists already")]
-    Taken(String),
+    NameInUse(String),
     /// The maximum number of rings is reached.
     #[error("there are {0} rings already, which is the maximum")]
     TooManyRings(usize),

@@ -49,18 +49,19 @@ mod writer;
 // The public interface is:
 
 pub use accounts::{
-    AccountKey, Assertion, AssertionUse, GivenGrant, KeyAlgorithm, Member, ServiceAccount, Token,
+    AccountGrant, AccountKey, AccountWithGrants, Assertion, AssertionExchange, KeyAlgorithm, ServiceAccount,
+    Token,
 };
 pub use api::{
-    Decided, DueRotation, IdempotencyKey, KeyMetadata, KeyRecord, Project, Purged, RingMetadata,
+    ApiResult, DueRotation, IdempotencyKey, KeyMetadata, KeyRecord, Project, Purged, RingMetadata,
     VersionRecord,
 };
-pub use audit::{AuditFilter, AuditPlace};
+pub use audit::{AuditCursor, AuditFilter};
 pub use backup::{beside, settle, sync_folder};
-pub use check::Checked;
+pub use check::CheckReport;
 pub use error::StoreError;
 pub use open::LockedStore;
 pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
 pub use snapshot::Snapshot;
 pub use store::Store;
-pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageOf};
+pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageScope};

@@ -28,7 +28,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::RowInvalid`] when its row was changed.
-    pub fn hidden_object(&self, ring: RingId, id: ObjectId) -> Result<Object, StoreError> {
+    pub fn object_in_any_state(&self, ring: RingId, id: ObjectId) -> Result<Object, StoreError> {
         let found = self.readers.read(|connection| find::object(connection, &self.key, id))?.object;
         if found.ring == ring { Ok(found) } else { Err(StoreError::NotFound) }
     }

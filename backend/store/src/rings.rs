@@ -66,7 +66,7 @@ impl Store {
     /// user's PIN. Returns the objects that were hidden.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when another ring has the label.
+    /// [`StoreError::NameInUse`] when another ring has the label.
     pub fn clear_ring(
         &self,
         ring: RingId,

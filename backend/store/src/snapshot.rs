@@ -9,7 +9,7 @@ use kms_protocol::{ObjectId, RingId};
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::accounts::{self, AccountKey, GivenGrant, ServiceAccount, Token};
+use super::accounts::{self, AccountGrant, AccountKey, ServiceAccount, Token};
 use super::api::{KeyRecord, Project, all_keys, projects};
 use super::log_once::LogOnce;
 use super::{Principal, Ring, Store, StoreError, find, open, principals};
@@ -106,7 +106,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn grants(&self, account: Uuid) -> Result<Vec<GivenGrant>, StoreError> {
+    pub fn grants(&self, account: Uuid) -> Result<Vec<AccountGrant>, StoreError> {
         Ok(self.readable(accounts::of_account(&self.connection, &self.key, account)?))
     }
 

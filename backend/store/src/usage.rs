@@ -26,7 +26,7 @@ pub struct HourUsage {
 
 /// The versions to count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum UsageOf {
+pub enum UsageScope {
     /// Those of all projects.
     All,
     /// Those of one project; the first project includes versions without one.
@@ -40,7 +40,7 @@ pub enum UsageOf {
 
 fn usage(
     connection: &Connection,
-    of: UsageOf,
+    of: UsageScope,
     (from, until): (u64, u64),
     now: u64,
 ) -> Result<Vec<HourUsage>, StoreError> {
@@ -50,8 +50,8 @@ fn usage(
     let mut hours: Vec<HourUsage> =
         (first..first + count).map(|hour| HourUsage { hour: hour * HOUR, ..HourUsage::default() }).collect();
     let (id, without_project) = match of {
-        UsageOf::All => (None, true),
-        UsageOf::Project { id, first } => (Some(id), first),
+        UsageScope::All => (None, true),
+        UsageScope::Project { id, first } => (Some(id), first),
     };
     // Ordered by version, so that each counts once in an hour, however often it became available.
     let sql = "SELECT key, number, since, until FROM spans WHERE since < ?2 AND (until IS NULL OR until > ?1) \
@@ -88,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn usage(&self, of: UsageOf, range: (u64, u64), now: u64) -> Result<Vec<HourUsage>, StoreError> {
+    pub fn usage(&self, of: UsageScope, range: (u64, u64), now: u64) -> Result<Vec<HourUsage>, StoreError> {
         self.readers.read(|connection| usage(connection, of, range, now))
     }
 }
@@ -112,7 +112,7 @@ mod tests {
         connection
     }
 
-    fn hours(rows: &[Span], of: UsageOf) -> Vec<(u64, u64, u64)> {
+    fn hours(rows: &[Span], of: UsageScope) -> Vec<(u64, u64, u64)> {
         let found = usage(&spans(rows), of, (0, 5 * HOUR), 4 * HOUR + 10).unwrap();
         found.iter().map(|hour| (hour.hour / HOUR, hour.versions, hour.seconds)).collect()
     }
@@ -120,23 +120,23 @@ mod tests {
     #[test]
     fn a_version_counts_in_each_hour_it_was_available_in() {
         let open = (1, 1, None, HOUR + 600, None);
-        assert_eq!(hours(&[open], UsageOf::All), [(1, 1, 3000), (2, 1, 3600), (3, 1, 3600), (4, 1, 10)]);
+        assert_eq!(hours(&[open], UsageScope::All), [(1, 1, 3000), (2, 1, 3600), (3, 1, 3600), (4, 1, 10)]);
         let closed = (1, 1, None, HOUR + 600, Some(2 * HOUR));
-        assert_eq!(hours(&[closed], UsageOf::All), [(1, 1, 3000)], "it ended with the hour");
-        assert_eq!(hours(&[], UsageOf::All), []);
+        assert_eq!(hours(&[closed], UsageScope::All), [(1, 1, 3000)], "it ended with the hour");
+        assert_eq!(hours(&[], UsageScope::All), []);
     }
 
     #[test]
     fn a_version_available_repeatedly_within_an_hour_counts_once() {
         let rows = [(1, 1, None, 10, Some(20)), (1, 1, None, 30, Some(HOUR + 5)), (1, 2, None, 15, Some(16))];
-        assert_eq!(hours(&rows, UsageOf::All), [(0, 2, 10 + 3570 + 1), (1, 1, 5)]);
+        assert_eq!(hours(&rows, UsageScope::All), [(0, 2, 10 + 3570 + 1), (1, 1, 5)]);
     }
 
     #[test]
     fn versions_count_for_their_own_project() {
         let rows = [(1, 1, None, 0, Some(60)), (2, 1, Some(2), 0, Some(30)), (3, 1, Some(3), 0, Some(10))];
-        let of = |byte, first| UsageOf::Project { id: Uuid::from_bytes([byte; 16]), first };
-        assert_eq!(hours(&rows, UsageOf::All), [(0, 3, 100)]);
+        let of = |byte, first| UsageScope::Project { id: Uuid::from_bytes([byte; 16]), first };
+        assert_eq!(hours(&rows, UsageScope::All), [(0, 3, 100)]);
         assert_eq!(hours(&rows, of(2, false)), [(0, 1, 30)]);
         assert_eq!(hours(&rows, of(3, true)), [(0, 2, 70)]);
     }

@@ -140,7 +140,7 @@ pub struct Row {
     /// The functions that it supports.
     pub uses: Uses,
     /// The part of `uses` that a strict ring does not allow.
-    pub not_strict: Uses,
+    pub compat_only: Uses,
     /// The type of the key that it uses or generates; [`Row::suits`] has the other types that it accepts.
     pub key: Option<KeyType>,
     /// The smallest and the largest key.
@@ -159,13 +159,13 @@ impl Row {
     /// The functions that the mechanism serves in a ring of this policy.
     pub const fn uses_in(&self, policy: RingPolicy) -> Uses {
         match policy {
-            RingPolicy::Strict => self.uses.without(self.not_strict),
+            RingPolicy::Strict => self.uses.without(self.compat_only),
             RingPolicy::Compat => self.uses,
         }
     }
 
     /// Whether the mechanism accepts keys of this type.
-    pub fn suits(&self, kind: KeyType) -> bool {
+    pub fn accepts(&self, kind: KeyType) -> bool {
         if self.key == Some(kind) {
             return true;
         }
@@ -213,7 +213,7 @@ impl Row {
     }
 
     const fn compat_only(mut self, uses: Uses) -> Self {
-        self.not_strict = uses;
+        self.compat_only = uses;
         self
     }
 }
@@ -303,14 +303,14 @@ mod tests {
         for (at, row) in TABLE.iter().enumerate() {
             assert!(row.kind.name().is_some(), "{at}");
             assert!(TABLE[..at].iter().all(|other| other.kind != row.kind), "{}", row.kind);
-            assert!(row.uses.has(row.not_strict), "{}: not_strict is a part of uses", row.kind);
+            assert!(row.uses.has(row.compat_only), "{}: compat_only is a part of uses", row.kind);
             assert!(row.sizes.0 <= row.sizes.1, "{}", row.kind);
         }
     }
 
     #[test]
     fn mechanisms_accept_the_key_types_made_for_them() {
-        let suits = |kind, key| row_of(kind).unwrap().suits(key);
+        let suits = |kind, key| row_of(kind).unwrap().accepts(key);
         assert!(
             suits(M::SHA256_HMAC, KeyType::GENERIC_SECRET) && suits(M::SHA256_HMAC, KeyType::SHA256_HMAC)
         );
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_strict_ring_wraps_and_derives_with_safe_mechanisms_only() {
-        let strict = |kind| row_of(kind).map(|row| row.uses.without(row.not_strict)).unwrap();
+        let strict = |kind| row_of(kind).map(|row| row.uses.without(row.compat_only)).unwrap();
         for kind in [M::RSA_PKCS, M::AES_CBC, M::AES_CBC_PAD] {
             assert_eq!(strict(kind).0 & Uses::WRAPPING.0, 0, "{kind}");
         }

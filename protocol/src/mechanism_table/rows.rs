@@ -182,11 +182,11 @@ pub const TABLE: &[Row] = &[
 ];
 
 const fn row(kind: M, uses: Uses, key: KeyType, sizes: (u32, u32), unit: SizeUnit) -> Row {
-    let not_strict = Uses::NONE;
+    let compat_only = Uses::NONE;
     Row {
         kind,
         uses,
-        not_strict,
+        compat_only,
         key: Some(key),
         sizes,
         unit,
@@ -230,12 +230,12 @@ const fn hmac(kind: M, digest: M) -> Row {
 }
 
 const fn digest(kind: M) -> Row {
-    let (not_strict, sizes, unit) = (Uses::NONE, (0, 0), SizeUnit::None);
+    let (compat_only, sizes, unit) = (Uses::NONE, (0, 0), SizeUnit::None);
     let parameter = Parameter::None;
     Row {
         kind,
         uses: Uses::DIGEST,
-        not_strict,
+        compat_only,
         key: None,
         sizes,
         unit,

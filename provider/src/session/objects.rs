@@ -43,9 +43,6 @@ impl ObjectInfo {
     }
 }
 
-/// [`ObjectInfo`] under the name that `usage` still has for it.
-pub(crate) type Known = ObjectInfo;
-
 /// All objects that the application has a handle of.
 #[derive(Default)]
 pub(crate) struct Objects {

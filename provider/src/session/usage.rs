@@ -7,7 +7,7 @@ use kms_protocol::{
     AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, Parameters, RingPolicy, Rv, Value,
 };
 
-use super::objects::Known;
+use super::objects::ObjectInfo;
 
 pub(crate) use kms_protocol::Usage;
 
@@ -18,7 +18,7 @@ pub(crate) use kms_protocol::Usage;
 pub(crate) fn check(
     usage: Usage,
     mechanism: &Mechanism,
-    key: &Known,
+    key: &ObjectInfo,
     policy: RingPolicy,
 ) -> Result<&'static Row, Rv> {
     let row = mechanism.check()?;
@@ -31,7 +31,7 @@ pub(crate) fn check(
 ///
 /// # Errors
 /// As for [`check`].
-pub(crate) fn admit(usage: Usage, row: &Row, key: &Known, policy: RingPolicy) -> Result<(), Rv> {
+pub(crate) fn admit(usage: Usage, row: &Row, key: &ObjectInfo, policy: RingPolicy) -> Result<(), Rv> {
     if !row.uses_in(policy).has(usage.flag()) {
         return Err(Rv::MECHANISM_INVALID);
     }
@@ -41,7 +41,7 @@ pub(crate) fn admit(usage: Usage, row: &Row, key: &Known, policy: RingPolicy) ->
     }
     let kind = key.attributes.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     let wanted = if comes_in_pairs(kind) { usage.class_of_pair() } else { ObjectClass::SECRET_KEY };
-    if !row.suits(kind) || class != wanted {
+    if !row.accepts(kind) || class != wanted {
         return Err(Rv::KEY_TYPE_INCONSISTENT);
     }
     if !allows(key, row.kind) {
@@ -67,14 +67,14 @@ fn is_key(class: ObjectClass) -> bool {
 }
 
 /// Checks `CKA_ALLOWED_MECHANISMS`: an empty or missing list allows everything (spec, "CKA_ALLOWED_MECHANISMS").
-fn allows(key: &Known, kind: MechanismType) -> bool {
+fn allows(key: &ObjectInfo, kind: MechanismType) -> bool {
     match key.attributes.value(AttributeType::ALLOWED_MECHANISMS) {
         Some(Value::Mechanisms(allowed)) => allowed.0.is_empty() || allowed.0.contains(&kind),
         Some(Value::Bool(_) | Value::Ulong(_) | Value::Bytes(_) | Value::Template(_)) | None => true,
     }
 }
 
-fn check_size(row: &Row, key: &Known) -> Result<(), Rv> {
+fn check_size(row: &Row, key: &ObjectInfo) -> Result<(), Rv> {
     let bits = match row.key {
         Some(KeyType::RSA) => modulus_bytes(key)? * 8,
         _ => return Ok(()),
@@ -86,7 +86,7 @@ fn check_size(row: &Row, key: &Known) -> Result<(), Rv> {
 }
 
 /// Checks that the padding's parameters fit the modulus and are a combination that provider and backend both compute.
-fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
+fn check_padding(mechanism: &Mechanism, key: &ObjectInfo) -> Result<(), Rv> {
     let fits = match &mechanism.parameters {
         Parameters::Pss { hash, mgf, salt_bytes } => {
             let hashed = digest_length(*hash)?;
@@ -116,23 +116,23 @@ fn check_padding(mechanism: &Mechanism, key: &Known) -> Result<(), Rv> {
 }
 
 /// The length of an RSA key's modulus.
-pub(crate) fn modulus_bytes(key: &Known) -> Result<usize, Rv> {
+pub(crate) fn modulus_bytes(key: &ObjectInfo) -> Result<usize, Rv> {
     let modulus = key.attributes.bytes(AttributeType::MODULUS).ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     Ok(modulus.iter().skip_while(|byte| **byte == 0).count())
 }
 
 /// The length of a signature on an Edwards curve in bytes, for every scheme (RFC 8032, sections 5.1.6 and 5.2.6).
-pub(crate) fn eddsa_bytes(key: &Known) -> usize {
+pub(crate) fn eddsa_bytes(key: &ObjectInfo) -> usize {
     if is_448(key) { 114 } else { 64 }
 }
 
 /// Whether a key is on Edwards curve 448 (RFC 8410).
-fn is_448(key: &Known) -> bool {
+fn is_448(key: &ObjectInfo) -> bool {
     key.attributes.bytes(AttributeType::EC_PARAMS) == Some(&[0x06, 0x03, 0x2b, 0x65, 0x71])
 }
 
 /// The length of an ML-DSA signature in bytes (FIPS 204, "Parameter Sets").
-pub(crate) fn ml_dsa_bytes(key: &Known) -> Result<usize, Rv> {
+pub(crate) fn ml_dsa_bytes(key: &ObjectInfo) -> Result<usize, Rv> {
     match key.attributes.ulong(AttributeType::PARAMETER_SET) {
         Some(1) => Ok(2420),
         Some(2) => Ok(3309),
@@ -145,7 +145,7 @@ pub(crate) fn ml_dsa_bytes(key: &Known) -> Result<usize, Rv> {
 ///
 /// # Errors
 /// `CKR_KEY_TYPE_INCONSISTENT` for a key that cannot encapsulate.
-pub(crate) fn encapsulated_bytes(key: &Known) -> Result<usize, Rv> {
+pub(crate) fn encapsulated_bytes(key: &ObjectInfo) -> Result<usize, Rv> {
     match (key.attributes.key_type(), key.attributes.ulong(AttributeType::PARAMETER_SET)) {
         (Some(KeyType::ML_KEM), Some(1)) => Ok(768),
         (Some(KeyType::ML_KEM), Some(2)) => Ok(1088),
@@ -177,7 +177,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// A key with these usages, for tests.
-    pub(crate) fn key(class: ObjectClass, kind: KeyType, usages: &[AttributeType]) -> Known {
+    pub(crate) fn key(class: ObjectClass, kind: KeyType, usages: &[AttributeType]) -> ObjectInfo {
         let mut attributes = Template(vec![
             Attribute::ulong(AttributeType::CLASS, class.0.into()),
             Attribute::ulong(AttributeType::KEY_TYPE, kind.0.into()),
@@ -191,11 +191,11 @@ pub(crate) mod tests {
             }
             _ => {}
         }
-        Known { slot: SlotId(1), object: ObjectRef::Token(ObjectId(1)), attributes, owner: None }
+        ObjectInfo { slot: SlotId(1), object: ObjectRef::Token(ObjectId(1)), attributes, owner: None }
     }
 
     #[track_caller]
-    fn refused(usage: Usage, mechanism: Mechanism, key: &Known, policy: RingPolicy, rv: Rv) {
+    fn refused(usage: Usage, mechanism: Mechanism, key: &ObjectInfo, policy: RingPolicy, rv: Rv) {
         assert_eq!(check(usage, &mechanism, key, policy).err(), Some(rv));
     }
 

@@ -371,7 +371,7 @@ pub enum WrappingPurpose {
 
 impl WrappingPurpose {
     /// Whether it may wrap material for a key of this purpose.
-    pub fn suits(self, purpose: Purpose) -> bool {
+    pub fn accepts(self, purpose: Purpose) -> bool {
         match purpose {
             Purpose::SymmetricEncryptDecrypt | Purpose::MessageAuthenticationCode => {
                 self == Self::WrapSymmetricKey

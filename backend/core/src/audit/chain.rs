@@ -1,7 +1,7 @@
 //! The audit chain: each entry's MAC covers the entry and the MAC before it, and the head, which names the last entry,
 //! has a MAC of its own. Without the key it is not possible to edit, remove, reorder or add entries, or to truncate the
 //! log, undetected. One change cannot be detected from the log alone: that the whole database was replaced by an older
-//! copy. For that a copy of the head is stored elsewhere ([`Walk::expecting`]).
+//! copy. For that a copy of the head is stored elsewhere ([`ChainVerifier::expecting`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -129,16 +129,16 @@ impl Chain {
 
 /// The first fault that was found in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Broken {
+pub struct ChainFault {
     /// The number of the entry.
     pub sequence: i64,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: FaultKind,
 }
 
 /// The kinds of faults.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
+pub enum FaultKind {
     /// The entry is not the one that was written.
     Changed,
     /// The entry is missing.
@@ -153,16 +153,18 @@ pub enum Fault {
     SetAside,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for ChainFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sequence, fault } = self;
         match fault {
-            Fault::Changed => write!(f, "entry {sequence} was changed, or moved here from elsewhere"),
-            Fault::Missing => write!(f, "entry {sequence} is missing"),
-            Fault::Added => write!(f, "entry {sequence} was added from outside"),
-            Fault::Head => f.write_str("the row that records the end of the log is missing or was changed"),
-            Fault::Replaced => write!(f, "entry {sequence} is not the one that the given head names"),
-            Fault::SetAside => {
+            FaultKind::Changed => write!(f, "entry {sequence} was changed, or moved here from elsewhere"),
+            FaultKind::Missing => write!(f, "entry {sequence} is missing"),
+            FaultKind::Added => write!(f, "entry {sequence} was added from outside"),
+            FaultKind::Head => {
+                f.write_str("the row that records the end of the log is missing or was changed")
+            }
+            FaultKind::Replaced => write!(f, "entry {sequence} is not the one that the given head names"),
+            FaultKind::SetAside => {
                 write!(f, "what restart {sequence} of the log has set aside was changed since")
             }
         }
@@ -183,7 +185,7 @@ pub struct Verified {
 }
 
 /// Verifies a log entry by entry.
-pub struct Walk<'a> {
+pub struct ChainVerifier<'a> {
     chain: &'a Chain,
     head: Head,
     expected: Option<Link>,
@@ -193,15 +195,15 @@ pub struct Walk<'a> {
     restarted: (u64, u64),
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ChainVerifier<'a> {
     /// Begins at the head's anchor.
     ///
     /// # Errors
-    /// [`Fault::Head`] when the head's MAC is wrong.
-    pub fn begin(chain: &'a Chain, head: Head, mac: &[u8]) -> Result<Self, Broken> {
+    /// [`FaultKind::Head`] when the head's MAC is wrong.
+    pub fn begin(chain: &'a Chain, head: Head, mac: &[u8]) -> Result<Self, ChainFault> {
         let walk = Self { chain, head, expected: None, position: head.anchor, entries: 0, restarted: (0, 0) };
         let authentic: bool = chain.head_mac(&head).as_slice().ct_eq(mac).into();
-        if authentic && head.anchor.sequence <= head.last.sequence { Ok(walk) } else { Err(Broken::HEAD) }
+        if authentic && head.anchor.sequence <= head.last.sequence { Ok(walk) } else { Err(ChainFault::HEAD) }
     }
 
     /// Sets the number after which the last restart began, and the number of restarts.
@@ -215,10 +217,10 @@ impl<'a> Walk<'a> {
     /// compared any more.
     ///
     /// # Errors
-    /// [`Fault::Replaced`] when the log ends before that entry.
-    pub fn expecting(mut self, earlier: Link) -> Result<Self, Broken> {
+    /// [`FaultKind::Replaced`] when the log ends before that entry.
+    pub fn expecting(mut self, earlier: Link) -> Result<Self, ChainFault> {
         if earlier.sequence > self.head.last.sequence {
-            return Err(Broken { sequence: signed(earlier.sequence), fault: Fault::Replaced });
+            return Err(ChainFault { sequence: signed(earlier.sequence), fault: FaultKind::Replaced });
         }
         self.expected = Some(earlier);
         self.check_expected()?;
@@ -229,17 +231,17 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// When it is not the one that was written.
-    pub fn step(&mut self, row: &Row<'_>, mac: &[u8]) -> Result<(), Broken> {
+    pub fn step(&mut self, row: &Row<'_>, mac: &[u8]) -> Result<(), ChainFault> {
         let (next, last) = (signed(self.position.sequence + 1), signed(self.head.last.sequence));
         if row.sequence < next || next > last {
-            return Err(Broken { sequence: row.sequence, fault: Fault::Added });
+            return Err(ChainFault { sequence: row.sequence, fault: FaultKind::Added });
         }
         if row.sequence > next {
-            return Err(Broken { sequence: next, fault: Fault::Missing });
+            return Err(ChainFault { sequence: next, fault: FaultKind::Missing });
         }
         let expected = self.chain.mac(&self.position, row);
         if !bool::from(expected.as_slice().ct_eq(mac)) {
-            return Err(Broken { sequence: row.sequence, fault: Fault::Changed });
+            return Err(ChainFault { sequence: row.sequence, fault: FaultKind::Changed });
         }
         self.position = Link { sequence: self.position.sequence + 1, mac: expected };
         self.entries += 1;
@@ -250,30 +252,30 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// When there should be more entries.
-    pub fn end(self) -> Result<Verified, Broken> {
+    pub fn end(self) -> Result<Verified, ChainFault> {
         let next = signed(self.position.sequence + 1);
         if self.position.sequence < self.head.last.sequence {
-            return Err(Broken { sequence: next, fault: Fault::Missing });
+            return Err(ChainFault { sequence: next, fault: FaultKind::Missing });
         }
         if self.position != self.head.last {
-            return Err(Broken::HEAD);
+            return Err(ChainFault::HEAD);
         }
         let pruned = self.head.anchor.sequence.saturating_sub(self.restarted.0);
         Ok(Verified { entries: self.entries, pruned, restarts: self.restarted.1, head: self.head })
     }
 
-    fn check_expected(&self) -> Result<(), Broken> {
+    fn check_expected(&self) -> Result<(), ChainFault> {
         let other = self.expected.is_some_and(|expected| {
             expected.sequence == self.position.sequence && expected.mac != self.position.mac
         });
         let sequence = signed(self.position.sequence);
-        if other { Err(Broken { sequence, fault: Fault::Replaced }) } else { Ok(()) }
+        if other { Err(ChainFault { sequence, fault: FaultKind::Replaced }) } else { Ok(()) }
     }
 }
 
-impl Broken {
+impl ChainFault {
     /// The fault of a missing or changed head.
-    pub const HEAD: Self = Self { sequence: 0, fault: Fault::Head };
+    pub const HEAD: Self = Self { sequence: 0, fault: FaultKind::Head };
 }
 
 fn signed(sequence: u64) -> i64 {
@@ -329,9 +331,9 @@ mod tests {
         Log { rows, head, head_mac: chain.head_mac(&head).to_vec() }
     }
 
-    fn verify(log: &Log, expected: Option<Link>) -> Result<Verified, Broken> {
+    fn verify(log: &Log, expected: Option<Link>) -> Result<Verified, ChainFault> {
         let chain = chain();
-        let mut walk = Walk::begin(&chain, log.head, &log.head_mac)?;
+        let mut walk = ChainVerifier::begin(&chain, log.head, &log.head_mac)?;
         if let Some(expected) = expected {
             walk = walk.expecting(expected)?;
         }
@@ -375,10 +377,10 @@ mod tests {
         let (old, new) = (log(4), log(9));
         assert!(verify(&old, None).is_ok(), "the copy itself has no faults");
         let stored = new.head.last;
-        assert_eq!(verify(&old, Some(stored)), Err(Broken { sequence: 9, fault: Fault::Replaced }));
+        assert_eq!(verify(&old, Some(stored)), Err(ChainFault { sequence: 9, fault: FaultKind::Replaced }));
         assert!(verify(&new, Some(old.head.last)).is_ok());
         let other = Link { mac: [1; 32], ..old.head.last };
-        assert_eq!(verify(&new, Some(other)), Err(Broken { sequence: 4, fault: Fault::Replaced }));
+        assert_eq!(verify(&new, Some(other)), Err(ChainFault { sequence: 4, fault: FaultKind::Replaced }));
     }
 
     #[test]
@@ -386,12 +388,12 @@ mod tests {
         let mut log = log(9);
         log.head.anchor = link(&log, 3);
         log.rows.drain(..4);
-        assert_eq!(verify(&log, None), Err(Broken::HEAD), "pruning requires the key");
+        assert_eq!(verify(&log, None), Err(ChainFault::HEAD), "pruning requires the key");
         log.head_mac = chain().head_mac(&log.head).to_vec();
         assert_eq!(verify(&log, None).unwrap().entries, 5);
         assert!(verify(&log, Some(log.head.anchor)).is_ok());
         log.rows.remove(0);
-        assert_eq!(verify(&log, None), Err(Broken { sequence: 5, fault: Fault::Missing }));
+        assert_eq!(verify(&log, None), Err(ChainFault { sequence: 5, fault: FaultKind::Missing }));
     }
 
     /// Changes that are possible with access to the database but without the key.

@@ -14,9 +14,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use api::{AuditItems, Item, item, millis, timestamp};
-pub use chain::{Broken, Chain, Fault, Head, Link, Row, Verified, Walk};
+pub use chain::{Chain, ChainFault, ChainVerifier, FaultKind, Head, Link, Row, Verified};
 pub use record::{Body, Record, body};
-pub use restart::{Heap, Restart};
+pub use restart::{Restart, RowsDigest};
 pub use usage_counters::{Count, Counted, Tally, Used};
 
 /// An audit entry before it is appended to the log.

@@ -56,9 +56,9 @@ impl Restart {
 
 /// The digest of rows, whatever they contain.
 #[derive(Default)]
-pub struct Heap(Sha256);
+pub struct RowsDigest(Sha256);
 
-impl Heap {
+impl RowsDigest {
     /// Adds the next row, whose columns are always in the same order.
     pub fn add(&mut self, columns: &[Cell<'_>]) {
         for column in columns {
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_digest_covers_each_part_of_the_rows() {
         let digest_of = |rows: &[&[Cell<'_>]]| {
-            let mut digest = Heap::default();
+            let mut digest = RowsDigest::default();
             rows.iter().for_each(|row| digest.add(row));
             digest.digest()
         };

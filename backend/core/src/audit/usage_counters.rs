@@ -20,7 +20,7 @@ const COUNTERS_MAX: usize = 10_000 / SHARDS;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Used<'a> {
     /// The API: `pkcs11` or `rest`.
-    pub door: &'static str,
+    pub api: &'static str,
     /// The event's name in the audit log.
     pub event: &'static str,
     /// The account's id, if there is an account.
@@ -43,7 +43,7 @@ pub struct Used<'a> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "each is the field of that name of `Used`")]
 pub struct Count {
-    pub door: &'static str,
+    pub api: &'static str,
     pub event: &'static str,
     pub initiator: Option<Uuid>,
     pub name: String,
@@ -59,14 +59,14 @@ pub struct Count {
 impl Count {
     /// The count of a use that was counted once.
     pub fn first(used: &Used<'_>) -> Self {
-        let Used { door, event, initiator, name, uid, project, ring, version, status } = *used;
-        Self { door, event, initiator, name: name.to_owned(), uid, project, ring, version, status, times: 1 }
+        let Used { api, event, initiator, name, uid, project, ring, version, status } = *used;
+        Self { api, event, initiator, name: name.to_owned(), uid, project, ring, version, status, times: 1 }
     }
 
     fn used(&self) -> Used<'_> {
-        let Self { door, event, initiator, name, uid, project, ring, version, status, .. } = self;
+        let Self { api, event, initiator, name, uid, project, ring, version, status, .. } = self;
         Used {
-            door,
+            api,
             event,
             initiator: *initiator,
             name,
@@ -194,7 +194,7 @@ mod tests {
 
     fn used(name: &str, key: u8) -> Used<'_> {
         Used {
-            door: "pkcs11",
+            api: "pkcs11",
             event: "kms.key.version.sign",
             initiator: None,
             name,

@@ -57,7 +57,7 @@ pub struct KeyVersion {
 }
 
 /// The date of a time in seconds since 1970, in the format of `CK_DATE`.
-pub fn day_of(seconds: u64) -> [u8; 8] {
+pub fn ck_date(seconds: u64) -> [u8; 8] {
     let days = i64::try_from(seconds / 86_400).unwrap_or(0);
     let date = time::Date::from_ordinal_date(1970, 1)
         .ok()
@@ -91,7 +91,7 @@ pub enum Material {
     /// Wrapped, from the database.
     Wrapped(Wrapped),
     /// In plaintext, from an opened seal.
-    Open(KeyBytes),
+    Plaintext(KeyBytes),
 }
 
 impl Object {
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn dates_have_the_format_of_ck_date() {
-        assert_eq!(&day_of(0), b"19700101");
-        assert_eq!(&day_of(951_782_400), b"20000229");
-        assert_eq!(&day_of(1_795_651_200), b"20261126");
-        assert_eq!(&day_of(86_399), b"19700101");
+        assert_eq!(&ck_date(0), b"19700101");
+        assert_eq!(&ck_date(951_782_400), b"20000229");
+        assert_eq!(&ck_date(1_795_651_200), b"20261126");
+        assert_eq!(&ck_date(86_399), b"19700101");
     }
 }

@@ -17,7 +17,7 @@ const UNAVAILABLE_INFORMATION: u64 = u64::MAX;
 pub(super) enum KeySource<'a> {
     /// It was generated in the KMS, by this mechanism.
     Generated(MechanismType),
-    /// It was imported, in plaintext or wrapped, or agreed on with another party.
+    /// It was import_wrapped, in plaintext or wrapped, or agreed on with another party.
     External,
     /// It was derived from these keys.
     Derived(&'a [&'a Object]),

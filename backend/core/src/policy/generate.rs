@@ -79,7 +79,7 @@ pub fn generate_pair(
 ///
 /// # Errors
 /// `CKR_KEY_TYPE_INCONSISTENT` for an object of which there can be no next version.
-pub fn successor(current: &Template) -> Result<KeySpec, Rv> {
+pub fn next_version_spec(current: &Template) -> Result<KeySpec, Rv> {
     let kind = current.key_type().ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
     let spec = match current.class() {
         Some(ObjectClass::SECRET_KEY) => {

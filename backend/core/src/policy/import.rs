@@ -70,7 +70,7 @@ fn check_certificate(template: &Template) -> Result<(), Rv> {
 ///
 /// # Errors
 /// The errors of the attribute table.
-pub fn imported(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
+pub fn import_wrapped(caller: &Caller, template: &Template) -> Result<Decision, Rv> {
     let class = class_of(template)?;
     let kind = Some(template.key_type().ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?);
     let creation = Creation { function: Functions::UNWRAP, class, kind };
@@ -167,7 +167,7 @@ pub fn derive(
 ///
 /// # Errors
 /// The errors of the attribute table, and `CKR_TEMPLATE_INCONSISTENT` where the template contradicts the key's.
-pub fn agree(caller: &Caller, key: &Object, template: &Template) -> Result<Decision, Rv> {
+pub fn agree_secret(caller: &Caller, key: &Object, template: &Template) -> Result<Decision, Rv> {
     let private = key.class() == Some(ObjectClass::PRIVATE_KEY);
     let by = if private { AttributeType::DECAPSULATE_TEMPLATE } else { AttributeType::ENCAPSULATE_TEMPLATE };
     let template = merge_prescribed(key, by, template)?;

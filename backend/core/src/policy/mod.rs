@@ -22,15 +22,15 @@ use kms_protocol::{AttributeType, Rv, Template};
 use crate::object::{Caller, RingRole};
 
 pub use defaults::next_version_attributes;
-pub use generate::{generate, generate_pair, successor};
-pub use import::{Decision, agree, copy, create, derive, imported, unwrap};
+pub use generate::{generate, generate_pair, next_version_spec};
+pub use import::{Decision, agree_secret, copy, create, derive, import_wrapped, unwrap};
 pub use kms_protocol::Usage;
 pub use login::{Claims, TicketKey, check, delay_after, issue};
 pub use roles::{allowed, allowed_somewhere, permissions, ring_role};
 pub use template::change;
 pub use token::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_of};
 pub use usage::{Permit, permit, permit_reveal};
-pub use wrapping::{permit_copy, permit_second, permit_wrapped};
+pub use wrapping::{permit_being_wrapped, permit_copy, permit_second_base};
 
 /// An action on an object as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -238,7 +238,7 @@ encrypts, decrypts, signs or verifies.
         )
         .unwrap();
         writeln!(page, "- RSA public exponents below {STRICT_EXPONENT_MIN}.").unwrap();
-        for row in mechanism_table::TABLE.iter().filter(|row| row.not_strict != Uses::NONE) {
+        for row in mechanism_table::TABLE.iter().filter(|row| row.compat_only != Uses::NONE) {
             let uses = [
                 (Uses::ENCRYPT, "encrypting"),
                 (Uses::DECRYPT, "decrypting"),
@@ -248,7 +248,7 @@ encrypts, decrypts, signs or verifies.
                 (Uses::UNWRAP, "unwrapping"),
                 (Uses::DERIVE, "deriving"),
             ];
-            let uses = uses.iter().filter(|(bit, _)| row.not_strict.has(*bit)).map(|(_, name)| *name);
+            let uses = uses.iter().filter(|(bit, _)| row.compat_only.has(*bit)).map(|(_, name)| *name);
             writeln!(page, "- {} for {}.", row.kind, uses.collect::<Vec<_>>().join(" or ")).unwrap();
         }
         expect_file!["POLICY.md"].assert_eq(&page);

@@ -19,7 +19,7 @@ pub struct Permit {
 enum Grant {
     Use { usage: Usage, mechanism: MechanismType },
     Reveal,
-    Carry,
+    Transfer,
 }
 
 impl Permit {
@@ -32,7 +32,7 @@ impl Permit {
     pub fn covers(&self, wanted: Usage, by: MechanismType) -> bool {
         match self.grant {
             Grant::Use { usage, mechanism } => usage == wanted && mechanism == by,
-            Grant::Reveal | Grant::Carry => false,
+            Grant::Reveal | Grant::Transfer => false,
         }
     }
 
@@ -40,13 +40,13 @@ impl Permit {
     pub fn reveals(&self) -> bool {
         match self.grant {
             Grant::Reveal => true,
-            Grant::Use { .. } | Grant::Carry => false,
+            Grant::Use { .. } | Grant::Transfer => false,
         }
     }
 
     /// A permit for moving a key's secret into another object or under another key, without returning it to the caller.
-    pub(super) fn carry(key: &Object) -> Self {
-        Self { object: key.id, grant: Grant::Carry }
+    pub(super) fn transfer(key: &Object) -> Self {
+        Self { object: key.id, grant: Grant::Transfer }
     }
 }
 
@@ -69,12 +69,12 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
         Some(ObjectClass::PUBLIC_KEY) => return Err(Rv::FUNCTION_NOT_SUPPORTED),
         _ => return Err(Rv::KEY_HANDLE_INVALID),
     }
-    if !key.key_type().is_some_and(|kind| row.suits(kind)) {
+    if !key.key_type().is_some_and(|kind| row.accepts(kind)) {
         return Err(usage.type_inconsistent());
     }
     fits(row, &key.attributes).map_err(|_| usage.size_range())?;
     allows(&key.attributes, mechanism.kind)?;
-    wrapping::permit_by(caller.policy, usage, key)?;
+    wrapping::check_wrapping_key(caller.policy, usage, key)?;
     Ok(Permit { object: key.id, grant: Grant::Use { usage, mechanism: mechanism.kind } })
 }
 

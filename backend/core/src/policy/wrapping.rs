@@ -14,7 +14,7 @@ use crate::object::{Caller, Object};
 /// # Errors
 /// `CKR_KEY_FUNCTION_NOT_PERMITTED` for a wrapping key whose value a caller may know
 /// (`separation::is_safe_wrapping_key`).
-pub(super) fn permit_by(policy: RingPolicy, usage: Usage, key: &Object) -> Result<(), Rv> {
+pub(super) fn check_wrapping_key(policy: RingPolicy, usage: Usage, key: &Object) -> Result<(), Rv> {
     let unsafe_key = |class| !separation::is_safe_wrapping_key(class, &key.attributes);
     if policy == RingPolicy::Strict && usage == Usage::Wrap && key.class().is_none_or(unsafe_key) {
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
@@ -26,7 +26,7 @@ pub(super) fn permit_by(policy: RingPolicy, usage: Usage, key: &Object) -> Resul
 ///
 /// # Errors
 /// `CKR_KEY_UNEXTRACTABLE`; `CKR_KEY_NOT_WRAPPABLE` where the attributes of one of the keys exclude the other.
-pub fn permit_wrapped(caller: &Caller, wrapping: &Object, key: &Object) -> Result<Permit, Rv> {
+pub fn permit_being_wrapped(caller: &Caller, wrapping: &Object, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
     if !key.class().is_some_and(is_secret_or_private) {
         return Err(Rv::KEY_NOT_WRAPPABLE);
@@ -39,7 +39,7 @@ pub fn permit_wrapped(caller: &Caller, wrapping: &Object, key: &Object) -> Resul
     }
     let template = nested(&wrapping.attributes, AttributeType::WRAP_TEMPLATE);
     let fits = template.iter().all(|required| key.attributes.value(required.kind) == Some(&required.value));
-    if fits { Ok(Permit::carry(key)) } else { Err(Rv::KEY_NOT_WRAPPABLE) }
+    if fits { Ok(Permit::transfer(key)) } else { Err(Rv::KEY_NOT_WRAPPABLE) }
 }
 
 /// Decides whether an object may be copied at all; `copy` decides on the copy's attributes.
@@ -51,14 +51,14 @@ pub fn permit_copy(caller: &Caller, object: &Object) -> Result<Permit, Rv> {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
     // A missing attribute counts as false.
-    if object.is(AttributeType::COPYABLE) { Ok(Permit::carry(object)) } else { Err(Rv::ACTION_PROHIBITED) }
+    if object.is(AttributeType::COPYABLE) { Ok(Permit::transfer(object)) } else { Err(Rv::ACTION_PROHIBITED) }
 }
 
 /// Decides whether a key may be the second key of a derivation: the one that is concatenated, or the salt of HKDF.
 ///
 /// # Errors
 /// As for the base key.
-pub fn permit_second(caller: &Caller, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
+pub fn permit_second_base(caller: &Caller, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
     if key.class() != Some(ObjectClass::SECRET_KEY) {
         return Err(Rv::KEY_TYPE_INCONSISTENT);
@@ -67,5 +67,5 @@ pub fn permit_second(caller: &Caller, mechanism: &Mechanism, key: &Object) -> Re
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
     }
     allows(&key.attributes, mechanism.kind)?;
-    Ok(Permit::carry(key))
+    Ok(Permit::transfer(key))
 }

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use kms_core::audit::{self, Broken, Record, Restart, Verified, timestamp};
-use kms_store::{AuditFilter, AuditPlace};
+use kms_core::audit::{self, ChainFault, Record, Restart, Verified, timestamp};
+use kms_store::{AuditCursor, AuditFilter};
 use serde_json::{Value, json};
 
 use super::arguments::{Audit, AuditHead, AuditList, AuditRestart, AuditVerify};
@@ -95,7 +95,7 @@ fn restart(arguments: AuditRestart, argv: &[OsString]) -> Result<ExitCode, Failu
 }
 
 /// The result of a verification as JSON.
-pub(super) fn verification_json(verified: &Result<Verified, Broken>) -> Value {
+pub(super) fn verification_json(verified: &Result<Verified, ChainFault>) -> Value {
     match verified {
         Ok(intact) => json!({
             "whole": true,
@@ -138,7 +138,7 @@ fn list(arguments: AuditList, argv: &[OsString]) -> Result<ExitCode, Failure> {
     while left > 0 {
         let page = backend.audit_page(&filter, after, left.min(PAGE))?;
         left -= page.len();
-        after = page.last().map(|last| AuditPlace { at: last.at, sequence: last.sequence });
+        after = page.last().map(|last| AuditCursor { at: last.at, sequence: last.sequence });
         if arguments.output.json {
             page.iter().for_each(|record| output::json_line(&json!(audit::item(record))));
         } else {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use kms_store::{Checked, StoreError};
+use kms_store::{CheckReport, StoreError};
 use serde_json::{Value, json};
 
 use super::arguments::{BackupCommand, RestoreCommand};
@@ -79,7 +79,7 @@ fn backup_failure(error: ServiceError, to: &Path) -> Failure {
 fn restore_failure(error: ServiceError, from: &Path) -> Failure {
     let copy = from.display();
     let next = "name a copy that `kms backup` wrote; the database of the home is unchanged";
-    if let ServiceError::SocketListener(SocketError::Taken(_)) = &error {
+    if let ServiceError::SocketListener(SocketError::NameInUse(_)) = &error {
         return Failure::because(
             "nothing was restored",
             &error,
@@ -120,13 +120,13 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf, Failure> {
     })
 }
 
-fn summary(checked: &Checked) -> String {
+fn summary(checked: &CheckReport) -> String {
     let entries = checked.audit.map_or(0, |audit| audit.entries);
-    let Checked { rings, keys, objects, accounts, .. } = checked;
+    let CheckReport { rings, keys, objects, accounts, .. } = checked;
     format!("{rings} rings, {keys} keys, {objects} objects, {accounts} accounts, {entries} audit entries")
 }
 
-fn copy_json(file: &Path, checked: &Checked) -> Value {
+fn copy_json(file: &Path, checked: &CheckReport) -> Value {
     json!({
         "file": file.to_string_lossy(),
         "rings": checked.rings,

@@ -39,7 +39,7 @@ impl Failure {
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         // The code of a problem is only for clients of the API.
-        let what = if let ServiceError::Export(ExportError::Refused(problem)) = &error {
+        let what = if let ServiceError::Export(ExportError::Rejected(problem)) = &error {
             problem.message.clone()
         } else {
             error_chain(&error)
@@ -68,7 +68,7 @@ fn next_step(error: &ServiceError) -> &'static str {
             "check that the file that [hsm] pin_file names exists, and that only its owner can read it"
         }
         ServiceError::Hsm(_) => "check [hsm] in kms.toml, the token and its PIN file",
-        ServiceError::Export(ExportError::Refused(_)) => "list the projects with `kms project list`",
+        ServiceError::Export(ExportError::Rejected(_)) => "list the projects with `kms project list`",
         ServiceError::Export(ExportError::Io(_)) => "free space where the export is written, and try again",
         ServiceError::AuditBroken(_) => "use another copy; this one was changed after the backup",
         ServiceError::Store(StoreError::Exists(_)) => "name a file that does not exist",
@@ -80,7 +80,7 @@ fn next_step(error: &ServiceError) -> &'static str {
             "check [store] path in kms.toml; restore the database from a backup if it is damaged"
         }
         ServiceError::Request(_) => "see the cause above; `kms doctor` checks each part of the home",
-        ServiceError::SocketListener(SocketError::Taken(_)) => "use the running daemon, or stop it first",
+        ServiceError::SocketListener(SocketError::NameInUse(_)) => "use the running daemon, or stop it first",
         ServiceError::SocketListener(_) => "check [socket] in kms.toml",
         ServiceError::Rest(RestError::Address { .. }) => {
             "choose another address, or stop the program that listens there"

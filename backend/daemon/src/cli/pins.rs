@@ -65,7 +65,7 @@ pub(super) fn given_or_random(given: Option<String>, file: Option<&Path>) -> Res
         (None, Some(file)) => from_file(file)?,
         (None, None) => return random(),
     };
-    pins::acceptable(&pin).map_err(|_| ServiceError::BadPin)?;
+    pins::check_length(&pin).map_err(|_| ServiceError::BadPin)?;
     Ok(pin)
 }
 

@@ -17,7 +17,7 @@ use super::home::Home;
 use super::output;
 use crate::config::{Config, RestConfig};
 use crate::rest::RestError;
-use crate::server::{Owner, Reread};
+use crate::server::{Owner, ReloadedConfig};
 use crate::service::{self, ServiceError};
 
 /// Serves a home until the process is told to stop.
@@ -69,7 +69,7 @@ struct Operator {
 }
 
 impl Operator {
-    fn read_config(&mut self) -> Result<Reread, String> {
+    fn read_config(&mut self) -> Result<ReloadedConfig, String> {
         let config = Config::read(&self.file).map_err(|error| error_chain(&error))?;
         let rest = self.overrides.apply(config.rest()).map_err(|error| error_chain(&error))?;
         let level = self.overrides.level.clone().unwrap_or_else(|| config.log_level().to_owned());
@@ -80,7 +80,7 @@ impl Operator {
             rest.calls_per_hour, audit.crypto
         );
         self.pending = Some((filter, description));
-        Ok(Reread { rest, audit })
+        Ok(ReloadedConfig { rest, audit })
     }
 }
 
@@ -94,7 +94,7 @@ impl Owner for Operator {
         notify_systemd("READY=1");
     }
 
-    fn reload(&mut self) -> Option<Reread> {
+    fn reload(&mut self) -> Option<ReloadedConfig> {
         notify_systemd(&reloading_state());
         let read = self.read_config();
         if let Err(cause) = &read {

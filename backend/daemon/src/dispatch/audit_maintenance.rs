@@ -15,7 +15,7 @@ const HOUR_SECONDS: u64 = 3600;
 
 impl Dispatch {
     /// Runs the maintenance that is due. Failures are logged; what failed is due again at the next call.
-    pub(crate) fn tend_log(&self) {
+    pub(crate) fn maintain_audit_log(&self) {
         self.summarise();
         let hour = self.clock.seconds() / HOUR_SECONDS;
         let mut last = self.audit_writer.last_maintenance.lock().unwrap_or_else(PoisonError::into_inner);

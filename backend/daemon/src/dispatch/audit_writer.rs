@@ -89,7 +89,7 @@ impl Dispatch {
         version: Option<KeyVersion>,
     ) -> Result<(), StoreError> {
         let used = Used {
-            door: "pkcs11",
+            api: "pkcs11",
             event,
             initiator: None,
             name: caller.login.as_ref().map_or("", |login| login.name.as_str()),
@@ -127,7 +127,7 @@ impl Dispatch {
             Err(problem) => problem.status.code(),
         };
         let used = Used {
-            door: "rest",
+            api: "rest",
             event: key_use.event,
             initiator: Some(context.account.id),
             name: &context.account.email,
@@ -158,7 +158,7 @@ impl Dispatch {
     /// only.
     pub(in crate::dispatch) fn record_denial(&self, entry: Entry) -> Result<(), StoreError> {
         let used = Used {
-            door: "",
+            api: "",
             event: entry.event,
             initiator: entry.initiator,
             name: &entry.name,
@@ -221,7 +221,7 @@ impl Dispatch {
         }
         // An account's name is its address, over REST and over PKCS#11.
         let (initiator, name) = match &ring {
-            Some(ring) if count.door == "pkcs11" => {
+            Some(ring) if count.api == "pkcs11" => {
                 let login = Some(count.name.as_str()).filter(|name| !name.is_empty());
                 self.initiator(ring, login, count.uid)
             }
@@ -235,7 +235,7 @@ impl Dispatch {
             resource: format!("{parent}{}", resource.path()),
             initiator,
             name,
-            endpoint: count.door.to_owned(),
+            endpoint: count.api.to_owned(),
             source: None,
             agent: String::new(),
             trace: None,

@@ -110,7 +110,7 @@ mod tests {
         match budget.take(store, || Ok(fingerprint), None, 1) {
             Ok(()) => false,
             Err(error) => {
-                assert!(matches!(error, Error::Refused(Rv::KEY_EXHAUSTED)), "{error:?}");
+                assert!(matches!(error, Error::Rejected(Rv::KEY_EXHAUSTED)), "{error:?}");
                 true
             }
         }

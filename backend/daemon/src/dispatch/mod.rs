@@ -41,11 +41,11 @@ use crate::pins::Pins;
 pub(crate) use accounts::Authenticator;
 pub use accounts::key_flow::{TokenPair, TokenRequest, TokenRequestContext};
 pub(crate) use api::reports::{Report, ReportOutput};
-pub use api::{ExportError, Exporting};
+pub use api::{ExportError, PendingExport};
 pub(crate) use audit_writer::AuditWriter;
 pub(crate) use clock::Clock;
 pub(crate) use iv_budget::IvBudget;
-pub(crate) use kms_store::AuditPlace;
+pub(crate) use kms_store::AuditCursor;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
 

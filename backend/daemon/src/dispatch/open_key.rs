@@ -60,7 +60,7 @@ impl Dispatch {
     ) -> Result<Arc<Object>, Error> {
         self.load(ring, caller, key).map_err(|error| {
             let missing = matches!(error, Error::NoSuchObject | Error::Seal(_));
-            if missing { Error::Refused(unknown) } else { error }
+            if missing { Error::Rejected(unknown) } else { error }
         })
     }
 }

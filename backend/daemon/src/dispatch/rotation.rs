@@ -2,7 +2,7 @@
 
 use kms_core::audit::Entry;
 use kms_core::integrity;
-use kms_core::object::{Draft, KeyBytes, KeyVersion, Object, Wrapped, day_of};
+use kms_core::object::{Draft, KeyBytes, KeyVersion, Object, Wrapped, ck_date};
 use kms_core::policy;
 use kms_crypto::GeneratedKey;
 use kms_protocol::{AttributeType, ObjectClass, Rv};
@@ -18,10 +18,10 @@ impl Dispatch {
     pub(crate) fn rotate(&self, ring: &Ring, key: [u8; 16], entry: Option<Entry>) -> Result<u32, Error> {
         let (newest, objects) = self.store.newest(ring.id, key)?;
         let secret = objects.iter().find(|object| has_secret(object)).ok_or(Error::NoSuchObject)?;
-        let spec = policy::successor(&secret.attributes)?;
+        let spec = policy::next_version_spec(&secret.attributes)?;
         let GeneratedKey { material, attributes, public } = kms_crypto::generate(&spec, &self.random)?;
         let version = KeyVersion { key, number: newest.saturating_add(1) };
-        let today = day_of(self.clock.seconds());
+        let today = ck_date(self.clock.seconds());
         let drafts = objects.iter().map(|object| {
             let mut next = policy::next_version_attributes(&object.attributes, &today);
             let generated = if has_secret(object) { &attributes } else { &public };
@@ -53,7 +53,7 @@ impl Dispatch {
         let wrapped = Wrapped { master: self.master, bytes };
         drafts.iter_mut().for_each(|draft| assign_ids(draft, version));
         let created = self.clock.seconds();
-        let next = NextVersion { version, wrapped, created, today: day_of(created), entry };
+        let next = NextVersion { version, wrapped, created, today: ck_date(created), entry };
         self.store.rotate(next, drafts)?;
         Ok(())
     }

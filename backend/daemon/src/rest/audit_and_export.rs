@@ -15,7 +15,7 @@ use super::quota::Allowance;
 use super::respond::{self, Rejection};
 use super::routes::{ErrorFormat, QueryFields, Route};
 use super::state::RestState;
-use crate::dispatch::{AuditPlace, Report, ReportOutput};
+use crate::dispatch::{AuditCursor, Report, ReportOutput};
 
 /// The default number of entries of a page (Audit Log API).
 const ENTRIES: usize = 50;
@@ -135,7 +135,7 @@ pub(super) fn audit_log_report(fields: &QueryFields) -> Result<Report, Problem> 
     };
     let parse_cursor = |text: &String| {
         let (at, sequence) = text.split_once('_')?;
-        Some(AuditPlace { at: at.parse().ok()?, sequence: sequence.parse().ok()? })
+        Some(AuditCursor { at: at.parse().ok()?, sequence: sequence.parse().ok()? })
     };
     let invalid = || Problem::malformed("cursor was not issued by this service");
     let after = fields.get("cursor").map(|text| parse_cursor(text).ok_or_else(invalid)).transpose()?;
@@ -185,7 +185,7 @@ mod tests {
         let whole = audit_log_report(&fields(&[start, end])).unwrap();
         assert_eq!(whole, Report::Audit { range: (begin, begin + DAY), after: None, limit: 50 });
         let next = audit_log_report(&fields(&[start, end, ("limit", "7"), ("cursor", "12_34")])).unwrap();
-        let after = Some(AuditPlace { at: 12, sequence: 34 });
+        let after = Some(AuditCursor { at: 12, sequence: 34 });
         assert_eq!(next, Report::Audit { range: (begin, begin + DAY), after, limit: 7 });
         let wrong = [
             vec![start],

@@ -88,7 +88,7 @@ impl RestBackend for Dispatch {
     }
 
     fn authenticate_cached(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
-        Self::recognise(self, token, now)
+        Self::authenticate_cached(self, token, now)
     }
 
     fn exchange(
@@ -117,7 +117,7 @@ impl RestBackend for Dispatch {
         Ok(Box::new(move |out| {
             export.write(out).map_err(|error| match error {
                 ExportError::Io(error) => error,
-                ExportError::Refused(problem) => io::Error::other(problem),
+                ExportError::Rejected(problem) => io::Error::other(problem),
             })
         }))
     }

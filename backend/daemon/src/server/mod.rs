@@ -38,7 +38,7 @@ const STACK_BYTES: usize = 1 << 20;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What can be changed in the configuration of a running daemon.
-pub struct Reread {
+pub struct ReloadedConfig {
     /// The limits and the certificate of the REST API.
     pub rest: RestConfig,
     /// What the audit log records, and for how long.
@@ -51,7 +51,7 @@ pub trait Owner {
     fn ready(&mut self, socket: &Path, rest: Option<&str>);
 
     /// Reads the configuration again, after SIGHUP. Returns `None` if it cannot be read.
-    fn reload(&mut self) -> Option<Reread>;
+    fn reload(&mut self) -> Option<ReloadedConfig>;
 
     /// The reloaded configuration has been applied as a whole, or not at all.
     fn reloaded(&mut self, applied: bool);
@@ -175,7 +175,7 @@ async fn accept(
 
 /// Applies a reloaded configuration as far as that is possible without a restart. On an error nothing changes.
 fn reload(dispatch: &Dispatch, rest: Option<&RestServer>, owner: &mut dyn Owner) {
-    let Some(Reread { rest: settings, audit }) = owner.reload() else {
+    let Some(ReloadedConfig { rest: settings, audit }) = owner.reload() else {
         return owner.reloaded(false);
     };
     // The certificate comes first, because it is the only part that can still fail.

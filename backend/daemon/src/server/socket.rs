@@ -16,7 +16,7 @@ const PATH_BYTES_MAX: usize = 107;
 pub enum SocketError {
     /// Another daemon serves this socket.
     #[error("another `kms serve` is already running on {}; stop it first", .0.display())]
-    Taken(PathBuf),
+    NameInUse(PathBuf),
     /// Another file has that path.
     #[error("{} exists and is not a socket; move it away, or set [socket] path in kms.toml", .0.display())]
     NotASocket(PathBuf),
@@ -51,7 +51,7 @@ impl SocketListener {
             return Err(SocketError::TooLong(path.to_owned()));
         }
         let failed = |source| SocketError::Io { path: path.to_owned(), source };
-        let lock = lock(path).map_err(failed)?.ok_or_else(|| SocketError::Taken(path.to_owned()))?;
+        let lock = lock(path).map_err(failed)?.ok_or_else(|| SocketError::NameInUse(path.to_owned()))?;
         clear(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
@@ -90,7 +90,7 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         Err(error) => Err(failed(error)),
         Ok(found) if !found.file_type().is_socket() => Err(SocketError::NotASocket(path.to_owned())),
         Ok(_) => match UnixStream::connect(path) {
-            Ok(_) => Err(SocketError::Taken(path.to_owned())),
+            Ok(_) => Err(SocketError::NameInUse(path.to_owned())),
             Err(_) => fs::remove_file(path).map_err(failed),
         },
     }

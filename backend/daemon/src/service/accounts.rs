@@ -2,7 +2,7 @@
 
 use kms_core::api::{Grant, Role};
 use kms_crypto::PublicKeyError;
-use kms_store::{GivenGrant, Project, Ring, ServiceAccount, StoreError};
+use kms_store::{AccountGrant, Project, Ring, ServiceAccount, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -132,7 +132,7 @@ struct ScopeNames {
 }
 
 impl ScopeNames {
-    fn describe(&self, account: &str, given: &GivenGrant) -> GrantInfo {
+    fn describe(&self, account: &str, given: &AccountGrant) -> GrantInfo {
         let Grant { role, project, ring } = given.grant;
         let project_name =
             self.projects.iter().find(|known| Some(known.id) == project).map(|known| known.name.clone());
@@ -160,7 +160,7 @@ impl Backend {
         let (id, created) = (Uuid::new_v4(), self.dispatch.clock.seconds());
         let account = ServiceAccount { id, email: email.to_owned(), created, disabled: None, generation: 1 };
         let grant = role.map(|(role, scope)| self.resolve_grant(role, &scope)).transpose()?;
-        let given = grant.map(|grant| GivenGrant { id: Uuid::new_v4(), account: id, grant, created });
+        let given = grant.map(|grant| AccountGrant { id: Uuid::new_v4(), account: id, grant, created });
         let entry = self.entry(
             AuditedCommand {
                 event: "kms.account.create",
@@ -171,7 +171,7 @@ impl Backend {
             [("email", json!(email)), ("role", role_json(grant))],
         );
         match self.dispatch.store.insert_account(account, given.into_iter().collect(), entry) {
-            Err(StoreError::Taken(email)) => Err(ServiceError::Exists(email)),
+            Err(StoreError::NameInUse(email)) => Err(ServiceError::Exists(email)),
             done => Ok(done?),
         }?;
         let all = self.service_accounts()?;
@@ -236,11 +236,11 @@ impl Backend {
         let account = self.account_of(account)?;
         let grant = self.resolve_grant(role, scope)?;
         let created = self.dispatch.clock.seconds();
-        let given = GivenGrant { id: Uuid::new_v4(), account: account.id, grant, created };
+        let given = AccountGrant { id: Uuid::new_v4(), account: account.id, grant, created };
         let details = [("role", role_json(Some(grant)))];
         let entry = self.account_entry("kms.account.role.grant", "kms role grant", &account, details);
         match self.dispatch.store.insert_grant(given.clone(), entry) {
-            Err(StoreError::Taken(_)) => {
+            Err(StoreError::NameInUse(_)) => {
                 Err(AccountError::Granted { account: account.email, role: role.name() }.into())
             }
             done => {

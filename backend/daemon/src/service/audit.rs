@@ -1,7 +1,7 @@
 //! Commands on the audit log.
 
-use kms_core::audit::{Broken, Head, Link, Record, Restart, Verified};
-use kms_store::{AuditFilter, AuditPlace};
+use kms_core::audit::{ChainFault, Head, Link, Record, Restart, Verified};
+use kms_store::{AuditCursor, AuditFilter};
 
 use super::audited_command::AuditedCommand;
 use super::{Backend, ServiceError};
@@ -16,7 +16,7 @@ impl Backend {
         &self,
         expected: Option<Link>,
         progress: impl FnMut(u64, u64),
-    ) -> Result<Result<Verified, Broken>, ServiceError> {
+    ) -> Result<Result<Verified, ChainFault>, ServiceError> {
         Ok(self.dispatch.store.verify_audit(expected, progress)?)
     }
 
@@ -49,7 +49,7 @@ impl Backend {
     pub fn audit_page(
         &self,
         filter: &AuditFilter,
-        after: Option<AuditPlace>,
+        after: Option<AuditCursor>,
         limit: usize,
     ) -> Result<Vec<Record>, ServiceError> {
         Ok(self.dispatch.store.audit_page(filter, after, limit)?)

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use kms_store::{Checked, StoreError, beside, settle, sync_folder};
+use kms_store::{CheckReport, StoreError, beside, settle, sync_folder};
 use serde_json::json;
 
 use super::audited_command::AuditedCommand;
@@ -17,7 +17,7 @@ use crate::server::SocketListener;
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// What the copy contains.
-    pub checked: Checked,
+    pub checked: CheckReport,
     /// The path to which the previous database was moved, if there was one.
     pub replaced: Option<PathBuf>,
 }
@@ -27,7 +27,7 @@ impl Backend {
     ///
     /// # Errors
     /// When the file exists or cannot be written, or the copy is not intact.
-    pub fn backup(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<Checked, ServiceError> {
+    pub fn backup(&self, to: &Path, progress: impl FnMut(u64, u64)) -> Result<CheckReport, ServiceError> {
         let store = &self.dispatch.store;
         let checked = store.backup(to, progress)?;
         let audited = AuditedCommand {

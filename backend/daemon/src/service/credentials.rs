@@ -99,7 +99,7 @@ impl Backend {
         let entry = self.account_entry("kms.token.create", "kms token create", &account, details);
         let (id, expires) = (token.id, token.expires);
         match self.dispatch.store.insert_token(token, entry) {
-            Err(StoreError::Taken(name)) => Err(ServiceError::Exists(name)),
+            Err(StoreError::NameInUse(name)) => Err(ServiceError::Exists(name)),
             done => {
                 done?;
                 Ok(NewToken { id, name: name.to_owned(), text, expires })
@@ -205,7 +205,7 @@ impl Backend {
         let details = [("key", json!(key.id)), ("algorithm", json!(algorithm.name()))];
         let entry = self.account_entry("kms.account.key.create", command, &account, details);
         match self.dispatch.store.insert_account_key(key.clone(), entry) {
-            Err(StoreError::Taken(what)) => Err(ServiceError::Exists(what)),
+            Err(StoreError::NameInUse(what)) => Err(ServiceError::Exists(what)),
             done => {
                 done?;
                 Ok(self.key_info(key, account.email))

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kms_core::audit::Broken;
+use kms_core::audit::ChainFault;
 use kms_core::object::MasterVersion;
 use kms_hsm::HsmError;
 use kms_store::StoreError;
@@ -74,7 +74,7 @@ pub enum ServiceError {
     Export(#[from] ExportError),
     /// The audit log in a copy is not intact.
     #[error("the audit log in the copy is not intact: {0}")]
-    AuditBroken(Broken),
+    AuditBroken(ChainFault),
     /// A command on accounts, roles or tokens failed.
     #[error(transparent)]
     Account(#[from] AccountError),

@@ -37,7 +37,7 @@ impl Backend {
         secret: &Secret,
     ) -> Result<(), ServiceError> {
         check_name(name)?;
-        pins::acceptable(secret).map_err(|_| ServiceError::BadPin)?;
+        pins::check_length(secret).map_err(|_| ServiceError::BadPin)?;
         let ring = self.ring_of(ring)?;
         if self.dispatch.store.principal(ring.id, name)?.is_some() {
             return Err(ServiceError::Exists(name.to_owned()));

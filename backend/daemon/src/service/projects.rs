@@ -41,7 +41,7 @@ impl Backend {
         };
         let entry = self.entry(audited, [("name", json!(name))]);
         match self.dispatch.store.insert_project(project, entry) {
-            Err(StoreError::Taken(id)) => Err(ServiceError::Exists(id)),
+            Err(StoreError::NameInUse(id)) => Err(ServiceError::Exists(id)),
             done => Ok(done?),
         }
     }

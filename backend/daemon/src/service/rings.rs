@@ -31,7 +31,7 @@ impl NewRing {
     pub fn check(&self) -> Result<(), ServiceError> {
         check_name(&self.name)?;
         for pin in [&self.user_pin, &self.so_pin] {
-            pins::acceptable(pin).map_err(|_| ServiceError::BadPin)?;
+            pins::check_length(pin).map_err(|_| ServiceError::BadPin)?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use kms_core::api::Grant;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::rows::{AccountKey, AccountRow, GivenGrant, ServiceAccount, Token};
-use super::{Assertion, AssertionUse};
+use super::rows::{AccountGrant, AccountKey, AccountRow, ServiceAccount, Token};
+use super::{Assertion, AssertionExchange};
 use crate::StoreError;
 use crate::cache::Invalidation;
 use crate::rows::signed;
@@ -50,11 +50,11 @@ fn account(tx: &WriteTx<'_>, id: Uuid) -> Result<ServiceAccount, StoreError> {
 pub(super) fn insert_account(
     tx: &WriteTx<'_>,
     account: &ServiceAccount,
-    grants: &[GivenGrant],
+    grants: &[AccountGrant],
 ) -> Result<(), StoreError> {
     let sql = "SELECT count(*) FROM accounts WHERE email = ?1";
     if tx.connection.query_row(sql, [&account.email], |row| row.get::<_, u64>(0))? > 0 {
-        return Err(StoreError::Taken(account.email.clone()));
+        return Err(StoreError::NameInUse(account.email.clone()));
     }
     check_limit(tx, "service accounts", ACCOUNTS_MAX, "SELECT count(*) FROM accounts", [])?;
     account.put(tx)?;
@@ -96,15 +96,15 @@ pub(super) fn remove_account(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreErro
 }
 
 /// Returns the grants of an account that can be read.
-fn grants(tx: &WriteTx<'_>, account: Uuid) -> Result<Vec<GivenGrant>, StoreError> {
-    let all = GivenGrant::all(tx.connection, tx.key, "WHERE account = ?1", [account.as_bytes()])?;
+fn grants(tx: &WriteTx<'_>, account: Uuid) -> Result<Vec<AccountGrant>, StoreError> {
+    let all = AccountGrant::all(tx.connection, tx.key, "WHERE account = ?1", [account.as_bytes()])?;
     Ok(all.0)
 }
 
-pub(super) fn insert_grant(tx: &WriteTx<'_>, given: &GivenGrant) -> Result<(), StoreError> {
+pub(super) fn insert_grant(tx: &WriteTx<'_>, given: &AccountGrant) -> Result<(), StoreError> {
     account(tx, given.account)?;
     if grants(tx, given.account)?.iter().any(|other| other.grant == given.grant) {
-        return Err(StoreError::Taken(given.grant.role.name().to_owned()));
+        return Err(StoreError::NameInUse(given.grant.role.name().to_owned()));
     }
     let count = "SELECT count(*) FROM grants WHERE account = ?1";
     check_limit(tx, "roles of one account", GRANTS_MAX, count, [given.account.as_bytes()])?;
@@ -127,7 +127,7 @@ pub(super) fn insert_token(tx: &WriteTx<'_>, token: &Token) -> Result<(), StoreE
     let same: u64 =
         tx.connection.query_row(sql, params![token.account.as_bytes(), token.name], |row| row.get(0))?;
     if same > 0 {
-        return Err(StoreError::Taken(token.name.clone()));
+        return Err(StoreError::NameInUse(token.name.clone()));
     }
     let count = "SELECT count(*) FROM tokens WHERE account = ?1";
     check_limit(tx, "tokens of one account", TOKENS_MAX, count, [token.account.as_bytes()])?;
@@ -148,7 +148,7 @@ pub(super) fn insert_key(tx: &WriteTx<'_>, key: &AccountKey) -> Result<(), Store
     let same: u64 =
         tx.connection.query_row(sql, params![key.account.as_bytes(), key.public], |row| row.get(0))?;
     if same > 0 {
-        return Err(StoreError::Taken("this public key".to_owned()));
+        return Err(StoreError::NameInUse("this public key".to_owned()));
     }
     let count = "SELECT count(*) FROM account_keys WHERE account = ?1";
     check_limit(tx, "keys of one account", KEYS_MAX, count, [key.account.as_bytes()])?;
@@ -163,7 +163,11 @@ pub(super) fn revoke_key(tx: &WriteTx<'_>, id: Uuid, now: u64) -> Result<(), Sto
     end_generation(tx, account, |_| {})
 }
 
-pub(super) fn spend(tx: &WriteTx<'_>, assertion: Assertion, now: u64) -> Result<AssertionUse, StoreError> {
+pub(super) fn exchange_assertion(
+    tx: &WriteTx<'_>,
+    assertion: Assertion,
+    now: u64,
+) -> Result<AssertionExchange, StoreError> {
     let sql = "DELETE FROM assertions WHERE digest IN \
                (SELECT digest FROM assertions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
     tx.connection.prepare_cached(sql)?.execute(params![signed(now), ASSERTIONS_DELETED_MAX])?;
@@ -179,7 +183,7 @@ pub(super) fn spend(tx: &WriteTx<'_>, assertion: Assertion, now: u64) -> Result<
     let sql = "INSERT INTO assertions (digest, account, expires) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
     let values = params![assertion.digest, assertion.account.as_bytes(), signed(assertion.expires)];
     match tx.connection.prepare_cached(sql)?.execute(values)? {
-        0 => Ok(AssertionUse::Before),
-        _ => Ok(AssertionUse::Now),
+        0 => Ok(AssertionExchange::Replayed),
+        _ => Ok(AssertionExchange::First),
     }
 }

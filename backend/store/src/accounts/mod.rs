@@ -19,11 +19,11 @@ use uuid::Uuid;
 use super::check::count_readable;
 use super::{Store, StoreError};
 use rows::AccountRow;
-pub use rows::{AccountKey, GivenGrant, KeyAlgorithm, ServiceAccount, Token};
+pub use rows::{AccountGrant, AccountKey, KeyAlgorithm, ServiceAccount, Token};
 
 /// A service account as authentication needs it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Member {
+pub struct AccountWithGrants {
     /// The account with its grants.
     pub account: Arc<Account>,
     /// Incremented to end all logins and access tokens derived from its tokens and keys.
@@ -34,11 +34,11 @@ pub struct Member {
 
 /// The result of exchanging an assertion.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AssertionUse {
+pub enum AssertionExchange {
     /// It was exchanged now.
-    Now,
+    First,
     /// It was exchanged before, which is a replay.
-    Before,
+    Replayed,
 }
 
 /// An assertion to be exchanged.
@@ -58,7 +58,7 @@ pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreE
         let sql = format!("SELECT {} FROM {}", T::COLUMNS, T::TABLE);
         count_readable(connection, &sql, &|row| T::read(row, key).map(drop))
     }
-    table::<GivenGrant>(connection, key)?;
+    table::<AccountGrant>(connection, key)?;
     table::<Token>(connection, key)?;
     table::<AccountKey>(connection, key)?;
     table::<ServiceAccount>(connection, key)
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn grants(&self, account: Option<Uuid>) -> Result<Vec<GivenGrant>, StoreError> {
+    pub fn grants(&self, account: Option<Uuid>) -> Result<Vec<AccountGrant>, StoreError> {
         let account = account.map(Uuid::into_bytes);
         self.list("WHERE account = coalesce(?1, account) ORDER BY account, created, id", [account])
     }
@@ -163,7 +163,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails, or the account's row was changed.
-    pub fn member(&self, id: Uuid) -> Result<Option<Arc<Member>>, StoreError> {
+    pub fn member(&self, id: Uuid) -> Result<Option<Arc<AccountWithGrants>>, StoreError> {
         let load = || {
             let (found, unreadable) = self.readers.read(|connection| {
                 let values = || [id.into_bytes()];
@@ -172,11 +172,11 @@ impl Store {
                     return Ok((None, Vec::new()));
                 };
                 let (grants, unreadable) =
-                    GivenGrant::all(connection, &self.key, "WHERE account = ?1 ORDER BY id", values())?;
+                    AccountGrant::all(connection, &self.key, "WHERE account = ?1 ORDER BY id", values())?;
                 Ok((Some((found, grants)), unreadable))
             })?;
             self.log_unreadable(&unreadable);
-            Ok(found.map(|(found, grants)| Member {
+            Ok(found.map(|(found, grants)| AccountWithGrants {
                 generation: found.generation,
                 disabled: found.disabled.is_some(),
                 account: Arc::new(Account {
@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// Returns the same if it is cached.
-    pub fn remembered_member(&self, id: Uuid) -> Option<Arc<Member>> {
+    pub fn cached_account(&self, id: Uuid) -> Option<Arc<AccountWithGrants>> {
         self.cache.cached_member(id)
     }
 
@@ -205,18 +205,18 @@ impl Store {
     }
 
     /// Returns the same if it is cached.
-    pub fn remembered_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
+    pub fn cached_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
         self.cache.cached_token(digest)
     }
 
     /// Creates an account with its first grants.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when another has the address; [`StoreError::TooMany`].
+    /// [`StoreError::NameInUse`] when another has the address; [`StoreError::TooMany`].
     pub fn insert_account(
         &self,
         account: ServiceAccount,
-        grants: Vec<GivenGrant>,
+        grants: Vec<AccountGrant>,
         entry: Entry,
     ) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
@@ -256,8 +256,8 @@ impl Store {
     /// Grants a role to an account.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when it has it already; [`StoreError::TooMany`].
-    pub fn insert_grant(&self, given: GivenGrant, entry: Entry) -> Result<(), StoreError> {
+    /// [`StoreError::NameInUse`] when it has it already; [`StoreError::TooMany`].
+    pub fn insert_grant(&self, given: AccountGrant, entry: Entry) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
             change::insert_grant(tx, &given)?;
             tx.record(&entry)
@@ -278,7 +278,7 @@ impl Store {
     /// Adds a token.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when the account has one of that name; [`StoreError::TooMany`].
+    /// [`StoreError::NameInUse`] when the account has one of that name; [`StoreError::TooMany`].
     pub fn insert_token(&self, token: Token, entry: Entry) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
             change::insert_token(tx, &token)?;
@@ -300,7 +300,7 @@ impl Store {
     /// Adds a public key.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when the account has this very key; [`StoreError::TooMany`].
+    /// [`StoreError::NameInUse`] when the account has this very key; [`StoreError::TooMany`].
     pub fn insert_account_key(&self, key: AccountKey, entry: Entry) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
             change::insert_key(tx, &key)?;
@@ -323,22 +323,22 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::TooMany`] when the account has too many assertions that have not expired.
-    pub fn spend(
+    pub fn exchange_assertion(
         &self,
         assertion: Assertion,
         now: u64,
         done: Entry,
         replayed: Entry,
-    ) -> Result<AssertionUse, StoreError> {
+    ) -> Result<AssertionExchange, StoreError> {
         self.writer.write(move |tx| {
-            let spent = change::spend(tx, assertion, now)?;
-            tx.record(if spent == AssertionUse::Now { &done } else { &replayed })?;
+            let spent = change::exchange_assertion(tx, assertion, now)?;
+            tx.record(if spent == AssertionExchange::First { &done } else { &replayed })?;
             Ok(spent)
         })
     }
 
     /// Queues a record of a token's use; returns false if the queue is full.
-    pub fn note_token_use(&self, token: Uuid, at: u64) -> bool {
+    pub fn record_token_use(&self, token: Uuid, at: u64) -> bool {
         self.writer.write_later(move |tx| {
             let sql = "INSERT INTO token_uses (token, at) SELECT id, ?2 FROM tokens WHERE id = ?1 \
                        ON CONFLICT (token) DO UPDATE SET at = max(at, ?2)";

@@ -26,7 +26,7 @@ pub struct ServiceAccount {
 
 /// A grant of an account, as stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct GivenGrant {
+pub struct AccountGrant {
     /// Its id.
     pub id: Uuid,
     /// The account.
@@ -230,7 +230,7 @@ impl ServiceAccount {
     }
 }
 
-impl AccountRow for GivenGrant {
+impl AccountRow for AccountGrant {
     const TABLE: &'static str = "grants";
     const COLUMNS: &'static str = "id, account, role, project, ring, created, mac";
 
@@ -258,7 +258,7 @@ impl AccountRow for GivenGrant {
     }
 }
 
-impl GivenGrant {
+impl AccountGrant {
     /// Inserts the row.
     pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let sql = "INSERT INTO grants (id, account, role, project, ring, created, mac) \

@@ -11,9 +11,9 @@ fn account(number: u128) -> ServiceAccount {
     ServiceAccount { id: Uuid::from_u128(number), email, created: 5, disabled: None, generation: 1 }
 }
 
-fn grant_of(account: u128, role: Role, ring: Option<u128>) -> GivenGrant {
+fn grant_of(account: u128, role: Role, ring: Option<u128>) -> AccountGrant {
     let grant = Grant { role, project: Some(Uuid::from_u128(77)), ring: ring.map(Uuid::from_u128) };
-    GivenGrant { id: Uuid::new_v4(), account: Uuid::from_u128(account), grant, created: 6 }
+    AccountGrant { id: Uuid::new_v4(), account: Uuid::from_u128(account), grant, created: 6 }
 }
 
 fn token(account: u128, name: &str, digest: u8) -> Token {
@@ -41,15 +41,15 @@ fn stored_rows_are_read_after_a_restart_and_names_are_unique() {
     store.insert_account(account(1), grants.clone(), entry(1)).unwrap();
     store.insert_account(account(2), Vec::new(), entry(1)).unwrap();
     let same = ServiceAccount { id: Uuid::from_u128(9), ..account(1) };
-    assert!(matches!(store.insert_account(same, Vec::new(), entry(1)), Err(StoreError::Taken(_))));
+    assert!(matches!(store.insert_account(same, Vec::new(), entry(1)), Err(StoreError::NameInUse(_))));
     let taken = store.insert_grant(grant_of(1, Role::Admin, None), entry(1));
-    assert!(matches!(taken, Err(StoreError::Taken(_))));
+    assert!(matches!(taken, Err(StoreError::NameInUse(_))));
     let (token, key) = (token(1, "ci", 4), key(1));
     store.insert_token(token.clone(), entry(1)).unwrap();
     let again = Token { digest: [5; 32], id: Uuid::new_v4(), ..token.clone() };
-    assert!(matches!(store.insert_token(again, entry(1)), Err(StoreError::Taken(_))));
+    assert!(matches!(store.insert_token(again, entry(1)), Err(StoreError::NameInUse(_))));
     store.insert_account_key(key.clone(), entry(1)).unwrap();
-    assert!(matches!(store.insert_account_key(key.clone(), entry(1)), Err(StoreError::Taken(_))));
+    assert!(matches!(store.insert_account_key(key.clone(), entry(1)), Err(StoreError::NameInUse(_))));
     drop(store);
 
     let store = fixture.open();
@@ -73,15 +73,15 @@ fn a_change_is_visible_at_once_and_a_removed_account_leaves_no_rows() {
     let token = token(1, "ci", 4);
     store.insert_token(token.clone(), entry(1)).unwrap();
     store.insert_account_key(key(1), entry(1)).unwrap();
-    assert!(store.note_token_use(token.id, 3600) && store.note_token_use(Uuid::from_u128(99), 1));
-    assert!(store.note_token_use(token.id, 7));
+    assert!(store.record_token_use(token.id, 3600) && store.record_token_use(Uuid::from_u128(99), 1));
+    assert!(store.record_token_use(token.id, 7));
     // The writer keeps the order of jobs: when this one is done, those before are done.
     store.insert_account(account(2), Vec::new(), entry(1)).unwrap();
     store.remove_account(account(2).id, entry(1)).unwrap();
     assert_eq!(store.token_used(token.id).unwrap(), Some(3600));
     assert_eq!(store.token_used(Uuid::from_u128(99)).unwrap(), None);
     let before = store.member(id).unwrap().unwrap();
-    assert!(Arc::ptr_eq(&before, &store.remembered_member(id).unwrap()));
+    assert!(Arc::ptr_eq(&before, &store.cached_account(id).unwrap()));
     assert_eq!(store.token([4; 32]).unwrap().unwrap().id, token.id);
 
     store.insert_grant(grant_of(1, Role::Reader, Some(3)), entry(1)).unwrap();
@@ -165,10 +165,10 @@ fn an_assertion_can_be_exchanged_once_until_it_expires() {
     let (_fixture, store) = Fixture::new();
     store.insert_account(account(1), Vec::new(), entry(1)).unwrap();
     let assertion = Assertion { account: Uuid::from_u128(1), digest: [1; 32], expires: 100 };
-    let spend = |assertion, now| store.spend(assertion, now, entry(1), entry(1)).unwrap();
-    assert_eq!(spend(assertion, 10), AssertionUse::Now);
-    assert_eq!(spend(assertion, 99), AssertionUse::Before);
-    assert_eq!(spend(Assertion { digest: [2; 32], ..assertion }, 99), AssertionUse::Now);
+    let spend = |assertion, now| store.exchange_assertion(assertion, now, entry(1), entry(1)).unwrap();
+    assert_eq!(spend(assertion, 10), AssertionExchange::First);
+    assert_eq!(spend(assertion, 99), AssertionExchange::Replayed);
+    assert_eq!(spend(Assertion { digest: [2; 32], ..assertion }, 99), AssertionExchange::First);
     // By then the caller rejects it as expired.
-    assert_eq!(spend(assertion, 101), AssertionUse::Now);
+    assert_eq!(spend(assertion, 101), AssertionExchange::First);
 }

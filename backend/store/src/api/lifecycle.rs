@@ -3,12 +3,12 @@
 
 use kms_core::api::{Change, Life, Problem};
 use kms_core::audit::Entry;
-use kms_core::object::{Draft, KeyVersion, day_of};
+use kms_core::object::{Draft, KeyVersion, ck_date};
 use kms_protocol::RingId;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{Decided, IdempotencyKey, KeyMetadata};
+use super::{ApiResult, IdempotencyKey, KeyMetadata};
 use crate::cache::Invalidation;
 use crate::change;
 use crate::key_rows::KeyRow;
@@ -69,7 +69,7 @@ impl Store {
         new: NewKey,
         drafts: Vec<Draft>,
         idempotency: Option<IdempotencyKey>,
-    ) -> Decided<Uuid> {
+    ) -> ApiResult<Uuid> {
         self.writer.write(move |tx| {
             let id = Uuid::from_bytes(new.key);
             let at = new.created;
@@ -95,7 +95,7 @@ impl Store {
         change: Change,
         (now, at): (u64, u64),
         entry: Entry,
-    ) -> Decided<()> {
+    ) -> ApiResult<()> {
         self.writer.write(move |tx| {
             let key = key_of(tx, ring, Uuid::from_bytes(id.key))?;
             let row = version(tx, id)?;
@@ -116,7 +116,7 @@ impl Store {
                 for object in objects_of(tx.connection, id)? {
                     tx.invalidate(Invalidation::Object(object));
                 }
-                relabel(tx, &key, &day_of(now))?;
+                relabel(tx, &key, &ck_date(now))?;
             }
             tx.record(&entry)?;
             Ok(Ok(()))
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such key. Rejects one whose deletion is scheduled already.
-    pub fn schedule_deletion(&self, ring: RingId, id: Uuid, at: u64, entry: Entry) -> Decided<()> {
+    pub fn schedule_deletion(&self, ring: RingId, id: Uuid, at: u64, entry: Entry) -> ApiResult<()> {
         self.writer.write(move |tx| {
             let mut row = key_of(tx, ring, id)?;
             if row.metadata.deletion_at.is_some() {
@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such key. Rejects one whose deletion is not scheduled.
-    pub fn restore_key(&self, ring: RingId, id: Uuid, now: u64, entry: Entry) -> Decided<()> {
+    pub fn restore_key(&self, ring: RingId, id: Uuid, now: u64, entry: Entry) -> ApiResult<()> {
         self.writer.write(move |tx| {
             let mut row = key_of(tx, ring, id)?;
             // A key that is due counts as deleted, whether or not the background job has erased it.
@@ -175,7 +175,7 @@ impl Store {
         id: Uuid,
         decide: impl FnOnce(&KeyMetadata) -> Result<KeyMetadata, Problem> + Send + 'static,
         entry: Entry,
-    ) -> Decided<()> {
+    ) -> ApiResult<()> {
         self.writer.write(move |tx| {
             let mut row = key_of(tx, ring, id)?;
             if row.metadata.deletion_at.is_some() {

@@ -18,4 +18,4 @@ pub(super) use projects::projects;
 pub(super) use queries::all_keys;
 
 /// The result of a job that may reject the request: then it writes nothing and returns the problem.
-pub type Decided<T> = Result<Result<T, kms_core::api::Problem>, super::StoreError>;
+pub type ApiResult<T> = Result<Result<T, kms_core::api::Problem>, super::StoreError>;

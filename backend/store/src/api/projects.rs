@@ -91,12 +91,12 @@ impl Store {
     /// Adds a project.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when its id exists already.
+    /// [`StoreError::NameInUse`] when its id exists already.
     pub fn insert_project(&self, project: &Project, entry: Entry) -> Result<(), StoreError> {
         let project = project.clone();
         self.writer.write(move |tx| {
             if projects(tx.connection, tx.key)?.iter().any(|known| known.id == project.id) {
-                return Err(StoreError::Taken(project.id.to_string()));
+                return Err(StoreError::NameInUse(project.id.to_string()));
             }
             project.insert(tx)?;
             tx.invalidate(Invalidation::Rings);

@@ -6,7 +6,7 @@ use kms_protocol::RingId;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{Decided, IdempotencyKey, RingMetadata};
+use super::{ApiResult, IdempotencyKey, RingMetadata};
 use crate::cache::Invalidation;
 use crate::key_rows::WRAPPING;
 use crate::rows::signed;
@@ -32,7 +32,7 @@ fn choose_label(tx: &WriteTx<'_>, name: &str, id: RingId) -> Result<String, Stor
     let prefix_chars = LABEL_BYTES_MAX - suffix.len() - 1;
     let prefix: String = name.chars().take(prefix_chars).collect();
     let label = format!("{prefix}-{suffix}");
-    if taken(&label)? { Err(StoreError::Taken(label)) } else { Ok(label) }
+    if taken(&label)? { Err(StoreError::NameInUse(label)) } else { Ok(label) }
 }
 
 /// Returns a ring as the transaction sees it.
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// When there are too many rings. Rejects an idempotency key that was used with a different request.
-    pub fn create_ring(&self, new: NewRing, idempotency: Option<IdempotencyKey>) -> Decided<Uuid> {
+    pub fn create_ring(&self, new: NewRing, idempotency: Option<IdempotencyKey>) -> ApiResult<Uuid> {
         self.writer.write(move |tx| {
             let id = Uuid::from_bytes(new.id.0);
             match idempotency.as_ref().map(|key| key.earlier_result(tx)).transpose() {
@@ -90,7 +90,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such ring. Rejects one that is not empty.
-    pub fn delete_ring(&self, id: RingId, now: u64, entry: Entry) -> Decided<()> {
+    pub fn delete_ring(&self, id: RingId, now: u64, entry: Entry) -> ApiResult<()> {
         self.writer.write(move |tx| {
             let ring = ring_of(tx, id)?;
             let keys = count(tx, "SELECT count(*) FROM keys WHERE ring = ?1 AND kind IS NULL", id)?;

@@ -21,7 +21,7 @@ pub struct AuditFilter {
 
 /// The end of a page: the next page begins after it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AuditPlace {
+pub struct AuditCursor {
     /// The time of the last entry.
     pub at: u64,
     /// Its number.
@@ -32,7 +32,7 @@ fn page(
     connection: &Connection,
     chain: &Chain,
     filter: &AuditFilter,
-    after: Option<AuditPlace>,
+    after: Option<AuditCursor>,
     limit: usize,
 ) -> Result<Vec<Record>, StoreError> {
     let anchor = head(connection, chain)?.anchor;
@@ -49,7 +49,7 @@ fn page(
         ),
     };
     let project = filter.project.as_ref().map(Uuid::as_bytes);
-    let after = after.unwrap_or(AuditPlace { at: filter.from, sequence: 0 });
+    let after = after.unwrap_or(AuditCursor { at: filter.from, sequence: 0 });
     let mut statement = connection.prepare_cached(&sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let (from, until) = (signed(filter.from), signed(filter.until));
@@ -80,7 +80,7 @@ impl Store {
     pub fn audit_page(
         &self,
         filter: &AuditFilter,
-        after: Option<AuditPlace>,
+        after: Option<AuditCursor>,
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
         self.readers.read(|connection| {
@@ -113,7 +113,7 @@ mod tests {
             assert!(page.len() <= limit);
             all.extend(page.iter().map(|record| (record.at, record.sequence)));
             let Some(last) = page.last() else { return all };
-            after = Some(AuditPlace { at: last.at, sequence: last.sequence });
+            after = Some(AuditCursor { at: last.at, sequence: last.sequence });
         }
     }
 

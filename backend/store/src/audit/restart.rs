@@ -1,7 +1,7 @@
 //! Restarting the log: the existing entries are set aside, byte for byte, and a new chain begins that is linked to
 //! them.
 
-use kms_core::audit::{Broken, Chain, Entry, Fault, Head, Heap, Link, Restart};
+use kms_core::audit::{Chain, ChainFault, Entry, FaultKind, Head, Link, Restart, RowsDigest};
 use kms_core::integrity::{Cell, MAC_BYTES};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -37,7 +37,7 @@ fn read(row: &Row<'_>) -> Result<(Restart, Vec<u8>), StoreError> {
 /// Returns the digest over all entries set aside by a restart and by those before it, and over the earlier restarts;
 /// and the number of entries that this restart has set aside. Rows are taken as they are, readable or not.
 fn set_aside_digest(connection: &Connection, number: u64) -> Result<([u8; MAC_BYTES], u64), StoreError> {
-    let (mut digest, mut count) = (Heap::default(), 0);
+    let (mut digest, mut count) = (RowsDigest::default(), 0);
     let queries = [
         format!("SELECT {COLUMNS} FROM {TABLE} WHERE number < ?1 ORDER BY number"),
         "SELECT restart, sequence, at, project, body, mac FROM audit_set_aside WHERE restart <= ?1 \
@@ -71,11 +71,11 @@ pub(super) fn check(
     connection: &Connection,
     chain: &Chain,
     head: &Head,
-) -> Result<Result<(u64, u64), Broken>, StoreError> {
+) -> Result<Result<(u64, u64), ChainFault>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM {TABLE} ORDER BY number DESC LIMIT 1");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([])?;
-    let broken = |number: u64| Ok(Err(Broken { sequence: signed(number), fault: Fault::SetAside }));
+    let broken = |number: u64| Ok(Err(ChainFault { sequence: signed(number), fault: FaultKind::SetAside }));
     let Some(row) = rows.next()? else {
         return if head.restarted.is_none() { Ok(Ok((0, 0))) } else { broken(1) };
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use kms_core::audit::{Fault, Kind};
+use kms_core::audit::{FaultKind, Kind};
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +14,7 @@ fn filled(entries: u64) -> (Fixture, Store) {
     (fixture, store)
 }
 
-fn verify(store: &Store) -> Result<u64, Broken> {
+fn verify(store: &Store) -> Result<u64, ChainFault> {
     store.verify_audit(None, |_, _| {}).unwrap().map(|verified| verified.entries)
 }
 
@@ -39,39 +39,39 @@ fn an_empty_log_is_intact_and_has_a_head() {
 
 #[test]
 fn each_way_of_tampering_is_found_at_its_first_entry() {
-    let broken = |sequence, fault| Err(Broken { sequence, fault });
+    let broken = |sequence, fault| Err(ChainFault { sequence, fault });
     let copy = |to: i64| {
         format!("INSERT INTO audit SELECT {to}, at, project, body, mac FROM audit WHERE sequence = 3")
     };
     let cases = [
-        ("UPDATE audit SET at = at + 1 WHERE sequence = 3".to_owned(), broken(3, Fault::Changed)),
-        ("UPDATE audit SET project = NULL WHERE sequence = 4".to_owned(), broken(4, Fault::Changed)),
-        ("UPDATE audit SET project = x'00' WHERE sequence = 4".to_owned(), broken(4, Fault::Changed)),
+        ("UPDATE audit SET at = at + 1 WHERE sequence = 3".to_owned(), broken(3, FaultKind::Changed)),
+        ("UPDATE audit SET project = NULL WHERE sequence = 4".to_owned(), broken(4, FaultKind::Changed)),
+        ("UPDATE audit SET project = x'00' WHERE sequence = 4".to_owned(), broken(4, FaultKind::Changed)),
         (
             "UPDATE audit SET body = replace(body, 'some', 'no') WHERE sequence = 5".to_owned(),
-            broken(5, Fault::Changed),
+            broken(5, FaultKind::Changed),
         ),
-        ("UPDATE audit SET body = CAST(x'ff' AS TEXT) WHERE sequence = 5".to_owned(), broken(5, Fault::Changed)),
-        ("UPDATE audit SET mac = x'' WHERE sequence = 1".to_owned(), broken(1, Fault::Changed)),
-        ("DELETE FROM audit WHERE sequence = 1".to_owned(), broken(1, Fault::Missing)),
-        ("DELETE FROM audit WHERE sequence = 3".to_owned(), broken(3, Fault::Missing)),
-        ("DELETE FROM audit WHERE sequence > 4".to_owned(), broken(5, Fault::Missing)),
-        ("DELETE FROM audit".to_owned(), broken(1, Fault::Missing)),
-        (copy(7), broken(7, Fault::Added)),
-        (copy(0), broken(0, Fault::Added)),
-        (copy(-5), broken(-5, Fault::Added)),
+        ("UPDATE audit SET body = CAST(x'ff' AS TEXT) WHERE sequence = 5".to_owned(), broken(5, FaultKind::Changed)),
+        ("UPDATE audit SET mac = x'' WHERE sequence = 1".to_owned(), broken(1, FaultKind::Changed)),
+        ("DELETE FROM audit WHERE sequence = 1".to_owned(), broken(1, FaultKind::Missing)),
+        ("DELETE FROM audit WHERE sequence = 3".to_owned(), broken(3, FaultKind::Missing)),
+        ("DELETE FROM audit WHERE sequence > 4".to_owned(), broken(5, FaultKind::Missing)),
+        ("DELETE FROM audit".to_owned(), broken(1, FaultKind::Missing)),
+        (copy(7), broken(7, FaultKind::Added)),
+        (copy(0), broken(0, FaultKind::Added)),
+        (copy(-5), broken(-5, FaultKind::Added)),
         // 3 and 4 are swapped.
         (
             "UPDATE audit SET sequence = CASE sequence WHEN 3 THEN 1003 ELSE 1004 END WHERE sequence IN (3, 4); \
              UPDATE audit SET sequence = CASE sequence WHEN 1003 THEN 4 ELSE 3 END WHERE sequence > 1000"
                 .to_owned(),
-            broken(3, Fault::Changed),
+            broken(3, FaultKind::Changed),
         ),
-        ("DELETE FROM audit_head".to_owned(), Err(Broken::HEAD)),
-        ("UPDATE audit_head SET sequence = 5".to_owned(), Err(Broken::HEAD)),
-        ("UPDATE audit_head SET anchor = 2".to_owned(), Err(Broken::HEAD)),
-        ("UPDATE audit_head SET mac = x''".to_owned(), Err(Broken::HEAD)),
-        ("UPDATE audit_head SET link = x''".to_owned(), Err(Broken::HEAD)),
+        ("DELETE FROM audit_head".to_owned(), Err(ChainFault::HEAD)),
+        ("UPDATE audit_head SET sequence = 5".to_owned(), Err(ChainFault::HEAD)),
+        ("UPDATE audit_head SET anchor = 2".to_owned(), Err(ChainFault::HEAD)),
+        ("UPDATE audit_head SET mac = x''".to_owned(), Err(ChainFault::HEAD)),
+        ("UPDATE audit_head SET link = x''".to_owned(), Err(ChainFault::HEAD)),
     ];
     for (sql, expected) in cases {
         let (fixture, store) = filled(6);
@@ -142,7 +142,7 @@ fn a_broken_log_is_restarted_and_no_entry_is_lost() {
         if set_aside == 6 {
             let other = Link { mac: [1; MAC_BYTES], ..old_head };
             let replaced = store.verify_audit(Some(other), |_, _| {}).unwrap().unwrap_err();
-            assert_eq!(replaced.fault, Fault::Replaced, "{sql}");
+            assert_eq!(replaced.fault, FaultKind::Replaced, "{sql}");
         }
         assert_eq!(store.prune_audit(11, &entry(12)).unwrap(), 2);
         let verified = store.verify_audit(None, |_, _| {}).unwrap().unwrap();
@@ -171,7 +171,7 @@ fn a_restart_that_is_edited_or_removed_is_detected() {
         let connection = Connection::open(fixture.path()).unwrap();
         connection.pragma_update(None, "foreign_keys", false).unwrap();
         assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
-        assert_eq!(verify(&store).unwrap_err().fault, Fault::SetAside, "{sql}");
+        assert_eq!(verify(&store).unwrap_err().fault, FaultKind::SetAside, "{sql}");
         // Even then the log can be restarted, and the new restart records the defect.
         let third = store.restart_audit(entry(9)).unwrap();
         assert!(third.is_some_and(|third| third.problem.contains("set aside")), "{sql}");
@@ -184,7 +184,7 @@ fn a_restart_that_is_edited_or_removed_is_detected() {
     drop(store);
     fixture.edit("DELETE FROM audit");
     fixture.edit("DELETE FROM audit_head");
-    assert_eq!(verify(&fixture.open()), Err(Broken::HEAD));
+    assert_eq!(verify(&fixture.open()), Err(ChainFault::HEAD));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn an_entry_that_was_tampered_with_is_not_pruned() {
     let (fixture, store) = filled(10);
     fixture.edit("UPDATE audit SET body = '{}' WHERE sequence = 4");
     assert!(store.prune_audit(8, &entry(11)).is_err());
-    assert_eq!(verify(&store), Err(Broken { sequence: 4, fault: Fault::Changed }));
+    assert_eq!(verify(&store), Err(ChainFault { sequence: 4, fault: FaultKind::Changed }));
 }
 
 proptest! {

@@ -21,7 +21,7 @@ fn a_ring_contains_only_its_own_objects() {
     assert_eq!(store.leaving(two.id, id).unwrap().map(|object| object.id), None);
     let same_label = NewRing { policy: RingPolicy::Compat, created: 0, ..new_ring([9; 16], "one") };
     let again = store.insert_ring(&same_label);
-    assert!(matches!(again, Err(StoreError::Taken(name)) if name == "one"));
+    assert!(matches!(again, Err(StoreError::NameInUse(name)) if name == "one"));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use kms_core::api::{Problem, Status};
 use kms_core::audit::{Entry, Kind};
 use kms_crypto::rsa_public_key;
-use kms_crypto::{Asserter, Issued, JwtError, JwtUse, assertion_key, check_assertion};
-use kms_store::{AccountKey, Assertion, AssertionUse, Member, StoreError};
+use kms_crypto::{AssertionAccount, Issued, JwtError, JwtUse, assertion_key, check_assertion};
+use kms_store::{AccountKey, AccountWithGrants, Assertion, AssertionExchange, StoreError};
 use serde_json::Map;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -49,7 +49,7 @@ pub struct TokenPair {
 /// The account key that an assertion or token names, and its account.
 struct Signer {
     key: AccountKey,
-    member: std::sync::Arc<Member>,
+    member: std::sync::Arc<AccountWithGrants>,
 }
 
 impl Dispatch {
@@ -81,7 +81,7 @@ impl Dispatch {
         let signer = self.signer(key, now)?.ok_or_else(|| invalid_assertion(JwtError::Invalid))?;
         let account = &signer.member.account;
         let public = rsa_public_key(&signer.key.public).map_err(|_| invalid_assertion(JwtError::Invalid))?;
-        let asserter = Asserter { id: account.id, email: &account.email, public: &public };
+        let asserter = AssertionAccount { id: account.id, email: &account.email, public: &public };
         let asserted =
             check_assertion(text, asserter, &self.authenticator.audience, now).map_err(invalid_assertion)?;
         let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
@@ -91,9 +91,9 @@ impl Dispatch {
             self.entry(context, &signer, Kind::AdminActivity, 200),
             self.entry(context, &signer, Kind::PolicyDenied, 403),
         );
-        match self.store.spend(assertion, now, success, replay) {
-            Ok(AssertionUse::Now) => self.issue_pair(&signer, now),
-            Ok(AssertionUse::Before) => {
+        match self.store.exchange_assertion(assertion, now, success, replay) {
+            Ok(AssertionExchange::First) => self.issue_pair(&signer, now),
+            Ok(AssertionExchange::Replayed) => {
                 Err(forbidden("the assertion was exchanged before: each needs a jti of its own"))
             }
             Err(StoreError::TooMany { most, .. }) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kms_core::object::{Caller, Login, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv};
-use kms_store::{Member, Ring, StoreError, Token};
+use kms_store::{AccountWithGrants, Ring, StoreError, Token};
 use uuid::Uuid;
 
 use crate::dispatch::{Dispatch, TICKET_SECONDS};
@@ -21,12 +21,12 @@ const PREFIX: &str = "sa:";
 /// A valid token, its account, and the role of the account in the ring.
 struct AuthorisedToken {
     token: Arc<Token>,
-    member: Arc<Member>,
+    member: Arc<AccountWithGrants>,
     ring_role: RingRole,
 }
 
 /// A token and its account.
-type TokenAndMember = (Arc<Token>, Arc<Member>);
+type TokenAndMember = (Arc<Token>, Arc<AccountWithGrants>);
 
 /// Whether the name of a login is a service account's.
 pub(in crate::dispatch) fn is_account(name: &str) -> bool {

@@ -19,7 +19,7 @@ use kms_core::api::{Account, Problem, Status};
 use kms_core::error_chain;
 use kms_core::policy;
 use kms_crypto::{Issued, JWT_BYTES_MAX, JwtError, JwtKeys, JwtUse};
-use kms_store::{Member, Ring, StoreError, Token};
+use kms_store::{AccountWithGrants, Ring, StoreError, Token};
 use moka::sync::Cache;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -72,13 +72,13 @@ impl Authenticator {
 
 impl Dispatch {
     /// Returns the account of a bearer token, static or access token, at the time `now` (seconds since 1970). It may
-    /// block; see [`Dispatch::recognise`].
+    /// block; see [`Dispatch::authenticate_cached`].
     ///
     /// # Errors
     /// 401 with the same message for every invalid token, and another for an expired one; 503 when the database is
     /// unavailable.
     pub fn authenticate(&self, bearer: &str, now: u64) -> Result<Arc<Account>, Problem> {
-        self.recognise(bearer, now).unwrap_or_else(|| {
+        self.authenticate_cached(bearer, now).unwrap_or_else(|| {
             let digest = policy::token_digest(bearer);
             if bearer.starts_with(policy::TOKEN_PREFIX) {
                 let token = found(self.store.token(digest))?;
@@ -92,20 +92,20 @@ impl Dispatch {
     }
 
     /// Does the same from memory only, without blocking; returns `None` when the caches do not suffice.
-    pub fn recognise(&self, bearer: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
+    pub fn authenticate_cached(&self, bearer: &str, now: u64) -> Option<Result<Arc<Account>, Problem>> {
         if bearer.len() > JWT_BYTES_MAX {
             return Some(Err(invalid()));
         }
         let digest = policy::token_digest(bearer);
         if bearer.starts_with(policy::TOKEN_PREFIX) {
-            let Some(token) = self.store.remembered_token(digest) else {
+            let Some(token) = self.store.cached_token(digest) else {
                 return if policy::is_token(bearer) { None } else { Some(Err(invalid())) };
             };
-            let member = self.store.remembered_member(token.account)?;
+            let member = self.store.cached_account(token.account)?;
             return Some(self.account_of_static_token(&token, &member, now));
         }
         let issued = self.authenticator.verified.get(&digest)?;
-        let member = self.store.remembered_member(issued.account)?;
+        let member = self.store.cached_account(issued.account)?;
         Some(account_of_access_token(issued, &member, now))
     }
 
@@ -121,7 +121,7 @@ impl Dispatch {
     fn account_of_static_token(
         &self,
         token: &Token,
-        member: &Member,
+        member: &AccountWithGrants,
         now: u64,
     ) -> Result<Arc<Account>, Problem> {
         if member.disabled {
@@ -144,14 +144,18 @@ impl Dispatch {
         if uses.len() >= USES_MAX {
             uses.clear();
         }
-        if self.store.note_token_use(token, hour) {
+        if self.store.record_token_use(token, hour) {
             uses.insert(token, hour);
         }
     }
 }
 
 /// Returns the account of an access token.
-fn account_of_access_token(issued: Issued, member: &Member, now: u64) -> Result<Arc<Account>, Problem> {
+fn account_of_access_token(
+    issued: Issued,
+    member: &AccountWithGrants,
+    now: u64,
+) -> Result<Arc<Account>, Problem> {
     if now >= issued.expires {
         Err(expired())
     } else if member.disabled || member.generation != issued.generation {

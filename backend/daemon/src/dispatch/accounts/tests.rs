@@ -35,7 +35,7 @@ impl Fixture {
         let dispatch = self.backend.dispatch();
         let now = dispatch.clock.seconds();
         let authenticated = dispatch.authenticate(bearer, now);
-        if let Some(recognised) = dispatch.recognise(bearer, now) {
+        if let Some(recognised) = dispatch.authenticate_cached(bearer, now) {
             assert_eq!(recognised, authenticated, "the cache and the database agree");
         }
         authenticated
@@ -90,7 +90,7 @@ fn a_token_is_valid_until_it_expires_or_is_revoked_or_its_account_is_disabled() 
         (fixture.create_token("lasting", None), fixture.create_token("short", Some(Duration::from_secs(60))));
     assert_eq!(fixture.authenticate(&lasting), Ok(CI.to_owned()));
     assert_eq!(fixture.authenticate(&short), Ok(CI.to_owned()));
-    assert!(fixture.backend.dispatch().recognise(&lasting, 0).is_some(), "it is cached");
+    assert!(fixture.backend.dispatch().authenticate_cached(&lasting, 0).is_some(), "it is cached");
     fixture.advance_clock(61);
     let (status, expired) = fixture.authenticate(&short).unwrap_err();
     assert!(status == Status::Unauthenticated && expired.contains("expired"), "{expired}");

@@ -10,7 +10,7 @@ use kms_core::api::{
     Problem, Time, Usage, UsageHour,
 };
 use kms_protocol::RingPolicy;
-use kms_store::{KeyRecord, Project, Ring, ServiceAccount, Snapshot, StoreError, UsageOf};
+use kms_store::{KeyRecord, Project, Ring, ServiceAccount, Snapshot, StoreError, UsageScope};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ const CHUNK: usize = 256;
 pub enum ExportError {
     /// The project does not exist, or could not be read.
     #[error(transparent)]
-    Refused(#[from] Problem),
+    Rejected(#[from] Problem),
     /// The output could not be written.
     #[error("the export could not be written")]
     Io(#[from] io::Error),
@@ -34,7 +34,7 @@ pub enum ExportError {
 
 impl From<Failure> for ExportError {
     fn from(failure: Failure) -> Self {
-        Self::Refused(failure.problem("kms.project.export", ""))
+        Self::Rejected(failure.problem("kms.project.export", ""))
     }
 }
 
@@ -84,7 +84,7 @@ fn split_at_lists<const N: usize>(value: &impl Serialize, lists: [&str; N]) -> i
 }
 
 /// An export that is ready to be written, with the snapshot of the database from its start.
-pub struct Exporting {
+pub struct PendingExport {
     snapshot: Snapshot,
     project: Option<Uuid>,
     projects: Vec<Project>,
@@ -96,13 +96,13 @@ impl Dispatch {
     ///
     /// # Errors
     /// When there is no such project, or the database fails.
-    pub(crate) fn export(&self, project: Option<Uuid>) -> Result<Exporting, ExportError> {
+    pub(crate) fn export(&self, project: Option<Uuid>) -> Result<PendingExport, ExportError> {
         let snapshot = self.store.snapshot()?;
         let projects = projects_of(snapshot.projects()?);
         if !projects.iter().any(|known| project.is_none_or(|id| id == known.id)) {
             return Err(Problem::not_found("project").into());
         }
-        Ok(Exporting { snapshot, project, projects, at: self.clock.seconds() })
+        Ok(PendingExport { snapshot, project, projects, at: self.clock.seconds() })
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn projects_of(mut projects: Vec<Project>) -> Vec<Project> {
     projects
 }
 
-impl Exporting {
+impl PendingExport {
     /// Writes the export.
     ///
     /// # Errors
@@ -277,8 +277,8 @@ impl Dispatch {
     pub(crate) fn usage_of(&self, project: Option<Uuid>, range: (u64, u64)) -> Result<Usage, Problem> {
         let usage = || -> Result<Usage, Failure> {
             let of = match project {
-                None => UsageOf::All,
-                Some(id) => UsageOf::Project { id, first: self.check_project(id)? },
+                None => UsageScope::All,
+                Some(id) => UsageScope::Project { id, first: self.check_project(id)? },
             };
             let hours = self.store.usage(of, range, self.clock.seconds())?;
             Ok(Usage {

@@ -49,7 +49,7 @@ impl Failure {
             Self::Problem(problem) => problem,
             Self::Error(error) => {
                 let problem = problem_of(&error);
-                if error.is_ours() {
+                if error.is_internal() {
                     tracing::error!(event, resource, cause = error_chain(&error), "failed");
                 }
                 problem
@@ -80,13 +80,13 @@ fn problem_of(error: &Error) -> Problem {
         }
         Error::Keys(KeysError::Hsm(_)) => unavailable("HSM"),
         Error::Keys(KeysError::Crypto(_)) | Error::Crypto(CryptoError::Material(_)) => material_invalid(),
-        Error::Refused(Rv::KEY_EXHAUSTED) => Problem::conflict(
+        Error::Rejected(Rv::KEY_EXHAUSTED) => Problem::conflict(
             "this version has encrypted as often as is safe for one key; rotate the key and use the next version",
         ),
-        Error::Refused(Rv::KEY_FUNCTION_NOT_PERMITTED | Rv::MECHANISM_INVALID) => {
+        Error::Rejected(Rv::KEY_FUNCTION_NOT_PERMITTED | Rv::MECHANISM_INVALID) => {
             Problem::malformed("the key's owner does not allow this use of it")
         }
-        Error::Refused(_) | Error::Store(_) | Error::Keys(_) | Error::Crypto(_) | Error::Seal(_) => {
+        Error::Rejected(_) | Error::Store(_) | Error::Keys(_) | Error::Crypto(_) | Error::Seal(_) => {
             Problem::new(Status::Internal, "an unexpected failure; it has been logged under the x-trace-id")
         }
         Error::Pin(_) | Error::Random(_) => {

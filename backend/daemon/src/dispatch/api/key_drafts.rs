@@ -204,7 +204,7 @@ impl Dispatch {
         let mut template = secret_template(label, algorithm);
         template.push(Attribute::ulong(AttributeType::CLASS, u64::from(class.0)));
         template.push(Attribute::ulong(AttributeType::KEY_TYPE, u64::from(kind.0)));
-        let mut secret = policy::imported(caller, &Template(template))?.draft;
+        let mut secret = policy::import_wrapped(caller, &Template(template))?.draft;
         attributes.into_iter().for_each(|attribute| secret.attributes.set(attribute));
         let mut drafts = vec![secret];
         if class == ObjectClass::PRIVATE_KEY {

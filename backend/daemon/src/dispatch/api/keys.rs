@@ -189,7 +189,7 @@ impl Dispatch {
         let by = caller(context, &resolved.ring, RingRole::Admin);
         let draft = self.generate_draft(&by, &label, algorithm).map_err(|failure| match failure {
             Failure::Error(error) => error,
-            Failure::Problem(_) => Error::Refused(Rv::FUNCTION_FAILED),
+            Failure::Problem(_) => Error::Rejected(Rv::FUNCTION_FAILED),
         })?;
         let version = KeyVersion { key: record.id.into_bytes(), number: record.next_number() };
         self.add_version(&resolved.ring, version, &draft.material, draft.drafts, Some(entry))?;

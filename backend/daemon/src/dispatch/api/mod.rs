@@ -40,7 +40,7 @@ use super::audit_writer::RestKeyUse;
 use audit_events::{entry_for, operation_entry};
 use failure::Failure;
 
-pub use export::{ExportError, Exporting};
+pub use export::{ExportError, PendingExport};
 
 /// A ring and its project, resolved from a path.
 struct ResolvedRing {

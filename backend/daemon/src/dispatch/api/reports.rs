@@ -4,11 +4,11 @@ use kms_core::api::{Permission, Problem, RequestContext, Status, Subject, Usage}
 use kms_core::audit::{self, AuditItems, Entry, Kind};
 use kms_core::error_chain;
 use kms_core::policy;
-use kms_store::{AuditFilter, AuditPlace, StoreError};
+use kms_store::{AuditCursor, AuditFilter, StoreError};
 use serde_json::Map;
 use uuid::Uuid;
 
-use crate::dispatch::{Dispatch, ExportError, Exporting};
+use crate::dispatch::{Dispatch, ExportError, PendingExport};
 
 /// The report that a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,7 +18,7 @@ pub(crate) enum Report {
         /// Start and end, in milliseconds since 1970.
         range: (u64, u64),
         /// The end of the previous page.
-        after: Option<AuditPlace>,
+        after: Option<AuditCursor>,
         /// The maximum number of entries.
         limit: usize,
     },
@@ -77,11 +77,15 @@ impl Dispatch {
     ///
     /// # Errors
     /// The problem for the response.
-    pub(crate) fn begin_export(&self, context: &RequestContext, project: Uuid) -> Result<Exporting, Problem> {
+    pub(crate) fn begin_export(
+        &self,
+        context: &RequestContext,
+        project: Uuid,
+    ) -> Result<PendingExport, Problem> {
         let event = "kms.project.export";
         self.authorise_report(context, project, event, Permission::ProjectExport)?;
         let exporting = self.export(Some(project)).map_err(|error| match error {
-            ExportError::Refused(problem) => problem,
+            ExportError::Rejected(problem) => problem,
             ExportError::Io(_) => Problem::new(Status::Internal, "internal error"),
         })?;
         // An export reveals more than any other call, so a successful one is recorded as well.
@@ -112,7 +116,7 @@ impl Dispatch {
         &self,
         project: Uuid,
         (from, until): (u64, u64),
-        after: Option<AuditPlace>,
+        after: Option<AuditCursor>,
         limit: usize,
     ) -> Result<AuditItems, Problem> {
         let filter = AuditFilter { project: Some(project), from, until };

@@ -137,11 +137,11 @@ impl Dispatch {
         record: &KeyRecord,
         version: &VersionRecord,
     ) -> Result<Version, Failure> {
-        self::version(record, version, &|ring, id| self.store.hidden_object(ring, id))
+        self::version(record, version, &|ring, id| self.store.object_in_any_state(ring, id))
     }
 
     /// Returns a wrapping key in its current state.
     pub(super) fn wrapping_key_view(&self, record: &KeyRecord) -> Result<WrappingKey, Failure> {
-        wrapping_key(record, self.clock.seconds(), &|ring, id| self.store.hidden_object(ring, id))
+        wrapping_key(record, self.clock.seconds(), &|ring, id| self.store.object_in_any_state(ring, id))
     }
 }

@@ -139,7 +139,7 @@ impl Dispatch {
         let wrapping = self.wrapping_key(resolved, request.wrapping_key)?;
         let (wrapping_algorithm, purpose) = wrapping.metadata.wrapping.ok_or(Error::NoSuchObject)?;
         let algorithm = record.metadata.algorithm.ok_or(Error::NoSuchObject)?;
-        if !purpose.suits(algorithm.purpose()) {
+        if !purpose.accepts(algorithm.purpose()) {
             let message = format!("the wrapping key's purpose does not fit a key of {}", algorithm.name());
             return Err(Problem::malformed(message).into());
         }

@@ -140,7 +140,7 @@ impl Dispatch {
                 self.store.record(entry)?;
                 return result;
             }
-            Err(Error::Refused(rv)) if is_denial(*rv) => *rv,
+            Err(Error::Rejected(rv)) if is_denial(*rv) => *rv,
             Ok(_) | Err(_) => return result,
         };
         let object = request.object.and_then(|id| self.store.object(ring.id, id).ok());

@@ -89,5 +89,5 @@ impl Dispatch {
 /// fails.
 fn stored_key_of(stored: &[Arc<Object>], key: [u8; 16]) -> Result<&Arc<Object>, Error> {
     let is_new = |object: &&Arc<Object>| object.version.is_some_and(|version| version.key == key);
-    stored.first().filter(is_new).ok_or(Error::Refused(Rv::FUNCTION_FAILED))
+    stored.first().filter(is_new).ok_or(Error::Rejected(Rv::FUNCTION_FAILED))
 }

@@ -85,7 +85,7 @@ impl Dispatch {
         let decision = policy::copy(caller, &object, template)?;
         let material = match object.material {
             Material::None => None,
-            Material::Wrapped(_) | Material::Open(_) => Some(self.keys.material(&permit, &object)?),
+            Material::Wrapped(_) | Material::Plaintext(_) => Some(self.keys.material(&permit, &object)?),
         };
         let (key, imported) =
             (Uuid::new_v4().into_bytes(), ImportedValue { material, attributes: Vec::new() });

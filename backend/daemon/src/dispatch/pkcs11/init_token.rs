@@ -37,7 +37,7 @@ impl Dispatch {
             self.clock.seconds() + self.lifecycle.deletion_seconds,
             Some(entry),
         ) {
-            Err(StoreError::Taken(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
+            Err(StoreError::NameInUse(_)) => return Err(Rv::FUNCTION_REJECTED.into()),
             removed => removed?,
         };
         removed.iter().for_each(|object| self.keys.forget(*object));
@@ -64,7 +64,7 @@ impl Dispatch {
             return Err(Error::NoSuchSlot);
         }
         check_label(label)?;
-        pins::acceptable(pin)?;
+        pins::check_length(pin)?;
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
         let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
         let metadata = RingMetadata::default();
@@ -78,7 +78,7 @@ impl Dispatch {
         ));
         let new = NewRing { id, label, policy, created, slot: Some(slot), metadata, entry };
         let ring = match self.store.insert_ring(&new) {
-            Err(StoreError::Taken(_) | StoreError::TooManyRings(_)) => {
+            Err(StoreError::NameInUse(_) | StoreError::TooManyRings(_)) => {
                 return Err(Rv::FUNCTION_REJECTED.into());
             }
             Err(StoreError::NotFound) => return Err(Error::NoSuchSlot),

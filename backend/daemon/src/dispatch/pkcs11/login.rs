@@ -56,7 +56,7 @@ impl Dispatch {
         if caller.ring_role() != Some(RingRole::Officer) {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
-        pins::acceptable(pin)?;
+        pins::check_length(pin)?;
         let generation = self.store.principal(ring.id, USER)?.map_or(1, |user| user.generation + 1);
         let entry =
             self.request_entry(ring, caller, AuditedFunction::INIT_PIN, &AuditedResource::Principal(USER));
@@ -78,7 +78,7 @@ impl Dispatch {
             (None, Role::Officer) => OFFICER.to_owned(),
             (None, Role::User | Role::Context) => USER.to_owned(),
         };
-        pins::acceptable(new)?;
+        pins::check_length(new)?;
         if account_login::is_account(&name) {
             // A token is not a PIN: its account cannot change it.
             return Err(Rv::ACTION_PROHIBITED.into());
@@ -89,7 +89,7 @@ impl Dispatch {
         let prefix = format!("{name}:");
         let old = old.strip_prefix(prefix.as_bytes()).unwrap_or(old);
         let new = new.strip_prefix(prefix.as_bytes()).unwrap_or(new);
-        pins::acceptable(new)?;
+        pins::check_length(new)?;
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
         self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
         // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").

@@ -52,7 +52,7 @@ impl Dispatch {
                 let rv = error.rv();
                 let (uid, pid) = peer.map_or((None, None), |peer| (Some(peer.uid), Some(peer.pid)));
                 let cause = error_chain(&error);
-                if error.is_ours() {
+                if error.is_internal() {
                     tracing::error!(slot = slot.0, request = name, object, uid, pid, %rv, cause, "failed");
                 } else {
                     tracing::info!(slot = slot.0, request = name, object, uid, pid, %rv, "rejected");

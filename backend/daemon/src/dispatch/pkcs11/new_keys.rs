@@ -78,7 +78,7 @@ impl Dispatch {
         let object = self.seals.open(ring.id, owner(caller), seal)?;
         let empty = KeyBytes::from(Vec::new());
         let material = match &object.material {
-            Material::Open(bytes) => bytes,
+            Material::Plaintext(bytes) => bytes,
             Material::None | Material::Wrapped(_) => &empty,
         };
         Ok(self.seals.seal(ring.id, owner(caller), attributes, material, nonce()?)?)

@@ -73,7 +73,7 @@ impl Dispatch {
             self.record_use(ring, caller, AuditedFunction::REVEAL.object_event, None)?;
             let value = match object.material {
                 Material::None => KeyBytes::from(Vec::new()),
-                Material::Wrapped(_) | Material::Open(_) => self.keys.material(&permit, &object)?,
+                Material::Wrapped(_) | Material::Plaintext(_) => self.keys.material(&permit, &object)?,
             };
             let value = Attribute::bytes(AttributeType::VALUE, value.as_ref());
             return Ok(Response::Revealed(Template(vec![value])));

@@ -28,7 +28,7 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         let wrapping = self.open_object(ring, caller, Usage::Wrap, wrapping, mechanism)?;
         let key = self.load_key(ring, caller, key, Rv::KEY_HANDLE_INVALID)?;
-        let permit = policy::permit_wrapped(caller, &wrapping.object, &key)?;
+        let permit = policy::permit_being_wrapped(caller, &wrapping.object, &key)?;
         let (class, kind) = key.class().zip(key.key_type()).ok_or(Rv::KEY_NOT_WRAPPABLE)?;
         let material = self.keys.material(&permit, &key)?;
         let wrapped = kms_crypto::wrap(
@@ -125,7 +125,7 @@ impl Dispatch {
             return Ok(None);
         };
         let object = self.load_key(ring, caller, second, Rv::KEY_HANDLE_INVALID)?;
-        let permit = policy::permit_second(caller, mechanism, &object)?;
+        let permit = policy::permit_second_base(caller, mechanism, &object)?;
         let value = self.keys.material(&permit, &object)?;
         Ok(Some((object, value)))
     }
@@ -138,7 +138,7 @@ impl Dispatch {
         template: &Template,
     ) -> Result<Response, Error> {
         let public = self.open_counted(ring, caller, Usage::Encapsulate, public, mechanism)?;
-        let decision = policy::agree(caller, &public.object, template)?;
+        let decision = policy::agree_secret(caller, &public.object, template)?;
         let (ciphertext, material) = kms_crypto::encapsulate(&public.permit, &public.key, mechanism)?;
         let imported = ImportedValue::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
@@ -167,7 +167,7 @@ impl Dispatch {
         template: &Template,
     ) -> Result<Response, Error> {
         let private = self.open_counted(ring, caller, Usage::Decapsulate, private, mechanism)?;
-        let decision = policy::agree(caller, &private.object, template)?;
+        let decision = policy::agree_secret(caller, &private.object, template)?;
         let material = kms_crypto::decapsulate(&private.permit, &private.key, mechanism, ciphertext)?;
         let imported = ImportedValue::of_key(&decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();

@@ -7,7 +7,7 @@ use kms_protocol::{Request, Role};
 use uuid::Uuid;
 
 use crate::dispatch::tests::Fixture;
-use crate::dispatch::{AuditPlace, Report, ReportOutput};
+use crate::dispatch::{AuditCursor, Report, ReportOutput};
 
 #[test]
 fn available_versions_are_counted_and_exported_with_their_type() {
@@ -88,7 +88,7 @@ fn a_report_needs_its_role_and_shows_the_log_of_its_project() {
     let first = read(&audit(None, 1));
     let cursor = first["cursor"].as_str().unwrap();
     let (at, sequence) = cursor.split_once('_').unwrap();
-    let after = AuditPlace { at: at.parse().unwrap(), sequence: sequence.parse().unwrap() };
+    let after = AuditCursor { at: at.parse().unwrap(), sequence: sequence.parse().unwrap() };
     assert_eq!(read(&audit(Some(after), 1))["items"][0], all["items"][1]);
 
     let begin = fixture.audit_end();

@@ -112,7 +112,7 @@ impl Walk<'_> {
         match object {
             ObjectRef::Session(seal) => {
                 match dispatch.seals.open(ring.id, Some("user"), seal).unwrap().material {
-                    Material::Open(bytes) => bytes.as_ref().to_vec(),
+                    Material::Plaintext(bytes) => bytes.as_ref().to_vec(),
                     Material::None | Material::Wrapped(_) => Vec::new(),
                 }
             }
