@@ -20,7 +20,7 @@ use crate::rest::RestError;
 use crate::server::{Owner, ReloadedConfig};
 use crate::service::{self, ServiceError};
 
-/// Serves a home until the process is told to stop.
+/// Serves a home until the process receives SIGTERM or SIGINT.
 pub(super) fn run(arguments: Serve, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let config = home.open(argv)?;

@@ -134,7 +134,7 @@ pub struct Health {
     pub store: Result<(), ServiceError>,
 }
 
-/// Serves until the process is told to stop, and notifies the owner of the daemon's state.
+/// Serves until the process receives SIGTERM or SIGINT, and notifies the owner of the daemon's state.
 ///
 /// # Errors
 /// When the home cannot be opened, or a listener fails permanently.
