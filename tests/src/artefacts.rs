@@ -1,6 +1,7 @@
 //! The artefacts under test: built once per test process, so that plain `cargo test` is enough.
 //!
-//! They are release builds, as users run them; debug builds are too slow for thousands of RSA calls.
+//! They are of the same profile as the tests themselves: `cargo test` builds each dependency once, and checks integer
+//! overflow in the artefacts, too. `make test-release` runs the same tests on what users run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,12 @@ pub fn artefacts() -> &'static Artefacts {
         if given.is_none() && variable("KMS_TESTS_BUILT").is_none() {
             build();
         }
-        let folder = given.unwrap_or_else(|| target().join("release"));
+        let folder = given.unwrap_or_else(own_profile);
         let found = Artefacts { kms: folder.join("kms"), module: folder.join("libkms_pkcs11.so") };
         for file in [&found.kms, &found.module] {
             assert!(
                 file.is_file(),
-                "{} is missing: cargo build --release -p kms-provider -p kms-daemon",
+                "{} is missing: build kms-provider and kms-daemon with the profile of the tests",
                 file.display()
             );
         }
@@ -68,10 +69,20 @@ pub fn target() -> PathBuf {
     variable("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }
 
+/// The folder of this executable's profile: `target/debug` for `target/debug/deps/rest-0123456789abcdef`.
+fn own_profile() -> PathBuf {
+    let own = std::env::current_exe().expect("the path of this executable is known");
+    let folder = own.parent().expect("an executable is in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    profile.expect("a folder above").to_owned()
+}
+
 fn build() {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
+    let release = own_profile().ends_with("release").then_some("--release");
     let built = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--quiet", "-p", "kms-provider", "-p", "kms-daemon"])
+        .args(["build", "--locked", "--quiet", "-p", "kms-provider", "-p", "kms-daemon"])
+        .args(release)
         .current_dir(workspace())
         .output()
         .expect("cargo runs");

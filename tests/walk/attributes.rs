@@ -34,7 +34,7 @@ impl Walk<'_> {
         let object = self.any_object();
         let count = 1 + self.rng.below(5);
         let kinds: Vec<_> = (0..count).map(|_| self.rng.choose(&KINDS)).collect();
-        self.get_attributes(object.handle, &kinds)?;
+        self.read_with_buffers(object.handle, &kinds)?;
         let mut size = 0;
         self.record(call!(
             self.session.module,
@@ -44,7 +44,7 @@ impl Walk<'_> {
     }
 
     /// One call for these attributes, with buffers of random sizes, also ones that are too small.
-    fn get_attributes(
+    fn read_with_buffers(
         &mut self,
         handle: CK_OBJECT_HANDLE,
         kinds: &[CK_ATTRIBUTE_TYPE],

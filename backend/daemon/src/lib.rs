@@ -4,6 +4,14 @@
 //! (`kms_core::policy`), act (`keys`, `kms_hsm`, `kms_crypto`), record → response. There is no second path to a key.
 #![deny(unsafe_code)]
 
+/// Background jobs, once a minute.
+mod scheduler;
+/// A home with a SoftHSM token, for unit tests.
+#[cfg(test)]
+mod test_home;
+
+// The public interface is:
+
 /// The operator's command line.
 pub mod cli;
 /// The configuration: typed, and validated when it is read.
@@ -18,13 +26,7 @@ pub mod keys;
 pub mod pins;
 /// The REST API: HTTP requests in, the dispatcher's responses out.
 pub mod rest;
-/// Background jobs, once a minute.
-mod scheduler;
 /// The listeners for providers and for the REST API, signals, and graceful shutdown.
 pub mod server;
 /// The backend as a whole: creation, opening, serving.
 pub mod service;
-
-/// A home with a SoftHSM token, for unit tests.
-#[cfg(test)]
-mod test_home;

@@ -138,7 +138,7 @@ impl Dispatch {
             Operation::RestoreKey(path) => self.restore_key(path, entry()),
             Operation::RotateKey(path) => self.rotate_key(context, path, entry()),
             Operation::ListVersions { key, page } => self.list_versions(key, &page),
-            Operation::GetVersion(path) => self.get_version(path).map(Outcome::Version),
+            Operation::GetVersion(path) => self.version(path).map(Outcome::Version),
             Operation::DestroyVersion(path) => self.change(path, kms_core::api::Change::Destroy, entry()),
             Operation::DisableVersion(path) => self.change(path, kms_core::api::Change::Disable, entry()),
             Operation::EnableVersion(path) => self.change(path, kms_core::api::Change::Enable, entry()),

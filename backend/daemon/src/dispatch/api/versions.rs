@@ -11,7 +11,7 @@ use super::keys::check_not_deleted;
 use super::{Dispatch, ResolvedRing};
 
 impl Dispatch {
-    pub(super) fn get_version(&self, path: VersionPath) -> Result<Version, Failure> {
+    pub(super) fn version(&self, path: VersionPath) -> Result<Version, Failure> {
         let resolved = self.resolve_ring(path.key.ring)?;
         let record = self.key(&resolved, path.key.key)?;
         self.version_view(&record, find_version(&record, path.number)?)
