@@ -75,7 +75,7 @@ pub fn home_in_child(test: &str) -> Option<PathBuf> {
         .expect("the test starts again as a child process");
     let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
     assert!(child.status.success() && out.contains("1 passed"), "{}\n{out}\n{err}", child.status);
-    println!("{out}");
+    print_output(&out);
     None
 }
 
@@ -122,4 +122,9 @@ fn initialise(folder: &Path, label: &str, user_pin: &str, so_pin: &str) {
 #[expect(clippy::disallowed_methods, reason = "the parent process passes the home in a variable")]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+#[expect(clippy::print_stdout, reason = "the child's output belongs to the test that started it")]
+fn print_output(out: &str) {
+    println!("{out}");
 }

@@ -159,5 +159,9 @@ fn a_row_without_its_parent_is_detected() {
     database.pragma_update(None, "foreign_keys", false).expect("a setting");
     assert!(database.execute("DELETE FROM accounts WHERE email LIKE 'ci@%'", []).expect("it runs") > 0);
     drop(database);
-    refuses(stack.kms(&["restore", "--from", typed(&copy)]), "references a missing row of accounts", "`kms backup`");
+    refuses(
+        stack.kms(&["restore", "--from", typed(&copy)]),
+        "references a missing row of accounts",
+        "`kms backup`",
+    );
 }

@@ -70,6 +70,7 @@ fn free_port() -> u16 {
 }
 
 /// Starts a server in the foreground and waits for its port.
+#[expect(clippy::disallowed_methods, reason = "a deadline")]
 fn start(stack: &Stack, mut command: Command, port: u16) -> Server {
     let log = fs::File::create(stack.folder().join("server.log")).expect("a log can be written");
     command.env("OPENSSL_CONF", stack.folder().join("engine.cnf")).stdin(Stdio::null());

@@ -23,11 +23,10 @@ impl std::error::Error for Pkcs11Failure {}
 
 impl fmt::Display for Pkcs11Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0 {
-            Cryptoki::Pkcs11(code, function) => {
-                write!(f, "C_{function:?} returned {}", code_name(&format!("{code:?}")))
-            }
-            other => other.fmt(f),
+        if let Cryptoki::Pkcs11(code, function) = &*self.0 {
+            write!(f, "C_{function:?} returned {}", code_name(&format!("{code:?}")))
+        } else {
+            self.0.fmt(f)
         }
     }
 }

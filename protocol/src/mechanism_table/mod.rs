@@ -141,7 +141,7 @@ pub struct Row {
     pub uses: Uses,
     /// The part of `uses` that a strict ring does not allow.
     pub compat_only: Uses,
-    /// The type of the key that it uses or generates; [`Row::suits`] has the other types that it accepts.
+    /// The type of the key that it uses or generates; [`Row::accepts`] has the other types that it accepts.
     pub key: Option<KeyType>,
     /// The smallest and the largest key.
     pub sizes: (u32, u32),

@@ -208,11 +208,10 @@ mod tests {
         let (spec, public, private) =
             generate_pair(&admin, &Mechanism::plain(kind), &public, &private).unwrap();
         // What `kms_crypto` adds to both objects of a generated pair, as far as policy reads it.
-        let generated = match spec {
-            KeySpec::Rsa { bits, .. } => {
-                Attribute::bytes(AttributeType::MODULUS, vec![0xff; bits as usize / 8])
-            }
-            _ => Attribute::bytes(AttributeType::EC_PARAMS, Curve::P256.oid_der()),
+        let generated = if let KeySpec::Rsa { bits, .. } = spec {
+            Attribute::bytes(AttributeType::MODULUS, vec![0xff; bits as usize / 8])
+        } else {
+            Attribute::bytes(AttributeType::EC_PARAMS, Curve::P256.oid_der())
         };
         let complete = |mut attributes: Template| {
             attributes.set(generated.clone());

@@ -1,8 +1,8 @@
 //! The dispatcher: the one path to a key, for both APIs and the commands. It loads objects, asks `policy` for a
 //! decision, performs the operation and records it. Everything here blocks; callers run it on a thread that may wait.
 //!
-//! - `pkcs11`: the requests of PKCS#11 providers ([`Dispatch::answer`]).
-//! - `api`: the operations and reports of the KMS API ([`Dispatch::serve`]), and the background jobs on keys.
+//! - `pkcs11`: the requests of PKCS#11 providers (`Dispatch::answer`).
+//! - `api`: the operations and reports of the KMS API (`Dispatch::serve`), and the background jobs on keys.
 //! - `accounts`: authentication of service accounts by bearer token, key flow (`/token`) and PKCS#11 login.
 //! - `open_key`: from a key's reference to the opened key; `object_ids`: the ids of a new version's objects.
 //! - `rotation`: a key's next version; `iv_budget`: the limit of IVs generated for one key.

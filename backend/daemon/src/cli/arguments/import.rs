@@ -68,10 +68,10 @@ mod tests {
 
     fn parse(ring: &[&str]) -> Result<Import, clap::Error> {
         let arguments = [&["kms", "import", "data.key", "--key", ID], ring].concat();
-        match Arguments::try_parse_from(arguments)?.command {
-            Command::Import(import) => Ok(import),
-            _ => unreachable!("the command is import"),
-        }
+        let Command::Import(import) = Arguments::try_parse_from(arguments)?.command else {
+            unreachable!("the command is import")
+        };
+        Ok(import)
     }
 
     #[test]
