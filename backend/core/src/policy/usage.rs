@@ -255,9 +255,9 @@ mod tests {
             ("AES", aes(policy, &[]), Some(Usage::Decrypt), gcm()),
             ("AES", aes(policy, &[]), Some(Usage::Sign), plain(MechanismType::SHA256_HMAC)),
             ("AES", aes(policy, &[]), None, gcm()),
-            ("AES, asked to wrap", aes(policy, &wrapping), Some(Usage::Decrypt), gcm()),
-            ("AES, asked to be open", aes(policy, &open), Some(Usage::Encrypt), gcm()),
-            ("AES, asked to be open", aes(policy, &open), None, gcm()),
+            ("AES, template asks to wrap", aes(policy, &wrapping), Some(Usage::Decrypt), gcm()),
+            ("AES, template asks to be readable", aes(policy, &open), Some(Usage::Encrypt), gcm()),
+            ("AES, template asks to be readable", aes(policy, &open), None, gcm()),
             ("generic secret", generic(policy), Some(Usage::Sign), plain(MechanismType::SHA256_HMAC)),
             ("generic secret", generic(policy), Some(Usage::Verify), plain(MechanismType::SHA256_HMAC)),
             ("generic secret", generic(policy), Some(Usage::Encrypt), gcm()),
@@ -289,7 +289,7 @@ mod tests {
         for policy in [RingPolicy::Strict, RingPolicy::Compat] {
             writeln!(
                 page,
-                "\n## {policy:?} ring\n\n| key | use | nobody | officer | admin | editor | user | reader |"
+                "\n## {policy:?} ring\n\n| key | use | no login | officer | admin | editor | user | reader |"
             )
             .unwrap();
             page.push_str("|---|---|---|---|---|---|---|---|\n");
