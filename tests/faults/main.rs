@@ -8,5 +8,6 @@ mod absent;
 mod disk;
 mod homes;
 mod peer;
+mod process;
 mod restart;
 mod rows;

@@ -57,6 +57,9 @@ pub enum JwtError {
     /// It is malformed, or not signed with the right key.
     #[error("it is not signed with an accepted key")]
     Invalid,
+    /// Its header names an extension that must be understood.
+    #[error("its header has crit or b64, and no such extension is supported (RFC 7515, section 4.1.11)")]
+    Critical,
     /// It has expired.
     #[error("it has expired")]
     Expired,
@@ -134,6 +137,9 @@ impl JwtKeys {
         if text.len() > JWT_BYTES_MAX {
             return Err(JwtError::Invalid);
         }
+        if !has_no_critical_header(text) {
+            return Err(JwtError::Invalid);
+        }
         let read = decode::<TokenClaims>(text, &self.pair(kind).1, &signature_only(Algorithm::HS512));
         let claims = read.map_err(|_| JwtError::Invalid)?.claims;
         if claims.iss != ISSUER {
@@ -196,6 +202,7 @@ struct AssertionClaims {
     aud: Audience,
     jti: Option<String>,
     iat: Option<u64>,
+    nbf: Option<u64>,
     exp: u64,
 }
 
@@ -225,6 +232,13 @@ pub fn assertion_key(text: &str) -> Option<Uuid> {
     header.kid.as_deref().and_then(|kid| Uuid::parse_str(kid).ok())
 }
 
+/// Whether a token's header names no extension that its reader must understand: none is supported, so RFC 7515, section
+/// 4.1.11, requires to reject others. `b64` (RFC 7797) changes what is signed and is rejected however it is written.
+fn has_no_critical_header(text: &str) -> bool {
+    decode_header(text)
+        .is_ok_and(|header| header.crit.is_none() && !header.extras.inner().contains_key("b64"))
+}
+
 /// Checks an assertion of an account.
 ///
 /// # Errors
@@ -237,6 +251,9 @@ pub fn check_assertion(
 ) -> Result<CheckedAssertion, JwtError> {
     if text.len() > JWT_BYTES_MAX {
         return Err(JwtError::Invalid);
+    }
+    if !has_no_critical_header(text) {
+        return Err(JwtError::Critical);
     }
     let key = DecodingKey::from_rsa_der(asserter.public);
     let claims = match decode::<AssertionClaims>(text, &key, &signature_only(Algorithm::RS512)) {
@@ -258,7 +275,7 @@ pub fn check_assertion(
         return Err(JwtError::Expired);
     }
     let latest = now.saturating_add(LEEWAY_SECONDS);
-    if claims.iat.is_some_and(|issued| issued > latest) {
+    if claims.iat.max(claims.nbf).is_some_and(|start| start > latest) {
         return Err(JwtError::Early);
     }
     let issued = claims.iat.unwrap_or(now);
@@ -435,5 +452,29 @@ mod tests {
         assert_eq!(check(&confused, NOW), Err(JwtError::Invalid));
         let long = format!("{text}{}", "x".repeat(JWT_BYTES_MAX));
         assert_eq!((check(&long, NOW), assertion_key(&long)), (Err(JwtError::Invalid), None));
+    }
+
+    #[test]
+    fn an_assertion_is_rejected_before_its_nbf() {
+        let early = signed(&with("nbf", json!(NOW + 61)), Algorithm::RS512);
+        assert_eq!(check(&early, NOW), Err(JwtError::Early));
+        assert!(check(&early, NOW + 1).is_ok(), "a minute of leeway");
+        assert!(check(&signed(&with("nbf", json!(NOW - 5)), Algorithm::RS512), NOW).is_ok());
+        let malformed = signed(&with("nbf", json!("soon")), Algorithm::RS512);
+        assert_eq!(check(&malformed, NOW), Err(JwtError::Subject));
+    }
+
+    #[test]
+    fn a_critical_header_is_rejected_though_the_signature_is_valid() {
+        for (name, value) in
+            [("crit", json!(["exp"])), ("crit", json!([])), ("b64", json!(false)), ("b64", json!(true))]
+        {
+            let mut header = serde_json::to_value(Header::new(Algorithm::RS512)).unwrap();
+            header["kid"] = json!(Uuid::from_u128(2).to_string());
+            header[name] = value;
+            let header: Header = serde_json::from_value(header).unwrap();
+            let text = encode(&header, &good(), &pairs()[0].private).unwrap();
+            assert_eq!(check(&text, NOW), Err(JwtError::Critical), "{name}");
+        }
     }
 }

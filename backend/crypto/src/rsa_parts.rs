@@ -3,7 +3,7 @@
 use kms_core::object::KeyBytes;
 use kms_protocol::mechanism_table::RSA_BITS;
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
-use rsa::traits::PublicKeyParts;
+use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use rsa::{BoxedUint, PrivateKey};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -51,9 +51,33 @@ pub(super) fn build(parts: &Parts<'_>) -> Option<KeyBytes> {
     parts.derived.into_iter().zip(derived).all(agrees).then_some(material)
 }
 
-/// Converts a private key in PKCS #8 to the stored form, if it is consistent.
+/// Converts a private key in PKCS #8 to the stored form, if it is consistent: the values that follow from the primes are
+/// computed again, and a key file in which they differ is damaged.
 pub(super) fn stored(material: &KeyBytes) -> Option<KeyBytes> {
-    encode(&PrivateKey::from_pkcs8_der(material.as_ref()).ok()?)
+    let stored = encode(&PrivateKey::from_pkcs8_der(material.as_ref()).ok()?)?;
+    let (given, computed) = (components(material)?, components(&stored)?);
+    let same = |left: &Zeroizing<Vec<u8>>, right: &Zeroizing<Vec<u8>>| {
+        bool::from(unpadded(left).ct_eq(unpadded(right)))
+    };
+    let [p, q] = &computed.primes;
+    let consistent = if same(&given.primes[0], p) && same(&given.primes[1], q) {
+        same(&given.exponents[0], &computed.exponents[0])
+            && same(&given.exponents[1], &computed.exponents[1])
+            && same(&given.coefficient, &computed.coefficient)
+    } else {
+        // The library stores the larger prime first; the coefficient of the other order is another number.
+        same(&given.exponents[0], &computed.exponents[1]) && same(&given.exponents[1], &computed.exponents[0])
+    };
+    consistent.then_some(stored)
+}
+
+/// Whether the primes are as far apart as FIPS 186-5, section A.1.3, requires: |p - q| > 2^(bits/2 - 100). A modulus of
+/// two primes that are closer is factored at once (Fermat).
+fn are_far_apart(key: &PrivateKey) -> bool {
+    let [p, q] = key.primes() else { return false };
+    let (p, q): (&BoxedUint, &BoxedUint) = (p, q);
+    let difference = if p > q { p.wrapping_sub(q) } else { q.wrapping_sub(p) };
+    difference.bit_width() > (key.n().bit_width() / 2).saturating_sub(100)
 }
 
 /// Encodes a key of a supported size that both libraries accept.
@@ -63,6 +87,9 @@ fn encode(key: &PrivateKey) -> Option<KeyBytes> {
         return None;
     }
     key.validate().ok()?;
+    if !are_far_apart(key) {
+        return None;
+    }
     let material = KeyBytes::from(key.to_pkcs8_der().ok()?.as_bytes().to_vec());
     RsaKey::open(&material).map(|_| material)
 }
@@ -126,5 +153,39 @@ mod tests {
         assert!(build(&Parts { public_exponent: &[3], ..parts(primes) }).is_none());
         assert!(build(&Parts { modulus: &modulus[1..], ..parts(primes) }).is_none());
         assert!(stored(&generated.material).is_some());
+    }
+
+    #[test]
+    fn a_key_file_with_a_damaged_value_is_rejected() {
+        let generated =
+            generate(&KeySpec::Rsa { bits: 2048, exponent: vec![1, 0, 1] }, &SystemRandom::new()).unwrap();
+        let found = components(&generated.material).unwrap();
+        let parts = [&found.exponents[0], &found.exponents[1], &found.coefficient];
+        for part in parts {
+            let mut damaged = generated.material.as_ref().to_vec();
+            let at = damaged.windows(part.len()).position(|window| window == part.as_slice()).unwrap();
+            damaged[at + part.len() - 1] ^= 2;
+            assert!(stored(&KeyBytes::from(damaged)).is_none());
+        }
+    }
+
+    /// A prime of 1,024 bits; the next one is 222 larger.
+    const PRIME: &str = "\
+         e85c2cce39263059f28c105d1fb17c2390c192cfd3ac94af0f21ddb66cad4a268d116ece1738f7d93d9c17\
+         2411e20b8f6b0d549b6f03675a1600a35a099950d836f675cc81e74ef5e8e25d940ed904759531985d5d9d\
+         c9f81818e811892f902bd23f0824128b2f330c5c7fd0a6a3a4506513270e269e0d37f2a74de452e6b533";
+    /// Another prime of 1,024 bits, far from it.
+    const FAR_PRIME: &str = "\
+         fd619900982355990f7265191ed14e6a2abf1627a5c3e09d58f945ca4e2f76c21cf070c7499b18e50a175b\
+         0ef36bf2113c953f5d6f066429037fb23b8532b56c1f27b474402615f619baa4a49f0ac0170928ca2ceca4\
+         68e9ce6ba18b8ad12fc9a0d4f2e345ffb65d9f9bc6d3adae2c57eafd6a994409a2329ef50006a43e37bb";
+
+    #[test]
+    fn primes_that_are_close_to_each_other_are_rejected() {
+        let number = |hex: &str| BoxedUint::from_be_hex(hex, 1024).unwrap();
+        let next = number(PRIME).wrapping_add(BoxedUint::from(222_u64));
+        let key = |other| PrivateKey::from_p_q(number(PRIME), other, BoxedUint::from(65_537_u64)).unwrap();
+        assert!(encode(&key(next)).is_none());
+        assert!(encode(&key(number(FAR_PRIME))).is_some());
     }
 }

@@ -80,6 +80,31 @@ pub fn import_wrapped(caller: &Caller, template: &Template) -> Result<Decision, 
     Ok(decision(creation, attributes, KeySource::External))
 }
 
+/// Checks what the value of an imported key has, whichever function imports it: a strict ring accepts no RSA private key
+/// with a public exponent that it would not generate.
+///
+/// # Errors
+/// `CKR_ATTRIBUTE_VALUE_INVALID`.
+pub fn check_imported_value(
+    policy: RingPolicy,
+    class: ObjectClass,
+    kind: KeyType,
+    derived: &[Attribute],
+) -> Result<(), Rv> {
+    if policy == RingPolicy::Compat || class != ObjectClass::PRIVATE_KEY || kind != KeyType::RSA {
+        return Ok(());
+    }
+    let exponent = derived.iter().find(|attribute| attribute.kind == AttributeType::PUBLIC_EXPONENT);
+    let Some(Value::Bytes(exponent)) = exponent.map(|attribute| &attribute.value) else {
+        return Err(Rv::ATTRIBUTE_VALUE_INVALID);
+    };
+    let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
+    let significant = &exponent[zeros..];
+    let number = significant.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    let large = significant.len() > 8 || number >= ring::STRICT_EXPONENT_MIN;
+    if large { Ok(()) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
+}
+
 /// Decides on a key that is unwrapped.
 ///
 /// # Errors

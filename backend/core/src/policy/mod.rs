@@ -23,7 +23,9 @@ use crate::object::{Caller, RingRole};
 
 pub use defaults::next_version_attributes;
 pub use generate::{generate, generate_pair, next_version_spec};
-pub use import::{Decision, agree_secret, copy, create, derive, import_wrapped, unwrap};
+pub use import::{
+    Decision, agree_secret, check_imported_value, copy, create, derive, import_wrapped, unwrap,
+};
 pub use kms_protocol::Usage;
 pub use login::{Claims, TicketKey, check, delay_after, issue};
 pub use roles::{allowed, allowed_somewhere, permissions, ring_role};

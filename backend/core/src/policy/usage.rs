@@ -85,11 +85,15 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
 pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
     match key.class() {
         Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
-        // A data object that a caller can find is a data object that it can read.
-        Some(ObjectClass::DATA) if super::visible(caller, &key.attributes) => {
-            return Ok(Permit { object: key.id, grant: Grant::Reveal });
+        // The value of a data object is not an attribute that describes it, but what it protects: a role that may see
+        // objects and not use keys does not read private ones.
+        Some(ObjectClass::DATA) => {
+            return match may_use(caller, &key.attributes) {
+                Ok(()) => Ok(Permit { object: key.id, grant: Grant::Reveal }),
+                Err(Rv::USER_NOT_LOGGED_IN) => Err(Rv::USER_NOT_LOGGED_IN),
+                Err(_) => Err(Rv::ATTRIBUTE_SENSITIVE),
+            };
         }
-        Some(ObjectClass::DATA) => return Err(Rv::USER_NOT_LOGGED_IN),
         _ => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
     }
     // A missing attribute protects the secret, like one that is set to protect it.
@@ -367,5 +371,22 @@ mod tests {
         assert!(permit_reveal(&user, &key).is_ok_and(|permit| permit.reveals()));
         key.attributes.0.retain(|attribute| attribute.kind != AttributeType::SENSITIVE);
         assert_eq!(permit_reveal(&user, &key).map(drop), Err(Rv::ATTRIBUTE_SENSITIVE));
+    }
+
+    #[test]
+    fn private_data_is_read_by_roles_that_use_keys_only() {
+        let data = |private| {
+            object(Template(vec![
+                Attribute::ulong(AttributeType::CLASS, ObjectClass::DATA.0.into()),
+                Attribute::bool(AttributeType::TOKEN, true),
+                Attribute::bool(AttributeType::PRIVATE, private),
+            ]))
+        };
+        let read = |private| {
+            LOGINS.map(|login| permit_reveal(&caller(login, RingPolicy::Strict), &data(private)).err())
+        };
+        let (no_login, sensitive) = (Some(Rv::USER_NOT_LOGGED_IN), Some(Rv::ATTRIBUTE_SENSITIVE));
+        assert_eq!(read(true), [no_login, no_login, None, None, None, sensitive]);
+        assert_eq!(read(false), [None; 6], "a public data object is public");
     }
 }

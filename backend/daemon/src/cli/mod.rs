@@ -12,6 +12,7 @@ mod credentials;
 mod doctor;
 mod environment;
 mod failure;
+mod hardening;
 mod home;
 mod host_checks;
 mod import;

@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use super::arguments::{LogFormat, Serve};
 use super::environment;
 use super::failure::Failure;
+use super::hardening;
 use super::home::Home;
 use super::output;
 use crate::config::{Config, RestConfig};
@@ -26,6 +27,7 @@ pub(super) fn run(arguments: Serve, argv: &[OsString]) -> Result<(), Failure> {
     let config = home.open(argv)?;
     let level = arguments.log.clone().unwrap_or_else(|| config.log_level().to_owned());
     let log = start_log(&level, arguments.log_format)?;
+    hardening::apply();
     let overrides = Overrides {
         listen: arguments.rest_listen,
         tls: arguments.tls_cert.zip(arguments.tls_key),

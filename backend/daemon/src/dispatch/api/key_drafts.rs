@@ -201,6 +201,9 @@ impl Dispatch {
         let attributes =
             kms_crypto::public_attributes(class, kind, &material).map_err(|_| wrong_material(algorithm))?;
         check_fits(algorithm, &Template(attributes.clone()))?;
+        policy::check_imported_value(caller.policy, class, kind, &attributes).map_err(|_| {
+            Problem::malformed("the RSA public exponent is below 65537, which a strict ring does not accept")
+        })?;
         let mut template = secret_template(label, algorithm);
         template.push(Attribute::ulong(AttributeType::CLASS, u64::from(class.0)));
         template.push(Attribute::ulong(AttributeType::KEY_TYPE, u64::from(kind.0)));

@@ -9,7 +9,8 @@ use kms_core::policy::{self, Decision};
 use kms_crypto::Imported;
 use kms_hsm::MATERIAL_BYTES_MAX;
 use kms_protocol::{
-    Attribute, AttributeType, ObjectClass, ObjectRef, ObjectView, RequestId, Response, Rv, Template,
+    Attribute, AttributeType, ObjectClass, ObjectRef, ObjectView, RequestId, Response, RingPolicy, Rv,
+    Template,
 };
 use kms_store::{NewObject, Ring};
 use uuid::Uuid;
@@ -33,6 +34,7 @@ pub(in crate::dispatch) struct ImportedValue {
 impl ImportedValue {
     /// Returns that of an unwrapped, derived or agreed key, after checking it against what its template states.
     pub(in crate::dispatch) fn of_key(
+        policy: RingPolicy,
         decision: &Decision,
         template: &Template,
         material: KeyBytes,
@@ -40,6 +42,7 @@ impl ImportedValue {
         let kind = decision.kind.ok_or(Rv::TEMPLATE_INCOMPLETE)?;
         let attributes = kms_crypto::public_attributes(decision.class, kind, &material)?;
         check_stated_values(template, &attributes)?;
+        policy::check_imported_value(policy, decision.class, kind, &attributes)?;
         Ok(Self { material: Some(material), attributes })
     }
 }
@@ -57,6 +60,7 @@ impl Dispatch {
             Some(kind) => {
                 let Imported { material, attributes } = kms_crypto::import(decision.class, kind, template)?;
                 check_stated_values(template, &attributes)?;
+                policy::check_imported_value(caller.policy, decision.class, kind, &attributes)?;
                 ImportedValue { material, attributes }
             }
             None => {

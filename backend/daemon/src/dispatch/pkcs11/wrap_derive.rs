@@ -74,7 +74,7 @@ impl Dispatch {
             decision.class,
             kind,
         )?;
-        let imported = ImportedValue::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(caller.policy, &decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
         Ok(Response::Object(self.store_imported(
             (ring, caller, AuditedFunction::UNWRAP),
@@ -101,7 +101,7 @@ impl Dispatch {
         let bases: Vec<&Object> = std::iter::once(base.object.as_ref()).chain(second).collect();
         let decision = policy::derive(caller, mechanism, &bases, template)?;
         let material = kms_crypto::derive(&base.permit, &base.key, mechanism, value, decision.bytes)?;
-        let imported = ImportedValue::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(caller.policy, &decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
         Ok(Response::Object(self.store_imported(
             (ring, caller, AuditedFunction::DERIVE),
@@ -140,7 +140,7 @@ impl Dispatch {
         let public = self.open_counted(ring, caller, Usage::Encapsulate, public, mechanism)?;
         let decision = policy::agree_secret(caller, &public.object, template)?;
         let (ciphertext, material) = kms_crypto::encapsulate(&public.permit, &public.key, mechanism)?;
-        let imported = ImportedValue::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(caller.policy, &decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
         let secret = self.store_imported(
             (ring, caller, AuditedFunction::ENCAPSULATE),
@@ -169,7 +169,7 @@ impl Dispatch {
         let private = self.open_counted(ring, caller, Usage::Decapsulate, private, mechanism)?;
         let decision = policy::agree_secret(caller, &private.object, template)?;
         let material = kms_crypto::decapsulate(&private.permit, &private.key, mechanism, ciphertext)?;
-        let imported = ImportedValue::of_key(&decision, template, material)?;
+        let imported = ImportedValue::of_key(caller.policy, &decision, template, material)?;
         let key = Uuid::new_v4().into_bytes();
         Ok(Response::Object(self.store_imported(
             (ring, caller, AuditedFunction::DECAPSULATE),

@@ -1,5 +1,6 @@
 //! Objects that are created and copied: keys, certificates, data.
 
+use kms_core::object::KeySpec;
 use kms_protocol::AttributeType as A;
 
 use super::requests::{no, secret, yes};
@@ -158,4 +159,37 @@ fn a_compat_ring_creates_keys_in_plaintext_and_copies_them() {
     );
     let fixed = fixture.copy(&key.object, &[no(A::COPYABLE)]).unwrap();
     assert_eq!(fixture.copy(&fixed.object, &[]).map(drop), Err(Rv::ACTION_PROHIBITED));
+}
+
+#[test]
+fn an_rsa_key_with_a_small_exponent_is_imported_in_a_compat_ring_only() {
+    let test = "imports::an_rsa_key_with_a_small_exponent_is_imported_in_a_compat_ring_only";
+    let Some(mut fixture) = Fixture::new(test) else { return };
+    let key = |exponent: &[u8]| {
+        let spec = KeySpec::Rsa { bits: 2048, exponent: exponent.to_vec() };
+        let random = SystemRandom::new();
+        let made = kms_crypto::generate(&spec, &random).unwrap();
+        let rsa = <rsa::PrivateKey as rsa::pkcs8::DecodePrivateKey>::from_pkcs8_der(made.material.as_ref());
+        let rsa = rsa.unwrap();
+        let private = rsa::traits::PrivateKeyParts::d(&rsa).to_be_bytes();
+        let primes = rsa::traits::PrivateKeyParts::primes(&rsa);
+        let attributes = Template(made.attributes);
+        vec![
+            Attribute::ulong(A::CLASS, u64::from(ObjectClass::PRIVATE_KEY.0)),
+            Attribute::ulong(A::KEY_TYPE, u64::from(KeyType::RSA.0)),
+            Attribute::bool(A::TOKEN, false),
+            Attribute::bytes(A::MODULUS, attributes.bytes(A::MODULUS).unwrap()),
+            Attribute::bytes(A::PUBLIC_EXPONENT, exponent),
+            Attribute::bytes(A::PRIVATE_EXPONENT, private.to_vec()),
+            Attribute::bytes(A::PRIME_1, primes[0].to_be_bytes().to_vec()),
+            Attribute::bytes(A::PRIME_2, primes[1].to_be_bytes().to_vec()),
+        ]
+    };
+    let (small, usual) = (key(&[3]), key(&[1, 0, 1]));
+    fixture.log_in(Role::User, "1234").unwrap();
+    assert_eq!(fixture.create(&small).unwrap_err(), Rv::ATTRIBUTE_VALUE_INVALID);
+    fixture.create(&usual).unwrap();
+    fixture.slot = SlotId(1);
+    fixture.log_in(Role::User, "1234").unwrap();
+    fixture.create(&small).unwrap();
 }
