@@ -6,9 +6,9 @@ use cryptoki_sys::{
     CKM_AES_CBC_PAD, CKM_AES_KEY_GEN,
 };
 use kms_protocol::Rv;
-use kms_tests::Policy;
 use kms_tests::child::{Target, isolated};
 use kms_tests::raw::{Mechanism, Module, Session, Template};
+use kms_tests::{Policy, SetOnDrop};
 
 /// The exit status of a child that succeeds: neither 0 nor 101, which an unexpected exit or a panic would give.
 const SUCCESS: i32 = 42;
@@ -130,6 +130,7 @@ fn a_fork_in_the_middle_of_other_threads_calls() {
         let slot = module.slot("test");
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let ending = SetOnDrop(&stop);
             for _ in 0..3 {
                 scope.spawn(|| {
                     let session = module.open(slot, CKF_SERIAL_SESSION).expect("a session opens");
@@ -142,7 +143,7 @@ fn a_fork_in_the_middle_of_other_threads_calls() {
             let ended: Vec<_> = (0..100)
                 .map(|_| in_fork(|| module.initialize_bare() == Ok(()) && works_after_initialise(module)))
                 .collect();
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(ending);
             assert!(ended.iter().all(|end| *end == SUCCESS), "{ended:?}");
         });
         assert!(round_trip(&session, key), "the parent still works");

@@ -10,9 +10,9 @@ use cryptoki_sys::{
     CKA_DECRYPT, CKA_ENCRYPT, CKA_LABEL, CKA_TOKEN, CKA_VALUE_LEN, CKM_AES_CBC_PAD, CKM_AES_KEY_GEN,
 };
 use kms_protocol::Rv;
-use kms_tests::Stack;
 use kms_tests::client::{Client, load, pin};
 use kms_tests::raw::{Mechanism as Raw, Module, Template};
+use kms_tests::{SetOnDrop, Stack};
 
 /// The template of an AES key.
 pub(crate) fn template(label: &str, token: bool) -> Vec<Attribute> {
@@ -85,6 +85,7 @@ fn calls_in_flight_succeed_or_return_one_clean_error() {
     let key = session.generate(Raw::plain(CKM_AES_KEY_GEN), template).expect("the key is generated");
     let (stop, done, failed) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
     std::thread::scope(|scope| {
+        let ending = SetOnDrop(&stop);
         for thread in 0..4_u8 {
             let (module, stop, done, failed) = (&module, &stop, &done, &failed);
             scope.spawn(move || {
@@ -113,7 +114,7 @@ fn calls_in_flight_succeed_or_return_one_clean_error() {
         while done.load(Ordering::Relaxed) < before + 200 {
             std::thread::yield_now();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ending);
     });
     let (done, failed) = (done.into_inner(), failed.into_inner());
     assert!(done > 1000, "{done} done, {failed} failed");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use kms_tests::artefacts::variable;
 use kms_tests::rest::{Field, PROJECT, Rest};
-use kms_tests::{Policy, Stack, program, python};
+use kms_tests::{Policy, SetOnDrop, Stack, program, python};
 
 /// How long requests are sent, in seconds; `KMS_TESTS_SCHEMATHESIS_SECONDS` overrides it (`make suites` sets it).
 const SECONDS: u64 = 120;
@@ -32,6 +32,7 @@ fn the_daemon_conforms_to_the_document() {
         .unwrap_or(SECONDS);
     let done = AtomicBool::new(false);
     let ran = std::thread::scope(|scope| {
+        let _ending = SetOnDrop(&done);
         // It also deletes, disables and destroys, so the keys are restored again and again to keep valid requests
         // valid.
         scope.spawn(|| {
@@ -55,9 +56,7 @@ fn the_daemon_conforms_to_the_document() {
         command.args(["--continue-on-failure", "--output-truncate", "false"]);
         python::clear_environment(&mut command);
         command.current_dir(stack.folder()).env("HOME", stack.folder());
-        let ran = program::run_with(&mut command, b"", Duration::from_secs(seconds * 3 + 120));
-        done.store(true, Ordering::Relaxed);
-        ran
+        program::run_with(&mut command, b"", Duration::from_secs(seconds * 3 + 120))
     });
     assert_eq!(stack.daemon().ended(), None, "the daemon still runs");
     ran.ok();

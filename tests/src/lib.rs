@@ -28,6 +28,8 @@ pub mod python;
 pub mod raw;
 /// A client of the REST API.
 pub mod rest;
+mod set_on_drop;
 mod stack;
 
+pub use set_on_drop::SetOnDrop;
 pub use stack::{Policy, SO_PIN, Stack, USER_PIN, init};

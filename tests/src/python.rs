@@ -41,14 +41,16 @@ pub fn clear_environment(command: &mut Command) {
 
 fn create() -> PathBuf {
     let pins = workspace().join("tests/rest/requirements.txt");
-    let wanted = std::fs::read(&pins).expect("the pinned requirements can be read");
+    let pinned = std::fs::read_to_string(&pins).expect("the pinned requirements can be read");
     let folder = target().join("rest-venv");
+    // The programs of a virtual environment contain its path: it cannot be used where it was moved to.
+    let wanted = format!("# {}\n{pinned}", folder.display());
     std::fs::create_dir_all(&folder).expect("a folder under target/");
     // Suites may run at the same time; one creates the environment, the others wait.
     let lock = File::create(folder.join("lock")).expect("a lock file can be created");
     flock(&lock, FlockOperation::LockExclusive).expect("a lock can be taken");
     let (venv, installed) = (folder.join("venv"), folder.join("made-from.txt"));
-    if std::fs::read(&installed).is_ok_and(|installed| installed == wanted) {
+    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return venv.join("bin");
     }
     let mut command = Command::new(python());
