@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Sets a flag when it is dropped. A thread scope waits for its threads before a panic leaves it: a thread that runs until
-/// the flag is set would keep a failed test from ending.
+/// Sets a flag when it is dropped. A thread scope waits for its threads before a panic leaves it: a thread that runs
+/// until the flag is set would keep a failed test from ending.
 #[derive(Debug)]
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 

@@ -25,8 +25,8 @@ const FILE_LINES_MAX: usize = 600;
 /// The longest function, in lines: a screen.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// The code without I/O, clock or randomness: the pure crates (see `crates.rs`), and what is as pure without a crate of its
-/// own.
+/// The code without I/O, clock or randomness: the pure crates (see `crates.rs`), and what is as pure without a crate of
+/// its own.
 const PURE: [&str; 4] = ["protocol/src", "provider/src/session", "backend/core/src", "backend/crypto/src"];
 
 /// What only code with I/O, a clock or randomness names.

@@ -1,6 +1,6 @@
-//! Checks of mechanism and key at `C_*Init`, so that a wrong call fails early and without a round trip. The backend repeats
-//! all of them and adds what only it knows. These checks protect nothing, except for public keys, whose operations never
-//! leave the application.
+//! Checks of mechanism and key at `C_*Init`, so that a wrong call fails early and without a round trip. The backend
+//! repeats all of them and adds what only it knows. These checks protect nothing, except for public keys, whose
+//! operations never leave the application.
 
 use kms_protocol::mechanism_table::{self, RSA_PUBLIC_BITS_MAX, Row, SizeUnit};
 use kms_protocol::{

@@ -162,12 +162,7 @@ fn rsa_spec(policy: RingPolicy, public: &Template) -> Result<KeySpec, Rv> {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     }
     let exponent = public.bytes(AttributeType::PUBLIC_EXPONENT).unwrap_or(EXPONENT);
-    let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
-    let exponent = &exponent[zeros..];
-    let mut padded = [0; 8];
-    let start = padded.len().checked_sub(exponent.len()).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
-    padded[start..].copy_from_slice(exponent);
-    let number = u64::from_be_bytes(padded);
+    let number = integer(exponent).ok_or(Rv::ATTRIBUTE_VALUE_INVALID)?;
     let least = match policy {
         RingPolicy::Strict => ring::STRICT_EXPONENT_MIN,
         RingPolicy::Compat => 3,
@@ -175,7 +170,20 @@ fn rsa_spec(policy: RingPolicy, public: &Template) -> Result<KeySpec, Rv> {
     if number < least || number.is_multiple_of(2) || number >> EXPONENT_BITS_MAX != 0 {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     }
-    Ok(KeySpec::Rsa { bits, exponent: exponent.to_vec() })
+    Ok(KeySpec::Rsa { bits, exponent: unpadded(exponent).to_vec() })
+}
+
+/// A big-endian integer without its leading zeros.
+fn unpadded(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    &bytes[zeros..]
+}
+
+/// The value of a big-endian integer; `None` if it has more than 64 bits.
+pub(super) fn integer(bytes: &[u8]) -> Option<u64> {
+    let bytes = unpadded(bytes);
+    let fits = bytes.len() <= size_of::<u64>();
+    fits.then(|| bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
 }
 
 fn curve_of(params: &[u8]) -> Result<Curve, Rv> {

@@ -8,6 +8,7 @@ use kms_protocol::{
 use super::attributes::{AttributeRule, Functions, find_rule};
 use super::classes::{is_key, is_secret_or_private, rules_of};
 use super::defaults::{KeySource, class_of, may_create, with_computed_attributes};
+use super::generate::integer;
 use super::template::{
     Creation, check_not_contradicted, check_value, complete, may_change_to, merge_prescribed,
 };
@@ -98,10 +99,7 @@ pub fn check_imported_value(
     let Some(Value::Bytes(exponent)) = exponent.map(|attribute| &attribute.value) else {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     };
-    let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
-    let significant = &exponent[zeros..];
-    let number = significant.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    let large = significant.len() > 8 || number >= ring::STRICT_EXPONENT_MIN;
+    let large = integer(exponent).is_none_or(|exponent| exponent >= ring::STRICT_EXPONENT_MIN);
     if large { Ok(()) } else { Err(Rv::ATTRIBUTE_VALUE_INVALID) }
 }
 

@@ -83,22 +83,17 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
 /// # Errors
 /// `CKR_USER_NOT_LOGGED_IN`, `CKR_ATTRIBUTE_SENSITIVE`, or `CKR_ATTRIBUTE_TYPE_INVALID` for an object without secrets.
 pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
-    match key.class() {
-        Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {}
-        // The value of a data object is not an attribute that describes it, but what it protects: a role that may see
-        // objects and not use keys does not read private ones.
-        Some(ObjectClass::DATA) => {
-            return match may_use(caller, &key.attributes) {
-                Ok(()) => Ok(Permit { object: key.id, grant: Grant::Reveal }),
-                Err(Rv::USER_NOT_LOGGED_IN) => Err(Rv::USER_NOT_LOGGED_IN),
-                Err(_) => Err(Rv::ATTRIBUTE_SENSITIVE),
-            };
+    let hidden = match key.class() {
+        // A missing attribute protects the secret, like one that is set to protect it.
+        Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {
+            key.attributes.bool(AttributeType::SENSITIVE) != Some(false)
+                || key.attributes.bool(AttributeType::EXTRACTABLE) != Some(true)
         }
+        // The value of a data object is what it protects: a role that may see objects and not use keys does not read
+        // private ones.
+        Some(ObjectClass::DATA) => false,
         _ => return Err(Rv::ATTRIBUTE_TYPE_INVALID),
-    }
-    // A missing attribute protects the secret, like one that is set to protect it.
-    let hidden = key.attributes.bool(AttributeType::SENSITIVE) != Some(false)
-        || key.attributes.bool(AttributeType::EXTRACTABLE) != Some(true);
+    };
     match may_use(caller, &key.attributes) {
         Err(Rv::USER_NOT_LOGGED_IN) => Err(Rv::USER_NOT_LOGGED_IN),
         Err(_) => Err(Rv::ATTRIBUTE_SENSITIVE),

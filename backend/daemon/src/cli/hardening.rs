@@ -4,8 +4,9 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::set_no_new_privs;
 
 /// Keeps the process's memory from other processes of the same user and from core dumps, and keeps it from gaining
-/// privileges: not dumpable (`prctl(2)`: no core, no `ptrace` and no `/proc/PID/mem` without CAP_SYS_PTRACE), a core limit of
-/// 0 for its children as well, and `no_new_privs`. A step that the system refuses is logged; the daemon serves without it.
+/// privileges: not dumpable (`prctl(2)`: no core, no `ptrace` and no `/proc/PID/mem` without CAP_SYS_PTRACE), a core
+/// limit of 0 for its children as well, and `no_new_privs`. A step that the system rejects is logged, and the daemon
+/// serves without it.
 pub(super) fn apply() {
     let steps = [
         ("PR_SET_DUMPABLE", set_dumpable_behavior(DumpableBehavior::NotDumpable)),
