@@ -17,7 +17,7 @@ const UNAVAILABLE_INFORMATION: u64 = u64::MAX;
 pub(super) enum KeySource<'a> {
     /// It was generated in the KMS, by this mechanism.
     Generated(MechanismType),
-    /// It was import_wrapped, in plaintext or wrapped, or agreed on with another party.
+    /// It was imported, in plaintext or wrapped, or agreed on with another party.
     External,
     /// It was derived from these keys.
     Derived(&'a [&'a Object]),
@@ -65,6 +65,10 @@ pub fn next_version_attributes(before: &Template, today: &[u8; 8]) -> Template {
     attributes.set(Attribute::bytes(AttributeType::START_DATE, today.as_slice()));
     attributes.set(Attribute::bytes(AttributeType::END_DATE, Vec::new()));
     attributes.set(Attribute::bool(AttributeType::LOCAL, true));
+    // The security officer trusts the version before, not one that is generated now.
+    if before.bool(AttributeType::TRUSTED) == Some(true) {
+        attributes.set(Attribute::bool(AttributeType::TRUSTED, false));
+    }
     let generates = |row: &&Row| row.uses.has(Uses::GENERATE) || row.uses.has(Uses::GENERATE_PAIR);
     if let Some(row) = TABLE.iter().filter(generates).find(|row| row.key == before.key_type())
         && before.ulong(AttributeType::KEY_GEN_MECHANISM) == Some(UNAVAILABLE_INFORMATION)

@@ -12,7 +12,7 @@ use super::generate::integer;
 use super::template::{
     Creation, check_not_contradicted, check_value, complete, may_change_to, merge_prescribed,
 };
-use super::{is_private, ring, separation};
+use super::{derivation, is_private, ring, separation};
 use crate::object::{Caller, Draft, Object};
 
 /// A decision that an object may be created, and what it will be.
@@ -77,6 +77,9 @@ pub fn import_wrapped(caller: &Caller, template: &Template) -> Result<Decision, 
     let creation = Creation { function: Functions::UNWRAP, class, kind };
     let mut attributes = complete(creation, caller, template)?;
     protect(caller.policy, &mut attributes);
+    if caller.policy == RingPolicy::Strict {
+        derivation::restrict_unwrapped(class, &mut attributes);
+    }
     may_create(caller, creation, &attributes)?;
     Ok(decision(creation, attributes, KeySource::External))
 }
@@ -125,6 +128,9 @@ pub fn unwrap(caller: &Caller, unwrapping: &Object, template: &Template) -> Resu
     } else {
         protect(caller.policy, &mut attributes);
     }
+    if caller.policy == RingPolicy::Strict {
+        derivation::restrict_unwrapped(class, &mut attributes);
+    }
     may_create(caller, creation, &attributes)?;
     Ok(decision(creation, attributes, KeySource::External))
 }
@@ -152,19 +158,20 @@ pub fn derive(
     let template = merge_prescribed(base, AttributeType::DERIVE_TEMPLATE, template)?;
     let creation = secret_key(Functions::DERIVE, &template)?;
     let mut attributes = complete(creation, caller, &template)?;
+    let is_agreement =
+        matches!(mechanism.kind, MechanismType::ECDH1_DERIVE | MechanismType::ECDH1_COFACTOR_DERIVE);
+    if is_agreement {
+        return agreed(caller, base, AttributeType::DERIVE_TEMPLATE, creation, attributes);
+    }
     let not_sensitive = |base: &&Object| base.attributes.bool(AttributeType::SENSITIVE) == Some(false);
-    reject_plaintext(caller, creation.class, &attributes, !bases.iter().any(not_sensitive))?;
-    let (agreed, inherits) = match mechanism.kind {
-        // The other party knows the value, so it need not be kept from callers: ECDH applications read it, and can
-        // derive it again at any time.
-        MechanismType::ECDH1_DERIVE | MechanismType::ECDH1_COFACTOR_DERIVE => (true, false),
+    let inherits = match mechanism.kind {
         // Spec, "Concatenation of a base key and another key": in any ring, since the result reveals the base key.
         MechanismType::CONCATENATE_BASE_AND_KEY
         | MechanismType::CONCATENATE_BASE_AND_DATA
         | MechanismType::CONCATENATE_DATA_AND_BASE
         | MechanismType::XOR_BASE_AND_DATA
-        | MechanismType::EXTRACT_KEY_FROM_KEY => (false, true),
-        _ => (false, caller.policy == RingPolicy::Strict),
+        | MechanismType::EXTRACT_KEY_FROM_KEY => true,
+        _ => caller.policy == RingPolicy::Strict,
     };
     if inherits {
         if !bases.iter().all(not_sensitive) {
@@ -174,15 +181,46 @@ pub fn derive(
             attributes.set(Attribute::bool(AttributeType::EXTRACTABLE, false));
         }
     }
+    if caller.policy == RingPolicy::Strict {
+        derivation::restrict_derived(creation, mechanism, bases, &template, &mut attributes)?;
+    }
+    let inside = bases.iter().all(|base| base.is(AttributeType::ALWAYS_SENSITIVE));
+    reject_plaintext(caller, creation.class, &attributes, inside)?;
     // A short key can be guessed from what it signs, and with it a part of its base key.
     let guessable = template
         .ulong(AttributeType::VALUE_LEN)
         .is_some_and(|length| length < ring::STRICT_GENERIC_BYTES_MIN);
-    if guessable && caller.policy == RingPolicy::Strict && !agreed && !bases.iter().all(not_sensitive) {
+    if guessable && caller.policy == RingPolicy::Strict && !bases.iter().all(not_sensitive) {
         return Err(Rv::ATTRIBUTE_VALUE_INVALID);
     }
     may_create(caller, creation, &attributes)?;
     Ok(decision(creation, attributes, KeySource::Derived(bases)))
+}
+
+/// Decides on a shared secret with these attributes, which the key `by` agrees on with another party. The other party
+/// knows the value, and the caller can agree on it again at any time: ECDH applications read it. In a strict ring it
+/// counts as imported in plaintext, unless the private key agrees on sensitive secrets only.
+fn agreed(
+    caller: &Caller,
+    key: &Object,
+    by: AttributeType,
+    creation: Creation,
+    mut attributes: Template,
+) -> Result<Decision, Rv> {
+    let source = [key];
+    let mut source = KeySource::Derived(&source);
+    if caller.policy == RingPolicy::Strict {
+        let fixed = derivation::agrees_on_sensitive_only(key, by);
+        derivation::restrict_agreed(creation, fixed, &mut attributes);
+        reject_plaintext(caller, creation.class, &attributes, fixed)?;
+        if !fixed {
+            source = KeySource::External;
+        }
+    } else if key.class() != Some(ObjectClass::PRIVATE_KEY) {
+        source = KeySource::External;
+    }
+    may_create(caller, creation, &attributes)?;
+    Ok(decision(creation, attributes, source))
 }
 
 /// Decides on a shared secret that is agreed on with the holder of a key pair: by the public key (`C_EncapsulateKey`)
@@ -196,10 +234,7 @@ pub fn agree_secret(caller: &Caller, key: &Object, template: &Template) -> Resul
     let template = merge_prescribed(key, by, template)?;
     let creation = secret_key(Functions::DERIVE, &template)?;
     let attributes = complete(creation, caller, &template)?;
-    may_create(caller, creation, &attributes)?;
-    let bases = [key];
-    let source = if private { KeySource::Derived(&bases) } else { KeySource::External };
-    Ok(decision(creation, attributes, source))
+    agreed(caller, key, by, creation, attributes)
 }
 
 /// The creation of a secret key of the type that a template names, or of a generic secret if it names none.
@@ -279,6 +314,12 @@ fn copy_may_differ(rule: &AttributeRule, caller: &Caller, object: &Object, value
             }
             _ => false,
         },
+        // These say what callers cannot know (`derivation`), so the original must say it too.
+        AttributeType::DERIVE_TEMPLATE | AttributeType::DECAPSULATE_TEMPLATE
+            if caller.policy == RingPolicy::Strict =>
+        {
+            false
+        }
         AttributeType::WRAP_TEMPLATE
         | AttributeType::UNWRAP_TEMPLATE
         | AttributeType::DERIVE_TEMPLATE

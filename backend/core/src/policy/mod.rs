@@ -6,6 +6,7 @@
 mod attributes;
 mod classes;
 mod defaults;
+mod derivation;
 mod generate;
 mod import;
 mod login;

@@ -3,7 +3,7 @@
 //! `compat` has the defaults of SoftHSM 2.6, except that private keys are sensitive. `strict` gives a key the uses of
 //! its type and no others, and keeps token keys sensitive and private.
 //!
-//! `separation` decides what keys of a strict ring may do to other keys.
+//! `separation` decides what keys of a strict ring may do to other keys, `derivation` which keys derive others.
 //!
 //! Where a strict ring cannot grant what a template requests, it creates the object with what it grants instead of
 //! rejecting the template: pkcs11-tool requests `CKA_SENSITIVE=FALSE` and `CKA_PRIVATE=FALSE` for every secret key
@@ -12,8 +12,8 @@
 
 use kms_protocol::{Attribute, AttributeType as A, KeyType, ObjectClass, RingPolicy, Template};
 
-use super::separation;
 use super::template::Creation;
+use super::{derivation, separation};
 
 /// The default of a boolean attribute in a ring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -92,11 +92,17 @@ pub(super) const TABLE: &[RingRow] = &[
 /// The minimum length of a generic secret in a strict ring, in bytes: 128 bits.
 pub(super) const STRICT_GENERIC_BYTES_MIN: u64 = 16;
 
+/// The shortest GCM tag of a strict ring, in bits (SP 800-38D, section 5.2.1.2).
+pub(super) const STRICT_GCM_TAG_BITS_MIN: u32 = 96;
+
+/// The shortest CCM tag or truncated MAC of a strict ring, in bits (SP 800-38B, appendix A; SP 800-38C, appendix B).
+pub(super) const STRICT_MAC_BITS_MIN: u32 = 64;
+
 /// The smallest RSA public exponent of a strict ring (FIPS 186-5).
 pub(super) const STRICT_EXPONENT_MIN: u64 = 65_537;
 
 /// The usual uses of a key type, and those that it can have on request.
-fn uses_of(class: ObjectClass, kind: KeyType) -> (&'static [A], &'static [A]) {
+pub(super) fn uses_of(class: ObjectClass, kind: KeyType) -> (&'static [A], &'static [A]) {
     match (class, kind) {
         (ObjectClass::SECRET_KEY, KeyType::AES) => {
             (&[A::ENCRYPT, A::DECRYPT], &[A::WRAP, A::UNWRAP, A::SIGN, A::VERIFY, A::DERIVE])
@@ -153,6 +159,7 @@ pub(super) fn enforce(policy: RingPolicy, creation: Creation, attributes: &mut T
             }
         }
     }
+    derivation::restrict_deriving(creation, attributes);
     separation::restrict_wrapping(creation, attributes);
 }
 
@@ -182,25 +189,36 @@ show them. A key is *readable* if `CKA_SENSITIVE` is false and `CKA_EXTRACTABLE`
 encrypts, decrypts, signs or verifies.
 
 - Secret and private token keys are sensitive and private.
-- A sensitive secret key that is generated with `CKA_WRAP` is unextractable. If it also works on data, and does not
-  derive keys, it wraps and unwraps with a wrapping subkey (`CKA_KMS_WRAP_SUBKEY`): nothing that it wraps can be
-  decrypted with it.
-- Any other secret key with `CKA_WRAP` wraps only readable keys if it works on data, derives keys, was not generated in
-  the KMS or is not sensitive. Its `CKA_WRAP_TEMPLATE` states this; if the template requests other keys there,
-  `CKA_WRAP` is false. The same holds for the public key of a pair if the private key works on data, derives keys, is
-  not sensitive or is extractable.
+- A secret key that is not readable and has `CKA_DERIVE` does nothing else, and is unextractable. If the template
+  requests other uses that the key's type has, `CKA_DERIVE` is false.
+- A key that HKDF extracts from such a key, without expanding, has `CKA_DERIVE` only. A key that is derived from it in any
+  other way does not derive, and neither does an unwrapped key.
+- A sensitive secret key that is generated with `CKA_WRAP` is unextractable. If it also works on data, it wraps and
+  unwraps with a wrapping subkey (`CKA_KMS_WRAP_SUBKEY`): nothing that it wraps can be decrypted with it.
+- Any other secret key with `CKA_WRAP` wraps only readable keys if it works on data, was not generated in the KMS or is
+  not sensitive. Its `CKA_WRAP_TEMPLATE` states this; if the template requests other keys there, `CKA_WRAP` is false.
+  The same holds for the public key of a pair if the private key works on data, derives keys, is not sensitive or is
+  extractable.
 - An unwrapped key is sensitive and unextractable, also as a session object. This does not apply if the unwrapping key
-  also works on data or derives keys and has no wrapping subkey: the unwrapped key then counts as imported in plaintext.
-- A key derived from a sensitive key is sensitive; a key derived from an unextractable key is unextractable. A shared
-  secret (ECDH, ML-KEM) may be readable as a session object, because the other party knows it.
+  also works on data and has no wrapping subkey: the unwrapped key then counts as imported in plaintext.
+- A key derived from a sensitive key is sensitive; a key derived from an unextractable key is unextractable.
+- A shared secret (ECDH, ML-KEM) has the attributes that the template requests and counts as imported in plaintext,
+  because the same secret can be agreed on again with another template. If the private key was generated in the KMS,
+  never extractable, and its `CKA_DERIVE_TEMPLATE` (ML-KEM: `CKA_DECAPSULATE_TEMPLATE`) has `CKA_SENSITIVE` true and
+  `CKA_EXTRACTABLE` false, all its shared secrets are so, and none of them derives.
+- The next version of a key is not trusted (`CKA_TRUSTED`) until the security officer trusts it.
 
 ## What a strict ring rejects
 
 - Creating a key without a login, except importing a public key into a session.
 - Giving a key a use that it does not have: uses can only be removed.
 - Secret and private token keys that come from plaintext: created with `C_CreateObject`, copied from session keys that
-  were not always sensitive, derived from keys that are not sensitive, or unwrapped by a key that also works on data or
-  derives keys and has no wrapping subkey.
+  were not always sensitive, derived from keys that were not always sensitive, shared secrets that can be readable, or
+  keys unwrapped by a key that also works on data and has no wrapping subkey.
+- Deriving from a key that is not readable and also does other things or is extractable (keys made by version 0.4 and
+  earlier). Removing its other uses makes it derive again.
+- HKDF with a salt that is a key of the KMS and a base key that came from outside.
+- Adding a template for shared secrets to the copy of a private key.
 - Wrapping with a public key that the KMS did not generate and the security officer does not trust.
 - Wrapping keys that are not readable with a secret key that was ever outside the KMS.
 ";
@@ -238,6 +256,11 @@ encrypts, decrypts, signs or verifies.
         )
         .unwrap();
         writeln!(page, "- RSA public exponents below {STRICT_EXPONENT_MIN}.").unwrap();
+        writeln!(
+            page,
+            "- GCM tags below {STRICT_GCM_TAG_BITS_MIN} bits, CCM tags and truncated MACs below {STRICT_MAC_BITS_MIN} bits."
+        )
+        .unwrap();
         for row in mechanism_table::TABLE.iter().filter(|row| row.compat_only != Uses::NONE) {
             let uses = [
                 (Uses::ENCRYPT, "encrypting"),

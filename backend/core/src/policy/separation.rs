@@ -36,9 +36,8 @@ pub(super) fn restrict_wrapping(creation: Creation, attributes: &mut Template) {
         Functions::COPY => may_wrap_any_key(creation.class, attributes),
         _ => false,
     };
-    let derives = attributes.bool(A::DERIVE) == Some(true);
     let data_key = works_on_data(creation.class, attributes);
-    if generated && never_outside && data_key && !derives {
+    if generated && never_outside && data_key {
         attributes.set(Attribute::bool(A::KMS_WRAP_SUBKEY, true));
     } else if !never_outside || (data_key && !uses_wrap_subkey(attributes)) {
         wrap_only_readable(attributes);
@@ -102,6 +101,11 @@ fn wrap_only_readable(attributes: &mut Template) {
 fn wraps_only_readable(attributes: &Template) -> bool {
     let required = nested(attributes, A::WRAP_TEMPLATE);
     READABLE.iter().all(|(kind, value)| required.contains(&Attribute::bool(*kind, *value)))
+}
+
+/// Whether every caller that may use a key can read its value.
+pub(super) fn is_readable(attributes: &Template) -> bool {
+    READABLE.iter().all(|(kind, value)| attributes.bool(*kind) == Some(*value))
 }
 
 /// Whether a key's value cannot be exported, neither in plaintext nor wrapped.

@@ -1,11 +1,13 @@
 //! Decides whether a caller may use a key: attributes, caller and mechanism → a [`Permit`] or a return code.
 
 use kms_protocol::{
-    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, Rv, Template, Usage, Value,
+    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, Parameters, RingPolicy, Rv,
+    Template, Usage, Value,
     mechanism_table::{Row, SizeUnit, row_of},
 };
 
-use super::{is_private, is_user, wrapping};
+use super::ring::{STRICT_GCM_TAG_BITS_MIN, STRICT_MAC_BITS_MIN};
+use super::{derivation, is_private, is_user, wrapping};
 use crate::object::{Caller, Curve, Object, RingRole};
 
 /// Proof that policy allows a caller one operation with one key. Only this module creates it.
@@ -75,6 +77,10 @@ pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object
     fits(row, &key.attributes).map_err(|_| usage.size_range())?;
     allows(&key.attributes, mechanism.kind)?;
     wrapping::check_wrapping_key(caller.policy, usage, key)?;
+    if usage == Usage::Derive {
+        derivation::check_base(caller.policy, key)?;
+    }
+    check_tag(caller.policy, mechanism)?;
     Ok(Permit { object: key.id, grant: Grant::Use { usage, mechanism: mechanism.kind } })
 }
 
@@ -137,6 +143,21 @@ fn curve_bits(params: &[u8]) -> Option<u64> {
         Curve::P384 => 384,
         Curve::P521 => 521,
     })
+}
+
+/// Checks the length of an authentication tag or MAC. Each forgery of a short GCM tag also helps to find the
+/// authentication key (Ferguson, "Authentication weaknesses in GCM", 2005).
+fn check_tag(policy: RingPolicy, mechanism: &Mechanism) -> Result<(), Rv> {
+    let (bits, least) = match &mechanism.parameters {
+        Parameters::Gcm { tag_bits, .. } | Parameters::GcmGenerate { tag_bits, .. } => {
+            (u32::from(*tag_bits), STRICT_GCM_TAG_BITS_MIN)
+        }
+        Parameters::Ccm { mac_bytes, .. } => (u32::from(*mac_bytes) * 8, STRICT_MAC_BITS_MIN),
+        Parameters::MacBytes(bytes) => (bytes.saturating_mul(8), STRICT_MAC_BITS_MIN),
+        _ => return Ok(()),
+    };
+    let short = policy == RingPolicy::Strict && bits < least;
+    if short { Err(Rv::MECHANISM_PARAM_INVALID) } else { Ok(()) }
 }
 
 /// Checks `CKA_ALLOWED_MECHANISMS`. An empty list allows all mechanisms.

@@ -6,7 +6,7 @@ use kms_protocol::{AttributeType, Mechanism, ObjectClass, RingPolicy, Rv};
 use super::classes::is_secret_or_private;
 use super::template::nested;
 use super::usage::{allows, may_use};
-use super::{Permit, Usage, is_private, is_user, separation};
+use super::{Permit, Usage, derivation, is_private, is_user, separation};
 use crate::object::{Caller, Object};
 
 /// Checks what a ring requires of a key in addition to the attribute for the use.
@@ -67,5 +67,6 @@ pub fn permit_second_base(caller: &Caller, mechanism: &Mechanism, key: &Object) 
         return Err(Rv::KEY_FUNCTION_NOT_PERMITTED);
     }
     allows(&key.attributes, mechanism.kind)?;
+    derivation::check_base(caller.policy, key)?;
     Ok(Permit::transfer(key))
 }
