@@ -6,7 +6,8 @@ use cryptoki_sys::{
     CKA_KEY_TYPE, CKA_MODULUS, CKA_PUBLIC_EXPONENT, CKA_SENSITIVE, CKA_SIGN, CKA_TOKEN, CKA_TRUSTED,
     CKA_UNWRAP, CKA_VALUE, CKA_VALUE_LEN, CKA_WRAP, CKK_AES, CKK_GENERIC_SECRET, CKK_RSA, CKM_AES_CBC,
     CKM_AES_CBC_ENCRYPT_DATA, CKM_AES_ECB, CKM_AES_KEY_WRAP, CKM_CONCATENATE_BASE_AND_DATA,
-    CKM_EXTRACT_KEY_FROM_KEY, CKM_RSA_PKCS, CKO_PUBLIC_KEY, CKU_SO,
+    CKM_EXTRACT_KEY_FROM_KEY, CKM_GENERIC_SECRET_KEY_GEN, CKM_HKDF_DERIVE, CKM_RSA_PKCS, CKM_SHA256,
+    CKM_SHA256_HMAC, CKO_PUBLIC_KEY, CKU_SO,
 };
 use kms_protocol::Rv;
 use kms_tests::raw::{Field, Mechanism, Module, Session, Template};
@@ -35,9 +36,9 @@ fn wrap_then_decrypt() {
         let dual_use = aes(session, yes(&[CKA_WRAP, CKA_UNWRAP, CKA_DECRYPT, CKA_ENCRYPT]));
         let wrapped = session.wrap(Mechanism::plain(CKM_AES_KEY_WRAP), dual_use, target).expect("it wraps");
         assert_eq!(unwrap_by_decrypting(session, dual_use, &wrapped), None, "the target was decrypted");
-        // A key that also derives wraps open keys only.
-        let deriving = aes(session, yes(&[CKA_WRAP, CKA_DECRYPT, CKA_DERIVE]));
-        assert_eq!(session.wrap(kwp(), deriving, target), Err(Rv::KEY_NOT_WRAPPABLE));
+        // A key that works on data does not derive.
+        let both = aes(session, yes(&[CKA_WRAP, CKA_DECRYPT, CKA_DERIVE]));
+        assert_eq!(session.attribute(both, CKA_DERIVE), Ok(vec![0]));
         let wrapped = session.wrap(kwp(), key, target).expect("it wraps");
         let decrypted = session.decrypt(Mechanism::plain(CKM_AES_ECB), key, &wrapped);
         assert_eq!(decrypted, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
@@ -208,4 +209,36 @@ fn role_changes() {
         let pin = kms_tests::USER_PIN.as_bytes();
         session.login(cryptoki_sys::CKU_USER, pin).expect("the user logs in");
     });
+}
+
+/// HKDF is HMAC: a caller that signs with the extracted key computes what is expanded from it.
+#[test]
+fn a_mac_that_is_a_derived_key() {
+    let stack = Stack::strict();
+    let module = Module::of(&stack);
+    let session = module.user(stack.ring());
+    let hkdf = |steps: u64, info: &[u8]| {
+        let salt = [Field::Number(CKM_SHA256), Field::Number(1), Field::Bytes(vec![]), Field::Number(0)];
+        let fields = [&[Field::Number(steps)][..], &salt, &[Field::Bytes(info.to_vec())]].concat();
+        Mechanism::fields(CKM_HKDF_DERIVE, fields)
+    };
+    // `bExtract` and `bExpand` are the first two bytes.
+    let (extract, expand, both) = (0x0001, 0x0100, 0x0101);
+    let length = || Template::new().ulong(CKA_VALUE_LEN, 32);
+    let generate = |template: Template| {
+        session.generate(Mechanism::plain(CKM_GENERIC_SECRET_KEY_GEN), length().and(template))
+    };
+    let base = generate(yes(&[CKA_TOKEN, CKA_DERIVE])).expect("a base key");
+    let victim = secret(CKK_AES).and(length()).and(yes(&[CKA_TOKEN, CKA_ENCRYPT]));
+    session.derive(hkdf(both, b"tenant 7"), base, victim).expect("the victim's key");
+    let signs = secret(CKK_GENERIC_SECRET).and(length()).and(yes(&[CKA_SIGN, CKA_EXTRACTABLE]));
+    let extracted = session.derive(hkdf(extract, b""), base, signs.clone()).expect("it extracts");
+    let hmac = || Mechanism::plain(CKM_SHA256_HMAC);
+    assert_eq!(session.sign(hmac(), extracted, b"tenant 7\x01"), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    assert!(session.set(extracted, yes(&[CKA_SIGN])).is_err());
+    session.derive(hkdf(expand, b"tenant 7"), extracted, signs.clone()).expect("it expands");
+    // A key that does both from the start.
+    let signing = generate(yes(&[CKA_DERIVE, CKA_SIGN])).expect("a key that signs");
+    session.sign(hmac(), signing, b"message").expect("it signs");
+    assert_eq!(session.derive(hkdf(expand, b"x"), signing, signs), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
 }

@@ -22,7 +22,7 @@ impl Walk<'_> {
         self.number(object, CKA_KEY_TYPE) == Some(CKK_RSA)
     }
 
-    fn number(&mut self, object: TrackedObject, kind: u64) -> Option<u64> {
+    pub(crate) fn number(&mut self, object: TrackedObject, kind: u64) -> Option<u64> {
         let value = self.record(self.session.attribute(object.handle, kind))?;
         value.try_into().ok().map(u64::from_ne_bytes)
     }

@@ -9,6 +9,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod attributes;
+mod derivations;
 mod key_steps;
 mod ledger;
 mod races;
@@ -22,7 +23,7 @@ use ledger::EscrowKey;
 use walk::{Counts, Walk};
 
 /// The seeds of a normal run. A seed that finds something is added, with a comment on what it found.
-const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
+const SEEDS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /// Steps of one walk; each is one to ten calls.
 const STEPS: usize = 2_000;
@@ -61,8 +62,29 @@ fn no_walk_reveals_a_sensitive_value_of_a_strict_ring() {
     println!("{total:?}");
     // A walk whose calls are all rejected proves nothing.
     assert!(total.refused < total.calls * 3 / 4, "{total:?}");
-    let counts = [total.protected, total.wraps, total.unwraps, total.derives, total.copies];
+    let counts = [
+        total.protected,
+        total.wraps,
+        total.unwraps,
+        total.derives,
+        total.copies,
+        total.computed,
+        total.asked,
+    ];
     assert!(counts.into_iter().all(|count| count > 50), "{total:?}");
+}
+
+/// The equations alone: in a compat ring, a key that derives also signs.
+#[test]
+fn a_walk_of_derivations_finds_a_derived_value_in_a_compat_ring() {
+    let stack = Stack::compat();
+    let module = Module::of(&stack);
+    let violation = SEEDS.iter().find_map(|seed| {
+        let mut walk = Walk::begin(&module, stack.ring(), None, *seed);
+        (0..STEPS).find_map(|_| walk.derivation_step().err())
+    });
+    let violation = violation.expect("a MAC is the value of a derived key");
+    assert!(violation.starts_with("C_Sign returns"), "{violation}");
 }
 
 #[test]

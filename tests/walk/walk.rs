@@ -64,6 +64,10 @@ pub(crate) struct Counts {
     pub(crate) wraps: usize,
     pub(crate) unwraps: usize,
     pub(crate) derives: usize,
+    /// Derived keys whose value the walk computes.
+    pub(crate) computed: usize,
+    /// MACs of messages that derivations are made of.
+    pub(crate) asked: usize,
     pub(crate) copies: usize,
     /// The number of output bytes that were searched.
     pub(crate) searched: usize,
@@ -77,6 +81,8 @@ impl Counts {
         self.wraps += other.wraps;
         self.unwraps += other.unwraps;
         self.derives += other.derives;
+        self.computed += other.computed;
+        self.asked += other.asked;
         self.copies += other.copies;
         self.searched += other.searched;
     }
@@ -98,6 +104,10 @@ pub(crate) struct Walk<'m> {
     by_unique_id: HashMap<Vec<u8>, TrackedObject>,
     /// The protected values that the walk imported.
     imported: Vec<Vec<u8>>,
+    /// The values of objects from which the walk computes what is derived.
+    pub(crate) known_values: HashMap<CK_OBJECT_HANDLE, Vec<u8>>,
+    /// The messages whose MACs are derived keys.
+    pub(crate) derivation_messages: Vec<Vec<u8>>,
 }
 
 impl<'m> Walk<'m> {
@@ -124,6 +134,8 @@ impl<'m> Walk<'m> {
             objects: Vec::new(),
             by_unique_id: HashMap::new(),
             imported: Vec::new(),
+            known_values: HashMap::new(),
+            derivation_messages: Vec::new(),
         };
         walk.generate_initial_keys();
         walk
@@ -177,7 +189,7 @@ impl<'m> Walk<'m> {
 
     /// One random step: a few calls.
     pub(crate) fn step(&mut self) -> Result<(), Violation> {
-        match self.rng.below(34) {
+        match self.rng.below(36) {
             0..=2 => self.import(),
             3..=5 => self.generate(),
             6..=7 => self.copy(),
@@ -189,6 +201,8 @@ impl<'m> Walk<'m> {
             24..=25 => self.encrypt(),
             26..=28 => self.decrypt(),
             29 => self.sign(),
+            34 => self.derive_known(),
+            35 => self.ask_for_a_derived_value(),
             30 => self.digest(),
             31 => self.wrap_then_decrypt(),
             32 => self.search(),
@@ -293,6 +307,7 @@ impl<'m> Walk<'m> {
         let Some(handle) = self.record(self.session.create(template)) else { return Ok(()) };
         if self.is(handle, CKA_SENSITIVE) {
             self.ledger.protect(&value);
+            self.known_values.insert(handle, value.clone());
             self.imported.push(value);
             return self.track("imported", handle, true);
         }
@@ -368,6 +383,8 @@ impl<'m> Walk<'m> {
     /// Logs in as the security officer for some steps, then as the user again: private session objects are then gone
     /// and handles are new.
     fn switch_login(&mut self) -> Result<(), Violation> {
+        // The new login gives all objects new handles.
+        self.known_values.clear();
         self.record(self.session.logout());
         self.record(self.session.login(CKU_SO, SO_PIN.as_bytes()));
         for _ in 0..4 {

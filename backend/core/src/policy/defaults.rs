@@ -117,3 +117,37 @@ pub(super) fn class_of(template: &Template) -> Result<ObjectClass, Rv> {
     template.value(AttributeType::CLASS).ok_or(Rv::TEMPLATE_INCOMPLETE)?;
     template.class().ok_or(Rv::ATTRIBUTE_VALUE_INVALID)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(attributes: &[Attribute]) -> Template {
+        next_version_attributes(&Template(attributes.to_vec()), b"20261201")
+    }
+
+    #[test]
+    fn the_next_version_says_what_is_true_of_its_own_value() {
+        let imported = [
+            Attribute::bool(AttributeType::LOCAL, false),
+            Attribute::bool(AttributeType::SENSITIVE, true),
+            Attribute::bool(AttributeType::ALWAYS_SENSITIVE, false),
+            Attribute::bool(AttributeType::EXTRACTABLE, true),
+            Attribute::bool(AttributeType::NEVER_EXTRACTABLE, false),
+            Attribute::bool(AttributeType::TRUSTED, true),
+        ];
+        let version = next(&imported);
+        assert_eq!(version.bool(AttributeType::LOCAL), Some(true));
+        assert_eq!(version.bool(AttributeType::ALWAYS_SENSITIVE), Some(true));
+        assert_eq!(version.bool(AttributeType::NEVER_EXTRACTABLE), Some(false), "it is extractable");
+        assert_eq!(version.bool(AttributeType::TRUSTED), Some(false), "nobody has trusted this value");
+        let readable = [
+            Attribute::bool(AttributeType::SENSITIVE, false),
+            Attribute::bool(AttributeType::EXTRACTABLE, false),
+        ];
+        let version = next(&readable);
+        assert_eq!(version.bool(AttributeType::ALWAYS_SENSITIVE), Some(false));
+        assert_eq!(version.bool(AttributeType::NEVER_EXTRACTABLE), Some(true));
+        assert_eq!(version.bool(AttributeType::TRUSTED), None, "not an attribute of this class");
+    }
+}

@@ -215,8 +215,8 @@ encrypts, decrypts, signs or verifies.
 - Secret and private token keys that come from plaintext: created with `C_CreateObject`, copied from session keys that
   were not always sensitive, derived from keys that were not always sensitive, shared secrets that can be readable, or
   keys unwrapped by a key that also works on data and has no wrapping subkey.
-- Deriving from a key that is not readable and also does other things or is extractable (keys made by version 0.4 and
-  earlier). Removing its other uses makes it derive again.
+- Deriving from a key that is not readable and also does other things or is extractable: keys made before these rules.
+  After its other uses are removed and it is made unextractable, it derives again.
 - HKDF with a salt that is a key of the KMS and a base key that came from outside.
 - Adding a template for shared secrets to the copy of a private key.
 - Wrapping with a public key that the KMS did not generate and the security officer does not trust.

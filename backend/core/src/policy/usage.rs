@@ -215,6 +215,44 @@ mod tests {
         object(generate(&admin, &mechanism, &template).unwrap().1.attributes)
     }
 
+    #[test]
+    fn a_strict_ring_rejects_short_tags_and_macs() {
+        let user = |policy| caller(Some(RingRole::User), policy);
+        let gcm = |tag_bits| {
+            let iv = Secret::from(vec![0; 12]);
+            Mechanism {
+                kind: MechanismType::AES_GCM,
+                parameters: Parameters::Gcm { iv, aad: Secret::default(), tag_bits },
+            }
+        };
+        let ccm = |mac_bytes| {
+            let (nonce, aad) = (Secret::from(vec![0; 12]), Secret::default());
+            let parameters = Parameters::Ccm { data_bytes: 1, nonce, aad, mac_bytes };
+            Mechanism { kind: MechanismType::AES_CCM, parameters }
+        };
+        let mac = |bytes| Mechanism {
+            kind: MechanismType::SHA256_HMAC_GENERAL,
+            parameters: Parameters::MacBytes(bytes),
+        };
+        for policy in [RingPolicy::Strict, RingPolicy::Compat] {
+            let may = |usage, mechanism: &Mechanism, key: &Object| {
+                permit(&user(policy), usage, mechanism, key).map(drop)
+            };
+            let short = if policy == RingPolicy::Strict { Err(Rv::MECHANISM_PARAM_INVALID) } else { Ok(()) };
+            let (aes, generic) = (aes(policy, &[]), generic(policy));
+            for usage in [Usage::Encrypt, Usage::Decrypt] {
+                assert_eq!(may(usage, &gcm(88), &aes), short);
+                assert_eq!(may(usage, &gcm(96), &aes), Ok(()));
+                assert_eq!(may(usage, &ccm(6), &aes), short);
+                assert_eq!(may(usage, &ccm(8), &aes), Ok(()));
+            }
+            for usage in [Usage::Sign, Usage::Verify] {
+                assert_eq!(may(usage, &mac(7), &generic), short);
+                assert_eq!(may(usage, &mac(8), &generic), Ok(()));
+            }
+        }
+    }
+
     /// Both halves of a token pair made by an admin, complete with what comes with the keys.
     fn pair(policy: RingPolicy, kind: MechanismType) -> (Object, Object) {
         let token = Attribute::bool(AttributeType::TOKEN, true);

@@ -27,9 +27,8 @@ fn wrap_then_decrypt() {
     // A key that works on data as well wraps with a subkey; `wrap_subkeys` tests those.
     let both = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DECRYPT), yes(A::ENCRYPT)]);
     assert_eq!(both.attributes.bool(A::KMS_WRAP_SUBKEY), Some(true));
-    let deriving = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
-    assert_eq!(deriving.attributes.bool(A::KMS_WRAP_SUBKEY), None);
-    assert_eq!(fixture.wrap(kwp(), &deriving.object, &target), Err(Rv::KEY_NOT_WRAPPABLE));
+    let wrapping = fixture.generate(&[yes(A::WRAP), yes(A::UNWRAP), yes(A::DERIVE)]);
+    assert_eq!(wrapping.attributes.bool(A::DERIVE), Some(false));
     let key = wrapping_key(&mut fixture);
     let wrapped = fixture.wrap(kwp(), &key.object, &target).unwrap();
     let ecb = Mechanism::plain(MechanismType::AES_ECB);
@@ -82,6 +81,7 @@ fn a_key_taken_for_one_of_another_type() {
     let as_secret = [&secret(KeyType::GENERIC_SECRET)[..], &[no(A::SENSITIVE), yes(A::DERIVE)]].concat();
     let confused = fixture.unwrap(kwp(), &key, &wrapped, &as_secret).unwrap();
     assert_eq!(fixture.reveal(&confused.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    assert_eq!(confused.attributes.bool(A::DERIVE), Some(false), "the same value could sign");
     // A half of the key could be guessed with a fraction of the work.
     let half = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 16)]].concat();
     assert!(fixture.unwrap(kwp(), &key, &wrapped, &half).is_err());
@@ -91,7 +91,10 @@ fn a_key_taken_for_one_of_another_type() {
     };
     let cut = [&secret(KeyType::GENERIC_SECRET)[..], &[Attribute::ulong(A::VALUE_LEN, 1)]].concat();
     assert_eq!(fixture.derive(mechanism, &confused.object, &cut).map(drop), Err(Rv::MECHANISM_INVALID));
-    let short = fixture.derive(hkdf(b"x"), &confused.object, &cut).map(drop);
+    let derived = fixture.derive(hkdf(b"x"), &confused.object, &secret(KeyType::AES)).map(drop);
+    assert_eq!(derived, Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
+    let base = fixture.base(&[]).object;
+    let short = fixture.derive(hkdf(b"x"), &base, &cut).map(drop);
     assert_eq!(short, Err(Rv::ATTRIBUTE_VALUE_INVALID));
 }
 
@@ -218,8 +221,81 @@ fn a_derived_key_is_no_more_open_than_its_base() {
     let mechanism = ecdh(public.attributes.bytes(A::EC_POINT).unwrap());
     let agreed = fixture.derive(mechanism.clone(), &private.object, &requested(false)).unwrap();
     assert_eq!(fixture.reveal(&agreed.object).unwrap().bytes(A::VALUE).map(<[u8]>::len), Some(32));
-    let token = fixture.derive(mechanism, &private.object, &requested(true)).unwrap();
-    assert_eq!(fixture.reveal(&token.object), Err(Rv::ATTRIBUTE_SENSITIVE));
+    assert_eq!(
+        fixture.derive(mechanism, &private.object, &requested(true)).map(drop),
+        Err(Rv::TEMPLATE_INCONSISTENT),
+        "whoever may use the private key can read the secret"
+    );
+}
+
+/// Shared secrets that nobody can read: the private key's template says so for all of them.
+#[test]
+fn a_private_key_that_agrees_on_sensitive_secrets_only() {
+    let Some((mut fixture, _)) = strict("a_private_key_that_agrees_on_sensitive_secrets_only") else {
+        return;
+    };
+    let p256 = || Attribute::bytes(A::EC_PARAMS, kms_core::object::Curve::P256.oid_der());
+    let sensitive_only = |kind| {
+        let nested = Nested(vec![yes(A::SENSITIVE), no(A::EXTRACTABLE)]);
+        Attribute { kind, value: Value::Template(nested) }
+    };
+    let mut pair = |private: &[Attribute]| {
+        let request = Request::GeneratePair {
+            mechanism: Mechanism::plain(MechanismType::EC_KEY_PAIR_GEN),
+            public: Template(vec![p256()]),
+            private: Template([&[yes(A::DERIVE), yes(A::COPYABLE)], private].concat()),
+        };
+        let Response::Pair { public, private } = fixture.send(request).unwrap() else { panic!("a pair") };
+        (ecdh(public.attributes.bytes(A::EC_POINT).unwrap()), private.object)
+    };
+    let (peer, _) = pair(&[]);
+    let (_, fixed) = pair(&[sensitive_only(A::DERIVE_TEMPLATE)]);
+    let (_, extractable) = pair(&[sensitive_only(A::DERIVE_TEMPLATE), yes(A::EXTRACTABLE)]);
+    let (_, open) = pair(&[]);
+    let length = Attribute::ulong(A::VALUE_LEN, 32);
+    let token = [&secret(KeyType::GENERIC_SECRET)[..], &[length.clone(), yes(A::TOKEN)]].concat();
+    let readable = [&secret(KeyType::GENERIC_SECRET)[..], &[length, no(A::SENSITIVE)]].concat();
+    let agreed = fixture.derive(peer.clone(), &fixed, &token).unwrap();
+    assert_eq!(agreed.attributes.bool(A::ALWAYS_SENSITIVE), Some(true));
+    let refused = Err(Rv::TEMPLATE_INCONSISTENT);
+    assert_eq!(fixture.derive(peer.clone(), &fixed, &readable).map(drop), refused);
+    assert_eq!(fixture.derive(peer.clone(), &extractable, &token).map(drop), refused);
+    // The template is not added later, when secrets may have been read.
+    assert_eq!(fixture.copy(&open, &[sensitive_only(A::DERIVE_TEMPLATE)]).map(drop), refused);
+    assert!(fixture.set(&open, &[sensitive_only(A::DERIVE_TEMPLATE)]).is_err());
+}
+
+/// HKDF is HMAC, and the KDFs of SP 800-108 are HMAC or CMAC: a key that derives does nothing else, and neither does
+/// what is extracted from it.
+#[test]
+fn a_key_that_derives_signs_nothing() {
+    let Some((mut fixture, _)) = strict("a_key_that_derives_signs_nothing") else { return };
+    let uses = [A::SIGN, A::VERIFY, A::ENCRYPT, A::DECRYPT, A::WRAP, A::UNWRAP];
+    for usage in uses {
+        let key = fixture.generate(&[yes(usage), yes(A::DERIVE)]);
+        assert_eq!(key.attributes.bool(A::DERIVE), Some(false), "{usage}");
+    }
+    let base = fixture.base(&[yes(A::EXTRACTABLE), no(A::ENCRYPT)]);
+    assert_eq!(base.attributes.bool(A::EXTRACTABLE), Some(false));
+    let length = Attribute::ulong(A::VALUE_LEN, 32);
+    let signs = [&secret(KeyType::GENERIC_SECRET)[..], &[length, yes(A::SIGN), yes(A::EXTRACTABLE)]].concat();
+    let Mechanism { kind, parameters } = hkdf(b"info");
+    let Parameters::Hkdf { hash, salt, info, .. } = parameters else { panic!("HKDF") };
+    let extract = Parameters::Hkdf { extract: true, expand: false, hash, salt, info };
+    let extract = Mechanism { kind, parameters: extract };
+    let extracted = fixture.derive(extract.clone(), &base.object, &signs).unwrap();
+    for usage in uses {
+        assert_eq!(extracted.attributes.bool(usage), Some(false), "{usage}");
+    }
+    assert_eq!(extracted.attributes.bool(A::DERIVE), Some(true));
+    assert_eq!(extracted.attributes.bool(A::EXTRACTABLE), Some(false));
+    let expanded = fixture.derive(hkdf(b"info"), &extracted.object, &signs).unwrap();
+    assert_eq!(expanded.attributes.bool(A::SIGN), Some(true));
+    let derives = [&signs[..4], &[yes(A::DERIVE)]].concat();
+    let expanded = fixture.derive(hkdf(b"info"), &base.object, &derives).unwrap();
+    assert_eq!(expanded.attributes.bool(A::DERIVE), Some(false), "what is derived does not derive");
+    let copied = fixture.copy(&base.object, &[yes(A::SIGN)]).map(drop);
+    assert!(copied.is_err(), "no usage is added to a copy");
 }
 
 #[test]

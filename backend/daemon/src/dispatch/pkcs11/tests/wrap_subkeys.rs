@@ -130,7 +130,6 @@ fn a_key_without_a_subkey_wraps_open_keys_only() {
     let value_of_caller = [Attribute::bytes(A::VALUE, vec![7; 32])];
     let keys = [
         fixture.generate(&[&BOTH.map(yes)[..], &[no(A::SENSITIVE), yes(A::EXTRACTABLE)]].concat()),
-        fixture.generate(&[&BOTH.map(yes)[..], &[yes(A::DERIVE)]].concat()),
         fixture.create(&[&secret(KeyType::AES)[..], &BOTH.map(yes), &value_of_caller].concat()).unwrap(),
     ];
     for key in keys {
