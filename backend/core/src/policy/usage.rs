@@ -148,13 +148,16 @@ fn curve_bits(params: &[u8]) -> Option<u64> {
 /// Checks the length of an authentication tag or MAC. Each forgery of a short GCM tag also helps to find the
 /// authentication key (Ferguson, "Authentication weaknesses in GCM", 2005).
 fn check_tag(policy: RingPolicy, mechanism: &Mechanism) -> Result<(), Rv> {
-    let (bits, least) = match &mechanism.parameters {
-        Parameters::Gcm { tag_bits, .. } | Parameters::GcmGenerate { tag_bits, .. } => {
-            (u32::from(*tag_bits), STRICT_GCM_TAG_BITS_MIN)
-        }
-        Parameters::Ccm { mac_bytes, .. } => (u32::from(*mac_bytes) * 8, STRICT_MAC_BITS_MIN),
-        Parameters::MacBytes(bytes) => (bytes.saturating_mul(8), STRICT_MAC_BITS_MIN),
-        _ => return Ok(()),
+    let (bits, least) = if let Parameters::Gcm { tag_bits, .. } | Parameters::GcmGenerate { tag_bits, .. } =
+        &mechanism.parameters
+    {
+        (u32::from(*tag_bits), STRICT_GCM_TAG_BITS_MIN)
+    } else if let Parameters::Ccm { mac_bytes, .. } = &mechanism.parameters {
+        (u32::from(*mac_bytes) * 8, STRICT_MAC_BITS_MIN)
+    } else if let Parameters::MacBytes(bytes) = &mechanism.parameters {
+        (bytes.saturating_mul(8), STRICT_MAC_BITS_MIN)
+    } else {
+        return Ok(());
     };
     let short = policy == RingPolicy::Strict && bits < least;
     if short { Err(Rv::MECHANISM_PARAM_INVALID) } else { Ok(()) }

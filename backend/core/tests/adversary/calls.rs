@@ -164,11 +164,11 @@ impl World {
         let trojan = self.terms.id(Term::Chosen(menu::TROJAN));
         let smuggled = if pair { Term::WrappedForPair(by, trojan) } else { Term::Wrapped(by, trojan) };
         self.terms.id(smuggled);
-        let content = |(id, term)| match term {
-            Term::Wrapped(key, content) | Term::WrappedForPair(key, content) => {
-                (key == by).then_some((id, content))
-            }
-            _ => None,
+        let content = |(id, term)| {
+            let (Term::Wrapped(key, content) | Term::WrappedForPair(key, content)) = term else {
+                return None;
+            };
+            (key == by).then_some((id, content))
         };
         let contents: Vec<(Id, Id)> = self.terms.all().filter_map(content).collect();
         for (ciphertext, content) in contents {

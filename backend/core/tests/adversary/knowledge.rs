@@ -85,7 +85,16 @@ impl Knowledge {
             Term::Part(value) if self.knows(id) || oracles.hmac.contains(&id) => {
                 Some((value, format!("{} was guessed", text(id))))
             }
-            _ => None,
+            Term::Random(_)
+            | Term::Chosen(_)
+            | Term::Hmac(..)
+            | Term::Cmac(..)
+            | Term::Agreed(..)
+            | Term::Hashed(..)
+            | Term::Subkey(_)
+            | Term::Wrapped(..)
+            | Term::WrappedForPair(..)
+            | Term::Part(_) => None,
         };
         if let Some((value, why)) = content {
             grown |= self.learn(value, || why);

@@ -149,7 +149,7 @@ pub(crate) fn pairs() -> Vec<(M, Template, Template)> {
             pairs.push((M::RSA_PKCS_KEY_PAIR_GEN, rsa.clone(), private(&uses(set))));
         }
         let derives = Attribute::bool(A::DERIVE, true);
-        pairs.push((M::EC_KEY_PAIR_GEN, ec.clone(), private(&[derives.clone()])));
+        pairs.push((M::EC_KEY_PAIR_GEN, ec.clone(), private(std::slice::from_ref(&derives))));
         pairs.push((M::EC_KEY_PAIR_GEN, ec.clone(), private(&[derives, sensitive_only()])));
     }
     pairs

@@ -124,7 +124,12 @@ impl World {
                     self.is_known(key) && self.is_known(message)
                 }
                 Term::Part(from) => self.is_known(from),
-                _ => false,
+                Term::Random(_)
+                | Term::Agreed(..)
+                | Term::Hashed(..)
+                | Term::Subkey(_)
+                | Term::Wrapped(..)
+                | Term::WrappedForPair(..) => false,
             }
     }
 
@@ -285,7 +290,7 @@ impl World {
             | Term::Part(from)
             | Term::Hmac(from, _)
             | Term::Cmac(from, _) => self.attacker_is_a_party(from),
-            _ => false,
+            Term::Random(_) | Term::Chosen(_) | Term::Wrapped(..) | Term::WrappedForPair(..) => false,
         }
     }
 
