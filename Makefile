@@ -10,7 +10,7 @@ ADVISORY_DB ?= https://github.com/RustSec/advisory-db
 ADVISORIES ?= warn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test quick test-release suites bench lint advisories release
+.PHONY: help demo build test quick test-release suites mutants bench lint advisories release
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -44,6 +44,10 @@ suites: ## Run the third-party test suites whole (half an hour); writes docs/sui
 	@tests/suites/run
 	KMS_TESTS_BUILT=1 KMS_TESTS_ARTEFACTS=$(abspath $(TARGET))/release KMS_TESTS_SCHEMATHESIS_SECONDS=600 \
 		$(CARGO) test --locked --package kms-tests --test rest document
+	KMS_ADVERSARY_CALLS=5 $(CARGO) test --release --locked --package kms-core --test adversary -- --nocapture
+
+mutants: ## Change the code that decides, one thing at a time, and check that a test fails (hours); writes docs/mutants.md
+	@tests/mutants/run
 
 bench: ## Measure against SoftHSM, and the REST API; writes docs/benchmarks.md
 	@softhsm-config/install-packages demo
@@ -56,7 +60,7 @@ lint: ## Check format, clippy, documentation, shell scripts, licences, sources a
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	@softhsm-config/install-packages lint
 	shellcheck .ci/run softhsm-config/build-image softhsm-config/entrypoint softhsm-config/install-packages \
-		.cargo/split-debug tests/demo.sh tests/suites/run
+		.cargo/split-debug tests/demo.sh tests/suites/run tests/mutants/run
 	@command -v cargo-deny > /dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny --locked --config .deny.toml check licenses bans sources
 	@$(MAKE) --no-print-directory advisories
