@@ -1,24 +1,26 @@
-//! PINs: stored as argon2id hashes, checked one at a time, and delayed after failures.
+//! PINs: stored as hashes that need the HSM (`hash`), checked one at a time, and delayed after failures.
 //!
 //! Three guarantees. Failures never lock a PIN, they only delay: the delay grows with each failure and applies to the
 //! uid that failed, so that guessing under one uid does not stop an application under another. Attempts at one PIN by
 //! one uid are serialised, so that guessing in parallel gains nothing. And a caller that proved the PIN in the last
 //! minutes does not pay for argon2 again: a keyed digest of the PIN is cached.
 
+mod hash;
+
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::Argon2;
-use hmac::{Hmac, KeyInit, Mac};
 use kms_core::policy;
 use kms_protocol::{RingId, Rv};
-use password_hash::{PasswordHasher, PasswordVerifier};
-use sha2::Sha256;
+use kms_store::Principal;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use hash::mac_of_parts;
+
+pub use hash::PinKey;
 
 /// The minimum length of a PIN that is set, in bytes: the same as SoftHSM's.
 pub const PIN_BYTES_MIN: usize = 4;
@@ -69,31 +71,37 @@ impl AttemptState {
 
 /// Checks PINs.
 pub struct Pins {
+    /// The service key that hashes need.
+    pub(crate) bound: PinKey,
     key: Zeroizing<[u8; 32]>,
     attempts: Mutex<HashMap<Attempt, AttemptState>>,
     turn: Condvar,
+    /// Checked when there is no such principal, so that the response time does not reveal which principals exist.
     dummy_hash: String,
 }
 
 impl Pins {
     /// Creates an empty cache. `key` is random and lives as long as the process.
-    pub fn new(key: Zeroizing<[u8; 32]>) -> Result<Self, Error> {
-        // Checked when there is no such principal, so that the response time does not reveal which principals exist.
-        let dummy_hash = hash(key.as_slice())?;
-        Ok(Self { key, attempts: Mutex::default(), turn: Condvar::new(), dummy_hash })
+    ///
+    /// # Errors
+    /// When the operating system returns no random numbers, or there is no memory for argon2.
+    pub fn new(bound: PinKey, key: Zeroizing<[u8; 32]>) -> Result<Self, Error> {
+        let dummy_hash = hash::hash(key.as_slice())?;
+        Ok(Self { bound, key, attempts: Mutex::default(), turn: Condvar::new(), dummy_hash })
     }
 
-    /// Checks a PIN against its stored hash (none if there is no such principal).
+    /// Checks a PIN against the principal's stored hash (none if there is no such principal).
     ///
     /// # Errors
     /// `CKR_PIN_INCORRECT`; `CKR_FUNCTION_REJECTED` when too many attempts are waiting.
-    pub fn check(&self, attempt: &Attempt, pin: &[u8], stored: Option<&str>) -> Result<(), Error> {
+    pub fn check(&self, attempt: &Attempt, pin: &[u8], principal: Option<&Principal>) -> Result<(), Error> {
         let delay = self.take_turn(attempt)?;
         std::thread::sleep(delay);
-        let digest = self.digest(attempt, pin, stored);
-        let outcome = match self.remembered(attempt, &digest) {
-            true if stored.is_some() => Ok(true),
-            _ => verify(pin, stored.unwrap_or(&self.dummy_hash)).map(|correct| correct && stored.is_some()),
+        let digest = self.digest(attempt, pin, principal);
+        let outcome = match (principal, self.remembered(attempt, &digest)) {
+            (Some(_), true) => Ok(true),
+            (Some(principal), false) => self.bound.verify(attempt.ring, principal, pin),
+            (None, _) => hash::verify(pin, &self.dummy_hash).map(|_| false),
         };
         self.end_turn(attempt, matches!(outcome, Ok(true)), digest);
         if outcome? { Ok(()) } else { Err(Rv::PIN_INCORRECT.into()) }
@@ -153,15 +161,10 @@ impl Pins {
 
     /// Binds the PIN to the hash it was proven against: when the PIN changes, so does the hash, and no cached proof
     /// matches.
-    fn digest(&self, attempt: &Attempt, pin: &[u8], stored: Option<&str>) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(self.key.as_slice()).expect("HMAC takes a key of any length");
-        for part in [attempt.ring.0.as_slice(), attempt.name.as_bytes(), stored.unwrap_or("").as_bytes(), pin]
-        {
-            mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
+    fn digest(&self, attempt: &Attempt, pin: &[u8], principal: Option<&Principal>) -> [u8; 32] {
+        let stored = principal.map_or("", |principal| principal.pin_hash.as_str());
+        let parts = [attempt.ring.0.as_slice(), attempt.name.as_bytes(), stored.as_bytes(), pin];
+        mac_of_parts(self.key.as_slice(), &parts)
     }
 
     fn attempts(&self) -> MutexGuard<'_, HashMap<Attempt, AttemptState>> {
@@ -178,22 +181,6 @@ pub fn check_length(pin: &[u8]) -> Result<(), Rv> {
         return Err(Rv::PIN_LEN_RANGE);
     }
     if std::str::from_utf8(pin).is_err() { Err(Rv::PIN_INVALID) } else { Ok(()) }
-}
-
-/// The stored form of a PIN: argon2id with a random salt, in the PHC string format.
-pub fn hash(pin: &[u8]) -> Result<String, Error> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(Error::Random)?;
-    let hash = Argon2::default().hash_password_with_salt(pin, &salt).map_err(Error::Pin)?;
-    Ok(hash.to_string())
-}
-
-fn verify(pin: &[u8], stored: &str) -> Result<bool, Error> {
-    match Argon2::default().verify_password(pin, stored) {
-        Ok(()) => Ok(true),
-        Err(password_hash::Error::PasswordInvalid) => Ok(false),
-        Err(error) => Err(Error::Pin(error)),
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "delays are measured where they are waited for")]

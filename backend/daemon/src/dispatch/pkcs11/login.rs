@@ -1,10 +1,11 @@
 //! Login and PINs. A caller proves its identity once, and then sends a ticket with each request.
 
 use kms_core::audit::Entry;
+use kms_core::error_chain;
 use kms_core::object::{Caller, Peer, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv, Ticket};
-use kms_store::{Principal, Ring};
+use kms_store::{PinKind, Principal, Ring};
 
 use crate::dispatch::accounts::login as account_login;
 use crate::dispatch::audit_names::AuditedResource;
@@ -42,7 +43,7 @@ impl Dispatch {
             return Err(Rv::USER_PIN_NOT_INITIALIZED.into());
         }
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
-        self.pins.check(&attempt, pin, principal.as_ref().map(|principal| principal.pin_hash.as_str()))?;
+        self.check_pin(ring, &attempt, pin, principal.as_deref())?;
         let principal = principal.ok_or(Rv::PIN_INCORRECT)?;
         Ok(Response::LoggedIn { ticket: self.issue_for(ring, caller.peer, &principal)? })
     }
@@ -91,7 +92,7 @@ impl Dispatch {
         let new = new.strip_prefix(prefix.as_bytes()).unwrap_or(new);
         pins::check_length(new)?;
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
-        self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
+        self.pins.check(&attempt, old, Some(&principal))?;
         // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
         let entry = self.request_entry(
             ring,
@@ -121,9 +122,35 @@ impl Dispatch {
         generation: u64,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
-        let pin_hash = pins::hash(pin)?;
-        let name = name.to_owned();
-        self.store.put_principal(ring.id, &Principal { name, ring_role, pin_hash, generation }, entry)?;
+        let pin_hash = self.pins.bound.hash(ring.id, name, pin)?;
+        let (name, pin_kind) = (name.to_owned(), PinKind::Bound);
+        let principal = Principal { name, ring_role, pin_hash, pin_kind, generation };
+        self.store.put_principal(ring.id, &principal, entry)?;
+        Ok(())
+    }
+
+    /// Checks a PIN; a hash of an earlier version, which is not bound to the HSM, is then replaced by one that is.
+    pub(in crate::dispatch) fn check_pin(
+        &self,
+        ring: &Ring,
+        attempt: &Attempt,
+        pin: &[u8],
+        principal: Option<&Principal>,
+    ) -> Result<(), Error> {
+        self.pins.check(attempt, pin, principal)?;
+        if let Some(unbound) = principal.filter(|principal| principal.pin_kind == PinKind::Plain) {
+            let hash = self.pins.bound.hash(ring.id, &unbound.name, pin)?;
+            let (ring, principal) = (&ring.label, &unbound.name);
+            match self.store.bind_pin(attempt.ring, unbound, hash) {
+                Ok(true) => tracing::info!(ring, principal, "the PIN's hash is now bound to the HSM"),
+                Ok(false) => {}
+                // The PIN was right: a full disk does not prevent the login, and the next one tries again.
+                Err(error) => {
+                    let cause = error_chain(&error);
+                    tracing::warn!(ring, principal, cause, "the PIN's hash could not be bound to the HSM");
+                }
+            }
+        }
         Ok(())
     }
 
