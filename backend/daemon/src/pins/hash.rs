@@ -42,6 +42,14 @@ impl PinKey {
         }
     }
 
+    /// The name under which failures are counted in the database, which does not show the names that were tried.
+    pub(super) fn name_tag(&self, ring: RingId, name: &str) -> [u8; 16] {
+        let parts = [b"kms login name v1".as_slice(), &ring.0, name.as_bytes()];
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&mac_of_parts(self.0.as_slice(), &parts)[..16]);
+        tag
+    }
+
     /// A MAC of the PIN, bound to the principal that it belongs to.
     fn bind(&self, ring: RingId, name: &str, pin: &[u8]) -> Zeroizing<[u8; 32]> {
         let parts = [b"kms pin v1".as_slice(), &ring.0, name.as_bytes(), pin];

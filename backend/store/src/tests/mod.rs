@@ -3,6 +3,7 @@
 mod concurrency;
 mod damage;
 mod keys;
+mod login_failures;
 mod measurements;
 mod rings;
 mod search;
