@@ -6,6 +6,7 @@
 
 mod absent;
 mod disk;
+mod guesses;
 mod homes;
 mod peer;
 mod process;

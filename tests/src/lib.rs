@@ -17,6 +17,8 @@ pub mod child;
 pub mod client;
 /// The daemon as a child process: start, kill, pause.
 pub mod daemon;
+/// A client that speaks the protocol itself.
+pub mod frames;
 /// Reference results by the openssl program: signatures, ciphertexts, digests, MACs.
 pub mod openssl;
 /// Runs programs with a timeout, and finds out which are installed.

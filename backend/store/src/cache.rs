@@ -313,6 +313,7 @@ mod tests {
     use kms_core::object::{Material, RingRole};
     use kms_protocol::Template;
 
+    use super::super::PinKind;
     use super::*;
 
     const RING: RingId = RingId([1; 16]);
@@ -323,7 +324,13 @@ mod tests {
     }
 
     fn principal(generation: u64) -> Principal {
-        Principal { name: "user".to_owned(), ring_role: RingRole::Admin, pin_hash: String::new(), generation }
+        Principal {
+            name: "user".to_owned(),
+            ring_role: RingRole::Admin,
+            pin_hash: String::new(),
+            pin_kind: PinKind::Plain,
+            generation,
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, StoredObject, e
 use super::rows::signed;
 use super::version_rows::{State, VersionRow};
 use super::writer::WriteTx;
-use super::{NewKey, NewObject, NewRing, Principal, Ring, StoreError, find, rotation};
+use super::{NewKey, NewObject, NewRing, PinKind, Principal, Ring, StoreError, find, rotation};
 
 /// How long a request is stored. A provider stops repeating one after seconds.
 const REQUEST_SECONDS: i64 = 3600;
@@ -225,7 +225,7 @@ pub(super) fn clear_ring(
     Ring { label: label.to_owned(), ..found }.put(tx)?;
     if let Some(user) = find::principal(tx.connection, tx.key, ring, Principal::USER)? {
         let (pin_hash, generation) = (String::new(), user.generation + 1);
-        Principal { pin_hash, generation, ..user }.put(ring, tx)?;
+        Principal { pin_hash, pin_kind: PinKind::Plain, generation, ..user }.put(ring, tx)?;
     }
     tx.invalidate(Invalidation::All);
     Ok(hidden)

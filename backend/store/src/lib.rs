@@ -12,6 +12,7 @@
 //! | `rings`, `principals`, `keys`, `objects`, `iv_blocks` | operations of the PKCS#11 API and of the commands |
 //! | `find`, `change`, `rotation` | the queries behind them, and the writes inside the writer's transaction |
 //! | `api` | operations of the REST API: projects, rings, the lifecycle of keys, purging, idempotency keys |
+//! | `login_failures` | wrong PINs, counted across restarts |
 //! | `accounts` | service accounts with their grants, tokens and public keys |
 //! | `audit`, `usage` | the audit log; the hours that are billed |
 //! | `backup`, `check`, `snapshot`, `log_once` | copies and their verification, exports, the log of unreadable rows |
@@ -29,6 +30,7 @@ mod iv_blocks;
 mod key_rows;
 mod keys;
 mod log_once;
+mod login_failures;
 mod object_rows;
 mod objects;
 mod open;
@@ -60,8 +62,9 @@ pub use audit::{AuditCursor, AuditFilter};
 pub use backup::{beside, settle, sync_folder};
 pub use check::CheckReport;
 pub use error::StoreError;
+pub use login_failures::{LoginFailures, LoginTrack};
 pub use open::LockedStore;
-pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
+pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, PinKind, Principal, Ring};
 pub use snapshot::Snapshot;
 pub use store::Store;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageScope};

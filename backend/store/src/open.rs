@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0006_vectors.sql"),
     include_str!("schema/0007_usage.sql"),
     include_str!("schema/0008_restarts.sql"),
+    include_str!("schema/0011_credentials.sql"),
 ];
 
 /// Marks the file as ours in its header: `kms1`.
@@ -99,6 +100,15 @@ impl LockedStore {
             Ok(Wrapped { master: MasterVersion(row.get(0)?), bytes: row.get(1)? })
         });
         Ok(found.optional()?)
+    }
+
+    /// Whether the hash of any principal's PIN is bound to the HSM. The rows are not verified.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn has_bound_pins(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM principals WHERE pin_kind IS NOT NULL)";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
     }
 
     /// Starts the store with the unwrapped row key.

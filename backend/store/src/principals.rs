@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::cache::Invalidation;
 use super::rows::PRINCIPAL_COLUMNS;
-use super::{Principal, Store, StoreError};
+use super::{PinKind, Principal, Store, StoreError, find};
 
 /// Returns the principals of a ring, by name, and the errors of those that cannot be read.
 pub(super) fn ring_principals(
@@ -39,6 +39,23 @@ impl Store {
             self.readers.read(|connection| ring_principals(connection, &self.key, ring))?;
         self.log_unreadable(&unreadable);
         Ok(found)
+    }
+
+    /// Replaces the hash of a principal's PIN by one of the same PIN that is bound to the HSM. Does nothing, and returns
+    /// false, when the PIN was changed meanwhile.
+    ///
+    /// # Errors
+    /// When the database fails, or the principal's row was changed.
+    pub fn bind_pin(&self, ring: RingId, old: &Principal, pin_hash: String) -> Result<bool, StoreError> {
+        let old = old.clone();
+        self.writer.write(move |tx| {
+            let found = find::principal(tx.connection, tx.key, ring, &old.name)?;
+            let Some(current) = found.filter(|current| *current == old) else { return Ok(false) };
+            let name = current.name.clone();
+            Principal { pin_hash, pin_kind: PinKind::Bound, ..current }.put(ring, tx)?;
+            tx.invalidate(Invalidation::Principal(ring, name));
+            Ok(true)
+        })
     }
 
     /// Removes a principal of a ring; its logins end.

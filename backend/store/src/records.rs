@@ -42,6 +42,16 @@ pub struct NewRing {
     pub entry: Option<Entry>,
 }
 
+/// What the hash of a PIN is made over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PinKind {
+    /// The PIN: whoever has the database can guess it. Databases of earlier versions have such hashes; each is replaced
+    /// when its principal logs in.
+    Plain,
+    /// A MAC of the PIN under a key that the HSM wraps: guessing needs the HSM.
+    Bound,
+}
+
 /// A principal of a ring.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Principal {
@@ -51,6 +61,8 @@ pub struct Principal {
     pub ring_role: RingRole,
     /// The PIN's hash, as argon2 formats it; empty before a PIN is set.
     pub pin_hash: String,
+    /// What the hash is made over.
+    pub pin_kind: PinKind,
     /// Incremented to end all earlier logins.
     pub generation: u64,
 }

@@ -7,7 +7,7 @@ use rusqlite::{Row, params, types::FromSql};
 use uuid::Uuid;
 
 use super::writer::WriteTx;
-use super::{Principal, Ring, RingMetadata, StoreError};
+use super::{PinKind, Principal, Ring, RingMetadata, StoreError};
 
 /// Reads one column of a row, or returns why the row cannot be read.
 pub(super) fn column<T: FromSql>(row: &Row<'_>, table: &'static str, index: usize) -> Result<T, StoreError> {
@@ -136,7 +136,7 @@ impl Ring {
 }
 
 /// The columns that are read of a principal.
-pub(super) const PRINCIPAL_COLUMNS: &str = "name, ring, standing, pin_hash, generation, mac";
+pub(super) const PRINCIPAL_COLUMNS: &str = "name, ring, standing, pin_hash, generation, mac, pin_kind";
 
 impl Principal {
     const TABLE: &'static str = "principals";
@@ -152,32 +152,53 @@ impl Principal {
             ring_role: ring_role.ok_or_else(|| invalid(TABLE, row))?,
             pin_hash: column(row, TABLE, 3)?,
             generation: unsigned(column(row, TABLE, 4)?),
+            pin_kind: match column(row, TABLE, 6)? {
+                None => PinKind::Plain,
+                Some(1_i64) => PinKind::Bound,
+                Some(_) => return Err(invalid(TABLE, row)),
+            },
         };
         let ring = RingId(column(row, TABLE, 1)?);
         check_mac(key, TABLE, &principal.columns(&ring), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
         Ok(principal)
     }
 
-    fn columns<'a>(&'a self, ring: &'a RingId) -> [(&'static str, Cell<'a>); 5] {
+    fn columns<'a>(&'a self, ring: &'a RingId) -> [(&'static str, Cell<'a>); 6] {
         [
             ("ring", Cell::Bytes(&ring.0)),
             ("name", Cell::Text(&self.name)),
             ("standing", Cell::Integer(ring_role_number(self.ring_role))),
             ("pin_hash", Cell::Text(&self.pin_hash)),
             ("generation", Cell::Integer(signed(self.generation))),
+            ("pin_kind", Cell::from(pin_kind_number(self.pin_kind))),
         ]
     }
 
     /// Inserts a principal of a ring, or updates the one with its name.
     pub(super) fn put(&self, ring: RingId, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (ring, name) DO UPDATE SET \
-                   standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6";
+        let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac, pin_kind) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (ring, name) DO UPDATE SET \
+                   standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6, pin_kind = ?7";
         let mac = tx.key.mac(Self::TABLE, &self.columns(&ring));
         let (ring_role, generation) = (ring_role_number(self.ring_role), signed(self.generation));
-        let values = params![ring.0, self.name, ring_role, self.pin_hash, generation, mac];
+        let values = params![
+            ring.0,
+            self.name,
+            ring_role,
+            self.pin_hash,
+            generation,
+            mac,
+            pin_kind_number(self.pin_kind)
+        ];
         tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())
+    }
+}
+
+fn pin_kind_number(kind: PinKind) -> Option<i64> {
+    match kind {
+        PinKind::Plain => None,
+        PinKind::Bound => Some(1),
     }
 }
 

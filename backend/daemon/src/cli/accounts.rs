@@ -275,5 +275,6 @@ fn principal_json(principal: &PrincipalInfo) -> Value {
         "name": principal.name,
         "role": ring_role(principal.ring_role),
         "hasPin": principal.has_pin,
+        "pinBound": principal.pin_bound,
     })
 }

@@ -16,6 +16,7 @@ use kms_protocol::{Hello, Secret, Welcome, frame};
 use zeroize::Zeroizing;
 
 use super::arguments::Doctor;
+use super::credential_checks;
 use super::environment;
 use super::failure::Failure;
 use super::home::Home;
@@ -141,6 +142,7 @@ fn hsm_and_database(config: &Config, report: &mut Report) -> Vec<RingInfo> {
             report.add("database", Ok(format!("{}: {} ring(s), {keys} key(s)", path.display(), rings.len())));
             report.add("audit log", audit_log(&backend));
             report.add("clock", host_checks::clock(&backend));
+            credential_checks::pins(&backend, report);
             rings
         }
         Err(error) => {

@@ -8,6 +8,7 @@ mod accounts;
 mod arguments;
 mod audit;
 mod backup;
+mod credential_checks;
 mod credentials;
 mod doctor;
 mod environment;

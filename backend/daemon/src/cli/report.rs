@@ -20,6 +20,8 @@ struct Check {
 enum Outcome {
     Passed(String),
     Failed(Failure),
+    /// Passed, with something that the operator should do.
+    Warned(Failure),
     NotChecked(String),
 }
 
@@ -27,6 +29,11 @@ impl Report {
     pub(super) fn add(&mut self, name: &'static str, result: Result<String, Failure>) {
         let outcome = result.map_or_else(Outcome::Failed, Outcome::Passed);
         self.checks.push(Check { name, outcome });
+    }
+
+    /// Adds a check that passed with something that the operator should do: the exit code remains 0.
+    pub(super) fn warn(&mut self, name: &'static str, warning: Failure) {
+        self.checks.push(Check { name, outcome: Outcome::Warned(warning) });
     }
 
     pub(super) fn skip(&mut self, name: &'static str) {
@@ -73,6 +80,10 @@ impl Report {
                     lines.push(format!("FAILED  {name:14} {}", failure.what));
                     lines.push(format!("{:23}next: {}", "", failure.next));
                 }
+                Outcome::Warned(warning) => {
+                    lines.push(format!("warning {name:14} {}", warning.what));
+                    lines.push(format!("{:23}next: {}", "", warning.next));
+                }
             }
         }
         lines.push(if self.all_passed() {
@@ -87,6 +98,9 @@ impl Report {
         let checks = self.checks.iter().map(|Check { name, outcome }| match outcome {
             Outcome::Passed(detail) => json!({ "name": name, "state": "ok", "detail": detail }),
             Outcome::NotChecked(why) => json!({ "name": name, "state": "not checked", "detail": why }),
+            Outcome::Warned(warning) => {
+                json!({ "name": name, "state": "warning", "detail": warning.what, "next": warning.next })
+            }
             Outcome::Failed(failure) => {
                 json!({ "name": name, "state": "failed", "detail": failure.what, "next": failure.next })
             }
@@ -105,6 +119,15 @@ mod tests {
         report.skip_because("login", "no PIN");
         assert!(report.all_passed());
         assert_eq!(report.json()["checks"][0]["state"], "not checked");
+    }
+
+    #[test]
+    fn a_warning_states_the_next_step_and_is_not_a_failure() {
+        let mut report = Report::default();
+        report.warn("pins", Failure::new("an old hash", "log in"));
+        assert!(report.lines().join("\n").ends_with("next: log in\nall checks passed"));
+        assert_eq!(report.json()["checks"][0]["state"], "warning");
+        assert_eq!(report.json()["ok"], true);
     }
 
     #[test]

@@ -27,13 +27,14 @@ use kms_store::{LockedStore, Store};
 use crate::config::{Config, RestConfig};
 use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, IvBudget};
 use crate::keys::Keys;
-use crate::pins::Pins;
+use crate::pins::{PinKey, Pins};
 use crate::rest::RestListener;
 use crate::scheduler::Scheduler;
 use crate::server::{self, Owner, SocketListener};
 use rings::check_name;
 use service_keys::{
-    CREDENTIALS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, service_key, service_key_or_create,
+    CREDENTIALS, PINS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, pins_key, service_key,
+    service_key_or_create,
 };
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
@@ -62,7 +63,7 @@ impl Backend {
         let store = Store::create(&config.store_path())?;
         let master = MasterVersion(1);
         hsm.create_master(master)?;
-        for purpose in [ROWS, TICKETS, SEALS, CREDENTIALS] {
+        for purpose in [ROWS, TICKETS, SEALS, CREDENTIALS, PINS] {
             create_service_key(&hsm, &store, master, purpose)?;
         }
         Self::unlock(config, hsm, store)
@@ -89,6 +90,7 @@ impl Backend {
         let seals = service_key(&hsm, &store, SEALS)?;
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
         let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS)?;
+        let pins = PinKey::from(pins_key(&hsm, &store, master)?);
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
         let iv_budget = IvBudget::open(&store)?;
@@ -97,7 +99,7 @@ impl Backend {
             keys: Keys::new(hsm.clone(), &config.key_cache()),
             hsm,
             seals: Seals::new(seals),
-            pins: Pins::new(fresh_key()?)?,
+            pins: Pins::new(pins, fresh_key()?)?,
             tickets: TicketKey::from(tickets),
             authenticator: Authenticator::new(credentials, home, config.token_lifetimes()),
             master,

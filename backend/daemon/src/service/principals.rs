@@ -2,7 +2,7 @@
 
 use kms_core::object::RingRole;
 use kms_protocol::Secret;
-use kms_store::StoreError;
+use kms_store::{PinKind, StoreError};
 use serde_json::json;
 
 use super::accounts::AccountError;
@@ -22,6 +22,8 @@ pub struct PrincipalInfo {
     pub ring_role: RingRole,
     /// Whether a PIN is set, so that it can log in.
     pub has_pin: bool,
+    /// Whether the PIN's hash is bound to the HSM, so that a copy of the database is not enough to guess it.
+    pub pin_bound: bool,
 }
 
 impl Backend {
@@ -70,6 +72,7 @@ impl Backend {
             listed.extend(principals.map(|principal| PrincipalInfo {
                 ring: ring.label.clone(),
                 has_pin: principal.has_pin(),
+                pin_bound: principal.pin_kind == PinKind::Bound,
                 name: principal.name,
                 ring_role: principal.ring_role,
             }));

@@ -137,10 +137,5 @@ pub fn ring_id(text: &str) -> Option<Uuid> {
 /// Checks the name of a ring or a principal, which must fit in a token's label, in a URI and before the colon of
 /// `name:secret`.
 pub(super) fn check_name(name: &str) -> Result<(), ServiceError> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if (1..=32).contains(&name.len()) && name.chars().all(legal) {
-        Ok(())
-    } else {
-        Err(ServiceError::BadName(name.to_owned()))
-    }
+    if pins::is_principal_name(name) { Ok(()) } else { Err(ServiceError::BadName(name.to_owned())) }
 }

@@ -18,6 +18,10 @@ pub(super) const SEALS: &str = "seals";
 /// service accounts gets this key when it is opened.
 pub(super) const CREDENTIALS: &str = "bearers";
 
+/// The purpose of the service key that the hashes of PINs need. A home that was created before there was one gets it when
+/// it is opened.
+pub(super) const PINS: &str = "pins";
+
 pub(super) fn fresh_key() -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(key.as_mut_slice()).map_err(Error::Random)?;
@@ -50,6 +54,19 @@ pub(super) fn service_key_or_create(
         return Err(error);
     }
     service_key(hsm, store, purpose)
+}
+
+/// The service key of PINs. One that is missing is created only while no hash needs it: after that, a new one would
+/// make every PIN wrong.
+pub(super) fn pins_key(
+    hsm: &Hsm,
+    store: &LockedStore,
+    master: MasterVersion,
+) -> Result<Zeroizing<[u8; 32]>, ServiceError> {
+    if store.has_bound_pins()? {
+        return service_key(hsm, store, PINS);
+    }
+    service_key_or_create(hsm, store, master, PINS)
 }
 
 pub(super) fn service_key(

@@ -113,6 +113,7 @@ impl Store {
             }
             for sql in [
                 "DELETE FROM principals WHERE ring = ?1",
+                "DELETE FROM login_failures WHERE ring = ?1",
                 "DELETE FROM requests WHERE ring = ?1",
                 "DELETE FROM rings WHERE id = ?1",
             ] {

@@ -3,6 +3,7 @@
 mod concurrency;
 mod damage;
 mod keys;
+mod login_failures;
 mod measurements;
 mod rings;
 mod search;
@@ -19,7 +20,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{KeyMetadata, NewKey, NewRing, Principal, Ring, RingMetadata, Store, StoreError};
+use super::{KeyMetadata, NewKey, NewRing, PinKind, Principal, Ring, RingMetadata, Store, StoreError};
 
 const NO_REQUEST: RequestId = RequestId([0; 16]);
 
@@ -93,7 +94,13 @@ fn ring(store: &Store, label: &str) -> Ring {
 }
 
 fn principal(name: &str, ring_role: RingRole, generation: u64) -> Principal {
-    Principal { name: name.to_owned(), ring_role, pin_hash: "h".to_owned(), generation }
+    Principal {
+        name: name.to_owned(),
+        ring_role,
+        pin_hash: "h".to_owned(),
+        pin_kind: PinKind::Bound,
+        generation,
+    }
 }
 
 fn new_key(ring: &Ring, label: &str) -> NewKey {

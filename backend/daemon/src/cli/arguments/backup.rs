@@ -14,8 +14,10 @@ Examples:
 
 The daemon can run meanwhile: the copy is a consistent snapshot of the database. File, rows and
 audit log of the copy are verified before it gets its name. Only you can read it, and an existing
-file is never overwritten. The keys in the copy are wrapped: it is useless without the HSM's
-token, which must be backed up with the HSM's own tools.")]
+file is never overwritten. The keys in the copy are wrapped, and the hashes of PINs need a wrapped
+key: neither can be opened or guessed without the HSM's token, which must be backed up with the
+HSM's own tools. `kms doctor` warns while there are hashes of an earlier version, for which this is
+not true. Names, labels, public keys and the audit log are readable.")]
 pub(in crate::cli) struct BackupCommand {
     #[command(flatten)]
     pub(in crate::cli) home: Home,

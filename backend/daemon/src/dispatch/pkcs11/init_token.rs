@@ -28,7 +28,7 @@ impl Dispatch {
         let officer = self.store.principal(ring.id, OFFICER)?;
         let uid = caller.peer.map(|peer| peer.uid);
         let attempt = Attempt { ring: ring.id, name: OFFICER.to_owned(), uid };
-        self.pins.check(&attempt, pin, officer.as_ref().map(|officer| officer.pin_hash.as_str()))?;
+        self.check_pin(ring, &attempt, pin, officer.as_deref())?;
         let mut entry = self.request_entry(ring, caller, AuditedFunction::INIT_TOKEN, &AuditedResource::Ring);
         entry.details.insert("label".to_owned(), label.into());
         let removed = match self.store.clear_ring(

@@ -1,17 +1,18 @@
 //! Login and PINs. A caller proves its identity once, and then sends a ticket with each request.
 
 use kms_core::audit::Entry;
+use kms_core::error_chain;
 use kms_core::object::{Caller, Peer, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv, Ticket};
-use kms_store::{Principal, Ring};
+use kms_store::{PinKind, Principal, Ring};
 
 use crate::dispatch::accounts::login as account_login;
 use crate::dispatch::audit_names::AuditedResource;
 use crate::dispatch::pkcs11::audit_events::AuditedFunction;
 use crate::dispatch::{Dispatch, TICKET_SECONDS};
 use crate::error::Error;
-use crate::pins::{self, Attempt};
+use crate::pins::{self, Attempt, FailureStore, is_principal_name};
 
 /// The ring's own user (`CKU_USER`).
 pub(crate) const USER: &str = Principal::USER;
@@ -30,19 +31,21 @@ impl Dispatch {
         if let Some(token) = account_login::as_token(role, pin) {
             return self.log_in_account(ring, caller, role, token);
         }
-        let (name, pin) = match role {
-            Role::Officer => (OFFICER.to_owned(), pin),
-            Role::User | Role::Context => self.split_pin(ring, pin)?,
+        let Claim { name, counted_as, pin } = match role {
+            Role::Officer => Claim { name: OFFICER.to_owned(), counted_as: OFFICER.to_owned(), pin },
+            Role::User | Role::Context => self.claim_of(ring, pin)?,
         };
         if role == Role::Context && caller.login.as_ref().is_none_or(|login| login.name != name) {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         let principal = self.store.principal(ring.id, &name)?;
-        if name == USER && !principal.as_ref().is_some_and(|user| user.has_pin()) {
+        let principal = principal.filter(|principal| principal.has_pin());
+        // Not for a name that no principal has: that would tell it from one that a principal has.
+        if counted_as == USER && principal.is_none() {
             return Err(Rv::USER_PIN_NOT_INITIALIZED.into());
         }
-        let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
-        self.pins.check(&attempt, pin, principal.as_ref().map(|principal| principal.pin_hash.as_str()))?;
+        let attempt = Attempt { ring: ring.id, name: counted_as, uid: caller.peer.map(|peer| peer.uid) };
+        self.check_pin(ring, &attempt, pin, principal.as_deref())?;
         let principal = principal.ok_or(Rv::PIN_INCORRECT)?;
         Ok(Response::LoggedIn { ticket: self.issue_for(ring, caller.peer, &principal)? })
     }
@@ -91,7 +94,7 @@ impl Dispatch {
         let new = new.strip_prefix(prefix.as_bytes()).unwrap_or(new);
         pins::check_length(new)?;
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
-        self.pins.check(&attempt, old, Some(&principal.pin_hash))?;
+        self.pins.check(&self.failures(), &attempt, old, Some(&principal))?;
         // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
         let entry = self.request_entry(
             ring,
@@ -121,9 +124,35 @@ impl Dispatch {
         generation: u64,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
-        let pin_hash = pins::hash(pin)?;
-        let name = name.to_owned();
-        self.store.put_principal(ring.id, &Principal { name, ring_role, pin_hash, generation }, entry)?;
+        let pin_hash = self.pins.bound.hash(ring.id, name, pin)?;
+        let (name, pin_kind) = (name.to_owned(), PinKind::Bound);
+        let principal = Principal { name, ring_role, pin_hash, pin_kind, generation };
+        self.store.put_principal(ring.id, &principal, entry)?;
+        Ok(())
+    }
+
+    /// Checks a PIN; a hash of an earlier version, which is not bound to the HSM, is then replaced by one that is.
+    pub(in crate::dispatch) fn check_pin(
+        &self,
+        ring: &Ring,
+        attempt: &Attempt,
+        pin: &[u8],
+        principal: Option<&Principal>,
+    ) -> Result<(), Error> {
+        self.pins.check(&self.failures(), attempt, pin, principal)?;
+        if let Some(unbound) = principal.filter(|principal| principal.pin_kind == PinKind::Plain) {
+            let hash = self.pins.bound.hash(ring.id, &unbound.name, pin)?;
+            let (ring, principal) = (&ring.label, &unbound.name);
+            match self.store.bind_pin(attempt.ring, unbound, hash) {
+                Ok(true) => tracing::info!(ring, principal, "the PIN's hash is now bound to the HSM"),
+                Ok(false) => {}
+                // The PIN was right: a full disk does not prevent the login, and the next one tries again.
+                Err(error) => {
+                    let cause = error_chain(&error);
+                    tracing::warn!(ring, principal, cause, "the PIN's hash could not be bound to the HSM");
+                }
+            }
+        }
         Ok(())
     }
 
@@ -158,19 +187,39 @@ impl Dispatch {
         if account_login::as_token(role, pin).is_some() {
             return None;
         }
-        self.split_pin(ring, pin).ok().map(|(name, _)| name)
+        self.claim_of(ring, pin).ok().map(|claim| claim.name)
     }
 
-    /// Splits `name:secret` if there is a principal of that name; anything else is the user's PIN.
-    fn split_pin<'a>(&self, ring: &Ring, pin: &'a [u8]) -> Result<(String, &'a [u8]), Error> {
-        let named = pin.iter().position(|byte| *byte == b':').map(|colon| (&pin[..colon], &pin[colon + 1..]));
-        if let Some((name, secret)) = named
-            && let Ok(name) = std::str::from_utf8(name)
-            && name != OFFICER
-            && self.store.principal(ring.id, name)?.is_some()
-        {
-            return Ok((name.to_owned(), secret));
-        }
-        Ok((USER.to_owned(), pin))
+    /// The database in which wrong PINs are counted.
+    fn failures(&self) -> FailureStore<'_> {
+        FailureStore { store: &self.store, now: Box::new(|| self.clock.millis()) }
     }
+
+    /// Splits `name:secret` if there is a principal of that name; anything else is the user's PIN, which may contain a
+    /// colon. It is counted under the name before the colon in both cases, so that the delays are the same.
+    fn claim_of<'a>(&self, ring: &Ring, pin: &'a [u8]) -> Result<Claim<'a>, Error> {
+        let of_user =
+            |counted_as: &str| Claim { name: USER.to_owned(), counted_as: counted_as.to_owned(), pin };
+        let named = pin.iter().position(|byte| *byte == b':').map(|colon| (&pin[..colon], &pin[colon + 1..]));
+        let named = named.and_then(|(name, secret)| Some((std::str::from_utf8(name).ok()?, secret)));
+        match named.filter(|(name, _)| is_principal_name(name)) {
+            None => Ok(of_user(USER)),
+            // The officer has a login of its own; guesses at this name are not counted as its failures.
+            Some((OFFICER, _)) => Ok(of_user(":so")),
+            Some((name, secret)) if self.store.principal(ring.id, name)?.is_some() => {
+                Ok(Claim { name: name.to_owned(), counted_as: name.to_owned(), pin: secret })
+            }
+            Some((name, _)) => Ok(of_user(name)),
+        }
+    }
+}
+
+/// Who a login claims to be.
+struct Claim<'a> {
+    /// The principal whose PIN is checked.
+    name: String,
+    /// The name under which a failure is counted.
+    counted_as: String,
+    /// The PIN to check.
+    pin: &'a [u8],
 }

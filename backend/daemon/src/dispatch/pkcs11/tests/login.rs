@@ -1,6 +1,80 @@
 //! Logins, PINs and principals.
 
+use std::path::Path;
+
+use kms_store::{PinKind, Principal, StoreError};
+use rusqlite::Connection;
+
 use super::*;
+use crate::service::{Backend, ServiceError};
+
+/// Guesses the PIN of the user in slot 0 from a copy of the database alone, as it was possible before hashes were bound
+/// to the HSM.
+fn guess_from(copy: &Path, guesses: impl IntoIterator<Item = String>) -> Option<String> {
+    use argon2::{Argon2, PasswordVerifier};
+    let sql =
+        "SELECT pin_hash FROM principals JOIN rings ON rings.id = ring WHERE slot = 0 AND name = 'user'";
+    let hash: String = Connection::open(copy).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+    guesses
+        .into_iter()
+        .find(|guess| Argon2::default().verify_password(guess.as_bytes(), hash.as_str()).is_ok())
+}
+
+#[test]
+fn a_copy_of_the_database_confirms_no_pin() {
+    let Some(mut fixture) = Fixture::new("login::a_copy_of_the_database_confirms_no_pin") else { return };
+    let guesses = || (1225..=1240).map(|pin: u32| pin.to_string());
+    let mut copies = 0;
+    let mut copy = |fixture: &Fixture| {
+        copies += 1;
+        let path = fixture.home.join(format!("copy-{copies}.db"));
+        fixture.backend.backup(&path, |_, _| {}).unwrap();
+        path
+    };
+    assert_eq!(guess_from(&copy(&fixture), guesses()), None);
+    assert!(fixture.backend.principals(None).unwrap().iter().all(|principal| principal.pin_bound));
+
+    // A row of an earlier version, whose PIN is found; the next login binds it.
+    let ring = fixture.backend.dispatch().store.ring(SlotId(0)).unwrap().unwrap();
+    let user = fixture.backend.dispatch().store.principal(ring.id, "user").unwrap().unwrap();
+    let plain = {
+        use argon2::{Argon2, PasswordHasher};
+        Argon2::default().hash_password_with_salt(b"1234", &[7; 16]).unwrap().to_string()
+    };
+    let old = Principal { pin_hash: plain, pin_kind: PinKind::Plain, ..Principal::clone(&user) };
+    fixture.backend.dispatch().store.put_principal(ring.id, &old, None).unwrap();
+    assert_eq!(guess_from(&copy(&fixture), guesses()).as_deref(), Some("1234"));
+    assert_eq!(fixture.log_in(Role::User, "4321"), Err(Rv::PIN_INCORRECT));
+    assert_eq!(guess_from(&copy(&fixture), guesses()).as_deref(), Some("1234"));
+    let unbound = fixture.backend.principals(None).unwrap();
+    assert_eq!(unbound.iter().filter(|principal| !principal.pin_bound).count(), 1);
+    fixture.log_in(Role::User, "1234").unwrap();
+    let ticket = fixture.ticket.clone();
+    assert_eq!(guess_from(&copy(&fixture), guesses()), None);
+    assert!(fixture.backend.principals(None).unwrap().iter().all(|principal| principal.pin_bound));
+    // No login ends, and the PIN is the same.
+    assert!(fixture.find(vec![]).is_empty());
+    let mut fixture = fixture.restart();
+    assert_eq!(fixture.log_in(Role::User, "4321"), Err(Rv::PIN_INCORRECT));
+    fixture.log_in(Role::User, "1234").unwrap();
+    fixture.ticket = ticket;
+    assert!(fixture.find(vec![]).is_empty());
+
+    // The kind is under the row's MAC, and the key is never made anew while a hash needs it.
+    let database = fixture.home.join("kms.db");
+    let edit =
+        |sql: &str| assert!(Connection::open(&database).unwrap().execute(sql, []).unwrap() > 0, "{sql}");
+    edit("UPDATE principals SET pin_kind = NULL WHERE name = 'user'");
+    let Fixture { home, backend, .. } = fixture;
+    drop(backend);
+    let open = || Backend::open(&Config::read(&home.join(config::FILE_NAME)).unwrap());
+    let backend = open().unwrap();
+    let edited = backend.dispatch().store.principal(ring.id, "user");
+    assert!(matches!(edited, Err(StoreError::RowInvalid { table: "principals", .. })), "{edited:?}");
+    drop(backend);
+    edit("DELETE FROM service_keys WHERE purpose = 'pins'");
+    assert!(matches!(open(), Err(ServiceError::Incomplete("pins"))));
+}
 
 #[test]
 fn logins_end_when_the_officer_sets_the_pin() {

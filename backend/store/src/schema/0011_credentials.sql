@@ -1,0 +1,19 @@
+-- Credentials that a copy of this file does not betray (docs/decisions/0048).
+
+-- What the hash is made over: null, the PIN itself; 1, a MAC of ring, name and PIN under a key that the HSM wraps.
+ALTER TABLE principals ADD COLUMN pin_kind INTEGER;
+
+-- Wrong PINs that are not yet forgotten, by ring, by the user of the operating system, and by the name that was given:
+-- whether there is a principal of that name or not, so that nobody can tell. uid: -1 none, -2 any of those for which
+-- there was no room. name: a MAC of the name; 16 zero bytes for those for which there was no room. last: milliseconds
+-- since 1970.
+CREATE TABLE login_failures (
+    ring      BLOB NOT NULL,
+    uid       INTEGER NOT NULL,
+    name      BLOB NOT NULL CHECK (length(name) = 16),
+    failures  INTEGER NOT NULL,
+    last      INTEGER NOT NULL,
+    mac       BLOB NOT NULL,
+    PRIMARY KEY (ring, uid, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX login_failures_by_age ON login_failures (last);
