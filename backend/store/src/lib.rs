@@ -61,7 +61,7 @@ pub use backup::{beside, settle, sync_folder};
 pub use check::CheckReport;
 pub use error::StoreError;
 pub use open::LockedStore;
-pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
+pub use records::{KeptLogin, KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
 pub use snapshot::Snapshot;
 pub use store::Store;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageScope};

@@ -33,7 +33,8 @@ use crate::scheduler::Scheduler;
 use crate::server::{self, Owner, SocketListener};
 use rings::check_name;
 use service_keys::{
-    CREDENTIALS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, service_key, service_key_or_create,
+    CREDENTIALS, FINGERPRINTS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, service_key,
+    service_key_or_create,
 };
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
@@ -62,7 +63,7 @@ impl Backend {
         let store = Store::create(&config.store_path())?;
         let master = MasterVersion(1);
         hsm.create_master(master)?;
-        for purpose in [ROWS, TICKETS, SEALS, CREDENTIALS] {
+        for purpose in [ROWS, TICKETS, SEALS, FINGERPRINTS, CREDENTIALS] {
             create_service_key(&hsm, &store, master, purpose)?;
         }
         Self::unlock(config, hsm, store)
@@ -88,7 +89,8 @@ impl Backend {
         let tickets = service_key(&hsm, &store, TICKETS)?;
         let seals = service_key(&hsm, &store, SEALS)?;
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
-        let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS)?;
+        let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS, fresh_key)?;
+        let fingerprints = service_key_or_create(&hsm, &store, master, FINGERPRINTS, || Ok(seals.clone()))?;
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
         let iv_budget = IvBudget::open(&store)?;
@@ -96,7 +98,7 @@ impl Backend {
             store,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
             hsm,
-            seals: Seals::new(seals),
+            seals: Seals::new(seals, fingerprints),
             pins: Pins::new(fresh_key()?)?,
             tickets: TicketKey::from(tickets),
             authenticator: Authenticator::new(credentials, home, config.token_lifetimes()),
