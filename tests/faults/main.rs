@@ -11,3 +11,4 @@ mod peer;
 mod process;
 mod restart;
 mod rows;
+mod seals;
