@@ -106,6 +106,31 @@ fn a_child_finalises_then_initialises() {
 }
 
 #[test]
+fn session_objects_belong_to_the_login_of_their_process() {
+    isolated(Policy::Strict, |target| {
+        let (module, session, _) = start(target);
+        let template = || Template::new().bool(CKA_TOKEN, false).ulong(CKA_VALUE_LEN, 32);
+        let template = || template().bool(CKA_ENCRYPT, true).bool(CKA_DECRYPT, true);
+        let generate =
+            |session: &Session<'_>| session.generate(Mechanism::plain(CKM_AES_KEY_GEN), template());
+        let key = generate(&session).expect("a session key");
+        for _ in 0..3 {
+            let ended = in_fork(|| {
+                let initialised = module.initialize_bare() == Ok(());
+                let own = module.user("test");
+                let works = generate(&own).is_ok_and(|key| round_trip(&own, key));
+                // The child's logout ends its own login, and no other of the same principal.
+                initialised && works && own.logout() == Ok(()) && module.finalize() == Ok(())
+            });
+            assert_eq!(ended, SUCCESS);
+            assert!(round_trip(&session, key), "the parent's session key still works");
+        }
+        session.logout().expect("the parent logs out");
+        assert!(!round_trip(&session, key));
+    });
+}
+
+#[test]
 fn a_grandchild_and_many_children() {
     isolated(Policy::Strict, |target| {
         let (module, session, key) = start(target);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kms_protocol::{Role, Rv};
-use kms_tests::frames::Peer;
+use kms_tests::frames::Frames;
 use kms_tests::{Stack, USER_PIN};
 
 /// The delay before each answer to a wrong PIN, in milliseconds: the first three are free.
@@ -13,7 +13,7 @@ const DELAYS: [u64; 8] = [0, 0, 0, 250, 500, 1000, 2000, 4000];
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Guesses once; returns when the answer came.
-fn guess(peer: &mut Peer, pin: &str) -> Instant {
+fn guess(peer: &mut Frames, pin: &str) -> Instant {
     assert_eq!(peer.log_in(Role::User, pin), Err(Rv::PIN_INCORRECT), "{pin}");
     Instant::now()
 }
@@ -35,7 +35,7 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
     let names = ["alice", "bob", "carol"];
     let answers: Vec<Vec<Instant>> = std::thread::scope(|scope| {
         let guessers = names.map(|name| {
-            let mut peer = Peer::connect(&stack);
+            let mut peer = Frames::connect(&stack);
             scope.spawn(move || (0..6).map(|_| guess(&mut peer, &format!("{name}:wrong"))).collect())
         });
         guessers.map(|guesser| guesser.join().expect("it ends")).into_iter().collect()
@@ -51,7 +51,7 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
     stack.start();
     std::thread::scope(|scope| {
         for (name, answers) in names.iter().zip(&answers) {
-            let mut peer = Peer::connect(&stack);
+            let mut peer = Frames::connect(&stack);
             let last = *answers.last().expect("there are answers");
             scope.spawn(move || {
                 let seventh = guess(&mut peer, &format!("{name}:wrong"));
@@ -64,7 +64,7 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
     });
 
     // One guess at each of many names is not delayed, whether the name exists or not, and slows nobody else.
-    let mut peer = Peer::connect(&stack);
+    let mut peer = Frames::connect(&stack);
     for name in ["dave", "erin", "frank", "grace", "heidi", "ivan", "so", "user"] {
         let started = Instant::now();
         delayed(name, 0, guess(&mut peer, &format!("{name}:wrong")) - started);
@@ -77,7 +77,7 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
 #[test]
 fn a_user_pin_with_a_colon_works_and_names_do_not_show_whether_the_user_has_a_pin() {
     let stack = Stack::strict();
-    let mut peer = Peer::connect(&stack);
+    let mut peer = Frames::connect(&stack);
     peer.log_in(Role::User, USER_PIN).expect("the PIN is right");
     let secret = |pin: &str| kms_protocol::Secret::from(pin.as_bytes());
     let set = kms_protocol::Request::SetPin {

@@ -12,3 +12,4 @@ mod peer;
 mod process;
 mod restart;
 mod rows;
+mod seals;

@@ -1,7 +1,7 @@
 //! Common code of the test suites: a complete KMS for each test, and clients that use it from outside.
 //!
 //! [`Stack`] is a home with a daemon and a copy of the module, for one test. [`raw`] calls a module through the C API,
-//! [`client`] through the `cryptoki` crate; [`rest`] is an HTTP client; [`child`] runs a test in its own process;
+//! [`client`] through the `cryptoki` crate, [`frames`] sends frames without a module; [`rest`] is an HTTP client; [`child`] runs a test in its own process;
 //! [`program`] runs other programs. Nothing here uses the internals of provider or backend: only their artefacts and
 //! the types of `protocol`.
 #![allow(
@@ -17,7 +17,7 @@ pub mod child;
 pub mod client;
 /// The daemon as a child process: start, kill, pause.
 pub mod daemon;
-/// A client that speaks the protocol itself.
+/// A client that sends frames to the daemon itself.
 pub mod frames;
 /// Reference results by the openssl program: signatures, ciphertexts, digests, MACs.
 pub mod openssl;

@@ -1,25 +1,29 @@
 //! Seals: encrypted session objects (architecture D4). Pure: randomness is an argument.
 //!
 //! A session object is stored in the provider's memory, which an attacker may control: the provider can neither read
-//! nor change it, nor use it in another ring, nor, if it is private, under another principal's login. Any backend that
-//! has the seal key can open it.
+//! nor change it, nor use it in another ring, nor, if it is private, under another login. Any backend that has the seal
+//! key can open it. A seal ends by itself (docs/decisions/0050), because nobody can take it back: see [`SealContext`].
 //!
-//! A seal is `kind ‖ nonce ‖ AES-256-GCM(attributes, material)`. Each seal has a key of its own, HMAC-SHA-256 of the
-//! nonce under the seal key: with 24 random bytes no two seals ever share a key, however many there are.
+//! A seal is `kind ‖ nonce ‖ AES-256-GCM(bounds, attributes, material)`. Each seal has a key of its own, HMAC-SHA-256 of
+//! the nonce under the seal key: with 24 random bytes no two seals ever share a key, however many there are.
 
 use std::fmt;
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
 use hmac::{Hmac, Mac};
-use kms_protocol::{AttributeType, DATA_BYTES_MAX, ObjectClass, RingId, Secret, Template, frame};
+use kms_protocol::{AttributeType, DATA_BYTES_MAX, ObjectClass, ObjectId, RingId, Secret, Template, frame};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::object::{KeyBytes, Material, Object};
+use crate::object::{KeyBytes, Login, LoginId, Material, Object};
 
 /// The number of random bytes in a seal.
 pub const NONCE_BYTES: usize = 24;
+
+/// How long a public session object can be used by callers without the login that created it, in seconds. It is the
+/// lifetime of a ticket: a private object can be used as long as its login, which ends when it is not used for as long.
+pub const PUBLIC_SEAL_SECONDS: u64 = 30 * 24 * 3600;
 
 /// The maximum length of a key's seal: an RSA-4096 key takes 2.4 KiB and its attributes as much. A frame has space for
 /// it and for the data of the call.
@@ -36,9 +40,16 @@ const HEADER_BYTES: usize = 1 + NONCE_BYTES;
 /// The reason why an object cannot be sealed, or a seal cannot be opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SealError {
-    /// Not sealed by this KMS, changed since, or sealed for another ring or another principal.
-    #[error("the session object was not sealed by this KMS, or it was sealed for another ring or login")]
+    /// Not sealed by this KMS, changed since, or sealed for another ring or another login, or before the ring was
+    /// initialised again.
+    #[error(
+        "the session object was not sealed by this KMS, or it was sealed for another login or ring, or before the ring \
+         was initialised again"
+    )]
     Invalid,
+    /// It has ended.
+    #[error("the session object has ended: {0}")]
+    Ended(SealEnd),
     /// The object does not fit.
     #[error(
         "a session object is larger than {SEAL_BYTES_MAX} bytes, or a data object larger than {DATA_SEAL_BYTES_MAX} bytes"
@@ -49,18 +60,97 @@ pub enum SealError {
     NoOwner,
 }
 
-/// The kind of a seal, its first byte: who may open it.
+/// Why a session object has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SealEnd {
+    /// Its time is over.
+    #[error("it is public and was sealed more than 30 days ago, by another login or by none")]
+    Time,
+    /// The principal has changed its PIN.
+    #[error("its principal's PIN was changed by another login")]
+    Pin,
+    /// It is a copy, and the original was disabled, or its destruction was scheduled.
+    #[error("the token object that it is a copy of is not active")]
+    Origin,
+}
+
+/// Who seals or opens, and when. What is sealed in one context opens in another only if the ring and its epoch are the
+/// same, and, if the object is private, the principal's name and the login too.
+#[derive(Clone, Copy, Debug)]
+pub struct SealContext<'a> {
+    /// The ring.
+    pub ring: RingId,
+    /// How often the ring was initialised again.
+    pub epoch: u64,
+    /// The caller's login.
+    pub login: Option<&'a Login>,
+    /// The present time, in seconds since 1970.
+    pub now: u64,
+}
+
+/// What ends a seal besides its context.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct SealBounds {
+    /// When the object was created, in seconds since 1970.
+    sealed: u64,
+    /// The login that created it.
+    login: Option<[u8; 16]>,
+    /// How often the login's principal had changed its PIN.
+    pin_changes: u64,
+    /// The token object that it is a copy of.
+    origin: Option<u64>,
+}
+
+impl SealBounds {
+    /// Those of an object that is created now; `origin` is the token object that it is a copy of.
+    pub fn of(context: &SealContext<'_>, origin: Option<ObjectId>) -> Self {
+        Self {
+            sealed: context.now,
+            login: context.login.map(|login| login.id.0),
+            pin_changes: context.login.map_or(0, |login| login.pin_changes),
+            origin: origin.map(|origin| origin.0),
+        }
+    }
+
+    /// The token object that it is a copy of: whoever opens the seal must check that it is still active.
+    pub fn origin(&self) -> Option<ObjectId> {
+        self.origin.map(ObjectId)
+    }
+
+    fn check(&self, context: &SealContext<'_>, kind: Kind) -> Result<(), SealEnd> {
+        let login = context.login.filter(|login| Some(login.id.0) == self.login);
+        match (kind, login) {
+            (Kind::Private, Some(login)) if self.pin_changes < login.objects_from => Err(SealEnd::Pin),
+            (Kind::Public, None) if context.now.saturating_sub(self.sealed) >= PUBLIC_SEAL_SECONDS => {
+                Err(SealEnd::Time)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A session object that was opened.
+#[derive(Debug)]
+pub struct OpenedSeal {
+    /// The object.
+    pub object: Object,
+    /// What ends its seal: to seal it anew.
+    pub bounds: SealBounds,
+}
+
+/// The kind of a seal, its first byte: who may open it. Earlier releases, whose seals ended with nothing, wrote 1 and 2.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     /// All callers of the ring.
-    Public = 1,
-    /// One principal of the ring.
-    Private = 2,
+    Public = 3,
+    /// One login to the ring.
+    Private = 4,
 }
 
 /// The plaintext of a seal, for reading.
 #[derive(serde::Deserialize)]
 struct Content {
+    bounds: SealBounds,
     attributes: Template,
     material: Secret,
 }
@@ -68,6 +158,7 @@ struct Content {
 /// The plaintext of a seal, for writing.
 #[derive(serde::Serialize)]
 struct ContentRef<'a> {
+    bounds: &'a SealBounds,
     attributes: &'a Template,
     material: &'a Secret,
 }
@@ -81,7 +172,11 @@ const INITIAL_BYTES: usize = 1 << 10;
 pub struct Fingerprint(pub [u8; 32]);
 
 /// Seals session objects, and opens them.
-pub struct Seals(Zeroizing<[u8; 32]>);
+pub struct Seals {
+    key: Zeroizing<[u8; 32]>,
+    /// Another key, because the counts by fingerprint must outlive the seals.
+    fingerprint_key: Zeroizing<[u8; 32]>,
+}
 
 impl fmt::Debug for Seals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,28 +185,28 @@ impl fmt::Debug for Seals {
 }
 
 impl Seals {
-    /// Creates it with the seal key, which only the backend has.
-    pub fn new(key: Zeroizing<[u8; 32]>) -> Self {
-        Self(key)
+    /// Creates it with the seal key and the key of the fingerprints, which only the backend has.
+    pub fn new(key: Zeroizing<[u8; 32]>, fingerprint_key: Zeroizing<[u8; 32]>) -> Self {
+        Self { key, fingerprint_key }
     }
 
-    /// Seals an object for a ring; a private object also for `principal`. `nonce` is random.
+    /// Seals an object. `nonce` is random.
     ///
     /// # Errors
-    /// When the object is too large, or private without a principal.
+    /// When the object is too large, or private without a login.
     pub fn seal(
         &self,
-        ring: RingId,
-        principal: Option<&str>,
+        context: &SealContext<'_>,
+        bounds: &SealBounds,
         attributes: &Template,
         material: &KeyBytes,
         nonce: [u8; NONCE_BYTES],
     ) -> Result<Secret, SealError> {
-        let (kind, owner) = match (attributes.bool(AttributeType::PRIVATE), principal) {
-            (Some(true), None) => return Err(SealError::NoOwner),
-            (Some(true), Some(principal)) => (Kind::Private, principal),
-            (Some(false) | None, _) => (Kind::Public, ""),
+        let kind = match attributes.bool(AttributeType::PRIVATE) {
+            Some(true) => Kind::Private,
+            Some(false) | None => Kind::Public,
         };
+        let aad = additional_data(context, kind).ok_or(SealError::NoOwner)?;
         let max_bytes = match attributes.class() {
             Some(ObjectClass::DATA) => DATA_SEAL_BYTES_MAX,
             _ => SEAL_BYTES_MAX,
@@ -119,12 +214,11 @@ impl Seals {
         let mut seal = Zeroizing::new(Vec::with_capacity(INITIAL_BYTES + material.as_ref().len()));
         seal.push(kind as u8);
         seal.extend_from_slice(&nonce);
-        let content = ContentRef { attributes, material: &Secret::from(material.as_ref()) };
+        let content = ContentRef { bounds, attributes, material: &Secret::from(material.as_ref()) };
         frame::append(&content, &mut seal).map_err(|_| SealError::TooLarge)?;
         if seal.len() + TAG_BYTES > max_bytes {
             return Err(SealError::TooLarge);
         }
-        let aad = additional_data(ring, kind, owner);
         let content = &mut seal[HEADER_BYTES..];
         let tag = self.cipher(&nonce).encrypt_inout_detached(&Nonce::default(), &aad, content.into());
         let tag = tag.map_err(|_| SealError::TooLarge)?;
@@ -133,177 +227,74 @@ impl Seals {
         Ok(Secret::from(std::mem::take(&mut *seal)))
     }
 
-    /// Opens a seal that a caller sent, in a ring and as a principal if it is logged in.
+    /// Opens a seal that a caller sent. The caller of this function checks that [`SealBounds::origin`] is active.
     ///
     /// # Errors
-    /// When it was not sealed by this KMS, or not for this ring and principal; the error does not distinguish the
-    /// cases.
-    pub fn open(&self, ring: RingId, principal: Option<&str>, seal: &[u8]) -> Result<Object, SealError> {
+    /// When it was not sealed by this KMS, or not in this context, which the error does not distinguish; or when it has
+    /// ended.
+    pub fn open(&self, context: &SealContext<'_>, seal: &[u8]) -> Result<OpenedSeal, SealError> {
         if seal.len() > DATA_SEAL_BYTES_MAX {
             return Err(SealError::Invalid);
         }
         let (kind, rest) = seal.split_first().ok_or(SealError::Invalid)?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Invalid)?;
         let (ciphertext, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(SealError::Invalid)?;
-        let (kind, owner) = match (*kind, principal) {
-            (1, _) => (Kind::Public, ""),
-            (2, Some(principal)) => (Kind::Private, principal),
-            _ => return Err(SealError::Invalid),
-        };
+        let kind = [Kind::Public, Kind::Private].into_iter().find(|known| *known as u8 == *kind);
+        let kind = kind.ok_or(SealError::Invalid)?;
+        let aad = additional_data(context, kind).ok_or(SealError::Invalid)?;
         let mut opened = Zeroizing::new(ciphertext.to_vec());
-        let aad = additional_data(ring, kind, owner);
         let cipher = self.cipher(nonce);
         cipher
             .decrypt_inout_detached(&Nonce::default(), &aad, opened.as_mut_slice().into(), &Tag::from(*tag))
             .map_err(|_| SealError::Invalid)?;
-        let Content { attributes, mut material } = match postcard::take_from_bytes(&opened) {
+        let Content { bounds, attributes, mut material } = match postcard::take_from_bytes(&opened) {
             Ok((content, [])) => content,
             Ok(_) | Err(_) => return Err(SealError::Invalid),
         };
+        bounds.check(context, kind).map_err(SealError::Ended)?;
         let material = match material.is_empty() {
             true => Material::None,
             false => Material::Plaintext(KeyBytes::from(std::mem::take(material.bytes_mut()))),
         };
-        Ok(Object { id: None, ring, version: None, attributes, material })
+        let object = Object { id: None, ring: context.ring, version: None, attributes, material };
+        Ok(OpenedSeal { object, bounds })
     }
 
     /// The fingerprint of a key's value: the same for all keys with this value, in whatever ring or session.
     pub fn fingerprint(&self, value: &[u8]) -> Fingerprint {
-        Fingerprint(self.mac(b"kms print v1 ", value))
+        Fingerprint(mac(&self.fingerprint_key, b"kms print v1 ", value))
     }
 
     /// The cipher of one seal. Its key is used once, so the GCM nonce is always zero.
     fn cipher(&self, nonce: &[u8; NONCE_BYTES]) -> Aes256Gcm {
-        let key: Zeroizing<[u8; 32]> = Zeroizing::new(self.mac(b"kms seal v1 ", nonce));
+        let key: Zeroizing<[u8; 32]> = Zeroizing::new(mac(&self.key, b"kms seal v1 ", nonce));
         Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&*key))
-    }
-
-    /// The MAC of some bytes under the seal key, for a purpose. No purpose is a prefix of another, so MACs of different
-    /// purposes cannot be confused.
-    fn mac(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice())
-            .expect("HMAC takes a key of any length");
-        mac.update(purpose);
-        mac.update(bytes);
-        mac.finalize().into_bytes().into()
     }
 }
 
-/// The additional authenticated data of a seal: its kind, the ring, and the owner's name to the end.
-fn additional_data(ring: RingId, kind: Kind, owner: &str) -> Vec<u8> {
-    let mut aad = Vec::with_capacity(1 + ring.0.len() + owner.len());
-    aad.push(kind as u8);
-    aad.extend_from_slice(&ring.0);
-    aad.extend_from_slice(owner.as_bytes());
-    aad
+/// The MAC of some bytes, for a purpose. No purpose is a prefix of another, so MACs of different purposes cannot be
+/// confused: homes of earlier releases have one key for both.
+fn mac(key: &[u8; 32], purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
+    let mut mac =
+        <Hmac<Sha256> as KeyInit>::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
+    mac.update(purpose);
+    mac.update(bytes);
+    mac.finalize().into_bytes().into()
+}
+
+/// The additional authenticated data of a seal: its kind, the ring and its epoch; if it is private, the login, and the
+/// principal's name to the end. None for a private seal without a login.
+fn additional_data(context: &SealContext<'_>, kind: Kind) -> Option<Vec<u8>> {
+    let mut aad = vec![kind as u8];
+    aad.extend_from_slice(&context.ring.0);
+    aad.extend_from_slice(&context.epoch.to_be_bytes());
+    if kind == Kind::Private {
+        let Login { id: LoginId(id), name, .. } = context.login?;
+        aad.extend_from_slice(id);
+        aad.extend_from_slice(name.as_bytes());
+    }
+    Some(aad)
 }
 
 #[cfg(test)]
-mod tests {
-    use kms_protocol::{Attribute, KeyType};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const RING: RingId = RingId([1; 16]);
-
-    fn seals() -> Seals {
-        Seals::new(Zeroizing::new([9; 32]))
-    }
-
-    fn attributes(private: bool) -> Template {
-        Template(vec![
-            Attribute::ulong(AttributeType::CLASS, ObjectClass::SECRET_KEY.0.into()),
-            Attribute::ulong(AttributeType::KEY_TYPE, KeyType::AES.0.into()),
-            Attribute::bool(AttributeType::PRIVATE, private),
-            Attribute::bytes(AttributeType::LABEL, b"session key".as_slice()),
-        ])
-    }
-
-    fn sealed(private: bool) -> Secret {
-        let key = KeyBytes::from(vec![5; 32]);
-        seals().seal(RING, Some("user"), &attributes(private), &key, [3; NONCE_BYTES]).unwrap()
-    }
-
-    #[test]
-    fn a_seal_opens_to_what_was_sealed() {
-        let object = seals().open(RING, Some("user"), &sealed(true)).unwrap();
-        assert_eq!(object.attributes, attributes(true));
-        assert!(matches!(&object.material, Material::Plaintext(key) if key.as_ref() == [5; 32]));
-        assert_eq!((object.id, object.ring, object.version), (None, RING, None));
-    }
-
-    #[test]
-    fn a_seal_opens_only_for_its_ring_and_owner() {
-        let open = |ring, principal, private| seals().open(ring, principal, &sealed(private)).map(drop);
-        assert_eq!(open(RING, Some("user"), true), Ok(()));
-        assert_eq!(open(RING, Some("other"), true), Err(SealError::Invalid));
-        assert_eq!(open(RING, Some("use"), true), Err(SealError::Invalid));
-        assert_eq!(open(RING, None, true), Err(SealError::Invalid));
-        assert_eq!(open(RingId([2; 16]), Some("user"), true), Err(SealError::Invalid));
-        assert_eq!(open(RING, None, false), Ok(()));
-        assert_eq!(open(RING, Some("other"), false), Ok(()));
-        assert_eq!(open(RingId([2; 16]), None, false), Err(SealError::Invalid));
-    }
-
-    #[test]
-    fn a_fingerprint_depends_on_the_value_and_the_seal_key() {
-        let other = Seals::new(Zeroizing::new([8; 32]));
-        assert_eq!(seals().fingerprint(&[5; 32]), seals().fingerprint(&[5; 32]));
-        assert_ne!(seals().fingerprint(&[5; 32]), seals().fingerprint(&[5; 31]));
-        assert_ne!(seals().fingerprint(&[5; 32]), other.fingerprint(&[5; 32]));
-    }
-
-    #[test]
-    fn another_key_opens_nothing() {
-        let other = Seals::new(Zeroizing::new([8; 32]));
-        assert!(other.open(RING, Some("user"), &sealed(true)).is_err());
-    }
-
-    #[test]
-    fn private_objects_without_an_owner_and_large_objects_are_rejected() {
-        let key = KeyBytes::from(vec![5; 32]);
-        let rejected = seals().seal(RING, None, &attributes(true), &key, [0; NONCE_BYTES]);
-        assert_eq!(rejected.map(drop), Err(SealError::NoOwner));
-        let large = KeyBytes::from(vec![5; SEAL_BYTES_MAX]);
-        let rejected = seals().seal(RING, None, &attributes(false), &large, [0; NONCE_BYTES]);
-        assert_eq!(rejected.map(drop), Err(SealError::TooLarge));
-        let data = Template(vec![Attribute::ulong(AttributeType::CLASS, ObjectClass::DATA.0.into())]);
-        let seal = |bytes| {
-            let value = KeyBytes::from(vec![5; bytes]);
-            seals().seal(RING, None, &data, &value, [0; NONCE_BYTES])
-        };
-        assert!(seals().open(RING, None, &seal(DATA_BYTES_MAX).unwrap()).is_ok());
-        assert_eq!(seal(DATA_SEAL_BYTES_MAX).map(drop), Err(SealError::TooLarge));
-        let empty = seals().seal(RING, None, &Template::default(), &KeyBytes::from(vec![]), [0; NONCE_BYTES]);
-        assert!(matches!(seals().open(RING, None, &empty.unwrap()).unwrap().material, Material::None));
-    }
-
-    proptest! {
-        #[test]
-        fn a_changed_seal_does_not_open(at in 0_usize..200, change in 1_u8.., private: bool) {
-            let mut seal = sealed(private).to_vec();
-            let at = at % seal.len();
-            seal[at] ^= change;
-            prop_assert_eq!(seals().open(RING, Some("user"), &seal).map(drop), Err(SealError::Invalid));
-        }
-
-        #[test]
-        fn other_bytes_do_not_open(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(seals().open(RING, Some("user"), &bytes).is_err());
-        }
-    }
-
-    /// Prints the time to open a seal: `cargo test --release -p kms-core seal::tests::cost -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement, not a test"]
-    #[expect(clippy::disallowed_methods, reason = "a measurement")]
-    fn cost() {
-        let (seals, seal) = (seals(), sealed(true));
-        let start = std::time::Instant::now();
-        for _ in 0..100_000 {
-            std::hint::black_box(seals.open(RING, Some("user"), std::hint::black_box(&seal)).unwrap());
-        }
-        println!("open: {:?}", start.elapsed() / 100_000);
-    }
-}
+mod tests;

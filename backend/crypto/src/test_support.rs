@@ -1,13 +1,19 @@
 //! Callers, objects and permits for the tests of this crate.
 
-use kms_core::object::{Caller, Login, Material, Object, RingRole};
+use kms_core::object::{Caller, Login, LoginId, Material, Object, RingRole};
 use kms_core::policy::{self, Permit, Usage};
 use kms_protocol::{Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingId, RingPolicy, Template};
 
 /// A caller with this login in a ring with this policy.
 pub(super) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
-    let login =
-        ring_role.map(|ring_role| Login { ring: RingId([1; 16]), name: "someone".to_owned(), ring_role });
+    let login = ring_role.map(|ring_role| Login {
+        id: LoginId::default(),
+        pin_changes: 0,
+        objects_from: 0,
+        ring: RingId([1; 16]),
+        name: "someone".to_owned(),
+        ring_role,
+    });
     Caller { peer: None, login, policy }
 }
 

@@ -56,7 +56,9 @@ impl Error {
     pub fn rv(&self) -> Rv {
         match self {
             Self::Rejected(rv) => *rv,
-            Self::NoSuchObject | Self::Seal(SealError::Invalid) => Rv::OBJECT_HANDLE_INVALID,
+            Self::NoSuchObject | Self::Seal(SealError::Invalid | SealError::Ended(_)) => {
+                Rv::OBJECT_HANDLE_INVALID
+            }
             Self::Seal(SealError::NoOwner) => Rv::USER_NOT_LOGGED_IN,
             Self::Seal(SealError::TooLarge) | Self::Store(StoreError::TooLarge(_)) => Rv::DEVICE_MEMORY,
             Self::NoSuchSlot => Rv::TOKEN_NOT_PRESENT,

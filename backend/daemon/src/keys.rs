@@ -216,7 +216,7 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    use kms_core::object::{Caller, KeyVersion, Login, RingRole};
+    use kms_core::object::{Caller, KeyVersion, Login, LoginId, RingRole};
     use kms_core::policy::{self, Usage};
     use kms_protocol::{
         Attribute, AttributeType, Mechanism, MechanismType, RingId, RingPolicy, Secret, Template,
@@ -255,7 +255,9 @@ mod tests {
     }
 
     fn permit(object: &Object) -> Permit {
-        let login = Some(Login { ring: RING, name: "user".to_owned(), ring_role: RingRole::Admin });
+        let (id, name) = (LoginId::default(), "user".to_owned());
+        let ring_role = RingRole::Admin;
+        let login = Some(Login { id, pin_changes: 0, objects_from: 0, ring: RING, name, ring_role });
         let caller = Caller { peer: None, login, policy: RingPolicy::Compat };
         policy::permit(&caller, Usage::Encrypt, &Mechanism::plain(MechanismType::AES_ECB), object).unwrap()
     }

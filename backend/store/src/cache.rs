@@ -324,13 +324,7 @@ mod tests {
     }
 
     fn principal(generation: u64) -> Principal {
-        Principal {
-            name: "user".to_owned(),
-            ring_role: RingRole::Admin,
-            pin_hash: String::new(),
-            pin_kind: PinKind::Plain,
-            generation,
-        }
+        Principal::new("user".to_owned(), RingRole::Admin, String::new(), PinKind::Plain, generation)
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) fn insert_ring(tx: &WriteTx<'_>, new: &NewRing) -> Result<Ring, Store
         return Err(StoreError::NotFound);
     }
     let (label, metadata) = (new.label.clone(), new.metadata.clone());
-    let ring = Ring { slot, id: new.id, label, policy: new.policy, created: new.created, metadata };
+    let ring = Ring { slot, id: new.id, label, policy: new.policy, created: new.created, epoch: 0, metadata };
     ring.put(tx)?;
     record(tx, new.entry.as_ref())?;
     tx.invalidate(Invalidation::Rings);
@@ -222,10 +222,11 @@ pub(super) fn clear_ring(
             Err(error) => return Err(error),
         }
     }
-    Ring { label: label.to_owned(), ..found }.put(tx)?;
+    // Session objects of the ring end, public ones and those of other principals too.
+    Ring { label: label.to_owned(), epoch: found.epoch + 1, ..found }.put(tx)?;
     if let Some(user) = find::principal(tx.connection, tx.key, ring, Principal::USER)? {
-        let (pin_hash, generation) = (String::new(), user.generation + 1);
-        Principal { pin_hash, pin_kind: PinKind::Plain, generation, ..user }.put(ring, tx)?;
+        let generation = user.generation + 1;
+        Principal::new(user.name, user.ring_role, String::new(), PinKind::Plain, generation).put(ring, tx)?;
     }
     tx.invalidate(Invalidation::All);
     Ok(hidden)

@@ -64,7 +64,7 @@ pub use check::CheckReport;
 pub use error::StoreError;
 pub use login_failures::{LoginFailures, LoginTrack};
 pub use open::LockedStore;
-pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, PinKind, Principal, Ring};
+pub use records::{KeptLogin, KeySummary, NewKey, NewObject, NewRing, NextVersion, PinKind, Principal, Ring};
 pub use snapshot::Snapshot;
 pub use store::Store;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageScope};

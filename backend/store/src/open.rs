@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0007_usage.sql"),
     include_str!("schema/0008_restarts.sql"),
     include_str!("schema/0011_credentials.sql"),
+    include_str!("schema/0012_epochs.sql"),
 ];
 
 /// Marks the file as ours in its header: `kms1`.

@@ -1,7 +1,7 @@
 //! The values that callers store and load: rings, principals, keys and objects.
 
 use kms_core::audit::Entry;
-use kms_core::object::{KeyVersion, RingRole, Wrapped};
+use kms_core::object::{KeyVersion, LoginId, RingRole, Wrapped};
 use kms_protocol::{RingId, RingPolicy, SlotId};
 
 use super::{KeyMetadata, RingMetadata};
@@ -19,6 +19,8 @@ pub struct Ring {
     pub policy: RingPolicy,
     /// When it was created, in seconds since 1970.
     pub created: u64,
+    /// How often it was initialised again.
+    pub epoch: u64,
     /// Its metadata of the REST API.
     pub metadata: RingMetadata,
 }
@@ -65,11 +67,48 @@ pub struct Principal {
     pub pin_kind: PinKind,
     /// Incremented to end all earlier logins.
     pub generation: u64,
+    /// How often the principal has changed its PIN itself in this generation, which ends session objects, not logins.
+    pub pin_changes: u64,
+    /// The login that changed it last: its session objects have not ended.
+    pub kept: Option<KeptLogin>,
+}
+
+/// The login that changed its principal's PIN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeptLogin {
+    /// Its number.
+    pub login: LoginId,
+    /// The number of PIN changes from which on its session objects have not ended.
+    pub since: u64,
 }
 
 impl Principal {
     /// The name of the ring's user (`CKU_USER`).
     pub const USER: &str = "user";
+
+    /// Creates a principal, or ends all logins of an existing one with a new generation.
+    pub fn new(
+        name: String,
+        ring_role: RingRole,
+        pin_hash: String,
+        pin_kind: PinKind,
+        generation: u64,
+    ) -> Self {
+        Self { name, ring_role, pin_hash, pin_kind, generation, pin_changes: 0, kept: None }
+    }
+
+    /// Changes the PIN for the principal itself, logged in with `login` or not at all. All logins continue, but the
+    /// session objects of all other logins end.
+    #[must_use]
+    pub fn with_changed_pin(self, pin_hash: String, pin_kind: PinKind, login: Option<LoginId>) -> Self {
+        let kept = login.map(|login| KeptLogin { login, since: self.objects_from(login) });
+        Self { pin_hash, pin_kind, pin_changes: self.pin_changes + 1, kept, ..self }
+    }
+
+    /// The number of PIN changes from which on the session objects of a login have not ended.
+    pub fn objects_from(&self, login: LoginId) -> u64 {
+        self.kept.filter(|kept| kept.login == login).map_or(self.pin_changes, |kept| kept.since)
+    }
 
     /// Whether a PIN is set.
     pub fn has_pin(&self) -> bool {

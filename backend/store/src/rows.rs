@@ -1,13 +1,13 @@
 //! Rows of rings and principals, and what all rows need. Reading a row verifies its MAC, or fails.
 
 use kms_core::integrity::{Cell, RowKey};
-use kms_core::object::RingRole;
+use kms_core::object::{LoginId, RingRole};
 use kms_protocol::{RingId, RingPolicy, SlotId};
 use rusqlite::{Row, params, types::FromSql};
 use uuid::Uuid;
 
 use super::writer::WriteTx;
-use super::{PinKind, Principal, Ring, RingMetadata, StoreError};
+use super::{KeptLogin, PinKind, Principal, Ring, RingMetadata, StoreError};
 
 /// Reads one column of a row, or returns why the row cannot be read.
 pub(super) fn column<T: FromSql>(row: &Row<'_>, table: &'static str, index: usize) -> Result<T, StoreError> {
@@ -60,9 +60,14 @@ pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+/// Returns the value of a column that has none for zero: so rows that were written before it existed stay valid.
+fn number(number: u64) -> Option<i64> {
+    (number > 0).then(|| signed(number))
+}
+
 /// The columns that are read of a ring.
 pub(super) const RING_COLUMNS: &str =
-    "slot, id, label, policy, created, mac, project, display_name, description";
+    "slot, id, label, policy, created, mac, project, display_name, description, epoch";
 
 impl Ring {
     const TABLE: &'static str = "rings";
@@ -81,6 +86,7 @@ impl Ring {
             label: column(row, TABLE, 2)?,
             policy,
             created: unsigned(column(row, TABLE, 4)?),
+            epoch: column::<Option<i64>>(row, TABLE, 9)?.map_or(0, unsigned),
             metadata: RingMetadata {
                 project: column::<Option<[u8; 16]>>(row, TABLE, 6)?.map(Uuid::from_bytes),
                 display_name: column(row, TABLE, 7)?,
@@ -91,7 +97,7 @@ impl Ring {
         Ok(ring)
     }
 
-    fn columns(&self) -> [(&'static str, Cell<'_>); 8] {
+    fn columns(&self) -> [(&'static str, Cell<'_>); 9] {
         let RingMetadata { project, display_name, description } = &self.metadata;
         [
             ("slot", Cell::Integer(signed(self.slot.0))),
@@ -102,6 +108,7 @@ impl Ring {
             ("project", Cell::from(project.as_ref().map(|project| project.as_bytes().as_slice()))),
             ("display_name", Cell::from(display_name.as_deref())),
             ("description", Cell::from(description.as_deref())),
+            ("epoch", Cell::from(number(self.epoch))),
         ]
     }
 
@@ -114,9 +121,9 @@ impl Ring {
 
     /// Inserts a ring, or updates the one in its slot.
     pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (slot) DO UPDATE SET \
-                   label = ?3, mac = ?6, project = ?7, display_name = ?8, description = ?9";
+        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description, epoch) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (slot) DO UPDATE SET \
+                   label = ?3, mac = ?6, project = ?7, display_name = ?8, description = ?9, epoch = ?10";
         let RingMetadata { project, display_name, description } = &self.metadata;
         let mac = tx.key.mac(Self::TABLE, &self.columns());
         let (slot, created) = (signed(self.slot.0), signed(self.created));
@@ -129,14 +136,16 @@ impl Ring {
             mac,
             project.map(Uuid::into_bytes),
             display_name,
-            description
+            description,
+            number(self.epoch)
         ])?;
         Ok(())
     }
 }
 
 /// The columns that are read of a principal.
-pub(super) const PRINCIPAL_COLUMNS: &str = "name, ring, standing, pin_hash, generation, mac, pin_kind";
+pub(super) const PRINCIPAL_COLUMNS: &str =
+    "name, ring, standing, pin_hash, generation, mac, pin_changes, kept_login, kept_since, pin_kind";
 
 impl Principal {
     const TABLE: &'static str = "principals";
@@ -152,7 +161,11 @@ impl Principal {
             ring_role: ring_role.ok_or_else(|| invalid(TABLE, row))?,
             pin_hash: column(row, TABLE, 3)?,
             generation: unsigned(column(row, TABLE, 4)?),
-            pin_kind: match column(row, TABLE, 6)? {
+            pin_changes: column::<Option<i64>>(row, TABLE, 6)?.map_or(0, unsigned),
+            kept: column::<Option<[u8; 16]>>(row, TABLE, 7)?
+                .zip(column::<Option<i64>>(row, TABLE, 8)?)
+                .map(|(login, since)| KeptLogin { login: LoginId(login), since: unsigned(since) }),
+            pin_kind: match column(row, TABLE, 9)? {
                 None => PinKind::Plain,
                 Some(1_i64) => PinKind::Bound,
                 Some(_) => return Err(invalid(TABLE, row)),
@@ -163,24 +176,30 @@ impl Principal {
         Ok(principal)
     }
 
-    fn columns<'a>(&'a self, ring: &'a RingId) -> [(&'static str, Cell<'a>); 6] {
+    fn columns<'a>(&'a self, ring: &'a RingId) -> [(&'static str, Cell<'a>); 9] {
         [
             ("ring", Cell::Bytes(&ring.0)),
             ("name", Cell::Text(&self.name)),
             ("standing", Cell::Integer(ring_role_number(self.ring_role))),
             ("pin_hash", Cell::Text(&self.pin_hash)),
             ("generation", Cell::Integer(signed(self.generation))),
+            ("pin_changes", Cell::from(number(self.pin_changes))),
+            ("kept_login", Cell::from(self.kept.as_ref().map(|kept| kept.login.0.as_slice()))),
+            ("kept_since", Cell::from(self.kept.map(|kept| signed(kept.since)))),
             ("pin_kind", Cell::from(pin_kind_number(self.pin_kind))),
         ]
     }
 
     /// Inserts a principal of a ring, or updates the one with its name.
     pub(super) fn put(&self, ring: RingId, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac, pin_kind) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (ring, name) DO UPDATE SET \
-                   standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6, pin_kind = ?7";
+        let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac, pin_changes, kept_login, \
+                   kept_since, pin_kind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (ring, name) \
+                   DO UPDATE SET standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6, pin_changes = ?7, \
+                   kept_login = ?8, kept_since = ?9, pin_kind = ?10";
         let mac = tx.key.mac(Self::TABLE, &self.columns(&ring));
         let (ring_role, generation) = (ring_role_number(self.ring_role), signed(self.generation));
+        let (login, since) = (self.kept.map(|kept| kept.login.0), self.kept.map(|kept| signed(kept.since)));
+        let (pin_changes, pin_kind) = (number(self.pin_changes), pin_kind_number(self.pin_kind));
         let values = params![
             ring.0,
             self.name,
@@ -188,7 +207,10 @@ impl Principal {
             self.pin_hash,
             generation,
             mac,
-            pin_kind_number(self.pin_kind)
+            pin_changes,
+            login,
+            since,
+            pin_kind
         ];
         tx.connection.prepare_cached(sql)?.execute(values)?;
         Ok(())

@@ -254,6 +254,9 @@ impl Sessions {
                 // A stale login of the other role ends: its private objects are not visible to this one.
                 if self.role(slot).is_some_and(|previous| previous != role) {
                     self.end_login(slot);
+                } else if self.logins.contains_key(&slot) {
+                    // The backend has ended the session objects of the stale login.
+                    self.objects.remove_private_session_objects(slot);
                 }
                 self.logins.insert(slot, Login { role, ticket, stale: false });
             }

@@ -118,6 +118,11 @@ impl Objects {
         handles.into_iter().for_each(|handle| self.remove(handle));
     }
 
+    /// Removes the private session objects of a slot: their login has ended, and another takes its place.
+    pub(crate) fn remove_private_session_objects(&mut self, slot: SlotId) {
+        self.infos.retain(|_, info| info.slot != slot || info.owner.is_none() || !info.is_private());
+    }
+
     fn next_handle(&mut self) -> ObjectHandle {
         self.last_handle += 1;
         ObjectHandle(self.last_handle)
@@ -179,5 +184,18 @@ mod tests {
         assert!(objects.get(SLOT, public).is_ok());
         let again = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(1)), "secret", true));
         assert_ne!(secret, again);
+    }
+
+    #[test]
+    fn a_login_that_takes_the_place_of_a_stale_one_keeps_all_handles_but_of_private_session_objects() {
+        let mut objects = Objects::default();
+        let token = objects.register(SLOT, SESSION, view(ObjectRef::Token(ObjectId(1)), "token", true));
+        let private = objects.register(SLOT, SESSION, view(seal(), "private", true));
+        let public = objects.register(SLOT, SESSION, view(seal(), "public", false));
+        let elsewhere = objects.register(SlotId(2), SESSION, view(seal(), "private", true));
+        objects.remove_private_session_objects(SLOT);
+        assert!(objects.get(SLOT, private).is_err());
+        assert!(objects.get(SLOT, token).is_ok() && objects.get(SLOT, public).is_ok());
+        assert!(objects.get(SlotId(2), elsewhere).is_ok());
     }
 }

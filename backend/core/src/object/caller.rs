@@ -22,9 +22,20 @@ pub struct Peer {
     pub pid: i32,
 }
 
+/// The number of a login: random, and the same in all tickets of the login.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct LoginId(pub [u8; 16]);
+
 /// A valid login.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Login {
+    /// Its number, which its private session objects are bound to; zero for a caller of the REST API, which has none.
+    pub id: LoginId,
+    /// How often the principal has changed its PIN itself; zero for a service account.
+    pub pin_changes: u64,
+    /// The private session objects of this login that were sealed at this number of PIN changes, or a later one, have
+    /// not ended.
+    pub objects_from: u64,
     /// The ring it is valid for.
     pub ring: RingId,
     /// The principal's name: every ring has `user` and `so`.

@@ -9,7 +9,7 @@ use std::fmt;
 use kms_protocol::{AttributeType, KeyType, ObjectClass, ObjectId, RingId, Template};
 use zeroize::Zeroizing;
 
-pub use caller::{Caller, Login, Peer, RingRole};
+pub use caller::{Caller, Login, LoginId, Peer, RingRole};
 pub use key_spec::{Curve, EdwardsMontgomery, KeySpec, MlDsaSet, MlKemSet};
 
 /// Key bytes outside the HSM: neither `Clone` nor `Serialize`, and wiped when dropped. A secret key is its value; a

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::object::RingRole;
+use crate::object::{LoginId, RingRole};
 
 /// The version of the ticket format. A new format has a new number, and old tickets become invalid.
 const FORMAT: u8 = 1;
@@ -31,6 +31,8 @@ const DELAY_MAX: Duration = Duration::from_secs(4);
 /// What a ticket proves.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
+    /// The number of the login: random at the login, and kept when the ticket is renewed.
+    pub login: LoginId,
     /// The ring it is valid for.
     pub ring: RingId,
     /// The principal's name.
@@ -67,11 +69,12 @@ struct EncodedClaims<'a> {
     uid: Option<u32>,
     issued: u64,
     expires: u64,
-    nonce: [u8; 16],
+    /// The number of the login. Tickets of earlier releases have a random number here that was not kept at a renewal.
+    login: [u8; 16],
 }
 
-/// Issues a ticket. The nonce is random, so that no two tickets are equal.
-pub fn issue(key: &TicketKey, claims: &Claims, nonce: [u8; 16]) -> Ticket {
+/// Issues a ticket. The number of the login is random, so that no two logins have equal tickets.
+pub fn issue(key: &TicketKey, claims: &Claims) -> Ticket {
     let encoded = EncodedClaims {
         format: FORMAT,
         ring: claims.ring.0,
@@ -81,7 +84,7 @@ pub fn issue(key: &TicketKey, claims: &Claims, nonce: [u8; 16]) -> Ticket {
         uid: claims.uid,
         issued: claims.issued,
         expires: claims.expires,
-        nonce,
+        login: claims.login.0,
     };
     let mut bytes = postcard::to_allocvec(&encoded).expect("numbers and a string can be encoded");
     let mac = mac_over(key, &bytes).finalize().into_bytes();
@@ -112,6 +115,7 @@ fn decode(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
         return None;
     }
     Some(Claims {
+        login: LoginId(encoded.login),
         ring: RingId(encoded.ring),
         name: encoded.name.to_owned(),
         ring_role: role_from_number(encoded.ring_role)?,
@@ -167,6 +171,7 @@ mod tests {
 
     fn claims() -> Claims {
         Claims {
+            login: LoginId([9; 16]),
             ring: RingId([3; 16]),
             name: "user".to_owned(),
             ring_role: RingRole::Admin,
@@ -179,14 +184,14 @@ mod tests {
 
     #[test]
     fn a_ticket_is_valid_until_it_expires_and_for_its_user() {
-        let ticket = issue(&key(), &claims(), [9; 16]);
+        let ticket = issue(&key(), &claims());
         assert_eq!(check(&key(), &ticket, 199, Some(1000)), Ok(claims()));
         for (now, uid) in [(200, Some(1000)), (150, Some(1001)), (150, None)] {
             assert_eq!(check(&key(), &ticket, now, uid), Err(Rv::USER_NOT_LOGGED_IN));
         }
         let other = TicketKey::from(Zeroizing::new([8; 32]));
         assert_eq!(check(&other, &ticket, 150, Some(1000)), Err(Rv::USER_NOT_LOGGED_IN));
-        assert_ne!(issue(&key(), &claims(), [1; 16]), ticket);
+        assert_ne!(issue(&key(), &Claims { login: LoginId([1; 16]), ..claims() }), ticket);
     }
 
     #[test]
@@ -203,7 +208,7 @@ mod tests {
         #[test]
         fn no_other_bytes_are_a_valid_ticket(bytes: Vec<u8>, at: prop::sample::Index, flip in 1_u8..=255, cut: prop::sample::Index) {
             prop_assert!(check(&key(), &Ticket(Secret::from(bytes)), 150, Some(1000)).is_err());
-            let good = issue(&key(), &claims(), [9; 16]).0.to_vec();
+            let good = issue(&key(), &claims()).0.to_vec();
             let mut wrong = good.clone();
             wrong[at.index(good.len())] ^= flip;
             prop_assert!(check(&key(), &Ticket(Secret::from(wrong)), 150, Some(1000)).is_err());

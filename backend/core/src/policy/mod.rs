@@ -93,7 +93,7 @@ fn is_user(caller: &Caller) -> bool {
 pub(crate) mod callers {
     use kms_protocol::{RingId, RingPolicy};
 
-    use crate::object::{Caller, Login, RingRole};
+    use crate::object::{Caller, Login, LoginId, RingRole};
 
     /// All roles of a login, and no login.
     pub(crate) const LOGINS: [Option<RingRole>; 6] = [
@@ -107,8 +107,14 @@ pub(crate) mod callers {
 
     /// A caller that is logged in with this role.
     pub(crate) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
-        let login =
-            ring_role.map(|ring_role| Login { ring: RingId([1; 16]), name: "someone".to_owned(), ring_role });
+        let login = ring_role.map(|ring_role| Login {
+            id: LoginId::default(),
+            pin_changes: 0,
+            objects_from: 0,
+            ring: RingId([1; 16]),
+            name: "someone".to_owned(),
+            ring_role,
+        });
         Caller { peer: None, login, policy }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use kms_core::object::{Caller, Login, Object, RingRole};
+use kms_core::object::{Caller, Login, LoginId, Object, RingRole};
 use kms_core::policy;
 use kms_protocol::{
     Attribute, AttributeType as A, Mechanism, MechanismType as M, ObjectClass, RingId, RingPolicy, Template,
@@ -51,7 +51,14 @@ impl Rules {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        let login = Login { ring: RingId([1; 16]), name: "attacker".to_owned(), ring_role: RingRole::Admin };
+        let login = Login {
+            id: LoginId::default(),
+            pin_changes: 0,
+            objects_from: 0,
+            ring: RingId([1; 16]),
+            name: "attacker".to_owned(),
+            ring_role: RingRole::Admin,
+        }; 16]), name: "attacker".to_owned(), ring_role: RingRole::Admin };
         Caller { peer: None, login: Some(login), policy: self.policy }
     }
 }

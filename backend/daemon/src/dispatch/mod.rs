@@ -6,6 +6,7 @@
 //! - `accounts`: authentication of service accounts by bearer token, key flow (`/token`) and PKCS#11 login.
 //! - `open_key`: from a key's reference to the opened key; `object_ids`: the ids of a new version's objects.
 //! - `rotation`: a key's next version; `iv_budget`: the limit of IVs generated for one key.
+//! - `seals`: seals session objects, and opens those that have not ended.
 //! - `audit_names`: rings, callers and objects as the audit log names them; `audit_writer`: uses of keys and denials,
 //!   counted or written one by one; `audit_maintenance`: its background jobs. `pkcs11` and `api` have `audit_events`.
 //! - `clock`: the time, which tests can advance.
@@ -21,6 +22,7 @@ mod object_ids;
 mod open_key;
 mod pkcs11;
 mod rotation;
+mod seals;
 #[cfg(test)]
 mod tests;
 
@@ -84,13 +86,8 @@ impl Dispatch {
     fn load(&self, ring: &Ring, caller: &Caller, object: &ObjectRef) -> Result<Arc<Object>, Error> {
         let object = match object {
             ObjectRef::Token(id) => self.store.object(ring.id, *id)?,
-            ObjectRef::Session(seal) => Arc::new(self.seals.open(ring.id, owner(caller), seal)?),
+            ObjectRef::Session(seal) => Arc::new(self.open_seal(ring, caller, seal)?.object),
         };
         if policy::visible(caller, &object.attributes) { Ok(object) } else { Err(Error::NoSuchObject) }
     }
-}
-
-/// The owner of a caller's private session objects.
-fn owner(caller: &Caller) -> Option<&str> {
-    caller.login.as_ref().map(|login| login.name.as_str())
 }

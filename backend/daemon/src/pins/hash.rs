@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn principal(name: &str, pin_kind: PinKind, pin_hash: String) -> Principal {
-        Principal { name: name.to_owned(), ring_role: RingRole::User, pin_hash, pin_kind, generation: 1 }
+        Principal::new(name.to_owned(), RingRole::User, pin_hash, pin_kind, 1)
     }
 
     #[test]

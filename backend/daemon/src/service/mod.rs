@@ -33,8 +33,8 @@ use crate::scheduler::Scheduler;
 use crate::server::{self, Owner, SocketListener};
 use rings::check_name;
 use service_keys::{
-    CREDENTIALS, PINS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, pins_key, service_key,
-    service_key_or_create,
+    CREDENTIALS, FINGERPRINTS, PINS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, pins_key,
+    service_key, service_key_or_create,
 };
 
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
@@ -63,7 +63,7 @@ impl Backend {
         let store = Store::create(&config.store_path())?;
         let master = MasterVersion(1);
         hsm.create_master(master)?;
-        for purpose in [ROWS, TICKETS, SEALS, CREDENTIALS, PINS] {
+        for purpose in [ROWS, TICKETS, SEALS, FINGERPRINTS, CREDENTIALS, PINS] {
             create_service_key(&hsm, &store, master, purpose)?;
         }
         Self::unlock(config, hsm, store)
@@ -89,7 +89,8 @@ impl Backend {
         let tickets = service_key(&hsm, &store, TICKETS)?;
         let seals = service_key(&hsm, &store, SEALS)?;
         let master = hsm.masters()?.last().copied().ok_or(HsmError::MasterMissing(MasterVersion(1)))?;
-        let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS)?;
+        let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS, fresh_key)?;
+        let fingerprints = service_key_or_create(&hsm, &store, master, FINGERPRINTS, || Ok(seals.clone()))?;
         let pins = PinKey::from(pins_key(&hsm, &store, master)?);
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
@@ -98,7 +99,7 @@ impl Backend {
             store,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
             hsm,
-            seals: Seals::new(seals),
+            seals: Seals::new(seals, fingerprints),
             pins: Pins::new(pins, fresh_key()?)?,
             tickets: TicketKey::from(tickets),
             authenticator: Authenticator::new(credentials, home, config.token_lifetimes()),

@@ -14,6 +14,9 @@ pub(super) const ROWS: &str = "rows";
 pub(super) const TICKETS: &str = "tickets";
 /// The purpose of the service key for sealed session objects.
 pub(super) const SEALS: &str = "seals";
+/// The purpose of the service key for the fingerprints of key values. A home of an earlier release gets it when it is
+/// opened, with the value of [`SEALS`], under which that release counted.
+pub(super) const FINGERPRINTS: &str = "prints";
 /// The purpose of the service key for the credentials of service accounts. A home that was created before there were
 /// service accounts gets this key when it is opened.
 pub(super) const CREDENTIALS: &str = "bearers";
@@ -34,20 +37,32 @@ pub(super) fn create_service_key(
     master: MasterVersion,
     purpose: &'static str,
 ) -> Result<(), ServiceError> {
-    let key = fresh_key()?;
+    store_service_key(hsm, store, master, purpose, &fresh_key()?)
+}
+
+/// Stores a service key with this value.
+pub(super) fn store_service_key(
+    hsm: &Hsm,
+    store: &LockedStore,
+    master: MasterVersion,
+    purpose: &'static str,
+    key: &Zeroizing<[u8; 32]>,
+) -> Result<(), ServiceError> {
     let bytes = hsm.wrap(master, &service_identity(store, purpose), key.as_slice())?;
     Ok(store.put_service_key(purpose, &Wrapped { master, bytes })?)
 }
 
-/// A service key that homes of earlier versions do not have: it is created if it is missing.
+/// A service key that homes of earlier versions do not have: it is created if it is missing, with the value that `make`
+/// returns.
 pub(super) fn service_key_or_create(
     hsm: &Hsm,
     store: &LockedStore,
     master: MasterVersion,
     purpose: &'static str,
+    make: impl FnOnce() -> Result<Zeroizing<[u8; 32]>, ServiceError>,
 ) -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     if store.service_key(purpose)?.is_none()
-        && let Err(error) = create_service_key(hsm, store, master, purpose)
+        && let Err(error) = store_service_key(hsm, store, master, purpose, &make()?)
         // Another process may have created it meanwhile; then that one is used.
         && store.service_key(purpose)?.is_none()
     {
@@ -66,7 +81,7 @@ pub(super) fn pins_key(
     if store.has_bound_pins()? {
         return service_key(hsm, store, PINS);
     }
-    service_key_or_create(hsm, store, master, PINS)
+    service_key_or_create(hsm, store, master, PINS, fresh_key)
 }
 
 pub(super) fn service_key(

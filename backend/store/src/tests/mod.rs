@@ -94,13 +94,7 @@ fn ring(store: &Store, label: &str) -> Ring {
 }
 
 fn principal(name: &str, ring_role: RingRole, generation: u64) -> Principal {
-    Principal {
-        name: name.to_owned(),
-        ring_role,
-        pin_hash: "h".to_owned(),
-        pin_kind: PinKind::Bound,
-        generation,
-    }
+    Principal::new(name.to_owned(), ring_role, "h".to_owned(), PinKind::Bound, generation)
 }
 
 fn new_key(ring: &Ring, label: &str) -> NewKey {

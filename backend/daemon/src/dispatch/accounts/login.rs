@@ -6,12 +6,13 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use kms_core::object::{Caller, Login, RingRole};
+use kms_core::object::{Caller, Login, LoginId, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv};
 use kms_store::{AccountWithGrants, Ring, StoreError, Token};
 use uuid::Uuid;
 
+use crate::dispatch::pkcs11::login::login_id;
 use crate::dispatch::{Dispatch, TICKET_SECONDS};
 use crate::error::Error;
 
@@ -69,8 +70,9 @@ impl Dispatch {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         self.note_use(authorised.token.id, now);
-        let claims = claims_of(ring, caller.peer.map(|peer| peer.uid), &authorised, now);
-        Ok(Response::LoggedIn { ticket: self.issue(&claims)? })
+        let login = login_id(role, caller)?;
+        let claims = claims_of(ring, caller.peer.map(|peer| peer.uid), login, &authorised, now);
+        Ok(Response::LoggedIn { ticket: self.issue(&claims) })
     }
 
     /// Checks that the login in a ticket's claims is still valid, and returns it.
@@ -88,8 +90,10 @@ impl Dispatch {
         if !unchanged {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
-        let login = Login { ring: ring.id, name: login_name(account), ring_role: authorised.ring_role };
-        Ok(AccountLogin { login, next: claims_of(ring, claims.uid, &authorised, now) })
+        let (id, name, ring_role) = (claims.login, login_name(account), authorised.ring_role);
+        // A token is not changed, only revoked, which ends the login.
+        let login = Login { id, pin_changes: 0, objects_from: 0, ring: ring.id, name, ring_role };
+        Ok(AccountLogin { login, next: claims_of(ring, claims.uid, id, &authorised, now) })
     }
 
     /// Returns a valid token and its account, if the account has a role in the ring.
@@ -124,7 +128,13 @@ pub(in crate::dispatch) struct AccountLogin {
     pub(in crate::dispatch) next: Claims,
 }
 
-fn claims_of(ring: &Ring, uid: Option<u32>, authorised: &AuthorisedToken, now: u64) -> Claims {
+fn claims_of(
+    ring: &Ring,
+    uid: Option<u32>,
+    login: LoginId,
+    authorised: &AuthorisedToken,
+    now: u64,
+) -> Claims {
     let account = &authorised.member.account;
     let mut name = login_name(account.id);
     name.push(':');
@@ -132,6 +142,7 @@ fn claims_of(ring: &Ring, uid: Option<u32>, authorised: &AuthorisedToken, now: u
         write!(name, "{byte:02x}").expect("writing to a string does not fail");
     }
     Claims {
+        login,
         ring: ring.id,
         name,
         ring_role: authorised.ring_role,

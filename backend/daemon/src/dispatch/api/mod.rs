@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use kms_core::api::{Operation, Outcome, Problem, Purpose, RequestContext, RingPath, Status};
 use kms_core::audit::Kind;
-use kms_core::object::{Caller, Login, RingRole};
+use kms_core::object::{Caller, Login, LoginId, RingRole};
 use kms_core::policy;
 use kms_protocol::RingId;
 use kms_store::{Project, Ring};
@@ -205,6 +205,7 @@ impl Dispatch {
 
 /// Returns the caller for `policy`. Its permissions over REST were checked; the ring's rules apply in addition.
 fn caller(context: &RequestContext, ring: &Ring, ring_role: RingRole) -> Caller {
-    let login = Login { ring: ring.id, name: context.account.email.clone(), ring_role };
+    let (id, name) = (LoginId::default(), context.account.email.clone());
+    let login = Login { id, pin_changes: 0, objects_from: 0, ring: ring.id, name, ring_role };
     Caller { peer: None, login: Some(login), policy: ring.policy }
 }

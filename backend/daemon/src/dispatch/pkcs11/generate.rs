@@ -30,7 +30,7 @@ impl Dispatch {
         let key = Uuid::new_v4().into_bytes();
         complete_draft(&mut draft, key, generated.attributes);
         if !draft.token {
-            return Ok(Response::Object(self.seal(ring, caller, draft, &generated.material)?));
+            return Ok(Response::Object(self.seal(ring, caller, draft, &generated.material, None)?));
         }
         let stored = self.store_key(
             (ring, caller, AuditedFunction::GENERATE),
@@ -66,18 +66,18 @@ impl Dispatch {
                 (view(public), view(private))
             }
             (false, false) => (
-                self.seal(ring, caller, public, &KeyBytes::from(Vec::new()))?,
-                self.seal(ring, caller, private, &generated.material)?,
+                self.seal(ring, caller, public, &KeyBytes::from(Vec::new()), None)?,
+                self.seal(ring, caller, private, &generated.material, None)?,
             ),
             (false, true) => {
                 let stored = self.store_key(by, request, key, &generated.material, vec![private])?;
                 let private = stored_key_of(&stored, key)?;
-                (self.seal(ring, caller, public, &KeyBytes::from(Vec::new()))?, view(private))
+                (self.seal(ring, caller, public, &KeyBytes::from(Vec::new()), None)?, view(private))
             }
             (true, false) => {
                 let stored = self.store_key(by, request, key, &KeyBytes::from(Vec::new()), vec![public])?;
                 let public = stored_key_of(&stored, key)?;
-                (view(public), self.seal(ring, caller, private, &generated.material)?)
+                (view(public), self.seal(ring, caller, private, &generated.material, None)?)
             }
         };
         Ok(Response::Pair { public, private })

@@ -9,8 +9,8 @@ use kms_core::policy::{self, Decision};
 use kms_crypto::Imported;
 use kms_hsm::MATERIAL_BYTES_MAX;
 use kms_protocol::{
-    Attribute, AttributeType, ObjectClass, ObjectRef, ObjectView, RequestId, Response, RingPolicy, Rv,
-    Template,
+    Attribute, AttributeType, ObjectClass, ObjectId, ObjectRef, ObjectView, RequestId, Response, RingPolicy,
+    Rv, Template,
 };
 use kms_store::{NewObject, Ring};
 use uuid::Uuid;
@@ -29,6 +29,8 @@ pub(in crate::dispatch) struct ImportedValue {
     pub(in crate::dispatch) material: Option<KeyBytes>,
     /// The attributes that follow from the value.
     pub(in crate::dispatch) attributes: Vec<Attribute>,
+    /// The token object that it is a copy of.
+    pub(in crate::dispatch) origin: Option<ObjectId>,
 }
 
 impl ImportedValue {
@@ -43,7 +45,7 @@ impl ImportedValue {
         let attributes = kms_crypto::public_attributes(decision.class, kind, &material)?;
         check_stated_values(template, &attributes)?;
         policy::check_imported_value(policy, decision.class, kind, &attributes)?;
-        Ok(Self { material: Some(material), attributes })
+        Ok(Self { material: Some(material), attributes, origin: None })
     }
 }
 
@@ -61,7 +63,7 @@ impl Dispatch {
                 let Imported { material, attributes } = kms_crypto::import(decision.class, kind, template)?;
                 check_stated_values(template, &attributes)?;
                 policy::check_imported_value(caller.policy, decision.class, kind, &attributes)?;
-                ImportedValue { material, attributes }
+                ImportedValue { material, attributes, origin: None }
             }
             None => {
                 let value =
@@ -69,6 +71,7 @@ impl Dispatch {
                 ImportedValue {
                     material: value.map(|value| KeyBytes::from(value.to_vec())),
                     attributes: Vec::new(),
+                    origin: None,
                 }
             }
         };
@@ -84,6 +87,7 @@ impl Dispatch {
         object: &ObjectRef,
         template: &Template,
     ) -> Result<Response, Error> {
+        let origin = self.origin_of(ring, caller, object)?;
         let object = self.load(ring, caller, object)?;
         let permit = policy::permit_copy(caller, &object)?;
         let decision = policy::copy(caller, &object, template)?;
@@ -92,7 +96,7 @@ impl Dispatch {
             Material::Wrapped(_) | Material::Plaintext(_) => Some(self.keys.material(&permit, &object)?),
         };
         let (key, imported) =
-            (Uuid::new_v4().into_bytes(), ImportedValue { material, attributes: Vec::new() });
+            (Uuid::new_v4().into_bytes(), ImportedValue { material, attributes: Vec::new(), origin });
         Ok(Response::Object(self.store_imported(
             (ring, caller, AuditedFunction::COPY),
             request,
@@ -120,7 +124,7 @@ impl Dispatch {
             draft.attributes.set(Attribute::bytes(AttributeType::UNIQUE_ID, unique));
         }
         if !draft.token {
-            return self.seal(ring, caller, draft, &material);
+            return self.seal(ring, caller, draft, &material, imported.origin);
         }
         if matches!(class, ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) {
             let stored = self.store_key((ring, caller, function), request, key, &material, vec![draft])?;

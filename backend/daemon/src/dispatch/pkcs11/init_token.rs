@@ -68,7 +68,8 @@ impl Dispatch {
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
         let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
         let metadata = RingMetadata::default();
-        let new_ring = Ring { slot, id, label: label.clone(), policy, created, metadata: metadata.clone() };
+        let new_ring =
+            Ring { slot, id, label: label.clone(), policy, created, epoch: 0, metadata: metadata.clone() };
         let caller = Caller { peer, login: None, policy };
         let entry = Some(self.request_entry(
             &new_ring,

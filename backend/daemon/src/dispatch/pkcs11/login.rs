@@ -2,7 +2,7 @@
 
 use kms_core::audit::Entry;
 use kms_core::error_chain;
-use kms_core::object::{Caller, Peer, RingRole};
+use kms_core::object::{Caller, LoginId, Peer, RingRole};
 use kms_core::policy::{self, Claims};
 use kms_protocol::{Response, Role, Rv, Ticket};
 use kms_store::{PinKind, Principal, Ring};
@@ -47,7 +47,8 @@ impl Dispatch {
         let attempt = Attempt { ring: ring.id, name: counted_as, uid: caller.peer.map(|peer| peer.uid) };
         self.check_pin(ring, &attempt, pin, principal.as_deref())?;
         let principal = principal.ok_or(Rv::PIN_INCORRECT)?;
-        Ok(Response::LoggedIn { ticket: self.issue_for(ring, caller.peer, &principal)? })
+        let ticket = self.issue_for(ring, caller.peer, &principal, login_id(role, caller)?)?;
+        Ok(Response::LoggedIn { ticket })
     }
 
     pub(in crate::dispatch) fn init_pin(
@@ -95,21 +96,18 @@ impl Dispatch {
         pins::check_length(new)?;
         let attempt = Attempt { ring: ring.id, name, uid: caller.peer.map(|peer| peer.uid) };
         self.pins.check(&self.failures(), &attempt, old, Some(&principal))?;
-        // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN").
+        // The same generation: changing one's own PIN does not end one's own logins (spec, "C_SetPIN"). It ends the
+        // session objects of all logins but this one.
         let entry = self.request_entry(
             ring,
             caller,
             AuditedFunction::SET_PIN,
             &AuditedResource::Principal(&principal.name),
         );
-        self.store_principal(
-            ring,
-            &principal.name,
-            principal.ring_role,
-            new,
-            principal.generation,
-            Some(entry),
-        )?;
+        let login = caller.login.as_ref().map(|login| login.id);
+        let pin_hash = self.pins.bound.hash(ring.id, &principal.name, new)?;
+        let changed = Principal::clone(&principal).with_changed_pin(pin_hash, PinKind::Bound, login);
+        self.store.put_principal(ring.id, &changed, Some(entry))?;
         tracing::info!(ring = ring.label, principal = principal.name, "PIN changed");
         Ok(Response::Done)
     }
@@ -125,8 +123,7 @@ impl Dispatch {
         entry: Option<Entry>,
     ) -> Result<(), Error> {
         let pin_hash = self.pins.bound.hash(ring.id, name, pin)?;
-        let (name, pin_kind) = (name.to_owned(), PinKind::Bound);
-        let principal = Principal { name, ring_role, pin_hash, pin_kind, generation };
+        let principal = Principal::new(name.to_owned(), ring_role, pin_hash, PinKind::Bound, generation);
         self.store.put_principal(ring.id, &principal, entry)?;
         Ok(())
     }
@@ -162,9 +159,11 @@ impl Dispatch {
         ring: &Ring,
         peer: Option<Peer>,
         principal: &Principal,
+        login: LoginId,
     ) -> Result<Ticket, Error> {
         let now = self.clock.seconds();
-        self.issue(&Claims {
+        Ok(self.issue(&Claims {
+            login,
             ring: ring.id,
             name: principal.name.clone(),
             ring_role: principal.ring_role,
@@ -172,14 +171,12 @@ impl Dispatch {
             uid: peer.map(|peer| peer.uid),
             issued: now,
             expires: now + TICKET_SECONDS,
-        })
+        }))
     }
 
     /// Issues a ticket with these claims.
-    pub(in crate::dispatch) fn issue(&self, claims: &Claims) -> Result<Ticket, Error> {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(Error::Random)?;
-        Ok(policy::issue(&self.tickets, claims, nonce))
+    pub(in crate::dispatch) fn issue(&self, claims: &Claims) -> Ticket {
+        policy::issue(&self.tickets, claims)
     }
 
     /// Returns the name of the principal that a login claims to be. It is never part of a PIN that names no principal.
@@ -222,4 +219,15 @@ struct Claim<'a> {
     counted_as: String,
     /// The PIN to check.
     pin: &'a [u8],
+}
+
+/// Returns the number of a login that has just succeeded: a new one, but that of the caller's login for the context-specific
+/// login (`CKU_CONTEXT_SPECIFIC`), which is part of it.
+pub(in crate::dispatch) fn login_id(role: Role, caller: &Caller) -> Result<LoginId, Error> {
+    if let (Role::Context, Some(login)) = (role, &caller.login) {
+        return Ok(login.id);
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(Error::Random)?;
+    Ok(LoginId(id))
 }

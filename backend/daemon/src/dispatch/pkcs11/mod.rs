@@ -5,7 +5,7 @@
 //! - `generate`: `Generate`, `GeneratePair`; `imports`: `Create`, `Copy`, and storing what `wrap_derive` produces.
 //! - `operations`: `Encrypt`, `Decrypt`, `Sign`, `Verify`, `EncryptMessage`.
 //! - `wrap_derive`: `Wrap`, `Unwrap`, `Derive`, `Encapsulate`, `Decapsulate`.
-//! - `new_keys`: stores or seals a new key; `algorithm_name`: its algorithm in listings.
+//! - `new_keys`: stores a new key; `algorithm_name`: its algorithm in listings.
 //! - `audit_events`: the audit entries of these requests.
 
 mod algorithm_name;
@@ -184,7 +184,7 @@ impl Dispatch {
             let AccountLogin { login, next } = self.account_login(ring, &claims, now)?;
             let is_old = claims.expires.saturating_sub(now) < TICKET_SECONDS / 2;
             let renewed =
-                if is_old && next.expires > claims.expires { Some(self.issue(&next)?) } else { None };
+                if is_old && next.expires > claims.expires { Some(self.issue(&next)) } else { None };
             return Ok((Some(login), renewed));
         }
         // A changed PIN or a removed principal ends earlier logins at their next use.
@@ -193,11 +193,18 @@ impl Dispatch {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
         let renewed = if claims.expires.saturating_sub(now) < TICKET_SECONDS / 2 {
-            Some(self.issue_for(ring, peer, &principal)?)
+            Some(self.issue_for(ring, peer, &principal, claims.login)?)
         } else {
             None
         };
-        let login = Login { ring: ring.id, name: claims.name, ring_role: claims.ring_role };
+        let login = Login {
+            id: claims.login,
+            pin_changes: principal.pin_changes,
+            objects_from: principal.objects_from(claims.login),
+            ring: ring.id,
+            name: claims.name,
+            ring_role: claims.ring_role,
+        };
         Ok((Some(login), renewed))
     }
 }

@@ -1,21 +1,18 @@
-//! Stores new token keys, with their material wrapped by the HSM, and seals session objects for the provider.
+//! Stores new token keys, with their material wrapped by the HSM.
 
 use std::sync::Arc;
 
 use kms_core::api::DisplayName;
 use kms_core::integrity;
-use kms_core::object::{Caller, Draft, KeyBytes, KeyVersion, Material, Object, Wrapped};
-use kms_core::seal::NONCE_BYTES;
-use kms_protocol::{
-    Attribute, AttributeType, KeyType, ObjectClass, ObjectRef, ObjectView, RequestId, Secret, Template,
-};
+use kms_core::object::{Caller, Draft, KeyBytes, KeyVersion, Object, Wrapped};
+use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, RequestId};
 use kms_store::{KeyMetadata, NewKey, Ring};
 
+use crate::dispatch::Dispatch;
 use crate::dispatch::audit_names::AuditedResource;
 use crate::dispatch::object_ids::assign_ids;
 use crate::dispatch::pkcs11::algorithm_name::algorithm_of;
 use crate::dispatch::pkcs11::audit_events::{AuditedFunction, with_object_details};
-use crate::dispatch::{Dispatch, owner};
 use crate::error::Error;
 
 impl Dispatch {
@@ -54,41 +51,6 @@ impl Dispatch {
         let new = NewKey { ring: ring.id, key, label, algorithm, wrapped, created, metadata, entry };
         Ok(self.store.insert(request, new, drafts)?)
     }
-
-    /// Seals a session object for the provider.
-    pub(in crate::dispatch) fn seal(
-        &self,
-        ring: &Ring,
-        caller: &Caller,
-        draft: Draft,
-        material: &KeyBytes,
-    ) -> Result<ObjectView, Error> {
-        let seal = self.seals.seal(ring.id, owner(caller), &draft.attributes, material, nonce()?)?;
-        Ok(ObjectView { object: ObjectRef::Session(seal), attributes: draft.attributes })
-    }
-
-    /// Seals a session object anew, with changed attributes.
-    pub(in crate::dispatch) fn reseal(
-        &self,
-        ring: &Ring,
-        caller: &Caller,
-        seal: &Secret,
-        attributes: &Template,
-    ) -> Result<Secret, Error> {
-        let object = self.seals.open(ring.id, owner(caller), seal)?;
-        let empty = KeyBytes::from(Vec::new());
-        let material = match &object.material {
-            Material::Plaintext(bytes) => bytes,
-            Material::None | Material::Wrapped(_) => &empty,
-        };
-        Ok(self.seals.seal(ring.id, owner(caller), attributes, material, nonce()?)?)
-    }
-}
-
-fn nonce() -> Result<[u8; NONCE_BYTES], Error> {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(Error::Random)?;
-    Ok(nonce)
 }
 
 /// Adds to a new key's object the attributes of its value, and its ids.

@@ -1,7 +1,7 @@
 //! Tests of whole requests, from a caller's request to its response.
 //!
 //! - this file: token keys, session keys, repeated requests, concurrent changes, edited rows, revealed values.
-//! - `login`, `init_token`, `imports`, `rotation`, `wrap_subkeys`, `audit`: one area each.
+//! - `login`, `seals`, `init_token`, `imports`, `rotation`, `wrap_subkeys`, `audit`: one area each.
 //! - `attacks`: the published attacks, tried one by one; `walk`: random walks that search for others.
 //! - `requests`: helpers.
 
@@ -12,6 +12,7 @@ mod init_token;
 mod login;
 mod requests;
 mod rotation;
+mod seals;
 mod walk;
 mod wrap_subkeys;
 

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use kms_core::integrity;
 use kms_core::object::{KeyBytes, Material};
+use kms_core::seal::SealContext;
 use kms_protocol::AttributeType as A;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
@@ -111,7 +112,10 @@ impl Walk<'_> {
         let ring = dispatch.store.ring(self.fixture.slot).unwrap().unwrap();
         match object {
             ObjectRef::Session(seal) => {
-                match dispatch.seals.open(ring.id, Some("user"), seal).unwrap().material {
+                let login = self.fixture.login();
+                let (epoch, now) = (ring.epoch, dispatch.clock.seconds());
+                let context = SealContext { ring: ring.id, epoch, login: Some(&login), now };
+                match dispatch.seals.open(&context, seal).unwrap().object.material {
                     Material::Plaintext(bytes) => bytes.as_ref().to_vec(),
                     Material::None | Material::Wrapped(_) => Vec::new(),
                 }
