@@ -58,7 +58,7 @@ impl Rules {
             ring: RingId([1; 16]),
             name: "attacker".to_owned(),
             ring_role: RingRole::Admin,
-        }; 16]), name: "attacker".to_owned(), ring_role: RingRole::Admin };
+        };
         Caller { peer: None, login: Some(login), policy: self.policy }
     }
 }
