@@ -7,6 +7,8 @@ mod attributes;
 mod classes;
 mod defaults;
 mod derivation;
+#[cfg(test)]
+mod directed_tests;
 mod generate;
 mod import;
 mod login;
