@@ -7,6 +7,7 @@
 mod absent;
 mod disk;
 mod homes;
+mod hostile;
 mod peer;
 mod process;
 mod restart;

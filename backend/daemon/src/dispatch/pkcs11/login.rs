@@ -3,7 +3,7 @@
 use kms_core::audit::Entry;
 use kms_core::object::{Caller, Peer, RingRole};
 use kms_core::policy::{self, Claims};
-use kms_protocol::{Response, Role, Rv, Ticket};
+use kms_protocol::{Response, RingId, Role, Rv, Ticket};
 use kms_store::{Principal, Ring};
 
 use crate::dispatch::accounts::login as account_login;
@@ -121,10 +121,20 @@ impl Dispatch {
         generation: u64,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
-        let pin_hash = pins::hash(pin)?;
-        let name = name.to_owned();
-        self.store.put_principal(ring.id, &Principal { name, ring_role, pin_hash, generation }, entry)?;
-        Ok(())
+        let principal = self.new_principal(ring.id, name, ring_role, pin, generation)?;
+        Ok(self.store.put_principal(ring.id, &principal, entry)?)
+    }
+
+    /// Returns a principal of a ring with this PIN.
+    pub(crate) fn new_principal(
+        &self,
+        _ring: RingId,
+        name: &str,
+        ring_role: RingRole,
+        pin: &[u8],
+        generation: u64,
+    ) -> Result<Principal, Error> {
+        Ok(Principal { name: name.to_owned(), ring_role, pin_hash: pins::hash(pin)?, generation })
     }
 
     /// Issues a ticket for a principal that has just logged in, or whose ticket is renewed.
