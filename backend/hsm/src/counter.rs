@@ -11,6 +11,9 @@ use crate::token::Token;
 /// What the label of a counter begins with; the home's id follows in hexadecimal digits.
 const LABEL: &str = "kms-counter-";
 
+/// How often the objects are read while others replace them.
+const READS_MAX: u32 = 100;
+
 fn template(home: [u8; 16]) -> Vec<Attribute> {
     let digits: String = home.iter().map(|byte| format!("{byte:02x}")).collect();
     vec![
@@ -22,11 +25,23 @@ fn template(home: [u8; 16]) -> Vec<Attribute> {
 }
 
 impl Token {
-    /// The objects of a home's counter with their numbers, the highest last. There are two after a crash while one took
-    /// the place of the other.
+    /// The objects of a home's counter with their numbers, the highest last. There are two while one takes the place of the
+    /// other, and after a crash in between.
     fn counters(&self, home: [u8; 16]) -> Result<Vec<(u64, ObjectHandle)>, HsmError> {
+        let mut left = READS_MAX;
+        loop {
+            left -= 1;
+            match self.read_counters(home) {
+                // Another process has replaced the object meanwhile: there is a higher one now.
+                Err(Cryptoki::Pkcs11(RvError::ObjectHandleInvalid, _)) if left > 0 => {}
+                read => return Ok(read?),
+            }
+        }
+    }
+
+    fn read_counters(&self, home: [u8; 16]) -> Result<Vec<(u64, ObjectHandle)>, Cryptoki> {
         let mut counters = Vec::new();
-        for object in self.find(&template(home))? {
+        for object in self.session.find_objects(&template(home))? {
             for attribute in self.session.get_attributes(object, &[AttributeType::Value])? {
                 if let Attribute::Value(value) = attribute
                     && let Ok(number) = <[u8; 8]>::try_from(value.as_slice())
@@ -41,7 +56,8 @@ impl Token {
 
     /// Sets the counter to at least this number.
     fn count_to(&self, home: [u8; 16], number: u64) -> Result<(), HsmError> {
-        let counters = self.counters(home)?;
+        // Without a login the counters are invisible rather than an error.
+        let counters = if self.find(&template(home))?.is_empty() { Vec::new() } else { self.counters(home)? };
         let value = Attribute::Value(number.to_be_bytes().to_vec());
         let Some((highest, object)) = counters.last() else { return self.create_counter(home, value) };
         if *highest >= number {
@@ -55,8 +71,11 @@ impl Token {
                 _,
             )) => {
                 self.create_counter(home, value)?;
+                // Each is lower than the new one, so that one that stays is harmless. Another process may have removed it.
                 for (_, object) in counters {
-                    self.session.destroy_object(object)?;
+                    if let Err(error) = self.session.destroy_object(object) {
+                        tracing::debug!(%error, "a former object of the counter was not removed");
+                    }
                 }
             }
             Err(error) => return Err(error.into()),
@@ -78,7 +97,10 @@ impl Hsm {
     /// # Errors
     /// When the HSM fails.
     pub fn counter(&self, home: [u8; 16]) -> Result<Option<u64>, HsmError> {
-        let counters = self.on_token(move |token| token.counters(home))?;
+        let counters = self.on_token(move |token| {
+            // Without a login the counters are invisible rather than an error.
+            if token.find(&template(home))?.is_empty() { Ok(Vec::new()) } else { token.counters(home) }
+        })?;
         Ok(counters.last().map(|(number, _)| *number))
     }
 

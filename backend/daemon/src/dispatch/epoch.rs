@@ -9,7 +9,7 @@ use kms_core::state_digest::StateMark;
 use kms_hsm::Hsm;
 use kms_store::Store;
 
-use crate::service::ServiceError;
+use crate::error::Error;
 
 /// The shortest time between two steps of a daemon: flash memory bears some hundred thousand writes.
 const INTERVAL_MILLIS: u64 = 60_000;
@@ -23,7 +23,7 @@ pub(crate) struct Raised {
 
 impl Raised {
     /// Raises the number in the token.
-    pub(crate) fn count(&self) -> Result<(), ServiceError> {
+    pub(crate) fn count(&self) -> Result<(), Error> {
         Ok(self.hsm.count_to(self.home, self.number)?)
     }
 }
@@ -43,13 +43,13 @@ impl Epoch {
     }
 
     /// Returns the number in the token, if it has one.
-    pub(crate) fn counted(&self) -> Result<Option<u64>, ServiceError> {
+    pub(crate) fn counted(&self) -> Result<Option<u64>, Error> {
         Ok(self.hsm.counter(self.home)?)
     }
 
     /// Brings token and database into step after the database was opened: begins to count, or makes good a step that was
     /// interrupted.
-    pub(crate) fn begin(&self, store: &Store, counted: Option<u64>) -> Result<(), ServiceError> {
+    pub(crate) fn begin(&self, store: &Store, counted: Option<u64>) -> Result<(), Error> {
         // Of a log whose head cannot be read no number is known; `kms audit restart` sets it.
         let Ok(head) = store.audit_head() else { return Ok(()) };
         match (head.epoch, counted) {
@@ -72,12 +72,12 @@ impl Epoch {
     }
 
     /// Raises the number: from now on, copies of the database as it is are old.
-    fn step(&self, store: &Store) -> Result<(), ServiceError> {
+    fn step(&self, store: &Store) -> Result<(), Error> {
         self.raise(store)?.count()
     }
 
     /// Raises the number in the database, but not yet in the token.
-    pub(crate) fn raise(&self, store: &Store) -> Result<Raised, ServiceError> {
+    pub(crate) fn raise(&self, store: &Store) -> Result<Raised, Error> {
         let counted = self.counted()?.unwrap_or(0);
         let number = store.advance_epoch(counted)?;
         Ok(Raised { hsm: self.hsm.clone(), home: self.home, number })
@@ -90,7 +90,7 @@ impl Epoch {
         if now.is_some_and(|now| now.abs_diff(last.1) < INTERVAL_MILLIS) {
             return;
         }
-        let stepped = || -> Result<(Option<StateMark>, u64), ServiceError> {
+        let stepped = || -> Result<(Option<StateMark>, u64), Error> {
             let state = store.audit_head()?.state;
             if state != last.0 {
                 self.step(store)?;

@@ -111,7 +111,7 @@ fn an_edited_row_is_no_reason_to_refuse_the_others() {
 fn the_digest_follows_every_kind_of_change() {
     let (fixture, store) = Fixture::new();
     let one = ring(&store, "one");
-    store.insert_project(&project(9, "other", 7), entry(7)).unwrap();
+    store.insert_project(&project(9, "other", 3), entry(7)).unwrap();
     let repeat = IdempotencyKey { project: Uuid::nil(), id: Uuid::from_u128(1), asked: [1; 32] };
     store.create_ring(new_ring([9; 16], "two"), Some(repeat)).unwrap().unwrap();
     store.put_principal(one.id, &principal("user", RingRole::Admin, 1), Some(entry(1))).unwrap();
