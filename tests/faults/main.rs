@@ -8,6 +8,7 @@ mod absent;
 mod disk;
 mod guesses;
 mod homes;
+mod hostile;
 mod peer;
 mod process;
 mod restart;

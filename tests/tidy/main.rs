@@ -7,6 +7,7 @@ mod make;
 mod modules;
 mod readme;
 mod sources;
+mod statements;
 mod unsafe_code;
 mod vocabulary;
 

@@ -120,6 +120,15 @@ impl RowKey {
         Self(Zeroizing::new(mac.finalize().into_bytes().into()))
     }
 
+    /// A key for one seal, from the seal's random bytes. It cannot be used to create MACs of rows.
+    pub(crate) fn keyed(&self, nonce: &[u8]) -> [u8; MAC_BYTES] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
+        mac.update(b"S");
+        mac.update(nonce);
+        mac.finalize().into_bytes().into()
+    }
+
     /// Whether a row's MAC is right. Compared in constant time: an attacker who edits rows must not learn the right MAC
     /// byte by byte.
     pub fn holds(&self, table: &str, columns: &[(&str, Cell<'_>)], mac: &[u8]) -> bool {

@@ -20,5 +20,7 @@ pub mod object;
 pub mod policy;
 /// Seals: session objects, encrypted so that only the backend can open them.
 pub mod seal;
+/// The state digest: that the rows of the database are those that were written.
+pub mod state_digest;
 
 pub use error_chain::error_chain;

@@ -27,6 +27,7 @@ impl Scheduler {
             loop {
                 dispatch.run_due_jobs();
                 dispatch.maintain_audit_log();
+                dispatch.follow_epoch(Some(dispatch.clock.millis()));
                 match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}
                     // Writes the counts since the last summary.

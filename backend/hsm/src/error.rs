@@ -97,6 +97,12 @@ pub enum HsmError {
     /// A thread could not be started.
     #[error("cannot start a thread for the HSM")]
     Thread(#[source] std::io::Error),
+    /// The token did not keep the number of a counter.
+    #[error(
+        "the HSM's token did not keep the number {0}, by which old copies of the database are found; if it cannot store \
+         data objects, set [hsm] counter = false in kms.toml"
+    )]
+    NotCounted(u64),
     /// The operating system returned no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::config::HsmConfig;
 use crate::error::HsmError;
-use crate::token::Access;
+use crate::token::{Access, Token};
 use crate::worker::Workers;
 
 /// The maximum size of wrapped material: an RSA-4096 private key takes 2.4 KiB, the largest post-quantum key 5.
@@ -66,6 +66,14 @@ impl Hsm {
     ) -> Result<KeyBytes, HsmError> {
         let (identity, wrapped) = (identity.to_vec(), wrapped.to_vec());
         self.workers.call(move |token| token.unwrap(master, &identity, &wrapped))
+    }
+
+    /// Runs work in a session with the token.
+    pub(crate) fn on_token<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Token) -> Result<T, HsmError> + Send + 'static,
+    ) -> Result<T, HsmError> {
+        self.workers.call(work)
     }
 
     /// The number of calls since the start, and how many of them failed.

@@ -4,6 +4,7 @@
 //! that all callers share. Every wait has a deadline.
 
 mod config;
+mod counter;
 mod error;
 mod hsm;
 mod token;

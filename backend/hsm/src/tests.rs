@@ -144,3 +144,37 @@ fn cost() {
     }
     println!("unwrap: {:?}", start.elapsed() / 2000);
 }
+
+#[test]
+fn a_counter_grows_only_and_belongs_to_one_home() {
+    let Some(config) = config("a_counter_grows_only_and_belongs_to_one_home") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    let (one, two) = ([1; 16], [2; 16]);
+    assert_eq!(hsm.counter(one).unwrap(), None);
+    hsm.count_to(one, 1).unwrap();
+    hsm.count_to(one, 7).unwrap();
+    hsm.count_to(one, 3).unwrap();
+    assert_eq!(hsm.counter(one).unwrap(), Some(7));
+    assert_eq!(hsm.counter(two).unwrap(), None);
+    hsm.count_to(two, u64::MAX).unwrap();
+    assert_eq!(Hsm::open(&config).unwrap().counter(one).unwrap(), Some(7));
+    // Commands and the daemon count at the same time: no number is lost, and none is lowered.
+    let others: Vec<_> = (0..4).map(|_| Hsm::open(&config).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (hsm, first) in others.iter().zip(0..) {
+            scope.spawn(move || (0..20).for_each(|round| hsm.count_to(one, 8 + round * 4 + first).unwrap()));
+        }
+    });
+    assert_eq!(hsm.counter(one).unwrap(), Some(8 + 19 * 4 + 3));
+}
+
+#[test]
+#[ignore = "measures; run it alone"]
+fn the_cost_of_counting() {
+    let Some(config) = config("the_cost_of_counting") else { return };
+    let hsm = Hsm::open(&config).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a measurement")]
+    let begun = std::time::Instant::now();
+    (1..=200).for_each(|number| hsm.count_to([1; 16], number).unwrap());
+    println!("{} microseconds for one step", begun.elapsed().as_micros() / 200);
+}

@@ -115,7 +115,7 @@ impl Access {
 
 /// A logged-in session, owned by one thread.
 pub(super) struct Token {
-    session: Session,
+    pub(super) session: Session,
     masters: HashMap<MasterVersion, ObjectHandle>,
 }
 
@@ -237,7 +237,7 @@ impl Token {
 
     /// Finds objects. Without a login the master keys are invisible rather than an error, so an empty result is valid
     /// only while the session is logged in.
-    fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, HsmError> {
+    pub(super) fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, HsmError> {
         let found = self.session.find_objects(template)?;
         if found.is_empty()
             && !matches!(self.session.get_session_info()?.session_state(), SessionState::RwUser)

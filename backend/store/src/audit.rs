@@ -10,12 +10,14 @@ mod tests;
 
 use kms_core::audit::{self, Chain, ChainFault, ChainVerifier, Entry, Head, Link, Row, Verified};
 use kms_core::integrity::{MAC_BYTES, RowKey};
+use kms_core::state_digest::{self, StateMark};
 use rusqlite::{Connection, OptionalExtension, Row as Sql, params};
 use uuid::Uuid;
 
 use super::rows::{bytes, column, invalid, signed, unsigned};
+use super::state::TableFault;
 use super::writer::WriteTx;
-use super::{Store, StoreError};
+use super::{Store, StoreError, state};
 
 pub use read::{AuditCursor, AuditFilter};
 
@@ -34,40 +36,102 @@ const PRUNE_BATCH: u64 = 1000;
 /// Appends an entry.
 pub(super) fn append(tx: &WriteTx<'_>, entry: &Entry) -> Result<(), StoreError> {
     let chain = Chain::of(tx.key);
-    let head = head(tx.connection, &chain)?;
+    let (head, sealed) = with_changes(tx, &chain)?;
     let (sequence, body) = (head.last.sequence + 1, audit::body(entry));
     let row = Row { sequence: signed(sequence), at: signed(entry.at), project: entry.project, body: &body };
     let mac = chain.mac(&head.last, &row);
     let sql = "INSERT INTO audit (sequence, at, project, body, mac) VALUES (?1, ?2, ?3, ?4, ?5)";
     let project = row.project.as_ref().map(Uuid::as_bytes);
     let values = params![row.sequence, row.at, project, row.body, mac];
-    tx.connection.prepare_cached(sql)?.execute(values)?;
-    put_head(tx.connection, &chain, &Head { last: Link { sequence, mac }, ..head })
+    tx.change_log(TABLE, 1, sql, values)?;
+    put_head(tx, &chain, &Head { last: Link { sequence, mac }, ..head }, sealed)
 }
 
-/// Creates the head of a log that was never begun.
-pub(super) fn init_head(connection: &Connection, key: &RowKey) -> Result<(), StoreError> {
-    // A head that is missing while entries exist is not created: `verify` reports it, and nothing can be appended.
-    // Another process may create the head first; the second must not overwrite what the first has appended.
-    let sql = "INSERT INTO audit_head (one, sequence, link, anchor, anchor_link, mac) SELECT 1, 0, ?1, 0, ?1, ?2 \
-               WHERE NOT EXISTS (SELECT 1 FROM audit) AND NOT EXISTS (SELECT 1 FROM audit_restarts) ON CONFLICT (one) DO NOTHING";
-    let head = Head::START;
-    connection.execute(sql, params![head.last.mac, Chain::of(key).head_mac(&head)])?;
-    Ok(())
+/// Writes the change of the state digest into the head.
+pub(super) fn settle(tx: &WriteTx<'_>) -> Result<(), StoreError> {
+    let chain = Chain::of(tx.key);
+    let (head, sealed) = with_changes(tx, &chain)?;
+    put_head(tx, &chain, &head, sealed)
 }
 
-fn put_head(connection: &Connection, chain: &Chain, head: &Head) -> Result<(), StoreError> {
-    let sql = "UPDATE audit_head SET sequence = ?1, link = ?2, anchor = ?3, anchor_link = ?4, mac = ?5, restarted = ?6";
+/// Sets the number of the head that is compared with the one in the HSM's token.
+pub(super) fn put_epoch(tx: &WriteTx<'_>, epoch: u64) -> Result<(), StoreError> {
+    let chain = Chain::of(tx.key);
+    let (head, sealed) = with_changes(tx, &chain)?;
+    put_head(tx, &chain, &Head { epoch: Some(epoch), ..head }, sealed)
+}
+
+/// A sealed state digest that is to be written with the head, if it changed.
+type Sealed = Option<Vec<u8>>;
+
+/// Returns the head, and the state digest as the changes of this transaction make it.
+fn with_changes(tx: &WriteTx<'_>, chain: &Chain) -> Result<(Head, Sealed), StoreError> {
+    let head = head(tx.connection, chain)?;
+    if tx.change.borrow().is_zero() {
+        return Ok((head, None));
+    }
+    let sealed = sealed_state(tx.connection)?;
+    let written = head.state.and_then(|mark| tx.state_key.open(&mark, &sealed));
+    let mut state =
+        written.ok_or_else(|| StoreError::RowInvalid { table: HEAD_TABLE, id: "1".to_owned() })?;
+    state.apply(&tx.change.take());
+    let (mark, sealed) = state::seal(tx.state_key, &state)?;
+    Ok((Head { state: Some(mark), ..head }, Some(sealed)))
+}
+
+fn sealed_state(connection: &Connection) -> Result<Vec<u8>, StoreError> {
+    let found = connection.prepare_cached("SELECT state FROM audit_head")?.query_row([], |row| row.get(0));
+    Ok(found.optional()?.flatten().unwrap_or_default())
+}
+
+/// Takes the rows as they are for what was written: the digest of a database that has none, or whose log begins anew.
+fn take_state(tx: &WriteTx<'_>) -> Result<(StateMark, Vec<u8>), StoreError> {
+    let scanned = state::scan(tx.connection, tx.state_key)?;
+    tx.change.take();
+    state::seal(tx.state_key, &scanned)
+}
+
+/// Begins the log of a home that has none: with a head, and the state digest in it.
+pub(super) fn begin(tx: &WriteTx<'_>) -> Result<(), StoreError> {
+    let chain = Chain::of(tx.key);
+    if read_head(tx.connection)?.is_none() {
+        // A head that is missing while entries exist is not created: `verify` reports it, and nothing can be appended.
+        let sql = "SELECT (SELECT count(*) FROM audit) + (SELECT count(*) FROM audit_restarts)";
+        if tx.connection.query_row(sql, [], |row| row.get::<_, u64>(0))? > 0 {
+            return Ok(());
+        }
+        insert_head(tx)?;
+        put_head(tx, &chain, &Head::START, None)?;
+    }
+    let Ok(head) = head(tx.connection, &chain) else { return Ok(()) };
+    let (mark, sealed) = take_state(tx)?;
+    put_head(tx, &chain, &Head { state: Some(mark), ..head }, Some(sealed))
+}
+
+/// Inserts the row of the head, whose values are written with [`put_head`], unless there is one.
+fn insert_head(tx: &WriteTx<'_>) -> Result<(), StoreError> {
+    let count: u64 = tx.connection.query_row("SELECT count(*) FROM audit_head", [], |row| row.get(0))?;
+    if count > 0 {
+        return Ok(());
+    }
+    let sql = "INSERT INTO audit_head (one, sequence, link, anchor, anchor_link, mac) VALUES (1, 0, x'', 0, x'', x'')";
+    tx.change_log(HEAD_TABLE, 1, sql, [])
+}
+
+fn put_head(tx: &WriteTx<'_>, chain: &Chain, head: &Head, sealed: Sealed) -> Result<(), StoreError> {
+    let sql = "UPDATE audit_head SET sequence = ?1, link = ?2, anchor = ?3, anchor_link = ?4, mac = ?5, restarted = ?6, \
+               epoch = ?7, state = coalesce(?8, state)";
     let (last, anchor) = (&head.last, &head.anchor);
     let (last_at, anchor_at) = (signed(last.sequence), signed(anchor.sequence));
-    let values = params![last_at, last.mac, anchor_at, anchor.mac, chain.head_mac(head), head.restarted];
-    connection.prepare_cached(sql)?.execute(values)?;
-    Ok(())
+    let (mac, epoch) = (chain.head_mac(head), head.epoch.map(signed));
+    let values = params![last_at, last.mac, anchor_at, anchor.mac, mac, head.restarted, epoch, sealed];
+    tx.sequence.set(head.last.sequence);
+    tx.change_log(HEAD_TABLE, 1, sql, values)
 }
 
 /// Returns the head with its MAC, unverified; `None` if there is none that can be read.
 fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-    let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted FROM audit_head";
+    let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted, epoch, state FROM audit_head";
     let found = connection.prepare_cached(sql)?.query_row([], |row| {
         let link = |number, mac| -> Result<Option<Link>, rusqlite::Error> {
             let sequence = unsigned(row.get(number)?);
@@ -78,13 +142,17 @@ fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreEr
         let restarted: Option<Vec<u8>> = row.get(5)?;
         // A value of another length was not written by this program; without it, the head's MAC is invalid.
         let restarted = restarted.and_then(|restarted| restarted.try_into().ok());
-        Ok(link(0, 1)?.zip(link(2, 3)?).map(|(last, anchor)| (Head { last, anchor, restarted }, mac)))
+        let epoch: Option<i64> = row.get(6)?;
+        let state = row.get_ref(7)?.as_blob_or_null()?.and_then(state_digest::mark);
+        let epoch = epoch.map(unsigned);
+        let head = |(last, anchor)| Head { last, anchor, restarted, state, epoch };
+        Ok(link(0, 1)?.zip(link(2, 3)?).map(|links| (head(links), mac)))
     });
     Ok(found.optional()?.flatten())
 }
 
 /// Returns the head; fails if its MAC is invalid.
-fn head(connection: &Connection, chain: &Chain) -> Result<Head, StoreError> {
+pub(super) fn head(connection: &Connection, chain: &Chain) -> Result<Head, StoreError> {
     let invalid = || StoreError::RowInvalid { table: HEAD_TABLE, id: "1".to_owned() };
     let (head, mac) = read_head(connection)?.ok_or_else(invalid)?;
     ChainVerifier::begin(chain, head, &mac).map_err(|_| invalid())?;
@@ -99,8 +167,41 @@ fn read<'a>(row: &'a Sql<'_>) -> Result<(Row<'a>, &'a [u8]), StoreError> {
     Ok((entry, bytes(row, TABLE, 4)?.unwrap_or_default()))
 }
 
-/// Verifies the whole log in one snapshot of the database.
+/// Returns the time of the last entry, in milliseconds since 1970.
+pub(super) fn last_at(connection: &Connection) -> Result<Option<u64>, StoreError> {
+    let sql = "SELECT at FROM audit ORDER BY sequence DESC LIMIT 1";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// Verifies the whole log, and then the rows of all other tables, in one snapshot of the database.
 pub(super) fn verify(
+    connection: &Connection,
+    key: &RowKey,
+    expected: Option<Link>,
+    progress: impl FnMut(u64, u64),
+) -> Result<Result<Verified, ChainFault>, StoreError> {
+    let verified = verify_log(connection, &Chain::of(key), expected, progress)?;
+    let Ok(log) = verified else { return Ok(verified) };
+    let compared = state::compare(connection, key, &log.head, &sealed_state(connection)?)?;
+    Ok(compared.and_then(|faults| faults.first().map_or(Ok(log), |fault| Err(ChainFault::from(fault)))))
+}
+
+/// Returns the head, and the tables whose rows are not those that were written, without verifying the log's entries.
+pub(super) fn faults(
+    connection: &Connection,
+    key: &RowKey,
+) -> Result<Result<(Head, Vec<TableFault>), ChainFault>, StoreError> {
+    match head(connection, &Chain::of(key)) {
+        Ok(head) => {
+            let compared = state::compare(connection, key, &head, &sealed_state(connection)?)?;
+            Ok(compared.map(|faults| (head, faults)))
+        }
+        Err(StoreError::RowInvalid { .. }) => Ok(Err(ChainFault::HEAD)),
+        Err(error) => Err(error),
+    }
+}
+
+fn verify_log(
     connection: &Connection,
     chain: &Chain,
     expected: Option<Link>,
@@ -173,8 +274,9 @@ fn prune(tx: &WriteTx<'_>, before: i64) -> Result<u64, StoreError> {
     let pruned = link.sequence - head.anchor.sequence;
     if pruned > 0 {
         let sql = "DELETE FROM audit WHERE sequence <= ?1";
-        tx.connection.prepare_cached(sql)?.execute([signed(link.sequence)])?;
-        put_head(tx.connection, &chain, &Head { anchor: link, ..head })?;
+        let count = usize::try_from(pruned).unwrap_or(usize::MAX);
+        tx.change_log(TABLE, count, sql, [signed(link.sequence)])?;
+        put_head(tx, &chain, &Head { anchor: link, ..head }, None)?;
     }
     Ok(pruned)
 }
@@ -201,9 +303,20 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn last_recorded(&self) -> Result<Option<u64>, StoreError> {
-        self.readers.read(|connection| {
-            let sql = "SELECT at FROM audit ORDER BY sequence DESC LIMIT 1";
-            Ok(connection.query_row(sql, [], |row| row.get(0)).optional()?)
+        self.readers.read(last_at)
+    }
+
+    /// Sets the number that is compared with the one in the HSM's token, to the next after the one that is there and
+    /// after `counted`; returns it.
+    ///
+    /// # Errors
+    /// When the database fails, or the log's head was changed.
+    pub fn advance_epoch(&self, counted: u64) -> Result<u64, StoreError> {
+        self.writer.write(move |tx| {
+            let found = head(tx.connection, &Chain::of(tx.key))?.epoch.unwrap_or(0);
+            let next = found.max(counted) + 1;
+            put_epoch(tx, next)?;
+            Ok(next)
         })
     }
 
@@ -246,7 +359,7 @@ impl Store {
         self.readers.read(|connection| {
             // One snapshot of the database for head and entries.
             let snapshot = connection.unchecked_transaction()?;
-            verify(&snapshot, &Chain::of(&self.key), expected, progress)
+            verify(&snapshot, &self.key, expected, progress)
         })
     }
 

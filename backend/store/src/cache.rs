@@ -14,6 +14,7 @@ use kms_protocol::{ObjectId, RingId, SlotId};
 use moka::sync::Cache;
 use uuid::Uuid;
 
+use super::trust::Trust;
 use super::{AccountWithGrants, KeyRecord, Principal, Project, Ring, StoreError, Token};
 
 /// The maximum number of cached objects: about 2 KiB each, so 20 MiB. When more are in use, some are read again, at
@@ -105,6 +106,7 @@ struct Principals {
 
 /// All caches of the store.
 pub(super) struct StoreCache {
+    pub(super) trust: Arc<Trust>,
     epoch: AtomicU64,
     rings: RwLock<Option<Arc<Rings>>>,
     principals: RwLock<Principals>,
@@ -117,6 +119,7 @@ pub(super) struct StoreCache {
 impl Default for StoreCache {
     fn default() -> Self {
         Self {
+            trust: Arc::default(),
             epoch: AtomicU64::new(0),
             rings: RwLock::default(),
             principals: RwLock::default(),
@@ -134,6 +137,7 @@ impl StoreCache {
         &self,
         load: impl FnOnce() -> Result<Rings, StoreError>,
     ) -> Result<Arc<Rings>, StoreError> {
+        self.trust.check()?;
         if let Some(rings) = self.rings.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             return Ok(Arc::clone(rings));
         }
@@ -155,6 +159,7 @@ impl StoreCache {
         name: &str,
         load: impl FnOnce() -> Result<Option<Principal>, StoreError>,
     ) -> Result<Option<Arc<Principal>>, StoreError> {
+        self.trust.check()?;
         let cached = self.principals.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(principal) = cached.rings.get(&ring).and_then(|names| names.get(name)) {
             return Ok(principal.clone());
@@ -181,6 +186,7 @@ impl StoreCache {
         id: ObjectId,
         load: impl FnOnce() -> Result<Arc<Object>, StoreError>,
     ) -> Result<Arc<Object>, StoreError> {
+        self.trust.check()?;
         if let Some(object) = self.objects.get(&id) {
             return Ok(object);
         }
@@ -201,6 +207,7 @@ impl StoreCache {
         id: Uuid,
         load: impl FnOnce() -> Result<Arc<KeyRecord>, StoreError>,
     ) -> Result<Arc<KeyRecord>, StoreError> {
+        self.trust.check()?;
         if let Some(key) = self.keys.get(&id) {
             return Ok(key);
         }
@@ -235,7 +242,7 @@ impl StoreCache {
 
     /// Returns a service account, if it is cached.
     pub(super) fn cached_member(&self, id: Uuid) -> Option<Arc<AccountWithGrants>> {
-        self.members.get(&id)
+        self.members.get(&id).filter(|_| !self.trust.has_ended())
     }
 
     /// Returns the token with this digest, if it exists; loads it if it is not cached. A missing one is not cached.
@@ -249,7 +256,7 @@ impl StoreCache {
 
     /// Returns the token with this digest, if it is cached.
     pub(super) fn cached_token(&self, digest: [u8; 32]) -> Option<Arc<Token>> {
-        self.tokens.get(&digest)
+        self.tokens.get(&digest).filter(|_| !self.trust.has_ended())
     }
 
     fn load_existing<K, V>(
@@ -262,6 +269,7 @@ impl StoreCache {
         K: Copy + Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        self.trust.check()?;
         if let Some(cached) = cache.get(&key) {
             return Ok(Some(cached));
         }

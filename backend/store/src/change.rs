@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use kms_core::audit::Entry;
+use kms_core::integrity::Cell;
 use kms_core::object::{Draft, KeyVersion, Material, Object, ck_date};
 use kms_protocol::{AttributeType, ObjectClass, ObjectId, RequestId, RingId, SLOTS_MAX, SlotId, Template};
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
+use super::api::projects;
 use super::cache::Invalidation;
 use super::key_rows::{KEY_COLUMNS, KeyRow};
 use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, StoredObject, encode};
@@ -39,7 +41,13 @@ pub(super) fn insert_ring(tx: &WriteTx<'_>, new: &NewRing) -> Result<Ring, Store
     }
     let (label, metadata) = (new.label.clone(), new.metadata.clone());
     let ring = Ring { slot, id: new.id, label, policy: new.policy, created: new.created, epoch: 0, metadata };
-    ring.put(tx)?;
+    projects::check_clock(tx, new.created)?;
+    projects::require(tx, ring.metadata.project)?;
+    ring.insert(tx)?;
+    for principal in &new.principals {
+        principal.put(ring.id, tx)?;
+        tx.invalidate(Invalidation::Principal(ring.id, principal.name.clone()));
+    }
     record(tx, new.entry.as_ref())?;
     tx.invalidate(Invalidation::Rings);
     Ok(ring)
@@ -58,16 +66,16 @@ pub(super) fn insert(
     let count = u64::try_from(drafts.len()).expect("a key has few objects");
     let first = allocate_numbers(tx, "object", count)?;
     let (ring, created, metadata) = (new.ring, signed(new.created), new.metadata);
-    KeyRow { id: new.key, ring, label: new.label, algorithm: new.algorithm, created, metadata }.put(tx)?;
+    KeyRow { id: new.key, ring, label: new.label, algorithm: new.algorithm, created, metadata }.insert(tx)?;
     let version = KeyVersion { key: new.key, number: 1 };
     // An import-only key begins without a version.
     if !drafts.is_empty() {
-        VersionRow::new(version, new.wrapped.clone(), created).put(tx)?;
+        VersionRow::new(version, new.wrapped.clone(), created).insert(tx)?;
     }
     let mut objects = Vec::with_capacity(drafts.len());
     for (id, Draft { attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
         let encoded = encode(&attributes)?;
-        ObjectRow::of((id, ring, Some(version)), &attributes, &encoded, created).put(tx)?;
+        ObjectRow::of((id, ring, Some(version)), &attributes, &encoded, created).insert(tx)?;
         let material = match &new.wrapped {
             Some(wrapped) if has_material(&attributes) => Material::Wrapped(wrapped.clone()),
             Some(_) | None => Material::None,
@@ -94,7 +102,7 @@ pub(super) fn insert_object(
     let (ring, created, attributes) = (new.ring, signed(new.created), draft.attributes);
     let encoded = encode(&attributes)?;
     let row = ObjectRow::of((id, ring, None), &attributes, &encoded, created);
-    ObjectRow { wrapped: new.value.clone(), ..row }.put(tx)?;
+    ObjectRow { wrapped: new.value.clone(), ..row }.insert(tx)?;
     record_request(tx, (ring, request), id.0, 1, created)?;
     record(tx, new.entry.as_ref())?;
     let material = new.value.map_or(Material::None, Material::Wrapped);
@@ -120,7 +128,7 @@ pub(super) fn update<E>(
     let encoded = encode(&attributes)?;
     let version = stored.object.version;
     let row = ObjectRow::of((id, ring, version), &attributes, &encoded, stored.created);
-    ObjectRow { wrapped: stored.value, ..row }.put(tx)?;
+    ObjectRow { wrapped: stored.value, ..row }.update(tx)?;
     let label = attributes.bytes(AttributeType::LABEL).unwrap_or_default();
     if let Some(version) = version
         && has_material(&attributes)
@@ -129,7 +137,7 @@ pub(super) fn update<E>(
         // The key has the label of its current version.
         let row = key(tx, version.key)?;
         if stored.object.attributes.bytes(AttributeType::LABEL).unwrap_or_default() == row.label {
-            KeyRow { label: label.to_vec(), ..row }.put(tx)?;
+            KeyRow { label: label.to_vec(), ..row }.update(tx)?;
         }
         tx.invalidate(Invalidation::Key(Uuid::from_bytes(version.key)));
     }
@@ -175,12 +183,12 @@ fn hide(tx: &WriteTx<'_>, stored: StoredObject, at: u64) -> Result<Vec<ObjectId>
     let id = stored.object.id.ok_or(StoreError::NotFound)?;
     match stored.version {
         None => {
-            tx.connection.prepare_cached("DELETE FROM objects WHERE id = ?1")?.execute([signed(id.0)])?;
+            tx.delete_one(ObjectRow::TABLE, &[("id", Cell::Integer(signed(id.0)))])?;
             Ok(vec![id])
         }
         Some(version) if !is_public || version.wrapped.is_none() => {
             let id = version.version;
-            VersionRow { state: State::DestructionScheduled.number(), destroy_at, ..version }.put(tx)?;
+            VersionRow { state: State::DestructionScheduled.number(), destroy_at, ..version }.update(tx)?;
             let sql = "SELECT id FROM objects WHERE key = ?1 AND version = ?2";
             let mut statement = tx.connection.prepare_cached(sql)?;
             let ids = statement.query_map(params![id.key, id.number], |row| row.get::<_, u64>(0))?;
@@ -190,7 +198,7 @@ fn hide(tx: &WriteTx<'_>, stored: StoredObject, at: u64) -> Result<Vec<ObjectId>
             let encoded = encode(&stored.object.attributes)?;
             let identity = (id, stored.object.ring, stored.object.version);
             let row = ObjectRow::of(identity, &stored.object.attributes, &encoded, stored.created);
-            ObjectRow { destroy_at, ..row }.put(tx)?;
+            ObjectRow { destroy_at, ..row }.update(tx)?;
             Ok(vec![id])
         }
     }
@@ -223,7 +231,7 @@ pub(super) fn clear_ring(
         }
     }
     // Session objects of the ring end, public ones and those of other principals too.
-    Ring { label: label.to_owned(), epoch: found.epoch + 1, ..found }.put(tx)?;
+    Ring { label: label.to_owned(), epoch: found.epoch + 1, ..found }.update(tx)?;
     if let Some(user) = find::principal(tx.connection, tx.key, ring, Principal::USER)? {
         let generation = user.generation + 1;
         Principal::new(user.name, user.ring_role, String::new(), PinKind::Plain, generation).put(ring, tx)?;
@@ -237,11 +245,25 @@ pub(super) fn record(tx: &WriteTx<'_>, entry: Option<&Entry>) -> Result<(), Stor
     entry.map_or(Ok(()), |entry| tx.record(entry))
 }
 
+/// The counters, each with the query for the highest number in use.
+const COUNTERS: [(&str, &str); 2] =
+    [("slot", "SELECT max(slot) FROM rings"), ("object", "SELECT max(id) FROM objects")];
+
 /// Allocates the next `count` numbers of a counter; returns the first.
-pub(super) fn allocate_numbers(tx: &WriteTx<'_>, name: &str, count: u64) -> Result<u64, StoreError> {
-    let sql = "UPDATE counters SET next = next + ?2 WHERE name = ?1 RETURNING next - ?2";
-    let mut statement = tx.connection.prepare_cached(sql)?;
-    Ok(statement.query_row(params![name, signed(count)], |row| row.get(0))?)
+///
+/// # Errors
+/// [`StoreError::CounterBehind`] when the number is in use: what bears it is never replaced.
+pub(super) fn allocate_numbers(tx: &WriteTx<'_>, name: &'static str, count: u64) -> Result<u64, StoreError> {
+    let mut statement = tx.connection.prepare_cached("SELECT next FROM counters WHERE name = ?1")?;
+    let next: u64 = statement.query_row([name], |row| row.get(0))?;
+    let (_, sql) = COUNTERS.iter().find(|(known, _)| *known == name).ok_or(StoreError::NotFound)?;
+    let highest: Option<i64> = tx.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    if highest.is_some_and(|highest| highest >= signed(next)) {
+        return Err(StoreError::CounterBehind { name, next });
+    }
+    let after = Cell::Integer(signed(next.saturating_add(count)));
+    tx.update("counters", &[("name", Cell::Text(name))], &[("next", after)])?;
+    Ok(next)
 }
 
 /// Returns what a request created, if it is a repetition.
@@ -274,12 +296,16 @@ fn record_request(
     if request == RequestId::default() {
         return Ok(());
     }
-    let sql = "INSERT INTO requests (ring, id, first, count, made) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = params![ring.0, request.0, signed(first), signed(count), created];
-    tx.connection.prepare_cached(sql)?.execute(values)?;
-    let sql = "DELETE FROM requests WHERE (ring, id) IN \
-               (SELECT ring, id FROM requests WHERE made < ?1 ORDER BY made LIMIT ?2)";
-    tx.connection.prepare_cached(sql)?.execute(params![created - REQUEST_SECONDS, REQUESTS_DELETED_MAX])?;
+    let columns = [
+        ("ring", Cell::Bytes(&ring.0)),
+        ("id", Cell::Bytes(&request.0)),
+        ("first", Cell::Integer(signed(first))),
+        ("count", Cell::Integer(signed(count))),
+        ("made", Cell::Integer(created)),
+    ];
+    tx.insert("requests", &columns)?;
+    let old = "(ring, id) IN (SELECT ring, id FROM requests WHERE made < ?1 ORDER BY made LIMIT ?2)";
+    tx.delete_where("requests", old, params![created - REQUEST_SECONDS, REQUESTS_DELETED_MAX])?;
     Ok(())
 }
 

@@ -3,16 +3,17 @@
 
 use std::path::Path;
 
-use kms_core::audit::{Chain, ChainFault, Verified};
+use kms_core::audit::{ChainFault, Verified};
 use kms_core::integrity::RowKey;
 use kms_core::object::KeyVersion;
 use rusqlite::{Connection, Error as Sql, OpenFlags, Row, ffi};
 
+use super::api::projects;
 use super::key_rows::{KEY_COLUMNS, KeyRow};
-use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, StoredObject};
-use super::rows::{PRINCIPAL_COLUMNS, column};
+use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, StoredObject};
+use super::rows::{PRINCIPAL_COLUMNS, RING_COLUMNS, column};
 use super::version_rows::{VERSION_COLUMNS, VersionRow};
-use super::{Principal, Store, StoreError, accounts, audit, find, login_failures};
+use super::{Principal, Ring, Store, StoreError, accounts, audit, find, login_failures, open, schema};
 
 /// The result of verifying a copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +42,8 @@ impl Store {
     pub fn check_copy(&self, path: &Path) -> Result<CheckReport, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
+        open::harden(&connection)?;
+        schema::check(&connection)?;
         check_file(&connection)?;
         let key = &self.key;
         // This verifies the projects, too.
@@ -63,7 +66,7 @@ impl Store {
                 StoredObject::read(row, key).map(drop)
             })?,
             accounts: accounts::check(&connection, key)?,
-            audit: audit::verify(&connection, &Chain::of(key), None, |_, _| {})?,
+            audit: audit::verify(&connection, key, None, |_, _| {})?,
         })
     }
 }
@@ -81,6 +84,39 @@ fn check_file(connection: &Connection) -> Result<(), StoreError> {
     let Some(row) = rows.next()? else { return Ok(()) };
     let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
     Err(damaged(format!("a row of {table} references a missing row of {parent}")))
+}
+
+/// Counts the rows of a table that this home did not write, or that were edited since.
+pub(super) fn unreadable(connection: &Connection, key: &RowKey, table: &str) -> Result<u64, StoreError> {
+    let count = |sql: String, read: &dyn Fn(&Row<'_>) -> Result<(), StoreError>| {
+        let mut statement = connection.prepare(&sql)?;
+        let (mut rows, mut count) = (statement.query([])?, 0);
+        while let Some(row) = rows.next()? {
+            count += u64::from(read(row).is_err());
+        }
+        Ok(count)
+    };
+    match table {
+        Ring::TABLE => {
+            count(format!("SELECT {RING_COLUMNS} FROM rings"), &|row| Ring::read(row, key).map(drop))
+        }
+        Principal::TABLE => count(format!("SELECT {PRINCIPAL_COLUMNS} FROM principals"), &|row| {
+            Principal::read(row, key).map(drop)
+        }),
+        KeyRow::TABLE => {
+            count(format!("SELECT {KEY_COLUMNS} FROM keys"), &|row| KeyRow::read(row, key).map(drop))
+        }
+        VersionRow::TABLE => {
+            count(format!("SELECT v.key, v.number, {VERSION_COLUMNS} FROM versions v"), &|row| {
+                read_version(row, key)
+            })
+        }
+        ObjectRow::TABLE => count(format!("SELECT {OBJECT_COLUMNS} FROM objects o {OBJECT_JOIN}"), &|row| {
+            StoredObject::read(row, key).map(drop)
+        }),
+        "projects" => Ok(u64::try_from(projects::all(connection, key)?.1.len()).unwrap_or(u64::MAX)),
+        _ => accounts::unreadable(connection, key, table),
+    }
 }
 
 fn read_version(row: &Row<'_>, key: &RowKey) -> Result<(), StoreError> {

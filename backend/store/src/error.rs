@@ -79,6 +79,84 @@ pub enum StoreError {
         /// The maximum.
         most: u64,
     },
+    /// The schema is not the one that the migrations make.
+    #[error(
+        "the database's {object} {what}: kms did not make its schema so. Keep a copy for the investigation, and restore a \
+         backup with `kms restore`"
+    )]
+    ForeignSchema {
+        /// The kind and the name of the object.
+        object: String,
+        /// What happened to it.
+        what: &'static str,
+    },
+    /// The rows of a table are not those that were written.
+    #[error(
+        "the database was changed from outside: {0}. Nothing is answered from it. Keep a copy for the investigation; then \
+         restore a backup with `kms restore`, or go on with the rows as they are with `kms audit restart`"
+    )]
+    Tampered(String),
+    /// A statement changed another number of rows than it must.
+    #[error(
+        "the database changed {changed} rows of table {table} where it must change {expected}; nothing was changed. Check \
+         it with `kms doctor`"
+    )]
+    RowCount {
+        /// The table.
+        table: &'static str,
+        /// The number of rows that were changed.
+        changed: usize,
+        /// The number that is right.
+        expected: usize,
+    },
+    /// A counter would give a number that is in use.
+    #[error(
+        "the counter of the {name}s is at {next}, which is in use: it was changed from outside, and nothing is replaced. \
+         `kms audit verify` says more; restore a backup with `kms restore`"
+    )]
+    CounterBehind {
+        /// The counter.
+        name: &'static str,
+        /// The number that it would give.
+        next: u64,
+    },
+    /// A ring names a project that does not exist.
+    #[error(
+        "ring {ring} is not served: its project {project} is not in the database, or its row was changed. \
+         `kms audit verify` says more; restore a backup with `kms restore`"
+    )]
+    ProjectMissing {
+        /// The ring's id.
+        ring: String,
+        /// The project's id.
+        project: String,
+    },
+    /// The system's clock is behind what was recorded.
+    #[error(
+        "the system's clock is {behind} seconds behind {what}, so nothing is granted or created: set the clock right, and \
+         repeat the command"
+    )]
+    ClockBehind {
+        /// How many seconds.
+        behind: u64,
+        /// What is later: the newest project, or the last entry of the audit log.
+        what: &'static str,
+    },
+    /// The database is older than the number in the HSM's token says.
+    #[error(
+        "the database is an old copy: the HSM's token has counted to {counted}, the database to {found}. What happened \
+         since, revocations among it, is not in it. Put the right file back; to go back to this one on purpose, stop the \
+         daemon and use `kms restore`"
+    )]
+    OldCopy {
+        /// The number in the token.
+        counted: u64,
+        /// The number in the database.
+        found: u64,
+    },
+    /// The operating system returned no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(String),
     /// An object exceeds the maximum size.
     #[error("an object has {0} bytes of attributes, more than can be stored")]
     TooLarge(usize),

@@ -7,6 +7,7 @@ use kms_core::object::Object;
 use kms_protocol::{AttributeType, ObjectId, RingId, Template};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::api::projects;
 use super::cache::Rings;
@@ -116,7 +117,7 @@ pub(super) fn visible(stored: StoredObject) -> Result<Arc<Object>, StoreError> {
     if stored.is_visible() { Ok(Arc::new(stored.object)) } else { Err(StoreError::NotFound) }
 }
 
-/// Returns all rings that can be read, and the errors of those that cannot.
+/// Returns all rings that can be read and whose project is there, and the errors of the others.
 pub(super) fn rings(connection: &Connection, key: &RowKey) -> Result<(Rings, Vec<StoreError>), StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {RING_COLUMNS} FROM rings"))?;
     let (mut rings, mut unreadable) = (Vec::new(), Vec::new());
@@ -128,7 +129,18 @@ pub(super) fn rings(connection: &Connection, key: &RowKey) -> Result<(Rings, Vec
             Err(error) => return Err(error),
         }
     }
-    Ok((Rings::new(rings, projects(connection, key)?), unreadable))
+    let (projects, errors) = projects::all(connection, key)?;
+    unreadable.splice(0..0, errors);
+    rings.retain(|ring| {
+        let is_known = projects.iter().any(|project| project.id == ring.metadata.project);
+        if !is_known {
+            let (ring, project) = (Uuid::from_bytes(ring.id.0), ring.metadata.project);
+            let (ring, project) = (ring.to_string(), project.to_string());
+            unreadable.push(StoreError::ProjectMissing { ring, project });
+        }
+        is_known
+    });
+    Ok((Rings::new(rings, projects), unreadable))
 }
 
 /// Returns a principal of a ring, if one has that name.

@@ -1,9 +1,11 @@
 //! The IV budget: blocks of initialisation vectors, counted for each key value.
 
+use kms_core::integrity::Cell;
 use kms_core::object::KeyVersion;
 use kms_core::seal::Fingerprint;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
+use super::rows::signed;
 use super::{Store, StoreError};
 
 /// The number of IVs in one block.
@@ -23,19 +25,28 @@ impl Store {
         self.writer.write(move |tx| {
             let before: u64 = match version {
                 Some(version) => {
-                    let sql = "DELETE FROM vectors WHERE key = ?1 AND number = ?2 RETURNING taken";
+                    let sql = "SELECT taken FROM vectors WHERE key = ?1 AND number = ?2";
                     let mut statement = tx.connection.prepare_cached(sql)?;
-                    let mut taken =
-                        statement.query_map(params![version.key, version.number], |row| row.get(0))?;
-                    taken.next().transpose()?.unwrap_or(0)
+                    let values = params![version.key, version.number];
+                    let taken = statement.query_row(values, |row| row.get(0)).optional()?;
+                    let key = [
+                        ("key", Cell::Bytes(&version.key)),
+                        ("number", Cell::Integer(version.number.into())),
+                    ];
+                    if taken.is_some() {
+                        tx.delete_one("vectors", &key)?;
+                    }
+                    taken.unwrap_or(0)
                 }
                 None => 0,
             };
-            let sql = "INSERT INTO vector_blocks (print, blocks) VALUES (?1, ?2) \
-                       ON CONFLICT (print) DO UPDATE SET blocks = blocks + ?2 RETURNING blocks";
+            let sql = "SELECT blocks FROM vector_blocks WHERE print = ?1";
             let mut statement = tx.connection.prepare_cached(sql)?;
-            let blocks = before.div_ceil(IV_BLOCK) + 1;
-            Ok(statement.query_row(params![fingerprint.0, blocks], |row| row.get(0))?)
+            let counted: Option<u64> = statement.query_row([fingerprint.0], |row| row.get(0)).optional()?;
+            let blocks = counted.unwrap_or(0) + before.div_ceil(IV_BLOCK) + 1;
+            let print = [("print", Cell::Bytes(&fingerprint.0))];
+            tx.put("vector_blocks", &print, &[("blocks", Cell::Integer(signed(blocks)))])?;
+            Ok(blocks)
         })
     }
 

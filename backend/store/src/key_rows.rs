@@ -3,7 +3,7 @@
 use kms_core::api::{AccessScope, Algorithm, WrappingAlgorithm, WrappingPurpose};
 use kms_core::integrity::{Cell, RowKey};
 use kms_protocol::RingId;
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use super::api::KeyMetadata;
 use super::rows::{bytes, check_mac, column, signed, unsigned};
@@ -65,7 +65,7 @@ impl MetadataColumns {
 }
 
 impl KeyRow {
-    const TABLE: &'static str = "keys";
+    pub(super) const TABLE: &'static str = "keys";
 
     /// Reads a row of [`KEY_COLUMNS`].
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
@@ -109,37 +109,24 @@ impl KeyRow {
         ]
     }
 
-    /// Inserts the row, or updates the one with its id.
-    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO keys (id, ring, label, algorithm, created, mac, kind, rest, display_name, description, \
-                   import_only, access, purpose, expires_at, deletion_at, rotation_days, rotate_at, tags) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
-                   ON CONFLICT (id) DO UPDATE SET label = ?3, mac = ?6, display_name = ?9, description = ?10, \
-                   deletion_at = ?15, rotation_days = ?16, rotate_at = ?17, tags = ?18";
+    /// Inserts the row.
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let metadata = MetadataColumns::of(&self.metadata);
-        let mac = tx.key.mac(Self::TABLE, &self.columns(&metadata));
-        let KeyMetadata { display_name, description, tags, .. } = &self.metadata;
-        tx.connection.prepare_cached(sql)?.execute(params![
-            self.id,
-            self.ring.0,
-            self.label,
-            self.algorithm,
-            self.created,
-            mac,
-            metadata.kind,
-            metadata.rest,
-            display_name,
-            description,
-            metadata.import_only,
-            metadata.access,
-            metadata.purpose,
-            metadata.expires_at,
-            metadata.deletion_at,
-            metadata.rotation_days,
-            metadata.rotate_at,
-            tags
-        ])?;
-        Ok(())
+        let columns = self.columns(&metadata);
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        tx.insert(Self::TABLE, &[columns.as_slice(), &[("mac", Cell::Bytes(&mac))]].concat())
+    }
+
+    /// Updates the row with its id.
+    pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        const CHANGES: [&str; 6] =
+            ["label", "display_name", "description", "deletion_at", "rotation_days", "rotate_at"];
+        let metadata = MetadataColumns::of(&self.metadata);
+        let columns = self.columns(&metadata);
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        let mut set: Vec<_> = columns.into_iter().filter(|(name, _)| CHANGES.contains(name)).collect();
+        set.extend([("tags", Cell::from(self.metadata.tags.as_deref())), ("mac", Cell::Bytes(&mac))]);
+        tx.update(Self::TABLE, &columns[..1], &set)
     }
 }
 

@@ -15,6 +15,8 @@
 //! | `login_failures` | wrong PINs, counted across restarts |
 //! | `accounts` | service accounts with their grants, tokens and public keys |
 //! | `audit`, `usage` | the audit log; the hours that are billed |
+//! | `unlock`, `trust`, `guard` | what is done once the row key is there; whether the rows may still be believed |
+//! | `write`, `state`, `schema`, `spans` | every change of a row, with its count; the state digest; the pinned schema; spans of usage |
 //! | `backup`, `check`, `snapshot`, `log_once` | copies and their verification, exports, the log of unreadable rows |
 
 mod accounts;
@@ -26,6 +28,7 @@ mod change;
 mod check;
 mod error;
 mod find;
+mod guard;
 mod iv_blocks;
 mod key_rows;
 mod keys;
@@ -40,12 +43,18 @@ mod records;
 mod rings;
 mod rotation;
 mod rows;
+mod schema;
 mod snapshot;
+mod spans;
+mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod trust;
+mod unlock;
 mod usage;
 mod version_rows;
+mod write;
 mod writer;
 
 // The public interface is:
@@ -62,6 +71,7 @@ pub use audit::{AuditCursor, AuditFilter};
 pub use backup::{beside, settle, sync_folder};
 pub use check::CheckReport;
 pub use error::StoreError;
+pub use guard::Guard;
 pub use login_failures::{LoginFailures, LoginTrack};
 pub use open::LockedStore;
 pub use records::{KeptLogin, KeySummary, NewKey, NewObject, NewRing, NextVersion, PinKind, Principal, Ring};

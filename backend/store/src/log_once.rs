@@ -16,6 +16,13 @@ impl LogOnce {
     /// Logs the rows that were not logged before.
     pub(super) fn log(&self, errors: &[StoreError]) {
         for error in errors {
+            if let StoreError::ProjectMissing { ring, .. } = error {
+                let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if logged.len() < LOGGED_MAX && logged.insert(("projects", ring.clone())) {
+                    tracing::error!("{error}");
+                }
+                continue;
+            }
             let StoreError::RowInvalid { table, id } = error else { continue };
             let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if logged.len() < LOGGED_MAX && logged.insert((table, id.clone())) {

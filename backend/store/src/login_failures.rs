@@ -85,13 +85,10 @@ impl LoginFailures {
     }
 
     fn put(self, track: &LoginTrack, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO login_failures (ring, uid, name, failures, last, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (ring, uid, name) DO UPDATE SET \
-                   failures = ?4, last = ?5, mac = ?6";
-        let mac = tx.key.mac(Self::TABLE, &self.columns(track));
-        let values = params![track.ring.0, track.uid, track.name, self.count, signed(self.last), mac];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+        let columns = self.columns(track);
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        let (key, set) = columns.split_at(3);
+        tx.put(Self::TABLE, key, &[set, &[("mac", Cell::Bytes(&mac))]].concat())
     }
 }
 
@@ -186,9 +183,9 @@ impl Store {
             };
             let count = before.saturating_add(1);
             LoginFailures { count, last: now }.put(&track, tx)?;
-            let sql = "DELETE FROM login_failures WHERE (ring, uid, name) IN \
-                       (SELECT ring, uid, name FROM login_failures WHERE last < ?1 ORDER BY last LIMIT ?2)";
-            tx.connection.prepare_cached(sql)?.execute(params![signed(forgotten_before), DELETED_MAX])?;
+            let forgotten = "(ring, uid, name) IN \
+                             (SELECT ring, uid, name FROM login_failures WHERE last < ?1 ORDER BY last LIMIT ?2)";
+            tx.delete_where(LoginFailures::TABLE, forgotten, params![signed(forgotten_before), DELETED_MAX])?;
             Ok(count)
         })
     }
@@ -203,8 +200,12 @@ impl Store {
         }
         let track = track.clone();
         self.writer.write(move |tx| {
-            let sql = "DELETE FROM login_failures WHERE ring = ?1 AND uid = ?2 AND name = ?3";
-            tx.connection.prepare_cached(sql)?.execute(params![track.ring.0, track.uid, track.name])?;
+            let own = [
+                ("ring", Cell::Bytes(&track.ring.0)),
+                ("uid", Cell::Integer(track.uid)),
+                ("name", Cell::Bytes(&track.name)),
+            ];
+            tx.delete(LoginFailures::TABLE, &own)?;
             Ok(())
         })
     }

@@ -3,7 +3,7 @@
 use kms_core::integrity::{Cell, RowKey};
 use kms_core::object::{KeyVersion, Material, Object, Wrapped};
 use kms_protocol::{AttributeType, ObjectClass, ObjectId, RingId, Template};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use super::StoreError;
 use super::rows::{bytes, check_mac, column, invalid, signed, unsigned};
@@ -43,7 +43,7 @@ pub(super) struct ObjectRow<'a> {
 }
 
 impl<'a> ObjectRow<'a> {
-    const TABLE: &'static str = "objects";
+    pub(super) const TABLE: &'static str = "objects";
 
     /// Returns the row of an object whose encoded attributes are `encoded`.
     pub(super) fn of(
@@ -107,31 +107,20 @@ impl<'a> ObjectRow<'a> {
         ]
     }
 
-    /// Inserts the row, or updates the one with its id.
-    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO objects (id, ring, key, version, class, key_type, label, ckid, attributes, created, \
-                   destroy_at, mac, master, wrapped) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
-                   ON CONFLICT (id) DO UPDATE SET label = ?7, ckid = ?8, attributes = ?9, destroy_at = ?11, mac = ?12, \
-                   master = ?13, wrapped = ?14";
-        let mac = tx.key.mac(Self::TABLE, &self.columns());
-        tx.connection.prepare_cached(sql)?.execute(params![
-            self.id,
-            self.ring.0,
-            self.version.map(|version| version.key),
-            self.version.map(|version| version.number),
-            self.class,
-            self.key_type,
-            self.label,
-            self.ckid,
-            self.attributes,
-            self.created,
-            self.destroy_at,
-            mac,
-            self.wrapped.as_ref().map(|wrapped| wrapped.master.0),
-            self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice())
-        ])?;
-        Ok(())
+    /// Inserts the row. One with its id is never replaced.
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns();
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        tx.insert(Self::TABLE, &[columns.as_slice(), &[("mac", Cell::Bytes(&mac))]].concat())
+    }
+
+    /// Updates the row with its id.
+    pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns();
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        let [id, _, _, _, _, _, label, ckid, attributes, _, destroy_at, master, wrapped] = columns;
+        let mac = ("mac", Cell::Bytes(&mac));
+        tx.update(Self::TABLE, &[id], &[label, ckid, attributes, destroy_at, mac, master, wrapped])
     }
 }
 

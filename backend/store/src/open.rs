@@ -1,5 +1,6 @@
 //! Creating and opening the database: it must be one of this program, intact, and of a known version.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,11 +12,11 @@ use kms_core::object::{MasterVersion, Wrapped};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, schema, unlock, write};
 
 /// All migrations in order; `PRAGMA user_version` counts them. A file that was released is never edited: a new one is
 /// added.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_objects.sql"),
     include_str!("schema/0002_values.sql"),
     include_str!("schema/0003_kms.sql"),
@@ -24,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0006_vectors.sql"),
     include_str!("schema/0007_usage.sql"),
     include_str!("schema/0008_restarts.sql"),
+    include_str!("schema/0009_pinned.sql"),
     include_str!("schema/0011_credentials.sql"),
     include_str!("schema/0012_epochs.sql"),
 ];
@@ -42,6 +44,8 @@ pub struct LockedStore {
     connection: Connection,
     path: PathBuf,
     home: [u8; 16],
+    /// Service keys that are written with the state digest, once the row key is there.
+    service_keys: RefCell<Vec<(String, Wrapped)>>,
 }
 
 impl LockedStore {
@@ -62,8 +66,8 @@ impl LockedStore {
         migrate(&mut connection, path)?;
         let mut home = [0; 16];
         getrandom::fill(&mut home).map_err(|error| io(std::io::Error::other(error.to_string())))?;
-        connection.execute("INSERT INTO home (one, id) VALUES (1, ?1)", [home])?;
-        Ok(Self { connection, path: path.to_owned(), home })
+        write::change_exactly(&connection, "home", 1, "INSERT INTO home (one, id) VALUES (1, ?1)", [home])?;
+        Ok(Self { connection, path: path.to_owned(), home, service_keys: RefCell::default() })
     }
 
     /// Opens a database, and migrates one of an older version.
@@ -71,9 +75,9 @@ impl LockedStore {
         check_file(path)?;
         let mut connection = connect(path)?;
         migrate(&mut connection, path)?;
-        let home = connection.query_row("SELECT id FROM home", [], |row| row.get(0)).optional()?;
-        let home = home.ok_or_else(|| StoreError::Foreign(path.to_owned()))?;
-        Ok(Self { connection, path: path.to_owned(), home })
+        schema::check(&connection)?;
+        let home = unlock::home(&connection)?.ok_or_else(|| StoreError::Foreign(path.to_owned()))?;
+        Ok(Self { connection, path: path.to_owned(), home, service_keys: RefCell::default() })
     }
 
     /// Returns the home's id: random, and never changed.
@@ -81,14 +85,23 @@ impl LockedStore {
         self.home
     }
 
-    /// Stores one of the backend's service keys.
+    /// Stores one of the backend's service keys: at once in a new home, else when the store is unlocked.
     ///
     /// # Errors
     /// When the database fails, or already has one for this purpose.
     pub fn put_service_key(&self, purpose: &str, key: &Wrapped) -> Result<(), StoreError> {
+        if self.service_key(purpose)?.is_some() {
+            return Err(StoreError::NameInUse(format!("a service key for {purpose}")));
+        }
+        let sql = "SELECT mac IS NOT NULL FROM home";
+        if self.connection.query_row(sql, [], |row| row.get(0))? {
+            // From then on, the state digest counts the row.
+            self.service_keys.borrow_mut().push((purpose.to_owned(), key.clone()));
+            return Ok(());
+        }
         let sql = "INSERT INTO service_keys (purpose, master, wrapped) VALUES (?1, ?2, ?3)";
-        self.connection.execute(sql, params![purpose, key.master.0, key.bytes])?;
-        Ok(())
+        let values = params![purpose, key.master.0, key.bytes];
+        write::change_exactly(&self.connection, "service_keys", 1, sql, values)
     }
 
     /// Returns one of the backend's service keys, if it exists.
@@ -96,6 +109,9 @@ impl LockedStore {
     /// # Errors
     /// When the database fails.
     pub fn service_key(&self, purpose: &str) -> Result<Option<Wrapped>, StoreError> {
+        if let Some((_, key)) = self.service_keys.borrow().iter().find(|(known, _)| known == purpose) {
+            return Ok(Some(key.clone()));
+        }
         let sql = "SELECT master, wrapped FROM service_keys WHERE purpose = ?1";
         let found = self.connection.query_row(sql, [purpose], |row| {
             Ok(Wrapped { master: MasterVersion(row.get(0)?), bytes: row.get(1)? })
@@ -117,8 +133,17 @@ impl LockedStore {
     /// # Errors
     /// When its thread cannot be started, or the database fails.
     pub fn unlock(self, key: RowKey) -> Result<Store, StoreError> {
-        super::audit::init_head(&self.connection, &key)?;
-        Store::start(self.connection, self.path, key)
+        self.unlock_at(key, None)
+    }
+
+    /// Starts the store with the unwrapped row key. `counted` is the number in the HSM's token, if it has one.
+    ///
+    /// # Errors
+    /// [`StoreError::OldCopy`] when the database has counted less than the token. When its thread cannot be started, or
+    /// the database fails.
+    pub fn unlock_at(self, key: RowKey, counted: Option<u64>) -> Result<Store, StoreError> {
+        unlock::prepare(&self.connection, &key, &self.service_keys.borrow(), counted)?;
+        Store::start(self.connection, self.path, key, counted)
     }
 }
 
@@ -137,7 +162,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     // A damaged file must be an error, not a crash or a wrong result.
     connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
+    harden(&connection)?;
     // The undo data of savepoints stays in memory, not in a temporary file: each job has a savepoint.
     connection.pragma_update(None, "temp_store", "memory")?;
     // Deleted content is overwritten, not left in a free page.
@@ -147,6 +172,21 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Switches off what a schema could make a statement do: triggers, views, functions in the schema, writes to the schema's
+/// own table. The program uses none of them; a file that has them was changed by somebody (`schema`).
+pub(super) fn harden(connection: &Connection) -> Result<(), StoreError> {
+    connection.pragma_update(None, "trusted_schema", false)?;
+    for (setting, on) in [
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+    ] {
+        connection.set_db_config(setting, on)?;
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -197,6 +237,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "user_version", known)?;
+    // Before anything is kept: a file with a foreign schema is left as it is.
+    schema::check(&transaction)?;
     transaction.commit()?;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The principals of a ring: list and remove.
 
 use kms_core::audit::Entry;
-use kms_core::integrity::RowKey;
+use kms_core::integrity::{Cell, RowKey};
 use kms_protocol::RingId;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::cache::Invalidation;
 use super::rows::PRINCIPAL_COLUMNS;
@@ -65,10 +65,8 @@ impl Store {
     pub fn remove_principal(&self, ring: RingId, name: &str, entry: Entry) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.writer.write(move |tx| {
-            let sql = "DELETE FROM principals WHERE ring = ?1 AND name = ?2";
-            if tx.connection.execute(sql, params![ring.0, name])? == 0 {
-                return Err(StoreError::NotFound);
-            }
+            let key = [("ring", Cell::Bytes(&ring.0)), ("name", Cell::Text(&name))];
+            tx.delete_one(Principal::TABLE, &key)?;
             tx.invalidate(Invalidation::Principal(ring, name));
             tx.record(&entry)
         })

@@ -2,11 +2,12 @@
 //! snapshot.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::trust::Trust;
 use super::{StoreError, open};
 
 /// The maximum number of connections. Rows in use are cached (`cache`), so few callers read at the same time.
@@ -24,14 +25,15 @@ struct Pool {
 /// A pool of connections, each opened when it is first needed.
 pub(super) struct Readers {
     path: PathBuf,
+    trust: Arc<Trust>,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
 
 impl Readers {
     /// Creates the pool without open connections.
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, pool: Mutex::default(), returned: Condvar::new() }
+    pub(super) fn new(path: PathBuf, trust: Arc<Trust>) -> Self {
+        Self { path, trust, pool: Mutex::default(), returned: Condvar::new() }
     }
 
     /// Returns the path of the database.
@@ -44,6 +46,7 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.trust.check()?;
         let pooled = self.acquire()?;
         let connection = pooled.connection.as_ref().expect("it has a connection until it is dropped");
         work(connection)

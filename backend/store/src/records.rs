@@ -40,6 +40,8 @@ pub struct NewRing {
     pub slot: Option<SlotId>,
     /// Its metadata of the REST API.
     pub metadata: RingMetadata,
+    /// Its first principals, which are there from the start.
+    pub principals: Vec<Principal>,
     /// Its entry in the audit log.
     pub entry: Option<Entry>,
 }

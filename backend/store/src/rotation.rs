@@ -55,14 +55,14 @@ pub(super) fn rotate(
         return Err(StoreError::NotFound);
     }
     let (version, created, wrapped) = (next.version, signed(next.created), Some(next.wrapped.clone()));
-    VersionRow::new(version, wrapped, created).put(tx)?;
+    VersionRow::new(version, wrapped, created).insert(tx)?;
     let count = u64::try_from(drafts.len()).expect("a key has few objects");
     let first = allocate_numbers(tx, "object", count)?;
     let mut objects = Vec::with_capacity(drafts.len());
     for (id, Draft { mut attributes, .. }) in (first..).map(ObjectId).zip(drafts) {
         attributes.set(Attribute::bytes(AttributeType::LABEL, row.label.as_slice()));
         let encoded = encode(&attributes)?;
-        ObjectRow::of((id, row.ring, Some(version)), &attributes, &encoded, created).put(tx)?;
+        ObjectRow::of((id, row.ring, Some(version)), &attributes, &encoded, created).insert(tx)?;
         let material = match has_material(&attributes) {
             true => Material::Wrapped(next.wrapped.clone()),
             false => Material::None,
@@ -73,7 +73,7 @@ pub(super) fn rotate(
     relabel(tx, &row, &next.today)?;
     if let Some(days) = row.metadata.rotation_days {
         row.metadata.rotate_at = Some(next.created.saturating_add(u64::from(days) * DAY_SECONDS));
-        row.put(tx)?;
+        row.update(tx)?;
     }
     record(tx, next.entry.as_ref())?;
     Ok(objects)
@@ -142,7 +142,7 @@ pub(super) fn rename(
     let encoded = encode(&attributes)?;
     let identity = (id, stored.object.ring, stored.object.version);
     let row = ObjectRow::of(identity, &attributes, &encoded, stored.created);
-    ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.put(tx)?;
+    ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.update(tx)?;
     tx.invalidate(Invalidation::Object(id));
     Ok(())
 }

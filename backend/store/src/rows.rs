@@ -3,7 +3,7 @@
 use kms_core::integrity::{Cell, RowKey};
 use kms_core::object::{LoginId, RingRole};
 use kms_protocol::{RingId, RingPolicy, SlotId};
-use rusqlite::{Row, params, types::FromSql};
+use rusqlite::{Row, types::FromSql};
 use uuid::Uuid;
 
 use super::writer::WriteTx;
@@ -70,10 +70,26 @@ pub(super) const RING_COLUMNS: &str =
     "slot, id, label, policy, created, mac, project, display_name, description, epoch";
 
 impl Ring {
-    const TABLE: &'static str = "rings";
+    pub(super) const TABLE: &'static str = "rings";
 
-    /// Reads a row of [`RING_COLUMNS`].
+    /// Reads a row of [`RING_COLUMNS`]. A ring that names no project is not one.
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
+        let project: Option<[u8; 16]> = column(row, Self::TABLE, 6)?;
+        let project = project.ok_or_else(|| invalid(Self::TABLE, row))?;
+        Self::read_of(row, key, Some(Uuid::from_bytes(project)))
+    }
+
+    /// Reads a ring that names no project, as they were written before schema 9, for `project`.
+    pub(super) fn read_without_project(
+        row: &Row<'_>,
+        key: &RowKey,
+        project: Uuid,
+    ) -> Result<Self, StoreError> {
+        let ring = Self::read_of(row, key, None)?;
+        Ok(Self { metadata: RingMetadata { project, ..ring.metadata }, ..ring })
+    }
+
+    fn read_of(row: &Row<'_>, key: &RowKey, project: Option<Uuid>) -> Result<Self, StoreError> {
         const TABLE: &str = Ring::TABLE;
         let policy = match column(row, TABLE, 3)? {
             1_i64 => RingPolicy::Strict,
@@ -88,24 +104,25 @@ impl Ring {
             created: unsigned(column(row, TABLE, 4)?),
             epoch: column::<Option<i64>>(row, TABLE, 9)?.map_or(0, unsigned),
             metadata: RingMetadata {
-                project: column::<Option<[u8; 16]>>(row, TABLE, 6)?.map(Uuid::from_bytes),
+                project: project.unwrap_or_default(),
                 display_name: column(row, TABLE, 7)?,
                 description: column(row, TABLE, 8)?,
             },
         };
-        check_mac(key, TABLE, &ring.columns(), bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
+        let columns = ring.columns(project.as_ref());
+        check_mac(key, TABLE, &columns, bytes(row, TABLE, 5)?.unwrap_or_default(), row)?;
         Ok(ring)
     }
 
-    fn columns(&self) -> [(&'static str, Cell<'_>); 9] {
-        let RingMetadata { project, display_name, description } = &self.metadata;
+    fn columns<'a>(&'a self, project: Option<&'a Uuid>) -> [(&'static str, Cell<'a>); 9] {
+        let RingMetadata { display_name, description, .. } = &self.metadata;
         [
             ("slot", Cell::Integer(signed(self.slot.0))),
             ("id", Cell::Bytes(&self.id.0)),
             ("label", Cell::Text(&self.label)),
             ("policy", Cell::Integer(self.policy_number())),
             ("created", Cell::Integer(signed(self.created))),
-            ("project", Cell::from(project.as_ref().map(|project| project.as_bytes().as_slice()))),
+            ("project", Cell::from(project.map(|project| project.as_bytes().as_slice()))),
             ("display_name", Cell::from(display_name.as_deref())),
             ("description", Cell::from(description.as_deref())),
             ("epoch", Cell::from(number(self.epoch))),
@@ -119,27 +136,20 @@ impl Ring {
         }
     }
 
-    /// Inserts a ring, or updates the one in its slot.
-    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO rings (slot, id, label, policy, created, mac, project, display_name, description, epoch) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (slot) DO UPDATE SET \
-                   label = ?3, mac = ?6, project = ?7, display_name = ?8, description = ?9, epoch = ?10";
-        let RingMetadata { project, display_name, description } = &self.metadata;
-        let mac = tx.key.mac(Self::TABLE, &self.columns());
-        let (slot, created) = (signed(self.slot.0), signed(self.created));
-        tx.connection.prepare_cached(sql)?.execute(params![
-            slot,
-            self.id.0,
-            self.label,
-            self.policy_number(),
-            created,
-            mac,
-            project.map(Uuid::into_bytes),
-            display_name,
-            description,
-            number(self.epoch)
-        ])?;
-        Ok(())
+    /// Inserts a ring.
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns(Some(&self.metadata.project));
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        tx.insert(Self::TABLE, &[columns.as_slice(), &[("mac", Cell::Bytes(&mac))]].concat())
+    }
+
+    /// Updates the ring in its slot.
+    pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns(Some(&self.metadata.project));
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        let [slot, _, label, _, _, project, display_name, description, epoch] = columns;
+        let mac = ("mac", Cell::Bytes(&mac));
+        tx.update(Self::TABLE, &[slot], &[label, mac, project, display_name, description, epoch])
     }
 }
 
@@ -148,7 +158,7 @@ pub(super) const PRINCIPAL_COLUMNS: &str =
     "name, ring, standing, pin_hash, generation, mac, pin_changes, kept_login, kept_since, pin_kind";
 
 impl Principal {
-    const TABLE: &'static str = "principals";
+    pub(super) const TABLE: &'static str = "principals";
 
     /// Reads a row of [`PRINCIPAL_COLUMNS`].
     pub(super) fn read(row: &Row<'_>, key: &RowKey) -> Result<Self, StoreError> {
@@ -192,28 +202,11 @@ impl Principal {
 
     /// Inserts a principal of a ring, or updates the one with its name.
     pub(super) fn put(&self, ring: RingId, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO principals (ring, name, standing, pin_hash, generation, mac, pin_changes, kept_login, \
-                   kept_since, pin_kind) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (ring, name) \
-                   DO UPDATE SET standing = ?3, pin_hash = ?4, generation = ?5, mac = ?6, pin_changes = ?7, \
-                   kept_login = ?8, kept_since = ?9, pin_kind = ?10";
-        let mac = tx.key.mac(Self::TABLE, &self.columns(&ring));
-        let (ring_role, generation) = (ring_role_number(self.ring_role), signed(self.generation));
-        let (login, since) = (self.kept.map(|kept| kept.login.0), self.kept.map(|kept| signed(kept.since)));
-        let (pin_changes, pin_kind) = (number(self.pin_changes), pin_kind_number(self.pin_kind));
-        let values = params![
-            ring.0,
-            self.name,
-            ring_role,
-            self.pin_hash,
-            generation,
-            mac,
-            pin_changes,
-            login,
-            since,
-            pin_kind
-        ];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+        let columns = self.columns(&ring);
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        let [of_ring, name, standing, pin_hash, generation, rest @ ..] = columns;
+        let mac = ("mac", Cell::Bytes(&mac));
+        tx.put(Self::TABLE, &[of_ring, name], &[&[standing, pin_hash, generation, mac][..], &rest].concat())
     }
 }
 

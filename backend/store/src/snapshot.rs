@@ -46,15 +46,15 @@ impl Snapshot {
         found
     }
 
-    /// Returns all projects, the oldest first.
+    /// Returns all projects, the oldest first. Here and below, a row that was changed is omitted.
     ///
     /// # Errors
-    /// When the database fails, or a project's row was changed.
+    /// When the database fails.
     pub fn projects(&self) -> Result<Vec<Project>, StoreError> {
-        projects(&self.connection, &self.key)
+        Ok(self.readable(projects::all(&self.connection, &self.key)?))
     }
 
-    /// Returns all rings, by slot. Here and below, a row that was changed is omitted.
+    /// Returns all rings, by slot.
     ///
     /// # Errors
     /// When the database fails.

@@ -10,7 +10,7 @@ use super::cache::StoreCache;
 use super::log_once::LogOnce;
 use super::readers::Readers;
 use super::writer::Writer;
-use super::{LockedStore, StoreError};
+use super::{LockedStore, StoreError, schema};
 
 /// The open database, with the key of its row MACs.
 pub struct Store {
@@ -19,6 +19,8 @@ pub struct Store {
     pub(super) readers: Readers,
     pub(super) writer: Writer,
     pub(super) logged: Arc<LogOnce>,
+    /// The number in the HSM's token when the store was opened, if it has one.
+    pub(super) counted: Option<u64>,
 }
 
 impl Store {
@@ -38,11 +40,17 @@ impl Store {
         LockedStore::existing(path)
     }
 
-    pub(super) fn start(connection: Connection, path: PathBuf, key: RowKey) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        key: RowKey,
+        counted: Option<u64>,
+    ) -> Result<Self, StoreError> {
         let (key, cache) = (Arc::new(key), Arc::new(StoreCache::default()));
-        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&cache));
-        let writer = writer.map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok(Self { key, cache, readers: Readers::new(path), writer, logged: Arc::default() })
+        let readers = Readers::new(path.clone(), Arc::clone(&cache.trust));
+        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&cache), schema::check);
+        let writer = writer.map_err(|source| StoreError::Io { path, source })?;
+        Ok(Self { key, cache, readers, writer, logged: Arc::default(), counted })
     }
 
     /// Checks that the database responds, both to a reader and to the writer.

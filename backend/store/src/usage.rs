@@ -1,5 +1,5 @@
 //! The number of key versions available in each hour, which is billed (docs/decisions/0028). It is computed from time
-//! spans that database triggers record at each change, so it survives restarts and counts while no daemon runs.
+//! spans that are recorded with each change (`spans`), so it survives restarts and counts while no daemon runs.
 
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -29,13 +29,8 @@ pub struct HourUsage {
 pub enum UsageScope {
     /// Those of all projects.
     All,
-    /// Those of one project; the first project includes versions without one.
-    Project {
-        /// Its id.
-        id: Uuid,
-        /// Whether it is the first project.
-        first: bool,
-    },
+    /// Those of one project.
+    Project(Uuid),
 }
 
 fn usage(
@@ -49,21 +44,17 @@ fn usage(
     let length = usize::try_from(count).unwrap_or(0);
     let mut hours: Vec<HourUsage> =
         (first..first + count).map(|hour| HourUsage { hour: hour * HOUR, ..HourUsage::default() }).collect();
-    let (id, without_project) = match of {
-        UsageScope::All => (None, true),
-        UsageScope::Project { id, first } => (Some(id), first),
+    let project = match of {
+        UsageScope::All => None,
+        UsageScope::Project(id) => Some(id),
     };
     // Ordered by version, so that each counts once in an hour, however often it became available.
     let sql = "SELECT key, number, since, until FROM spans WHERE since < ?2 AND (until IS NULL OR until > ?1) \
-               AND (?3 IS NULL OR project = ?3 OR (project IS NULL AND ?4)) ORDER BY key, number, since";
+               AND (?3 IS NULL OR project = ?3) ORDER BY key, number, since";
     let mut statement = connection.prepare_cached(sql)?;
     let (begin, end) = (first * HOUR, until.min(now));
-    let mut rows = statement.query(params![
-        signed(begin),
-        signed(end),
-        id.as_ref().map(Uuid::as_bytes),
-        without_project
-    ])?;
+    let project = project.as_ref().map(Uuid::as_bytes);
+    let mut rows = statement.query(params![signed(begin), signed(end), project])?;
     let mut last_counted: Option<([u8; 16], u32, usize)> = None;
     while let Some(row) = rows.next()? {
         let (key, number): ([u8; 16], u32) = (row.get(0)?, row.get(1)?);
@@ -135,9 +126,9 @@ mod tests {
     #[test]
     fn versions_count_for_their_own_project() {
         let rows = [(1, 1, None, 0, Some(60)), (2, 1, Some(2), 0, Some(30)), (3, 1, Some(3), 0, Some(10))];
-        let of = |byte, first| UsageScope::Project { id: Uuid::from_bytes([byte; 16]), first };
+        let of = |byte| UsageScope::Project(Uuid::from_bytes([byte; 16]));
         assert_eq!(hours(&rows, UsageScope::All), [(0, 3, 100)]);
-        assert_eq!(hours(&rows, of(2, false)), [(0, 1, 30)]);
-        assert_eq!(hours(&rows, of(3, true)), [(0, 2, 70)]);
+        assert_eq!(hours(&rows, of(2)), [(0, 1, 30)]);
+        assert_eq!(hours(&rows, of(3)), [(0, 1, 10)], "no project's versions count for none");
     }
 }

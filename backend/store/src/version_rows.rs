@@ -3,10 +3,11 @@
 use kms_core::api::Life;
 use kms_core::integrity::{Cell, RowKey};
 use kms_core::object::{KeyVersion, MasterVersion, Wrapped};
-use rusqlite::{Row, params};
+use rusqlite::Row;
 
 use super::StoreError;
 use super::rows::{bytes, check_mac, column, signed, unsigned};
+use super::spans;
 use super::writer::WriteTx;
 
 /// `software` protection: the material is unwrapped in the backend (architecture D5).
@@ -67,7 +68,7 @@ pub(super) struct VersionRow {
 }
 
 impl VersionRow {
-    const TABLE: &'static str = "versions";
+    pub(super) const TABLE: &'static str = "versions";
 
     /// Returns a version that was just created.
     pub(super) fn new(version: KeyVersion, wrapped: Option<Wrapped>, created: i64) -> Self {
@@ -122,27 +123,28 @@ impl VersionRow {
         ]
     }
 
-    /// Inserts the row, or updates the one with its key and number.
-    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO versions (key, number, state, destroy_at, protection, master, wrapped, created, mac, \
-                   disabled, withheld) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
-                   ON CONFLICT (key, number) DO UPDATE SET state = ?3, destroy_at = ?4, master = ?6, wrapped = ?7, \
-                   mac = ?9, disabled = ?10, withheld = ?11";
-        let mac = tx.key.mac(Self::TABLE, &self.columns());
-        tx.connection.prepare_cached(sql)?.execute(params![
-            self.version.key,
-            self.version.number,
-            self.state,
-            self.destroy_at,
-            self.protection,
-            self.wrapped.as_ref().map(|wrapped| wrapped.master.0),
-            self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()),
-            self.created,
-            mac,
-            self.disabled.then_some(1),
-            self.withheld.then_some(1)
-        ])?;
-        Ok(())
+    /// Inserts the row.
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns();
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        tx.insert(Self::TABLE, &[columns.as_slice(), &[("mac", Cell::Bytes(&mac))]].concat())?;
+        spans::follow(tx, self)
+    }
+
+    /// Updates the row with its key and number.
+    pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns();
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        let [key, number, state, destroy_at, _, master, wrapped, _, disabled, withheld] = columns;
+        let mac = ("mac", Cell::Bytes(&mac));
+        let set = [state, destroy_at, master, wrapped, mac, disabled, withheld];
+        tx.update(Self::TABLE, &[key, number], &set)?;
+        spans::follow(tx, self)
+    }
+
+    /// Whether it is available, and so counts for the usage: it may be used, and its material is held.
+    pub(super) fn is_available(&self) -> bool {
+        self.is_visible() && self.wrapped.is_some()
     }
 
     /// Whether the state of the version lets applications see its objects.

@@ -4,7 +4,7 @@
 //!
 //! The thread also polls for other processes' writes: only its own connection can tell them from those of this process.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kms_core::audit::Entry;
 use kms_core::integrity::RowKey;
+use kms_core::state_digest::{StateDigest, StateKey};
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::StoreError;
 use super::cache::{Invalidation, StoreCache};
+use super::trust::Trust;
 
 /// The maximum number of jobs in one transaction: at 100 microseconds each, no caller notices the delay.
 const GROUP_MAX: usize = 128;
@@ -36,13 +38,32 @@ pub(super) struct WriteTx<'a> {
     pub(super) connection: &'a Connection,
     /// The key of the row MACs.
     pub(super) key: &'a RowKey,
+    /// The keys of the state digest.
+    pub(super) state_key: &'a StateKey,
+    /// The change of the state digest that is not in the audit head yet.
+    pub(super) change: RefCell<StateDigest>,
+    /// The number of the last audit entry, if the transaction wrote the head.
+    pub(super) sequence: Cell<u64>,
+    /// Whether a job of the transaction was undone, which may have written the head.
+    undone: Cell<bool>,
     invalidations: RefCell<Vec<Invalidation>>,
 }
 
-impl WriteTx<'_> {
+impl<'a> WriteTx<'a> {
+    /// Writes in a transaction that the caller has begun.
+    pub(super) fn new(connection: &'a Connection, key: &'a RowKey, state_key: &'a StateKey) -> Self {
+        let (change, sequence, invalidations) = (RefCell::default(), Cell::default(), RefCell::default());
+        Self { connection, key, state_key, change, sequence, undone: Cell::default(), invalidations }
+    }
+
     /// Appends an entry to the audit log in this transaction.
     pub(super) fn record(&self, entry: &Entry) -> Result<(), StoreError> {
         super::audit::append(self, entry)
+    }
+
+    /// Writes what the state digest has changed since the last entry into the audit head.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        if self.change.borrow().is_zero() { Ok(()) } else { super::audit::settle(self) }
     }
 
     /// Invalidates cached rows when the transaction ends.
@@ -51,10 +72,14 @@ impl WriteTx<'_> {
     }
 }
 
+/// Compares the schema of a connection with the one that it must have.
+pub(super) type SchemaCheck = fn(&Connection) -> Result<(), StoreError>;
+
 /// The handle of the write thread. Dropping it waits until the thread has finished all queued jobs.
 pub(super) struct Writer {
     jobs: Option<Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    trust: Arc<Trust>,
 }
 
 impl Writer {
@@ -63,12 +88,25 @@ impl Writer {
         connection: Connection,
         key: Arc<RowKey>,
         cache: Arc<StoreCache>,
+        check_schema: SchemaCheck,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE_MAX);
-        let mut writer = WriterThread { connection, key, cache, queue, data_version: None, polled: now() };
+        let (state_key, trust) = (StateKey::of(&key), Arc::clone(&cache.trust));
+        let (data_version, schema_version) = (None, None);
+        let mut writer = WriterThread {
+            connection,
+            key,
+            state_key,
+            cache,
+            queue,
+            check_schema,
+            data_version,
+            schema_version,
+            polled: now(),
+        };
         let thread =
             std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), trust })
     }
 
     /// Runs a job in a transaction, and returns its result once it is on the disk.
@@ -76,6 +114,7 @@ impl Writer {
         &self,
         work: impl FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.trust.check()?;
         let deadline = now() + WRITE_TIMEOUT;
         let (reply, results) = bounded(1);
         let job = Box::new(AwaitedJob { work: Some(work), deadline, result: None, reply });
@@ -132,7 +171,7 @@ struct AwaitedJob<T, F> {
 impl<T: Send, F: FnOnce(&WriteTx<'_>) -> Result<T, StoreError> + Send> Job for AwaitedJob<T, F> {
     fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>> {
         let result = match self.work.take() {
-            Some(work) if now() < self.deadline => work(tx),
+            Some(work) if now() < self.deadline => work(tx).and_then(|done| tx.settle().map(|()| done)),
             Some(_) | None => Err(StoreError::TimedOut),
         };
         let outcome = match &result {
@@ -164,7 +203,7 @@ struct DetachedJob<F> {
 impl<F: FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send> Job for DetachedJob<F> {
     fn run(&mut self, tx: &WriteTx<'_>) -> Result<(), Option<ffi::Error>> {
         let Some(work) = self.work.take() else { return Ok(()) };
-        work(tx).map_err(|error| {
+        work(tx).and_then(|()| tx.settle()).map_err(|error| {
             tracing::warn!(error = kms_core::error_chain(&error), "a write whose loss is tolerated failed");
             error.sqlite().copied()
         })
@@ -177,10 +216,14 @@ impl<F: FnOnce(&WriteTx<'_>) -> Result<(), StoreError> + Send> Job for DetachedJ
 struct WriterThread {
     connection: Connection,
     key: Arc<RowKey>,
+    state_key: StateKey,
     cache: Arc<StoreCache>,
     queue: Receiver<Box<dyn Job>>,
+    check_schema: SchemaCheck,
     /// `PRAGMA data_version` at the last poll.
     data_version: Option<i64>,
+    /// `PRAGMA schema_version` at the last check of the schema, before which nothing is known of it.
+    schema_version: Option<i64>,
     polled: Instant,
 }
 
@@ -216,7 +259,9 @@ impl WriterThread {
             Ok(version) => {
                 if self.data_version.replace(version).is_some() {
                     tracing::debug!("another process changed the database");
+                    self.cache.trust.count_foreign_write();
                 }
+                self.check_schema();
                 self.cache.invalidate(&Invalidation::All);
             }
             Err(error) => {
@@ -226,9 +271,36 @@ impl WriterThread {
         }
     }
 
+    /// Notes the last audit entry of a transaction that is durable. A job that was undone may have counted further than
+    /// what was kept: then the next transaction notes it.
+    fn note_sequence(&self, tx: &WriteTx<'_>) {
+        if !tx.undone.get() {
+            self.cache.trust.note_sequence(tx.sequence.get());
+        }
+    }
+
+    /// Ends the trust if another process has changed the schema.
+    fn check_schema(&mut self) {
+        let read = self.connection.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
+        let version = read.map_err(StoreError::from);
+        let checked = version.and_then(|version| match self.schema_version == Some(version) {
+            true => Ok(()),
+            false => {
+                (self.check_schema)(&self.connection)?;
+                self.schema_version = Some(version);
+                Ok(())
+            }
+        });
+        match checked {
+            Ok(()) => {}
+            Err(error @ StoreError::ForeignSchema { .. }) => self.cache.trust.end(error.to_string()),
+            Err(error) => tracing::error!(%error, "the schema could not be checked; it is tried again"),
+        }
+    }
+
     /// Runs as many jobs as one transaction takes, sends their results, and returns the remaining jobs.
     fn transaction(&self, mut group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let tx = WriteTx { connection: &self.connection, key: &self.key, invalidations: RefCell::default() };
+        let tx = WriteTx::new(&self.connection, &self.key, &self.state_key);
         let (done, lost) = match self.statement("BEGIN IMMEDIATE") {
             Ok(()) => self.fill(&mut group, &tx),
             Err(error) => (group.len(), Some(error)),
@@ -240,6 +312,9 @@ impl WriterThread {
             && let Err(error) = self.statement("ROLLBACK")
         {
             tracing::error!(%error, "a transaction could not be rolled back");
+        }
+        if lost.is_none() && self.connection.is_autocommit() {
+            self.note_sequence(&tx);
         }
         // Before any result is sent: a caller that knows of a change must not read the state before it.
         for invalidation in tx.invalidations.borrow().iter() {
@@ -263,6 +338,11 @@ impl WriterThread {
                 tracing::error!("a write to the database panicked; this is a bug");
                 Err(None)
             });
+            if outcome.is_err() {
+                // The rows are as they were before the job, and so is the digest: each job leaves no change behind.
+                tx.change.take();
+                tx.undone.set(true);
+            }
             if self.connection.is_autocommit() {
                 let code = outcome.err().flatten().unwrap_or(ffi::Error::new(ffi::SQLITE_ABORT));
                 return (done, Some(Sql::SqliteFailure(code, None)));
@@ -276,7 +356,7 @@ impl WriterThread {
     }
 
     fn statement(&self, sql: &str) -> Result<(), Sql> {
-        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+        self.connection.prepare_cached(sql)?.raw_execute().map(drop)
     }
 }
 
@@ -298,7 +378,7 @@ mod tests {
         let connection = Connection::open(folder.path().join("test.db")).unwrap();
         connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (a INTEGER UNIQUE)").unwrap();
         let key = Arc::new(RowKey::from(Zeroizing::new([1; 32])));
-        let writer = Writer::start(connection, key, Arc::new(StoreCache::default())).unwrap();
+        let writer = Writer::start(connection, key, Arc::new(StoreCache::default()), |_| Ok(())).unwrap();
         (folder, writer)
     }
 

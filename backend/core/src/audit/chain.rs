@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::integrity::{Cell, MAC_BYTES, RowKey};
+use crate::state_digest::StateMark;
 
 /// The key of the audit chain, derived from the row key for this purpose only.
 pub struct Chain(RowKey);
@@ -65,11 +66,16 @@ pub struct Head {
     pub anchor: Link,
     /// The MAC of the last restart, if the log was ever restarted (`restart`).
     pub restarted: Option<[u8; MAC_BYTES]>,
+    /// The mark of the state digest that belongs to this head; none before there was one.
+    pub state: Option<StateMark>,
+    /// How often the number outside of the database had grown; none before there was one.
+    pub epoch: Option<u64>,
 }
 
 impl Head {
     /// The head of an empty log.
-    pub const START: Self = Self { last: Link::START, anchor: Link::START, restarted: None };
+    pub const START: Self =
+        Self { last: Link::START, anchor: Link::START, restarted: None, state: None, epoch: None };
 }
 
 /// An entry as it is stored, without its MAC.
@@ -117,6 +123,8 @@ impl Chain {
                 ("anchor", number(&head.anchor)),
                 ("anchor_link", Cell::Bytes(&head.anchor.mac)),
                 ("restarted", Cell::from(head.restarted.as_ref().map(<[u8; MAC_BYTES]>::as_slice))),
+                ("state", Cell::from(head.state.as_ref().map(StateMark::as_slice))),
+                ("epoch", Cell::from(head.epoch.map(|epoch| i64::try_from(epoch).unwrap_or(i64::MAX)))),
             ],
         )
     }
@@ -151,6 +159,17 @@ pub enum FaultKind {
     Replaced,
     /// The entries that a restart set aside, or the restart itself, were changed.
     SetAside,
+    /// The rows of a table are not those that were written: some were deleted, added, edited or put back.
+    Table {
+        /// The table.
+        name: &'static str,
+        /// The number of rows that were written.
+        written: u64,
+        /// The number of rows that are there.
+        found: u64,
+    },
+    /// The state digest itself is missing or was changed.
+    State,
 }
 
 impl fmt::Display for ChainFault {
@@ -167,6 +186,12 @@ impl fmt::Display for ChainFault {
             FaultKind::SetAside => {
                 write!(f, "what restart {sequence} of the log has set aside was changed since")
             }
+            FaultKind::Table { name, written, found } => write!(
+                f,
+                "the rows of table {name} are not those that kms wrote ({found} rows, {written} were written): some \
+                 were deleted, added, edited or put back from outside"
+            ),
+            FaultKind::State => f.write_str("the digest of the database's rows is missing or was changed"),
         }
     }
 }

@@ -140,6 +140,7 @@ fn hsm_and_database(config: &Config, report: &mut Report) -> Vec<RingInfo> {
             let keys: u64 = rings.iter().map(|ring| ring.keys).sum();
             let path = config.store_path();
             report.add("database", Ok(format!("{}: {} ring(s), {keys} key(s)", path.display(), rings.len())));
+            report.add("rows", rows_as_written(health.rows));
             report.add("audit log", audit_log(&backend));
             report.add("clock", host_checks::clock(&backend));
             credential_checks::pins(&backend, report);
@@ -166,6 +167,18 @@ fn rest(config: &Config, report: &mut Report) {
     }
     let daemon_runs = !report.failed("socket");
     report.add("rest", host_checks::rest_address(rest, daemon_runs));
+}
+
+/// Checks that the rows of the database are those that were written.
+fn rows_as_written(faults: Result<Vec<String>, ServiceError>) -> Result<String, Failure> {
+    match faults?.as_slice() {
+        [] => Ok("the rows of all tables are those that kms wrote".to_owned()),
+        faults => {
+            let next = "keep a copy of the database for the investigation; then restore a backup with `kms restore`, or go \
+                        on with the rows as they are with `kms audit restart`";
+            Err(Failure::new(faults.join("; "), next))
+        }
+    }
 }
 
 /// Checks that the audit log accepts entries. Verifying all of it would take too long here.

@@ -76,6 +76,18 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Store(StoreError::Newer { .. }) => {
             "install the version of kms that wrote it, or a later one"
         }
+        ServiceError::Store(StoreError::ClockBehind { .. }) => {
+            "synchronise the clock with NTP (`timedatectl set-ntp true`), and repeat the command"
+        }
+        ServiceError::Store(StoreError::OldCopy { .. }) => {
+            "put the newest database back; `kms restore --from FILE` goes back to an older one on purpose"
+        }
+        ServiceError::Store(StoreError::Tampered(_)) => {
+            "see `kms audit verify`; then `kms restore` a backup, or go on with the rows as they are with `kms audit restart`"
+        }
+        ServiceError::Store(StoreError::ForeignSchema { .. }) => {
+            "restore a backup with `kms restore`; if you added the object yourself, drop it"
+        }
         ServiceError::Store(_) => {
             "check [store] path in kms.toml; restore the database from a backup if it is damaged"
         }

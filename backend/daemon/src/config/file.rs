@@ -47,6 +47,13 @@ pub(super) struct Hsm {
     pub(super) conf: Option<String>,
     #[serde(default = "threads", deserialize_with = "between::<1, 64, _>")]
     pub(super) threads: u16,
+    #[serde(default = "counter")]
+    pub(super) counter: bool,
+}
+
+/// By default, the token counts.
+fn counter() -> bool {
+    true
 }
 
 /// The default number of HSM sessions: SoftHSM takes tens of microseconds for a key, so a few serve many callers.

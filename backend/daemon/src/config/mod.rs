@@ -116,6 +116,11 @@ impl Config {
         }
     }
 
+    /// Whether a number in the HSM's token shows that a database is an old copy.
+    pub fn counts(&self) -> bool {
+        self.file.hsm.counter
+    }
+
     /// The path of the database.
     pub fn store_path(&self) -> PathBuf {
         self.folder.join(&self.file.store.path)

@@ -56,11 +56,6 @@ impl<'a> AuditedResource<'a> {
 }
 
 impl Dispatch {
-    /// The project of a ring for the audit log: nil while it cannot be read.
-    pub(in crate::dispatch) fn audit_project(&self, ring: &Ring) -> Uuid {
-        self.project_of(ring).unwrap_or_default()
-    }
-
     /// The initiator of a request: the id of a service account, and a name for readers of the log.
     pub(in crate::dispatch) fn initiator(
         &self,
@@ -84,6 +79,6 @@ impl Dispatch {
 
     /// The resource path of a ring.
     pub(crate) fn ring_path(&self, ring: &Ring) -> String {
-        RingPath { project: self.audit_project(ring), ring: Uuid::from_bytes(ring.id.0) }.resource()
+        RingPath { project: ring.metadata.project, ring: Uuid::from_bytes(ring.id.0) }.resource()
     }
 }

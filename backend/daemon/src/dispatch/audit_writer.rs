@@ -203,7 +203,7 @@ impl Dispatch {
     /// The entry of a number of uses since `since`, or of a single one.
     fn summary(&self, count: Count, since: Option<u64>) -> Entry {
         let ring = count.ring.and_then(|id| self.store.ring_of(kms_protocol::RingId(id)).ok().flatten());
-        let project = count.project.or_else(|| ring.as_ref().map(|ring| self.audit_project(ring)));
+        let project = count.project.or_else(|| ring.as_ref().map(|ring| ring.metadata.project));
         let parent = match (count.ring, project) {
             (Some(ring), Some(project)) => RingPath { project, ring: Uuid::from_bytes(ring) }.resource(),
             (Some(ring), None) => format!("keyrings/{}", Uuid::from_bytes(ring)),

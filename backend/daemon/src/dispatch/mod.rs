@@ -9,6 +9,7 @@
 //! - `seals`: seals session objects, and opens those that have not ended.
 //! - `audit_names`: rings, callers and objects as the audit log names them; `audit_writer`: uses of keys and denials,
 //!   counted or written one by one; `audit_maintenance`: its background jobs. `pkcs11` and `api` have `audit_events`.
+//! - `epoch`: the number in the HSM's token by which an old copy of the database is found.
 //! - `clock`: the time, which tests can advance.
 
 mod accounts;
@@ -17,6 +18,7 @@ mod audit_maintenance;
 mod audit_names;
 mod audit_writer;
 mod clock;
+mod epoch;
 mod iv_budget;
 mod object_ids;
 mod open_key;
@@ -46,6 +48,7 @@ pub(crate) use api::reports::{Report, ReportOutput};
 pub use api::{ExportError, PendingExport};
 pub(crate) use audit_writer::AuditWriter;
 pub(crate) use clock::Clock;
+pub(crate) use epoch::Epoch;
 pub(crate) use iv_budget::IvBudget;
 pub(crate) use kms_store::AuditCursor;
 pub(crate) use pkcs11::login::{OFFICER, USER};
@@ -71,6 +74,8 @@ pub struct Dispatch {
     pub(crate) iv_budget: IvBudget,
     pub(crate) lifecycle: crate::config::LifecycleConfig,
     pub(crate) audit_writer: AuditWriter,
+    /// The number in the HSM's token, unless the configuration switches it off.
+    pub(crate) epoch: Option<Epoch>,
     /// Whether a free slot is offered, which `C_InitToken` turns into a ring.
     pub(crate) offers_free_slot: bool,
 }
@@ -82,6 +87,13 @@ pub struct Memory {
 }
 
 impl Dispatch {
+    /// Raises the number in the HSM's token if the rows have changed; in the daemon at most once a minute.
+    pub(crate) fn follow_epoch(&self, now: Option<u64>) {
+        if let Some(epoch) = &self.epoch {
+            epoch.follow(&self.store, now);
+        }
+    }
+
     /// Loads the object of a request. An object that the caller may not see is reported as missing.
     fn load(&self, ring: &Ring, caller: &Caller, object: &ObjectRef) -> Result<Arc<Object>, Error> {
         let object = match object {

@@ -309,7 +309,7 @@ impl Backend {
             return Ok(Grant { role, project: project.map(|project| project.id), ring: None });
         };
         let ring = self.ring_of(name)?;
-        let project_of_ring = self.dispatch.project_of(&ring)?;
+        let project_of_ring = ring.metadata.project;
         if let Some(project) = project.filter(|project| project.id != project_of_ring) {
             return Err(AccountError::OtherProject { ring: name.clone(), project: project.name }.into());
         }

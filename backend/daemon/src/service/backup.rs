@@ -51,7 +51,7 @@ impl Backend {
         let database = config.store_path();
         let candidate = Candidate(beside(&database, "restoring"));
         candidate.copy_from(from)?;
-        let checked = {
+        let (checked, raised) = {
             let backend = Self::open_at(config, &candidate.0)?;
             let store = &backend.dispatch.store;
             let audited = AuditedCommand {
@@ -63,7 +63,10 @@ impl Backend {
             let head = store.audit_head()?.last.to_string();
             let file = from.to_string_lossy();
             store.record(backend.entry(audited, [("file", json!(file)), ("head", json!(head))]))?;
-            store.check_copy(&candidate.0)?
+            let checked = store.check_copy(&candidate.0)?;
+            // The copy counts on from the token's number, so that every other copy is old as soon as this one is in place.
+            let epoch = backend.dispatch.epoch.as_ref().filter(|_| checked.audit.is_ok());
+            (checked, epoch.map(|epoch| epoch.raise(store)).transpose()?)
         };
         if let Err(broken) = checked.audit {
             return Err(ServiceError::AuditBroken(broken));
@@ -72,6 +75,9 @@ impl Backend {
         let replaced = move_aside(&database)?;
         fs::rename(&candidate.0, &database).map_err(|source| failed(&database, source))?;
         sync_folder(&database)?;
+        if let Some(raised) = raised {
+            raised.count()?;
+        }
         Ok(Restored { checked, replaced })
     }
 }

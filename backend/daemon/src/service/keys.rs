@@ -69,7 +69,7 @@ impl Backend {
                     event: "kms.key.rotate",
                     command: "kms key rotate",
                     resource: format!("{}/keys/{}", self.dispatch.ring_path(&ring), Uuid::from_bytes(*id)),
-                    project: Some(self.dispatch.project_of(&ring)?),
+                    project: Some(ring.metadata.project),
                 };
                 Ok(self.dispatch.rotate(&ring, *id, Some(self.entry(audited, [])))?)
             }

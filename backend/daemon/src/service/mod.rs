@@ -25,7 +25,7 @@ use kms_hsm::{Hsm, HsmError};
 use kms_store::{LockedStore, Store};
 
 use crate::config::{Config, RestConfig};
-use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, IvBudget};
+use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, Epoch, IvBudget};
 use crate::keys::Keys;
 use crate::pins::{PinKey, Pins};
 use crate::rest::RestListener;
@@ -48,6 +48,8 @@ pub use rings::{NewRing, RingInfo, ring_id};
 /// An opened home: HSM, database and service keys.
 pub struct Backend {
     dispatch: Arc<Dispatch>,
+    /// Whether it is the home's own database, whose changes the HSM's token counts.
+    counts: bool,
 }
 
 impl Backend {
@@ -66,7 +68,7 @@ impl Backend {
         for purpose in [ROWS, TICKETS, SEALS, FINGERPRINTS, CREDENTIALS, PINS] {
             create_service_key(&hsm, &store, master, purpose)?;
         }
-        Self::unlock(config, hsm, store)
+        Self::unlock(config, hsm, store, Age::Present)
     }
 
     /// Opens the home that [`Backend::create`] created.
@@ -74,17 +76,19 @@ impl Backend {
     /// # Errors
     /// When the token or the database is missing or damaged, or belongs to another home.
     pub fn open(config: &Config) -> Result<Self, ServiceError> {
-        Self::open_at(config, &config.store_path())
+        let hsm = Hsm::open(&config.hsm())?;
+        let store = Store::open_existing(&config.store_path())?;
+        Self::unlock(config, hsm, store, Age::Present)
     }
 
-    /// Opens a home with the database at another path: a copy that may replace its own.
+    /// Opens a home with the database at another path: a copy that may replace its own, and may be old.
     fn open_at(config: &Config, database: &Path) -> Result<Self, ServiceError> {
         let hsm = Hsm::open(&config.hsm())?;
         let store = Store::open_existing(database)?;
-        Self::unlock(config, hsm, store)
+        Self::unlock(config, hsm, store, Age::Any)
     }
 
-    fn unlock(config: &Config, hsm: Hsm, store: LockedStore) -> Result<Self, ServiceError> {
+    fn unlock(config: &Config, hsm: Hsm, store: LockedStore, age: Age) -> Result<Self, ServiceError> {
         let rows = service_key(&hsm, &store, ROWS)?;
         let tickets = service_key(&hsm, &store, TICKETS)?;
         let seals = service_key(&hsm, &store, SEALS)?;
@@ -93,7 +97,12 @@ impl Backend {
         let fingerprints = service_key_or_create(&hsm, &store, master, FINGERPRINTS, || Ok(seals.clone()))?;
         let pins = PinKey::from(pins_key(&hsm, &store, master)?);
         let home = store.home();
-        let store = store.unlock(RowKey::from(rows))?;
+        let epoch = config.counts().then(|| Epoch::new(hsm.clone(), home));
+        let counted = epoch.as_ref().map_or(Ok(None), Epoch::counted)?;
+        let store = store.unlock_at(RowKey::from(rows), counted.filter(|_| age == Age::Present))?;
+        if let Some(epoch) = epoch.as_ref().filter(|_| age == Age::Present) {
+            epoch.begin(&store, counted)?;
+        }
         let iv_budget = IvBudget::open(&store)?;
         let dispatch = Dispatch {
             store,
@@ -108,10 +117,11 @@ impl Backend {
             clock: Clock::default(),
             iv_budget,
             lifecycle: config.lifecycle(),
+            epoch,
             audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
         };
-        Ok(Self { dispatch: Arc::new(dispatch) })
+        Ok(Self { dispatch: Arc::new(dispatch), counts: age == Age::Present })
     }
 
     /// The dispatcher behind both listeners.
@@ -125,8 +135,27 @@ impl Backend {
         Health {
             hsm: self.dispatch.hsm.alive().map_err(ServiceError::from),
             store: self.dispatch.store.check().map_err(ServiceError::from),
+            rows: self.dispatch.store.row_faults().map_err(ServiceError::from),
         }
     }
+}
+
+impl Drop for Backend {
+    /// What a command has changed is not in older copies: they are found from now on.
+    fn drop(&mut self) {
+        if self.counts {
+            self.dispatch.follow_epoch(None);
+        }
+    }
+}
+
+/// Which databases are opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Age {
+    /// Those that have counted as far as the HSM's token.
+    Present,
+    /// Old copies, too.
+    Any,
 }
 
 /// The result of [`Backend::health`].
@@ -135,6 +164,8 @@ pub struct Health {
     pub hsm: Result<(), ServiceError>,
     /// The database.
     pub store: Result<(), ServiceError>,
+    /// What is wrong with its rows as a whole: none were deleted, inserted, edited or put back if nothing is.
+    pub rows: Result<Vec<String>, ServiceError>,
 }
 
 /// Serves until the process receives SIGTERM or SIGINT, and notifies the owner of the daemon's state.
@@ -144,6 +175,8 @@ pub struct Health {
 pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Result<(), ServiceError> {
     let socket = SocketListener::open(&config.socket_path(), config.socket_mode())?;
     let backend = Backend::open(config)?;
+    backend.dispatch.store.check_rows()?;
+    let _guard = backend.dispatch.store.guard()?;
     let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
     let _scheduler = Scheduler::start(Arc::clone(&backend.dispatch))?;
     server::run(socket, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;

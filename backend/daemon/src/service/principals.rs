@@ -50,7 +50,7 @@ impl Backend {
             event: "kms.principal.create",
             command: "kms account add",
             resource: format!("{}/principals/{name}", self.dispatch.ring_path(&ring)),
-            project: Some(self.dispatch.project_of(&ring)?),
+            project: Some(ring.metadata.project),
         };
         let entry = self.entry(audited, [("standing", json!(format!("{ring_role:?}")))]);
         self.dispatch.store_principal(&ring, name, ring_role, secret, generation, Some(entry))?;
@@ -93,7 +93,7 @@ impl Backend {
             event: "kms.principal.delete",
             command: "kms account remove",
             resource: format!("{}/principals/{name}", self.dispatch.ring_path(&found)),
-            project: Some(self.dispatch.project_of(&found)?),
+            project: Some(found.metadata.project),
         };
         let entry = self.entry(audited, [("ring", json!(found.label)), ("name", json!(name))]);
         match self.dispatch.store.remove_principal(found.id, name, entry) {

@@ -15,17 +15,9 @@ impl Backend {
     /// Creates a project.
     ///
     /// # Errors
-    /// When the name is invalid, or another project has the id or the name.
+    /// When the name is invalid, another project has the id or the name, or the clock is behind the newest project.
     pub fn add_project(&self, id: Uuid, name: &str) -> Result<Project, ServiceError> {
         check_label(name)?;
-        let store = &self.dispatch.store;
-        if store.projects()?.is_empty() && !store.rings()?.is_empty() {
-            // The home was created before projects were introduced: its rings stay in the implied project.
-            self.insert_project(&implied_project())?;
-        }
-        if store.projects()?.iter().any(|known| known.name == name) {
-            return Err(ServiceError::Exists(name.to_owned()));
-        }
         let project = Project { id, name: name.to_owned(), created: self.dispatch.clock.seconds() };
         self.insert_project(&project)?;
         Ok(project)
@@ -41,19 +33,19 @@ impl Backend {
         };
         let entry = self.entry(audited, [("name", json!(name))]);
         match self.dispatch.store.insert_project(project, entry) {
-            Err(StoreError::NameInUse(id)) => Err(ServiceError::Exists(id)),
+            Err(StoreError::NameInUse(taken)) => Err(ServiceError::Exists(taken)),
             done => Ok(done?),
         }
     }
 
-    /// All projects, the oldest first. A home that was created before projects were introduced has the implied one.
+    /// All projects, the oldest first. An empty home without projects has the implied one.
     ///
     /// # Errors
     /// When the database fails.
     pub fn projects(&self) -> Result<Vec<Project>, ServiceError> {
         let mut projects = self.dispatch.store.projects()?;
         if projects.is_empty() {
-            projects.push(implied_project());
+            projects.push(Project::implied());
         }
         Ok(projects)
     }
@@ -65,11 +57,6 @@ impl Backend {
         let found = projects.find(|project| project.name == name || Some(project.id) == id);
         Ok(found.ok_or_else(|| AccountError::NoSuchProject(name.to_owned()))?)
     }
-}
-
-/// The project of a home that was created before projects were introduced, with the id that the API uses for it.
-fn implied_project() -> Project {
-    Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 }
 }
 
 /// Checks a display name, which appears in tables and logs.

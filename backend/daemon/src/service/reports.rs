@@ -21,9 +21,7 @@ impl Backend {
     /// # Errors
     /// When there is no such project, or the database fails.
     pub fn amounts(&self, project: Option<Uuid>) -> Result<Amounts, ServiceError> {
-        let first = || -> Result<Uuid, ServiceError> {
-            Ok(self.dispatch.store.projects()?.first().map(|project| project.id).unwrap_or_default())
-        };
+        let first = || self.dispatch.home_project();
         let project = project.map_or_else(first, Ok)?;
         self.dispatch.amounts_of(project).map_err(failed)
     }

@@ -68,7 +68,12 @@ impl Backend {
             return Err(ServiceError::Exists(ring.name));
         }
         let id = Uuid::new_v4();
-        let project = store.projects()?.first().map(|project| project.id).unwrap_or_default();
+        let project = self.dispatch.home_project()?;
+        let of = RingId(id.into_bytes());
+        let principals = vec![
+            self.dispatch.new_principal(of, USER, RingRole::Admin, &ring.user_pin, 1)?,
+            self.dispatch.new_principal(of, OFFICER, RingRole::Officer, &ring.so_pin, 1)?,
+        ];
         let audited = AuditedCommand {
             event: "kms.keyring.create",
             command: "kms ring create",
@@ -77,16 +82,15 @@ impl Backend {
         };
         let entry = Some(self.entry(audited, [("label", ring.name.as_str().into())]));
         let created = store.insert_ring(&StoredRing {
-            id: RingId(id.into_bytes()),
+            id: of,
             label: ring.name,
             policy: ring.policy,
             created: self.dispatch.clock.seconds(),
             slot: None,
-            metadata: RingMetadata::default(),
+            metadata: RingMetadata { project, ..RingMetadata::default() },
+            principals,
             entry,
         })?;
-        self.dispatch.store_principal(&created, USER, RingRole::Admin, &ring.user_pin, 1, None)?;
-        self.dispatch.store_principal(&created, OFFICER, RingRole::Officer, &ring.so_pin, 1, None)?;
         Ok(self.describe(&created, 0))
     }
 

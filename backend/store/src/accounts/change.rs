@@ -1,6 +1,7 @@
 //! Writes of service accounts inside the writer's transaction. Each invalidates the cached rows that it changes.
 
 use kms_core::api::Grant;
+use kms_core::integrity::Cell;
 use rusqlite::params;
 use uuid::Uuid;
 
@@ -57,7 +58,7 @@ pub(super) fn insert_account(
         return Err(StoreError::NameInUse(account.email.clone()));
     }
     check_limit(tx, "service accounts", ACCOUNTS_MAX, "SELECT count(*) FROM accounts", [])?;
-    account.put(tx)?;
+    account.insert(tx)?;
     grants.iter().try_for_each(|given| insert_grant(tx, given))
 }
 
@@ -70,7 +71,7 @@ pub(super) fn end_generation(
     let mut account = account(tx, id)?;
     account.generation += 1;
     change(&mut account);
-    account.put(tx)?;
+    account.update(tx)?;
     tx.invalidate(Invalidation::Account(id));
     Ok(())
 }
@@ -82,15 +83,13 @@ pub(super) fn remove_account(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreErro
     for digest in digests {
         tx.invalidate(Invalidation::Token(digest?));
     }
-    for sql in [
-        "DELETE FROM token_uses WHERE token IN (SELECT id FROM tokens WHERE account = ?1)",
-        "DELETE FROM tokens WHERE account = ?1",
-        "DELETE FROM account_keys WHERE account = ?1",
-        "DELETE FROM grants WHERE account = ?1",
-        "DELETE FROM accounts WHERE id = ?1",
-    ] {
-        tx.connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
+    let of_tokens = "token IN (SELECT id FROM tokens WHERE account = ?1)";
+    tx.delete_where("token_uses", of_tokens, [id.as_bytes()])?;
+    let account = [("account", Cell::Bytes(id.as_bytes()))];
+    for table in [Token::TABLE, AccountKey::TABLE, AccountGrant::TABLE] {
+        tx.delete(table, &account)?;
     }
+    tx.delete_one(ServiceAccount::TABLE, &[("id", Cell::Bytes(id.as_bytes()))])?;
     tx.invalidate(Invalidation::Account(id));
     Ok(())
 }
@@ -116,7 +115,7 @@ pub(super) fn insert_grant(tx: &WriteTx<'_>, given: &AccountGrant) -> Result<(),
 pub(super) fn remove_grant(tx: &WriteTx<'_>, account: Uuid, grant: Grant) -> Result<(), StoreError> {
     let found = grants(tx, account)?.into_iter().find(|other| other.grant == grant);
     let found = found.ok_or(StoreError::NotFound)?;
-    tx.connection.execute("DELETE FROM grants WHERE id = ?1", [found.id.as_bytes()])?;
+    tx.delete_one(AccountGrant::TABLE, &[("id", Cell::Bytes(found.id.as_bytes()))])?;
     tx.invalidate(Invalidation::Account(account));
     Ok(())
 }
@@ -135,9 +134,10 @@ pub(super) fn insert_token(tx: &WriteTx<'_>, token: &Token) -> Result<(), StoreE
 }
 
 pub(super) fn remove_token(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreError> {
-    let sql = "DELETE FROM tokens WHERE id = ?1 RETURNING digest";
+    let sql = "SELECT digest FROM tokens WHERE id = ?1";
     let digest = tx.connection.query_row(sql, [id.as_bytes()], |row| row.get::<_, [u8; 32]>(0))?;
-    tx.connection.execute("DELETE FROM token_uses WHERE token = ?1", [id.as_bytes()])?;
+    tx.delete_one(Token::TABLE, &[("id", Cell::Bytes(id.as_bytes()))])?;
+    tx.delete("token_uses", &[("token", Cell::Bytes(id.as_bytes()))])?;
     tx.invalidate(Invalidation::Token(digest));
     Ok(())
 }
@@ -152,14 +152,14 @@ pub(super) fn insert_key(tx: &WriteTx<'_>, key: &AccountKey) -> Result<(), Store
     }
     let count = "SELECT count(*) FROM account_keys WHERE account = ?1";
     check_limit(tx, "keys of one account", KEYS_MAX, count, [key.account.as_bytes()])?;
-    key.put(tx)
+    key.insert(tx)
 }
 
 pub(super) fn revoke_key(tx: &WriteTx<'_>, id: Uuid, now: u64) -> Result<(), StoreError> {
     let found = AccountKey::one(tx.connection, tx.key, "WHERE id = ?1", [id.as_bytes()])?;
     let key = found.filter(|key| key.revoked.is_none()).ok_or(StoreError::NotFound)?;
     let account = key.account;
-    AccountKey { revoked: Some(now), ..key }.put(tx)?;
+    AccountKey { revoked: Some(now), ..key }.update(tx)?;
     end_generation(tx, account, |_| {})
 }
 
@@ -168,9 +168,8 @@ pub(super) fn exchange_assertion(
     assertion: Assertion,
     now: u64,
 ) -> Result<AssertionExchange, StoreError> {
-    let sql = "DELETE FROM assertions WHERE digest IN \
-               (SELECT digest FROM assertions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
-    tx.connection.prepare_cached(sql)?.execute(params![signed(now), ASSERTIONS_DELETED_MAX])?;
+    let expired = "digest IN (SELECT digest FROM assertions WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+    tx.delete_where("assertions", expired, params![signed(now), ASSERTIONS_DELETED_MAX])?;
     let count = "SELECT count(*) FROM assertions WHERE account = ?1";
     let most = ASSERTIONS_MAX;
     check_limit(
@@ -180,10 +179,16 @@ pub(super) fn exchange_assertion(
         count,
         [assertion.account.as_bytes()],
     )?;
-    let sql = "INSERT INTO assertions (digest, account, expires) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    let values = params![assertion.digest, assertion.account.as_bytes(), signed(assertion.expires)];
-    match tx.connection.prepare_cached(sql)?.execute(values)? {
-        0 => Ok(AssertionExchange::Replayed),
-        _ => Ok(AssertionExchange::First),
+    let sql = "SELECT count(*) FROM assertions WHERE digest = ?1";
+    let known: u64 = tx.connection.prepare_cached(sql)?.query_row([assertion.digest], |row| row.get(0))?;
+    if known > 0 {
+        return Ok(AssertionExchange::Replayed);
     }
+    let columns = [
+        ("digest", Cell::Bytes(&assertion.digest)),
+        ("account", Cell::Bytes(assertion.account.as_bytes())),
+        ("expires", Cell::Integer(signed(assertion.expires))),
+    ];
+    tx.insert("assertions", &columns)?;
+    Ok(AssertionExchange::First)
 }

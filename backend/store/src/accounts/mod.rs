@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use kms_core::api::{Account, Grant};
 use kms_core::audit::Entry;
-use kms_core::integrity::RowKey;
-use rusqlite::{Connection, OptionalExtension, params};
+use kms_core::integrity::{Cell, RowKey};
+use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
+use super::api::projects::check_clock;
 use super::check::count_readable;
 use super::{Store, StoreError};
 use rows::AccountRow;
@@ -62,6 +63,20 @@ pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreE
     table::<Token>(connection, key)?;
     table::<AccountKey>(connection, key)?;
     table::<ServiceAccount>(connection, key)
+}
+
+/// Counts the rows of a table of accounts that cannot be read; none of another table.
+pub(super) fn unreadable(connection: &Connection, key: &RowKey, table: &str) -> Result<u64, StoreError> {
+    fn count<T: AccountRow>(connection: &Connection, key: &RowKey) -> Result<u64, StoreError> {
+        Ok(u64::try_from(T::all(connection, key, "", [])?.1.len()).unwrap_or(u64::MAX))
+    }
+    match table {
+        ServiceAccount::TABLE => count::<ServiceAccount>(connection, key),
+        AccountGrant::TABLE => count::<AccountGrant>(connection, key),
+        Token::TABLE => count::<Token>(connection, key),
+        AccountKey::TABLE => count::<AccountKey>(connection, key),
+        _ => Ok(0),
+    }
 }
 
 /// Returns all accounts, by address, and the errors of those that cannot be read.
@@ -220,6 +235,7 @@ impl Store {
         entry: Entry,
     ) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
+            check_clock(tx, account.created)?;
             change::insert_account(tx, &account, &grants)?;
             tx.record(&entry)
         })
@@ -259,6 +275,7 @@ impl Store {
     /// [`StoreError::NameInUse`] when it has it already; [`StoreError::TooMany`].
     pub fn insert_grant(&self, given: AccountGrant, entry: Entry) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
+            check_clock(tx, given.created)?;
             change::insert_grant(tx, &given)?;
             tx.record(&entry)
         })
@@ -281,6 +298,7 @@ impl Store {
     /// [`StoreError::NameInUse`] when the account has one of that name; [`StoreError::TooMany`].
     pub fn insert_token(&self, token: Token, entry: Entry) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
+            check_clock(tx, token.created)?;
             change::insert_token(tx, &token)?;
             tx.record(&entry)
         })
@@ -303,6 +321,7 @@ impl Store {
     /// [`StoreError::NameInUse`] when the account has this very key; [`StoreError::TooMany`].
     pub fn insert_account_key(&self, key: AccountKey, entry: Entry) -> Result<(), StoreError> {
         self.writer.write(move |tx| {
+            check_clock(tx, key.created)?;
             change::insert_key(tx, &key)?;
             tx.record(&entry)
         })
@@ -340,11 +359,17 @@ impl Store {
     /// Queues a record of a token's use; returns false if the queue is full.
     pub fn record_token_use(&self, token: Uuid, at: u64) -> bool {
         self.writer.write_later(move |tx| {
-            let sql = "INSERT INTO token_uses (token, at) SELECT id, ?2 FROM tokens WHERE id = ?1 \
-                       ON CONFLICT (token) DO UPDATE SET at = max(at, ?2)";
-            let values = params![token.as_bytes(), super::rows::signed(at)];
-            tx.connection.prepare_cached(sql)?.execute(values)?;
-            Ok(())
+            let sql = "SELECT (SELECT count(*) FROM tokens WHERE id = ?1), \
+                       (SELECT max(at) FROM token_uses WHERE token = ?1)";
+            let mut statement = tx.connection.prepare_cached(sql)?;
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let (tokens, before): (u64, Option<i64>) = statement.query_row([token.as_bytes()], read)?;
+            let at = super::rows::signed(at);
+            if tokens == 0 || before.is_some_and(|before| before >= at) {
+                return Ok(());
+            }
+            let key = [("token", Cell::Bytes(token.as_bytes()))];
+            tx.put("token_uses", &key, &[("at", Cell::Integer(at))])
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use kms_core::api::{Grant, Role};
 use kms_core::integrity::{Cell, RowKey};
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{Connection, Params, Row};
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -217,16 +217,14 @@ impl AccountRow for ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Inserts the row, or updates the one with its id.
-    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO accounts (id, email, created, disabled, generation, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                   ON CONFLICT (id) DO UPDATE SET disabled = ?4, generation = ?5, mac = ?6";
-        let mac = tx.key.mac(Self::TABLE, &self.cells());
-        let (created, disabled) = (signed(self.created), self.disabled.map(signed));
-        let values = params![self.id.as_bytes(), self.email, created, disabled, signed(self.generation), mac];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+    /// Inserts the row.
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        insert(tx, self)
+    }
+
+    /// Updates the row with its id.
+    pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        update(tx, self, &["disabled", "generation"])
     }
 }
 
@@ -261,14 +259,7 @@ impl AccountRow for AccountGrant {
 impl AccountGrant {
     /// Inserts the row.
     pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO grants (id, account, role, project, ring, created, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mac = tx.key.mac(Self::TABLE, &self.cells());
-        let (project, ring) = (bytes_of(self.grant.project.as_ref()), bytes_of(self.grant.ring.as_ref()));
-        let (id, account, role) = (self.id.as_bytes(), self.account.as_bytes(), self.grant.role.name());
-        let values = params![id, account, role, project, ring, signed(self.created), mac];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+        insert(tx, self)
     }
 }
 
@@ -302,13 +293,7 @@ impl AccountRow for Token {
 impl Token {
     /// Inserts the row.
     pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO tokens (id, account, name, digest, created, expires, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mac = tx.key.mac(Self::TABLE, &self.cells());
-        let (id, account, expires) = (self.id.as_bytes(), self.account.as_bytes(), self.expires.map(signed));
-        let values = params![id, account, self.name, self.digest, signed(self.created), expires, mac];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+        insert(tx, self)
     }
 }
 
@@ -347,18 +332,29 @@ impl AccountRow for AccountKey {
 }
 
 impl AccountKey {
-    /// Inserts the row, or updates the one with its id.
-    pub(super) fn put(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let sql = "INSERT INTO account_keys \
-                   (id, account, algorithm, public_key, generated, created, valid_until, revoked, mac) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-                   ON CONFLICT (id) DO UPDATE SET revoked = ?8, mac = ?9";
-        let mac = tx.key.mac(Self::TABLE, &self.cells());
-        let (id, account, algorithm) = (self.id.as_bytes(), self.account.as_bytes(), self.algorithm.number());
-        let (created, until) = (signed(self.created), self.valid_until.map(signed));
-        let (generated, revoked) = (i64::from(self.generated), self.revoked.map(signed));
-        let values = params![id, account, algorithm, self.public, generated, created, until, revoked, mac];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+    /// Inserts the row.
+    pub(super) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        insert(tx, self)
     }
+
+    /// Updates the row with its id.
+    pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        update(tx, self, &["revoked"])
+    }
+}
+
+fn insert<T: AccountRow>(tx: &WriteTx<'_>, row: &T) -> Result<(), StoreError> {
+    let mut columns = row.cells();
+    let mac = tx.key.mac(T::TABLE, &columns);
+    columns.push(("mac", Cell::Bytes(&mac)));
+    tx.insert(T::TABLE, &columns)
+}
+
+/// Sets the named columns of the row with this id, its first column.
+fn update<T: AccountRow>(tx: &WriteTx<'_>, row: &T, changes: &[&str]) -> Result<(), StoreError> {
+    let columns = row.cells();
+    let mac = tx.key.mac(T::TABLE, &columns);
+    let mut set: Vec<_> = columns.iter().copied().filter(|(name, _)| changes.contains(name)).collect();
+    set.push(("mac", Cell::Bytes(&mac)));
+    tx.update(T::TABLE, &columns[..1], &set)
 }

@@ -1,6 +1,7 @@
 //! Idempotency keys: a repeated creation creates nothing again (an extension of the API).
 
 use kms_core::api::Problem;
+use kms_core::integrity::Cell;
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
@@ -52,14 +53,17 @@ impl IdempotencyKey {
 
     /// Stores what was created, and deletes some old keys.
     pub(crate) fn record(&self, tx: &WriteTx<'_>, created: Uuid, at: u64) -> Result<(), StoreError> {
-        let sql = "INSERT INTO repeats (project, id, made, asked, at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let (project, id) = (self.project.as_bytes(), self.id.as_bytes());
-        let values = params![project, id, created.as_bytes(), self.asked, signed(at)];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        let sql = "DELETE FROM repeats WHERE (project, id) IN \
-                   (SELECT project, id FROM repeats WHERE at < ?1 ORDER BY at LIMIT ?2)";
+        let columns = [
+            ("project", Cell::Bytes(self.project.as_bytes())),
+            ("id", Cell::Bytes(self.id.as_bytes())),
+            ("made", Cell::Bytes(created.as_bytes())),
+            ("asked", Cell::Bytes(&self.asked)),
+            ("at", Cell::Integer(signed(at))),
+        ];
+        tx.insert("repeats", &columns)?;
+        let old = "(project, id) IN (SELECT project, id FROM repeats WHERE at < ?1 ORDER BY at LIMIT ?2)";
         let oldest = signed(at.saturating_sub(RETENTION_SECONDS));
-        tx.connection.prepare_cached(sql)?.execute(params![oldest, DELETED_MAX])?;
+        tx.delete_where("repeats", old, params![oldest, DELETED_MAX])?;
         Ok(())
     }
 }

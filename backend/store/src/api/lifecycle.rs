@@ -50,7 +50,7 @@ fn withhold(tx: &WriteTx<'_>, id: Uuid, withheld: bool) -> Result<(), StoreError
     let numbers = statement.query_map([id.as_bytes()], |row| row.get::<_, u32>(0))?;
     for number in numbers.collect::<Result<Vec<_>, _>>()? {
         match version(tx, KeyVersion { key: id.into_bytes(), number }) {
-            Ok(row) => VersionRow { withheld, ..row }.put(tx)?,
+            Ok(row) => VersionRow { withheld, ..row }.update(tx)?,
             // A row that was edited stays unchanged: it cannot be used anyway.
             Err(StoreError::RowInvalid { .. }) => {}
             Err(error) => return Err(error),
@@ -112,7 +112,7 @@ impl Store {
                 Err(problem) => return Ok(Err(problem)),
             };
             if next != life {
-                row.with_life(next).put(tx)?;
+                row.with_life(next).update(tx)?;
                 for object in objects_of(tx.connection, id)? {
                     tx.invalidate(Invalidation::Object(object));
                 }
@@ -136,7 +136,7 @@ impl Store {
                 return Ok(Err(Problem::malformed(message)));
             }
             row.metadata.deletion_at = Some(at);
-            row.put(tx)?;
+            row.update(tx)?;
             withhold(tx, id, true)?;
             tx.record(&entry)?;
             Ok(Ok(()))
@@ -158,7 +158,7 @@ impl Store {
                 let message = "the key is not deleted, so there is nothing to restore";
                 return Ok(Err(Problem::conflict(message)));
             }
-            row.put(tx)?;
+            row.update(tx)?;
             withhold(tx, id, false)?;
             tx.record(&entry)?;
             Ok(Ok(()))
@@ -192,7 +192,7 @@ impl Store {
                 row.label = label;
             }
             row.metadata = metadata;
-            row.put(tx)?;
+            row.update(tx)?;
             invalidate_key(tx, id)?;
             tx.record(&entry)?;
             Ok(Ok(()))

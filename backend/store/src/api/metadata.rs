@@ -6,8 +6,8 @@ use uuid::Uuid;
 /// Metadata of a ring. A ring that was created over PKCS#11 or by a command may have none of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RingMetadata {
-    /// Its project; `None` means the first one.
-    pub project: Option<Uuid>,
+    /// Its project.
+    pub project: Uuid,
     /// Its name in the API; if `None`, one is derived from its label.
     pub display_name: Option<String>,
     /// Its description.

@@ -3,7 +3,7 @@
 mod idempotency;
 mod lifecycle;
 mod metadata;
-mod projects;
+pub(crate) mod projects;
 mod purge;
 mod queries;
 mod rings;
@@ -14,7 +14,6 @@ pub use projects::Project;
 pub use purge::{DueRotation, Purged};
 pub use queries::{KeyRecord, VersionRecord};
 
-pub(super) use projects::projects;
 pub(super) use queries::all_keys;
 
 /// The result of a job that may reject the request: then it writes nothing and returns the problem.

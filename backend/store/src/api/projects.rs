@@ -2,7 +2,7 @@
 
 use kms_core::audit::Entry;
 use kms_core::integrity::{Cell, RowKey};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
 use crate::cache::Invalidation;
@@ -50,54 +50,94 @@ impl Project {
         ]
     }
 
-    fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
-        let mac = tx.key.mac(Self::TABLE, &self.columns());
-        let sql = "INSERT INTO projects (id, name, created, mac) VALUES (?1, ?2, ?3, ?4)";
-        let values = params![self.id.as_bytes(), self.name, signed(self.created), mac];
-        tx.connection.prepare_cached(sql)?.execute(values)?;
-        Ok(())
+    /// The project of a home that is older than projects, with the id that the API uses for it.
+    pub fn implied() -> Self {
+        Self { id: Uuid::nil(), name: "default".to_owned(), created: 0 }
+    }
+
+    /// Inserts the row.
+    pub(crate) fn insert(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        let columns = self.columns();
+        let mac = tx.key.mac(Self::TABLE, &columns);
+        tx.insert(Self::TABLE, &[columns.as_slice(), &[("mac", Cell::Bytes(&mac))]].concat())
     }
 }
 
-/// Returns all projects, the oldest first.
-pub(crate) fn projects(connection: &Connection, key: &RowKey) -> Result<Vec<Project>, StoreError> {
+/// Returns all projects that can be read, the oldest first, and the errors of those that cannot.
+pub(crate) fn all(
+    connection: &Connection,
+    key: &RowKey,
+) -> Result<(Vec<Project>, Vec<StoreError>), StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM projects ORDER BY created, id");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([])?;
-    let mut projects = Vec::new();
+    let (mut rows, mut projects, mut unreadable) = (statement.query([])?, Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        projects.push(Project::read(row, key)?);
+        match Project::read(row, key) {
+            Ok(project) => projects.push(project),
+            Err(error @ StoreError::RowInvalid { .. }) => unreadable.push(error),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(projects)
+    Ok((projects, unreadable))
+}
+
+/// Fails unless there is a project with this id. The first ring of a home without projects makes the implied one.
+pub(crate) fn require(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreError> {
+    let (known, unreadable) = all(tx.connection, tx.key)?;
+    if known.iter().any(|project| project.id == id) {
+        return Ok(());
+    }
+    if known.is_empty() && unreadable.is_empty() && id.is_nil() {
+        return Project::implied().insert(tx);
+    }
+    Err(unreadable.into_iter().next().unwrap_or(StoreError::NotFound))
+}
+
+/// How far the system's clock may be behind the last entry of the audit log: what clocks are corrected by in operation,
+/// and the time that an entry may have waited.
+const CLOCK_TOLERANCE_SECONDS: u64 = 60;
+
+/// Fails when `now` is before the creation of the newest project, or well before the last entry of the audit log: then the
+/// clock is wrong, and what is granted or created under it would be dated before what is there.
+pub(crate) fn check_clock(tx: &WriteTx<'_>, now: u64) -> Result<(), StoreError> {
+    let newest = all(tx.connection, tx.key)?.0.last().map_or(0, |project| project.created);
+    if now < newest {
+        return Err(StoreError::ClockBehind { behind: newest - now, what: "the newest project" });
+    }
+    let last = crate::audit::last_at(tx.connection)?.unwrap_or(0) / 1000;
+    if now.saturating_add(CLOCK_TOLERANCE_SECONDS) < last {
+        let what = "the last entry of the audit log";
+        return Err(StoreError::ClockBehind { behind: last - now, what });
+    }
+    Ok(())
 }
 
 impl Store {
-    /// Returns all projects, the oldest first: rings without a project belong to the first one.
+    /// Returns all projects, the oldest first. A project whose row was changed is omitted.
     ///
     /// # Errors
-    /// When the database fails, or a project's row was changed.
+    /// When the database fails.
     pub fn projects(&self) -> Result<Vec<Project>, StoreError> {
         Ok(self.all_rings()?.projects().to_vec())
-    }
-
-    /// Returns the index of the project with this id, counted from 0 for the oldest.
-    ///
-    /// # Errors
-    /// When the database fails, or a project's row was changed.
-    pub fn project_place(&self, id: Uuid) -> Result<Option<usize>, StoreError> {
-        Ok(self.all_rings()?.projects().iter().position(|project| project.id == id))
     }
 
     /// Adds a project.
     ///
     /// # Errors
-    /// [`StoreError::NameInUse`] when its id exists already.
+    /// [`StoreError::NameInUse`] when its id or its name exists already; [`StoreError::ClockBehind`].
     pub fn insert_project(&self, project: &Project, entry: Entry) -> Result<(), StoreError> {
         let project = project.clone();
         self.writer.write(move |tx| {
-            if projects(tx.connection, tx.key)?.iter().any(|known| known.id == project.id) {
+            let (known, unreadable) = all(tx.connection, tx.key)?;
+            // Whether the name is free cannot be said while a row cannot be read.
+            unreadable.into_iter().next().map_or(Ok(()), Err)?;
+            if known.iter().any(|known| known.id == project.id) {
                 return Err(StoreError::NameInUse(project.id.to_string()));
             }
+            if known.iter().any(|known| known.name == project.name) {
+                return Err(StoreError::NameInUse(project.name));
+            }
+            check_clock(tx, project.created)?;
             project.insert(tx)?;
             tx.invalidate(Invalidation::Rings);
             tx.record(&entry)

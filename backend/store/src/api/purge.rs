@@ -2,15 +2,18 @@
 
 use kms_core::api::Life;
 use kms_core::audit::Entry;
+use kms_core::integrity::Cell;
 use kms_core::object::KeyVersion;
 use kms_protocol::{ObjectId, RingId};
 use rusqlite::{Rows, params};
 use uuid::Uuid;
 
 use crate::cache::Invalidation;
-use crate::key_rows::WRAPPING;
+use crate::key_rows::{KEY_COLUMNS, KeyRow, WRAPPING};
+use crate::object_rows::ObjectRow;
 use crate::rotation::objects_of;
 use crate::rows::signed;
+use crate::spans;
 use crate::version_rows::{State, VERSION_COLUMNS, VersionRow};
 use crate::writer::WriteTx;
 use crate::{Store, StoreError};
@@ -84,14 +87,21 @@ impl Store {
     /// When the database fails.
     pub fn due(&self, now: u64) -> Result<Vec<DueRotation>, StoreError> {
         self.readers.read(|connection| {
-            let sql = "SELECT ring, id FROM keys INDEXED BY keys_to_rotate \
-                       WHERE rotate_at <= ?1 AND deletion_at IS NULL ORDER BY rotate_at LIMIT ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            let read = |row: &rusqlite::Row<'_>| {
-                Ok(DueRotation { ring: RingId(row.get(0)?), key: Uuid::from_bytes(row.get(1)?) })
-            };
-            let due =
-                statement.query_map(params![signed(now), BATCH_MAX], read)?.collect::<Result<Vec<_>, _>>()?;
+            let sql = format!(
+                "SELECT {KEY_COLUMNS} FROM keys INDEXED BY keys_to_rotate \
+                 WHERE rotate_at <= ?1 AND deletion_at IS NULL ORDER BY rotate_at LIMIT ?2"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![signed(now), BATCH_MAX])?;
+            let mut due = Vec::new();
+            while let Some(row) = rows.next()? {
+                // A row that was edited is skipped: it must not cause anything.
+                match KeyRow::read(row, &self.key) {
+                    Ok(key) => due.push(DueRotation { ring: key.ring, key: Uuid::from_bytes(key.id) }),
+                    Err(StoreError::RowInvalid { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
             Ok(due)
         })
     }
@@ -104,14 +114,12 @@ pub(super) fn erase_key(tx: &WriteTx<'_>, key: [u8; 16]) -> Result<(), StoreErro
     for id in objects {
         tx.invalidate(Invalidation::Object(ObjectId(id)));
     }
-    for sql in [
-        "DELETE FROM objects WHERE key = ?1",
-        "DELETE FROM vectors WHERE key = ?1",
-        "DELETE FROM versions WHERE key = ?1",
-        "DELETE FROM keys WHERE id = ?1",
-    ] {
-        tx.connection.prepare_cached(sql)?.execute([key])?;
+    let of_key = [("key", Cell::Bytes(&key))];
+    for table in [ObjectRow::TABLE, "vectors", VersionRow::TABLE] {
+        tx.delete(table, &of_key)?;
     }
+    spans::end_all(tx, &key)?;
+    tx.delete_one(KeyRow::TABLE, &[("id", Cell::Bytes(&key))])?;
     tx.invalidate(Invalidation::Key(Uuid::from_bytes(key)));
     Ok(())
 }
@@ -122,10 +130,10 @@ fn erase_version(tx: &WriteTx<'_>, row: VersionRow) -> Result<(), StoreError> {
     for id in objects_of(tx.connection, version)? {
         tx.invalidate(Invalidation::Object(id));
     }
-    let sql = "DELETE FROM objects WHERE key = ?1 AND version = ?2";
-    tx.connection.prepare_cached(sql)?.execute(params![version.key, version.number])?;
+    let of_version = [("key", Cell::Bytes(&version.key)), ("version", Cell::Integer(version.number.into()))];
+    tx.delete(ObjectRow::TABLE, &of_version)?;
     let (disabled, at) = (row.disabled, row.life().and_then(Life::destroy_date).unwrap_or(0));
-    VersionRow { wrapped: None, ..row.with_life(Life::Erased { disabled, at }) }.put(tx)?;
+    VersionRow { wrapped: None, ..row.with_life(Life::Erased { disabled, at }) }.update(tx)?;
     tx.invalidate(Invalidation::Key(Uuid::from_bytes(version.key)));
     Ok(())
 }
@@ -191,17 +199,36 @@ fn purge_expired_wrapping_keys(tx: &WriteTx<'_>, now: u64) -> Result<Vec<Purged>
     let rows = statement.query(params![signed(now), BATCH_MAX, WRAPPING, State::Destroyed.number()])?;
     let mut purged = Vec::new();
     for (version, ring) in read_due(tx, rows)? {
-        let key = Uuid::from_bytes(version.version.key);
+        let id = version.version.key;
+        // The date in the row that the query read is not authenticated: the key's own row decides.
+        match crate::change::key(tx, id) {
+            Ok(row)
+                if row.metadata.wrapping.is_some() && row.metadata.expires_at.is_some_and(|at| at <= now) => {
+            }
+            Ok(_) | Err(StoreError::RowInvalid { .. }) => continue,
+            Err(error) => return Err(error),
+        }
         erase_version(tx, version)?;
-        purged.push(Purged::WrappingKey { ring, key });
+        purged.push(Purged::WrappingKey { ring, key: Uuid::from_bytes(id) });
     }
     Ok(purged)
 }
 
 /// Deletes public keys that were destroyed separately from their private keys.
 fn purge_public_keys(tx: &WriteTx<'_>, now: u64) -> Result<(), StoreError> {
-    let sql = "DELETE FROM objects WHERE id IN \
-               (SELECT id FROM objects WHERE destroy_at IS NOT NULL AND destroy_at <= ?1 LIMIT ?2)";
-    tx.connection.prepare_cached(sql)?.execute(params![signed(now), BATCH_MAX])?;
+    let sql = "SELECT id FROM objects INDEXED BY objects_to_destroy \
+               WHERE destroy_at IS NOT NULL AND destroy_at <= ?1 LIMIT ?2";
+    let mut statement = tx.connection.prepare_cached(sql)?;
+    let due = statement.query_map(params![signed(now), BATCH_MAX], |row| row.get::<_, u64>(0))?;
+    for id in due.collect::<Result<Vec<_>, _>>()? {
+        // As for keys: an edited row must not cause an erasure.
+        match crate::change::load(tx, ObjectId(id)) {
+            Ok(stored) if stored.destroy_at.is_some_and(|at| at <= signed(now)) => {}
+            Ok(_) | Err(StoreError::RowInvalid { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+        tx.delete_one(ObjectRow::TABLE, &[("id", Cell::Integer(signed(id)))])?;
+        tx.invalidate(Invalidation::Object(ObjectId(id)));
+    }
     Ok(())
 }

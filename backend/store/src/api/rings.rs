@@ -2,6 +2,7 @@
 
 use kms_core::api::{Amounts, Problem};
 use kms_core::audit::Entry;
+use kms_core::integrity::Cell;
 use kms_protocol::RingId;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use crate::key_rows::WRAPPING;
 use crate::rows::signed;
 use crate::version_rows::State;
 use crate::writer::WriteTx;
-use crate::{NewRing, Ring, Store, StoreError, change, find};
+use crate::{NewRing, Principal, Ring, Store, StoreError, change, find};
 
 /// The longest label of a token, in bytes (PKCS#11, `CK_TOKEN_INFO`).
 const LABEL_BYTES_MAX: usize = 32;
@@ -79,7 +80,7 @@ impl Store {
         self.writer.write(move |tx| {
             let ring = ring_of(tx, id)?;
             let metadata = edit(ring.metadata.clone());
-            Ring { metadata, ..ring }.put(tx)?;
+            Ring { metadata, ..ring }.update(tx)?;
             tx.invalidate(Invalidation::Rings);
             tx.record(&entry)
         })
@@ -95,12 +96,13 @@ impl Store {
             let ring = ring_of(tx, id)?;
             let keys = count(tx, "SELECT count(*) FROM keys WHERE ring = ?1 AND kind IS NULL", id)?;
             let others = count(tx, "SELECT count(*) FROM objects WHERE ring = ?1 AND key IS NULL", id)?;
-            let sql = "SELECT id, expires_at FROM keys WHERE ring = ?1 AND kind IS NOT NULL";
+            let sql = "SELECT id FROM keys WHERE ring = ?1 AND kind IS NOT NULL";
             let mut statement = tx.connection.prepare_cached(sql)?;
-            let wrapping =
-                statement.query_map([id.0], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))?;
-            let wrapping = wrapping.collect::<Result<Vec<_>, _>>()?;
-            let valid = wrapping.iter().filter(|(_, expires)| *expires > signed(now)).count();
+            let wrapping = statement.query_map([id.0], |row| row.get::<_, [u8; 16]>(0))?;
+            // Whether a wrapping key has expired is read from its authenticated row: an edited one is an error.
+            let wrapping = wrapping.map(|key| change::key(tx, key?)).collect::<Result<Vec<_>, _>>()?;
+            let is_valid = |expires: Option<u64>| expires.is_none_or(|expires| expires > now);
+            let valid = wrapping.iter().filter(|key| is_valid(key.metadata.expires_at)).count();
             if keys > 0 || others > 0 || valid > 0 {
                 let message = format!(
                     "the key ring is not empty: it has {keys} keys (those whose deletion is scheduled among them), \
@@ -108,17 +110,14 @@ impl Store {
                 );
                 return Ok(Err(Problem::malformed(message)));
             }
-            for (key, _) in wrapping {
-                super::purge::erase_key(tx, key)?;
+            for key in wrapping {
+                super::purge::erase_key(tx, key.id)?;
             }
-            for sql in [
-                "DELETE FROM principals WHERE ring = ?1",
-                "DELETE FROM login_failures WHERE ring = ?1",
-                "DELETE FROM requests WHERE ring = ?1",
-                "DELETE FROM rings WHERE id = ?1",
-            ] {
-                tx.connection.prepare_cached(sql)?.execute([ring.id.0])?;
-            }
+            let of_ring = [("ring", Cell::Bytes(&ring.id.0))];
+            tx.delete(Principal::TABLE, &of_ring)?;
+            tx.delete("login_failures", &of_ring)?;
+            tx.delete("requests", &of_ring)?;
+            tx.delete_one(Ring::TABLE, &[("id", Cell::Bytes(&ring.id.0))])?;
             tx.invalidate(Invalidation::All);
             tx.record(&entry)?;
             Ok(Ok(()))

@@ -6,7 +6,7 @@ use kms_core::integrity::{Cell, MAC_BYTES};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{HEAD_TABLE, append, put_head, read_head, verify};
+use super::{append, insert_head, put_head, read_head, take_state, verify};
 use crate::rows::{bytes, column, signed, unsigned};
 use crate::writer::WriteTx;
 use crate::{Store, StoreError};
@@ -100,11 +100,17 @@ pub(super) fn matches_set_aside(connection: &Connection, expected: &Link) -> Res
     Ok(mac.is_none_or(|mac| mac == expected.mac))
 }
 
-fn restart(tx: &WriteTx<'_>, problem: String, mut entry: Entry) -> Result<Restart, StoreError> {
+fn restart(
+    tx: &WriteTx<'_>,
+    problem: String,
+    counted: Option<u64>,
+    mut entry: Entry,
+) -> Result<Restart, StoreError> {
     let (connection, chain) = (tx.connection, Chain::of(tx.key));
     let found = read_head(connection)?;
     let valid = found.as_ref().filter(|(head, mac)| chain.head_mac(head).as_slice() == mac.as_slice());
-    let last = valid.map(|(head, _)| head.last.sequence);
+    let (last, epoch) =
+        (valid.map(|(head, _)| head.last.sequence), valid.and_then(|(head, _)| head.epoch).max(counted));
     let sql = "SELECT max(sequence) FROM audit WHERE sequence BETWEEN 0 AND ?1";
     let highest: Option<i64> = connection.query_row(sql, [SEQUENCE_MAX], |row| row.get(0))?;
     let sql = "SELECT max(number), max(after) FROM audit_restarts WHERE after BETWEEN 0 AND ?1";
@@ -119,24 +125,24 @@ fn restart(tx: &WriteTx<'_>, problem: String, mut entry: Entry) -> Result<Restar
     let sql = format!("INSERT INTO {TABLE} ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, 0, x'', ?6, x'')");
     let head = found.map(|(head, _)| head.last.to_string());
     let values = params![signed(number), signed(entry.at), entry.name, problem, head, signed(after)];
-    connection.execute(&sql, values)?;
+    tx.change_log(TABLE, 1, &sql, values)?;
+    let count: usize = connection.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?;
     let sql = "INSERT INTO audit_set_aside (restart, sequence, at, project, body, mac) \
                SELECT ?1, sequence, at, project, body, mac FROM audit";
-    connection.execute(sql, [signed(number)])?;
-    connection.execute("DELETE FROM audit", [])?;
+    tx.change_log("audit_set_aside", count, sql, [signed(number)])?;
+    tx.change_log("audit", count, "DELETE FROM audit", [])?;
     let (digest, entries) = set_aside_digest(connection, number)?;
     let (at, name) = (entry.at, entry.name.clone());
     let restart = Restart { number, at, name, problem, head, entries, digest, after };
     let mac = chain.restart_mac(&restart);
     let sql = format!("UPDATE {TABLE} SET entries = ?2, digest = ?3, mac = ?4 WHERE number = ?1");
-    connection.execute(&sql, params![signed(number), signed(entries), digest, mac])?;
+    tx.change_log(TABLE, 1, &sql, params![signed(number), signed(entries), digest, mac])?;
     let link = restart.link(mac);
-    let sql = format!(
-        "INSERT INTO {HEAD_TABLE} (one, sequence, link, anchor, anchor_link, mac) VALUES (1, 0, x'', 0, x'', x'') \
-         ON CONFLICT (one) DO NOTHING"
-    );
-    connection.execute(&sql, [])?;
-    put_head(connection, &chain, &Head { last: link, anchor: link, restarted: Some(mac) })?;
+    insert_head(tx)?;
+    // The rows are taken as they are: the operator has decided to go on with them, and the entry says what was wrong.
+    let (mark, sealed) = take_state(tx)?;
+    let new = Head { last: link, anchor: link, restarted: Some(mac), state: Some(mark), epoch };
+    put_head(tx, &chain, &new, Some(sealed))?;
     entry.details.insert("restart".to_owned(), number.into());
     entry.details.insert("problem".to_owned(), restart.problem.clone().into());
     entry.details.insert("head".to_owned(), restart.head.clone().into());
@@ -152,12 +158,13 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn restart_audit(&self, entry: Entry) -> Result<Option<Restart>, StoreError> {
+        let counted = self.counted;
         self.writer.write(move |tx| {
             // Verified inside the write transaction, so that of two concurrent restarts the second finds the log
             // intact.
-            match verify(tx.connection, &Chain::of(tx.key), None, |_, _| {})? {
+            match verify(tx.connection, tx.key, None, |_, _| {})? {
                 Ok(_) => Ok(None),
-                Err(broken) => restart(tx, broken.to_string(), entry).map(Some),
+                Err(broken) => restart(tx, broken.to_string(), counted, entry).map(Some),
             }
         })
     }

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod damage;
+mod hostile;
 mod keys;
 mod login_failures;
 mod measurements;
@@ -85,6 +86,7 @@ fn new_ring(id: [u8; 16], label: &str) -> NewRing {
         created: 7,
         slot: None,
         metadata: RingMetadata::default(),
+        principals: Vec::new(),
         entry: None,
     }
 }

@@ -117,7 +117,7 @@ impl Dispatch {
             |(token, member): &TokenAndMember| !member.disabled && token.expires.is_none_or(|end| now < end);
         let Some((token, member)) = found.filter(is_valid) else { return Ok(None) };
         let id = Uuid::from_bytes(ring.id.0);
-        let ring_role = policy::ring_role(&member.account.grants, self.project_of(ring)?, id);
+        let ring_role = policy::ring_role(&member.account.grants, ring.metadata.project, id);
         Ok(ring_role.map(|ring_role| AuthorisedToken { token, member, ring_role }))
     }
 }

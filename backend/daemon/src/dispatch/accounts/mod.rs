@@ -19,7 +19,7 @@ use kms_core::api::{Account, Problem, Status};
 use kms_core::error_chain;
 use kms_core::policy;
 use kms_crypto::{Issued, JWT_BYTES_MAX, JwtError, JwtKeys, JwtUse};
-use kms_store::{AccountWithGrants, Ring, StoreError, Token};
+use kms_store::{AccountWithGrants, StoreError, Token};
 use moka::sync::Cache;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -109,11 +109,9 @@ impl Dispatch {
         Some(account_of_access_token(issued, &member, now))
     }
 
-    /// Returns the project of a ring; a ring without one belongs to the first project.
-    pub(crate) fn project_of(&self, ring: &Ring) -> Result<Uuid, StoreError> {
-        if let Some(project) = ring.metadata.project {
-            return Ok(project);
-        }
+    /// Returns the project in which commands and `C_InitToken` create rings: the oldest. The first ring of a home
+    /// without projects makes the implied one.
+    pub(crate) fn home_project(&self) -> Result<Uuid, StoreError> {
         Ok(self.store.projects()?.first().map(|project| project.id).unwrap_or_default())
     }
 

@@ -41,9 +41,8 @@ impl Dispatch {
 
     /// Returns every ring with its project.
     fn projects_of_rings(&self) -> Result<Vec<(RingId, Uuid)>, Failure> {
-        let first = self.projects()?.first().map_or(Uuid::nil(), |project| project.id);
         let rings = self.store.rings()?;
-        Ok(rings.iter().map(|ring| (ring.id, ring.metadata.project.unwrap_or(first))).collect())
+        Ok(rings.iter().map(|ring| (ring.id, ring.metadata.project)).collect())
     }
 
     fn rotate_due(&self) -> Result<(), Failure> {

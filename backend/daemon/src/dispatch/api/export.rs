@@ -106,10 +106,10 @@ impl Dispatch {
     }
 }
 
-/// Returns all projects. A home that is older than projects has one, whose id is nil.
+/// Returns all projects. An empty home without projects has the implied one.
 pub(super) fn projects_of(mut projects: Vec<Project>) -> Vec<Project> {
     if projects.is_empty() {
-        projects.push(Project { id: Uuid::nil(), name: "default".to_owned(), created: 0 });
+        projects.push(Project::implied());
     }
     projects
 }
@@ -147,7 +147,6 @@ impl PendingExport {
     }
 
     fn write_project(&self, project: &Project, out: &mut dyn Write) -> Result<(), ExportError> {
-        let first = self.projects.first().is_some_and(|first| first.id == project.id);
         let (id, name, created_at) = (project.id, project.name.clone(), Time(project.created));
         let fields = ExportedProject { id, name, created_at, key_rings: Vec::new() };
         let parts = split_at_lists(&fields, ["keyRings"])?;
@@ -155,7 +154,7 @@ impl PendingExport {
         out.write_all(before.as_bytes())?;
         let mut list = JsonArray::begin(out);
         for ring in self.snapshot.rings()? {
-            if ring.metadata.project.map_or(first, |of| of == project.id) {
+            if ring.metadata.project == project.id {
                 self.write_ring(&ring, list.next()?)?;
             }
         }
@@ -278,7 +277,10 @@ impl Dispatch {
         let usage = || -> Result<Usage, Failure> {
             let of = match project {
                 None => UsageScope::All,
-                Some(id) => UsageScope::Project { id, first: self.check_project(id)? },
+                Some(id) => {
+                    self.check_project(id)?;
+                    UsageScope::Project(id)
+                }
             };
             let hours = self.store.usage(of, range, self.clock.seconds())?;
             Ok(Usage {

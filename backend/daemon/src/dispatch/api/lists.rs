@@ -67,9 +67,9 @@ fn collect_keys(
 
 impl Dispatch {
     /// Returns the rings of a project in the order of their slots.
-    pub(super) fn rings_of(&self, project: Uuid, is_first: bool) -> Result<Vec<Ring>, Failure> {
+    pub(super) fn rings_of(&self, project: Uuid) -> Result<Vec<Ring>, Failure> {
         let mut rings = self.store.rings()?;
-        rings.retain(|ring| ring.metadata.project.map_or(is_first, |of| of == project));
+        rings.retain(|ring| ring.metadata.project == project);
         Ok(rings)
     }
 
@@ -79,9 +79,9 @@ impl Dispatch {
         project: Uuid,
         page: &Page,
     ) -> Result<Outcome, Failure> {
-        let is_first = self.check_project(project)?;
+        self.check_project(project)?;
         let (limit, after) = (limit_of(page)?, number_in_cursor(page)?);
-        let mut rings = self.rings_of(project, is_first)?;
+        let mut rings = self.rings_of(project)?;
         rings.retain(|ring| {
             let id = Some(Uuid::from_bytes(ring.id.0));
             policy::allowed(&context.account.grants, Permission::KeyringGet, project, id)

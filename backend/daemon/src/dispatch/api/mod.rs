@@ -32,7 +32,7 @@ use kms_core::audit::Kind;
 use kms_core::object::{Caller, Login, LoginId, RingRole};
 use kms_core::policy;
 use kms_protocol::RingId;
-use kms_store::{Project, Ring};
+use kms_store::Ring;
 use uuid::Uuid;
 
 use super::Dispatch;
@@ -173,32 +173,23 @@ impl Dispatch {
         }
     }
 
-    /// Returns all projects. A home that is older than projects has one, whose id is nil.
-    fn projects(&self) -> Result<Vec<Project>, Failure> {
-        Ok(export::projects_of(self.store.projects()?))
-    }
-
-    /// Returns whether a project is the first one.
+    /// Checks that there is a project. An empty home without projects has the implied one.
     ///
     /// # Errors
     /// 404 when there is no such project.
-    fn check_project(&self, id: Uuid) -> Result<bool, Failure> {
-        match self.store.project_place(id)? {
-            Some(index) => Ok(index == 0),
-            None if id.is_nil() && self.store.projects()?.is_empty() => Ok(true),
-            None => Err(Problem::not_found("project").into()),
-        }
+    fn check_project(&self, id: Uuid) -> Result<(), Failure> {
+        let projects = export::projects_of(self.store.projects()?);
+        let is_known = projects.iter().any(|project| project.id == id);
+        if is_known { Ok(()) } else { Err(Problem::not_found("project").into()) }
     }
 
     /// Finds the ring of a path, which must belong to the path's project.
     fn resolve_ring(&self, path: RingPath) -> Result<ResolvedRing, Failure> {
-        let is_first = self.check_project(path.project)?;
+        self.check_project(path.project)?;
         let ring = self.store.ring_of(RingId(path.ring.into_bytes()))?;
-        let belongs = |ring: &Arc<Ring>| match ring.metadata.project {
-            Some(project) => project == path.project,
-            None => is_first,
-        };
-        let ring = ring.filter(belongs).ok_or_else(|| Problem::not_found("key ring"))?;
+        let ring = ring
+            .filter(|ring| ring.metadata.project == path.project)
+            .ok_or_else(|| Problem::not_found("key ring"))?;
         Ok(ResolvedRing { ring, project: path.project })
     }
 }

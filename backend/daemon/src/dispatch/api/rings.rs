@@ -36,10 +36,11 @@ impl Dispatch {
             created: self.clock.seconds(),
             slot: None,
             metadata: RingMetadata {
-                project: Some(project),
+                project,
                 display_name: Some(name),
                 description: request.description.text().map(str::to_owned),
             },
+            principals: Vec::new(),
             entry: Some(entry),
         };
         let created = self.store.create_ring(new, idempotency)??;
@@ -74,8 +75,8 @@ impl Dispatch {
     }
 
     pub(super) fn amounts(&self, project: Uuid) -> Result<Outcome, Failure> {
-        let is_first = self.check_project(project)?;
-        let rings: Vec<RingId> = self.rings_of(project, is_first)?.iter().map(|ring| ring.id).collect();
+        self.check_project(project)?;
+        let rings: Vec<RingId> = self.rings_of(project)?.iter().map(|ring| ring.id).collect();
         Ok(Outcome::Amounts(self.store.amounts(&rings, self.clock.seconds())?))
     }
 }

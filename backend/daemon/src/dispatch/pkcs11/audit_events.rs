@@ -109,7 +109,7 @@ impl Dispatch {
             at: self.clock.millis(),
             event: if resource.is_key() { function.key_event } else { function.object_event },
             kind: Kind::AdminActivity,
-            project: Some(self.audit_project(ring)),
+            project: Some(ring.metadata.project),
             resource: format!("{}{}", self.ring_path(ring), resource.path()),
             initiator,
             name,

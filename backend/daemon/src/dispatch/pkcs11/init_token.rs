@@ -67,7 +67,8 @@ impl Dispatch {
         pins::check_length(pin)?;
         let (id, label) = (RingId(Uuid::new_v4().into_bytes()), label.to_owned());
         let (policy, created) = (RingPolicy::Strict, self.clock.seconds());
-        let metadata = RingMetadata::default();
+        let metadata = RingMetadata { project: self.home_project()?, ..RingMetadata::default() };
+        let principals = vec![self.new_principal(id, OFFICER, RingRole::Officer, pin, 1)?];
         let new_ring =
             Ring { slot, id, label: label.clone(), policy, created, epoch: 0, metadata: metadata.clone() };
         let caller = Caller { peer, login: None, policy };
@@ -77,7 +78,7 @@ impl Dispatch {
             AuditedFunction::CREATE_RING,
             &AuditedResource::Ring,
         ));
-        let new = NewRing { id, label, policy, created, slot: Some(slot), metadata, entry };
+        let new = NewRing { id, label, policy, created, slot: Some(slot), metadata, principals, entry };
         let ring = match self.store.insert_ring(&new) {
             Err(StoreError::NameInUse(_) | StoreError::TooManyRings(_)) => {
                 return Err(Rv::FUNCTION_REJECTED.into());
@@ -85,7 +86,6 @@ impl Dispatch {
             Err(StoreError::NotFound) => return Err(Error::NoSuchSlot),
             ring => ring?,
         };
-        self.store_principal(&ring, OFFICER, RingRole::Officer, pin, 1, None)?;
         let uid = peer.map(|peer| peer.uid);
         tracing::info!(ring = ring.label, slot = slot.0, uid, "a ring was created in the free slot");
         Ok(Response::Done)

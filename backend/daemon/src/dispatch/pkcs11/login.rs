@@ -4,7 +4,7 @@ use kms_core::audit::Entry;
 use kms_core::error_chain;
 use kms_core::object::{Caller, LoginId, Peer, RingRole};
 use kms_core::policy::{self, Claims};
-use kms_protocol::{Response, Role, Rv, Ticket};
+use kms_protocol::{Response, RingId, Role, Rv, Ticket};
 use kms_store::{PinKind, Principal, Ring};
 
 use crate::dispatch::accounts::login as account_login;
@@ -122,10 +122,21 @@ impl Dispatch {
         generation: u64,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
-        let pin_hash = self.pins.bound.hash(ring.id, name, pin)?;
-        let principal = Principal::new(name.to_owned(), ring_role, pin_hash, PinKind::Bound, generation);
-        self.store.put_principal(ring.id, &principal, entry)?;
-        Ok(())
+        let principal = self.new_principal(ring.id, name, ring_role, pin, generation)?;
+        Ok(self.store.put_principal(ring.id, &principal, entry)?)
+    }
+
+    /// Returns a principal of a ring with this PIN.
+    pub(crate) fn new_principal(
+        &self,
+        ring: RingId,
+        name: &str,
+        ring_role: RingRole,
+        pin: &[u8],
+        generation: u64,
+    ) -> Result<Principal, Error> {
+        let pin_hash = self.pins.bound.hash(ring, name, pin)?;
+        Ok(Principal::new(name.to_owned(), ring_role, pin_hash, PinKind::Bound, generation))
     }
 
     /// Checks a PIN; a hash of an earlier version, which is not bound to the HSM, is then replaced by one that is.
