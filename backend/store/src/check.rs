@@ -12,7 +12,7 @@ use super::key_rows::{KEY_COLUMNS, KeyRow};
 use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, StoredObject};
 use super::rows::{PRINCIPAL_COLUMNS, column};
 use super::version_rows::{VERSION_COLUMNS, VersionRow};
-use super::{Principal, Store, StoreError, accounts, audit, find};
+use super::{Principal, Store, StoreError, accounts, audit, find, restore};
 
 /// The result of verifying a copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +49,7 @@ impl Store {
         let count = |sql: String, read: &dyn Fn(&Row<'_>) -> Result<(), StoreError>| {
             count_readable(&connection, &sql, read)
         };
+        restore::check(&connection, key)?;
         Ok(CheckReport {
             rings: u64::try_from(rings.list().len()).unwrap_or(u64::MAX),
             principals: count(format!("SELECT {PRINCIPAL_COLUMNS} FROM principals"), &|row| {

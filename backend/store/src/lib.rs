@@ -14,7 +14,7 @@
 //! | `api` | operations of the REST API: projects, rings, the lifecycle of keys, purging, idempotency keys |
 //! | `accounts` | service accounts with their grants, tokens and public keys |
 //! | `audit`, `usage` | the audit log; the hours that are billed |
-//! | `backup`, `check`, `snapshot`, `log_once` | copies and their verification, exports, the log of unreadable rows |
+//! | `backup`, `check`, `restore`, `snapshot`, `log_once` | copies, their verification and what a restore renews in them, exports, the log of unreadable rows |
 
 mod accounts;
 mod api;
@@ -35,6 +35,7 @@ mod open;
 mod principals;
 mod readers;
 mod records;
+mod restore;
 mod rings;
 mod rotation;
 mod rows;
@@ -62,6 +63,7 @@ pub use check::CheckReport;
 pub use error::StoreError;
 pub use open::LockedStore;
 pub use records::{KeptLogin, KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
+pub use restore::{HighWaterMarks, Renewal, Restores};
 pub use snapshot::Snapshot;
 pub use store::Store;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageScope};

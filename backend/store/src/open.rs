@@ -90,6 +90,16 @@ impl LockedStore {
         Ok(())
     }
 
+    /// Replaces one of the backend's service keys.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the database has none for this purpose.
+    pub fn replace_service_key(&self, purpose: &str, key: &Wrapped) -> Result<(), StoreError> {
+        let sql = "UPDATE service_keys SET master = ?2, wrapped = ?3 WHERE purpose = ?1";
+        let changed = self.connection.execute(sql, params![purpose, key.master.0, key.bytes])?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::NotFound) }
+    }
+
     /// Returns one of the backend's service keys, if it exists.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub(crate) use api::reports::{Report, ReportOutput};
 pub use api::{ExportError, PendingExport};
 pub(crate) use audit_writer::AuditWriter;
 pub(crate) use clock::Clock;
-pub(crate) use iv_budget::IvBudget;
+pub(crate) use iv_budget::{IvBudget, RESTORE_BLOCKS};
 pub(crate) use kms_store::AuditCursor;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
@@ -69,6 +69,8 @@ pub struct Dispatch {
     pub(crate) random: SystemRandom,
     pub(crate) clock: Clock,
     pub(crate) iv_budget: IvBudget,
+    /// When the database was last restored from a copy, in seconds since 1970.
+    pub(crate) restored: Option<u64>,
     pub(crate) lifecycle: crate::config::LifecycleConfig,
     pub(crate) audit_writer: AuditWriter,
     /// Whether a free slot is offered, which `C_InitToken` turns into a ring.

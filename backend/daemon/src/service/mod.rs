@@ -5,11 +5,13 @@ mod audit;
 mod audited_command;
 mod backup;
 mod credentials;
+mod erase;
 mod error;
 mod keys;
 mod principals;
 mod projects;
 mod reports;
+mod restore_plan;
 mod rings;
 mod service_keys;
 
@@ -40,9 +42,11 @@ use service_keys::{
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
 pub use backup::Restored;
 pub use credentials::{AccountKeyInfo, NewToken, TokenInfo};
+pub use erase::erase_database;
 pub use error::ServiceError;
 pub use keys::KeyInfo;
 pub use principals::PrincipalInfo;
+pub use restore_plan::{Difference, ItemKind, RestoreOptions, RestorePlan};
 pub use rings::{NewRing, RingInfo, ring_id};
 
 /// An opened home: HSM, database and service keys.
@@ -94,6 +98,7 @@ impl Backend {
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
         let iv_budget = IvBudget::open(&store)?;
+        let restored = store.restores()?.last;
         let dispatch = Dispatch {
             store,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
@@ -106,6 +111,7 @@ impl Backend {
             random: SystemRandom::new(),
             clock: Clock::default(),
             iv_budget,
+            restored,
             lifecycle: config.lifecycle(),
             audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),

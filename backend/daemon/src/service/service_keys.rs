@@ -48,6 +48,18 @@ pub(super) fn store_service_key(
     Ok(store.put_service_key(purpose, &Wrapped { master, bytes })?)
 }
 
+/// Replaces a service key by a new one: nothing that was made under the old one is valid any more.
+pub(super) fn renew_service_key(
+    hsm: &Hsm,
+    store: &LockedStore,
+    master: MasterVersion,
+    purpose: &'static str,
+) -> Result<(), ServiceError> {
+    let key = fresh_key()?;
+    let bytes = hsm.wrap(master, &service_identity(store, purpose), key.as_slice())?;
+    Ok(store.replace_service_key(purpose, &Wrapped { master, bytes })?)
+}
+
 /// A service key that homes of earlier versions do not have: it is created if it is missing, with the value that `make`
 /// returns.
 pub(super) fn service_key_or_create(

@@ -4,6 +4,7 @@ mod concurrency;
 mod damage;
 mod keys;
 mod measurements;
+mod restore;
 mod rings;
 mod search;
 
