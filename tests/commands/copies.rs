@@ -75,7 +75,7 @@ fn a_backup_can_be_restored_and_used() {
     stack.kms(&["audit", "verify", "--head", &head]).refused();
 
     stack.stop();
-    let text = stack.kms(&["restore", "--from", &replaced]).ok();
+    let text = stack.kms(&["restore", "--from", &replaced, "--yes"]).ok();
     assert!(text.contains("is restored: 3 rings") && text.contains("the previous database is"), "{text}");
 }
 
@@ -148,7 +148,7 @@ fn each_edited_row_of_a_copy_is_detected_and_named() {
     let to = stack.folder().join("second.db");
     refuses(stack.kms(&["backup", "--to", typed(&to)]), "of table grants", "keep the existing backups");
     assert!(!to.exists());
-    stack.kms(&["restore", "--from", typed(&copy)]).ok();
+    stack.kms(&["restore", "--from", typed(&copy), "--yes"]).ok();
 }
 
 #[test]

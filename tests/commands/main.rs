@@ -6,6 +6,7 @@ mod copies;
 mod doctor;
 mod import;
 mod reports;
+mod restore;
 
 use serde_json::Value;
 

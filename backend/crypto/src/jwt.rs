@@ -16,10 +16,10 @@ use zeroize::Zeroizing;
 pub const JWT_BYTES_MAX: usize = 4096;
 
 /// The tolerated deviation of a client's clock, in seconds.
-const LEEWAY_SECONDS: u64 = 60;
+pub const LEEWAY_SECONDS: u64 = 60;
 
 /// The maximum lifetime of an assertion, in seconds: the vendor's Go client asks for an hour.
-const ASSERTION_SECONDS_MAX: u64 = 3600;
+pub const ASSERTION_SECONDS_MAX: u64 = 3600;
 
 /// The maximum length of an assertion's `jti`, in bytes: clients send a UUID.
 const ASSERTION_ID_BYTES_MAX: usize = 256;
@@ -189,6 +189,8 @@ pub struct CheckedAssertion {
     pub name: String,
     /// When its record can be deleted: from then on it is rejected as expired.
     pub forgotten_at: u64,
+    /// When it was signed, if it says so (`iat`).
+    pub issued: Option<u64>,
 }
 
 /// An assertion's claims.
@@ -279,7 +281,7 @@ pub fn check_assertion(
         return Err(JwtError::TooLong);
     }
     let name = claims.jti.filter(|name| (1..=ASSERTION_ID_BYTES_MAX).contains(&name.len()));
-    Ok(CheckedAssertion { name: name.ok_or(JwtError::Nameless)?, forgotten_at })
+    Ok(CheckedAssertion { name: name.ok_or(JwtError::Nameless)?, forgotten_at, issued: claims.iat })
 }
 
 #[cfg(test)]
@@ -400,7 +402,8 @@ mod tests {
     #[test]
     fn an_assertion_is_valid_for_its_account_and_audience_only() {
         let text = signed(&good(), Algorithm::RS512);
-        let asserted = CheckedAssertion { name: "once".to_owned(), forgotten_at: NOW + 660 };
+        let asserted =
+            CheckedAssertion { name: "once".to_owned(), forgotten_at: NOW + 660, issued: Some(NOW) };
         assert_eq!(check(&text, NOW), Ok(asserted));
         assert_eq!(assertion_key(&text), Some(Uuid::from_u128(2)));
         let other = AssertionAccount { id: Uuid::from_u128(1), email: EMAIL, public: &pairs()[1].public };

@@ -77,8 +77,8 @@ pub use export_value::export_value;
 pub use generate::{GeneratedKey, generate};
 pub use import::{Imported, import};
 pub use jwt::{
-    AssertionAccount, CheckedAssertion, Issued, JWT_BYTES_MAX, JwtError, JwtKeys, JwtUse, assertion_key,
-    check_assertion,
+    ASSERTION_SECONDS_MAX, AssertionAccount, CheckedAssertion, Issued, JWT_BYTES_MAX, JwtError, JwtKeys,
+    JwtUse, LEEWAY_SECONDS, assertion_key, check_assertion,
 };
 pub use message::encrypt_message;
 pub use opened_key::OpenedKey;

@@ -13,7 +13,9 @@ use super::key_rows::{KEY_COLUMNS, KeyRow};
 use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, StoredObject};
 use super::rows::{PRINCIPAL_COLUMNS, RING_COLUMNS, column};
 use super::version_rows::{VERSION_COLUMNS, VersionRow};
-use super::{Principal, Ring, Store, StoreError, accounts, audit, find, login_failures, open, schema};
+use super::{
+    Principal, Ring, Store, StoreError, accounts, audit, find, login_failures, open, restore, schema,
+};
 
 /// The result of verifying a copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +55,7 @@ impl Store {
             count_readable(&connection, &sql, read)
         };
         login_failures::check(&connection, key)?;
+        restore::check(&connection, key)?;
         Ok(CheckReport {
             rings: u64::try_from(rings.list().len()).unwrap_or(u64::MAX),
             principals: count(format!("SELECT {PRINCIPAL_COLUMNS} FROM principals"), &|row| {

@@ -17,7 +17,7 @@
 //! | `audit`, `usage` | the audit log; the hours that are billed |
 //! | `unlock`, `trust`, `guard` | what is done once the row key is there; whether the rows may still be believed |
 //! | `write`, `state`, `schema`, `spans` | every change of a row, with its count; the state digest; the pinned schema; spans of usage |
-//! | `backup`, `check`, `snapshot`, `log_once` | copies and their verification, exports, the log of unreadable rows |
+//! | `backup`, `check`, `restore`, `snapshot`, `log_once` | copies, their verification and what a restore renews in them, exports, the log of unreadable rows |
 
 mod accounts;
 mod api;
@@ -40,6 +40,7 @@ mod open;
 mod principals;
 mod readers;
 mod records;
+mod restore;
 mod rings;
 mod rotation;
 mod rows;
@@ -75,6 +76,7 @@ pub use guard::Guard;
 pub use login_failures::{LoginFailures, LoginTrack};
 pub use open::LockedStore;
 pub use records::{KeptLogin, KeySummary, NewKey, NewObject, NewRing, NextVersion, PinKind, Principal, Ring};
+pub use restore::{HighWaterMarks, Renewal, Restores};
 pub use snapshot::Snapshot;
 pub use store::Store;
 pub use usage::{HourUsage, USAGE_HOURS_MAX, UsageScope};

@@ -11,7 +11,7 @@ use super::{StoreError, check};
 
 /// The tables whose rows are counted, each at the place of its number, which is stored: the list only grows. Not here are
 /// `audit`, `audit_head`, `audit_restarts` and `audit_set_aside`: the audit chain holds them together.
-pub(super) const TABLES: [&str; 21] = [
+pub(super) const TABLES: [&str; 22] = [
     "home",
     "service_keys",
     "counters",
@@ -33,6 +33,7 @@ pub(super) const TABLES: [&str; 21] = [
     "spans",
     "token_uses",
     "login_failures",
+    "restores",
 ];
 
 /// The number of a table, if its rows are counted.

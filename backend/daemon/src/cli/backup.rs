@@ -12,8 +12,9 @@ use super::failure::Failure;
 use super::home::Home;
 use super::output;
 use super::progress::Progress;
+use super::restore_prompt;
 use crate::server::SocketError;
-use crate::service::{Backend, ServiceError};
+use crate::service::{Backend, RestoreOptions, RestorePlan, ServiceError, erase_database};
 
 /// `kms backup`.
 pub(super) fn backup(arguments: BackupCommand, argv: &[OsString]) -> Result<(), Failure> {
@@ -41,17 +42,38 @@ pub(super) fn backup(arguments: BackupCommand, argv: &[OsString]) -> Result<(), 
 pub(super) fn restore(arguments: RestoreCommand, argv: &[OsString]) -> Result<(), Failure> {
     let home = Home::of(arguments.home)?;
     let from = absolute(&arguments.from)?;
-    let restored = Backend::restore(&home.open(argv)?, &from);
+    let options =
+        RestoreOptions { keep_logins: arguments.keep_logins, keep_credentials: arguments.keep_credential };
+    let (yes, as_json) = (arguments.yes, arguments.output.json);
+    let confirm = |plan: &RestorePlan| yes || restore_prompt::confirmed(plan, as_json);
+    let restored = Backend::restore(&home.open(argv)?, &from, &options, confirm);
     let restored = restored.map_err(|error| restore_failure(error, &from))?;
-    let replaced = restored.replaced.as_ref().map(|path| path.display().to_string());
-    if arguments.output.json {
+    let (replaced, delete) = (&restored.replaced, arguments.delete_replaced);
+    if let Some(replaced) = replaced.as_ref().filter(|_| delete) {
+        erase_database(replaced).map_err(|error| {
+            let what = format!("the copy is restored, but {} cannot be deleted", replaced.display());
+            Failure::because(what, &error, "delete it yourself: it still has what was erased or revoked")
+        })?;
+    }
+    if as_json {
         let mut value = copy_json(&from, &restored.checked);
-        value["replaced"] = json!(replaced);
+        value["replaced"] = json!(replaced.as_ref().map(|path| path.display().to_string()));
+        value["replacedDeleted"] = json!(delete && replaced.is_some());
+        value["plan"] = restored.plan.json();
         output::json(&value);
     } else {
         output::line(&format!("{} is restored: {}", from.display(), summary(&restored.checked)));
-        if let Some(replaced) = replaced {
-            output::line(&format!("the previous database is now {replaced}"));
+        restore_prompt::lines(&restored.plan).iter().for_each(|line| output::line(line));
+        match replaced {
+            Some(path) if delete => {
+                output::line(&format!("the previous database {} is deleted", path.display()))
+            }
+            Some(path) => output::line(&format!(
+                "the previous database is now {}; it still has the wrapped material of keys that are erased later: delete it \
+                 with `shred -u` when you no longer need it",
+                path.display()
+            )),
+            None => {}
         }
     }
     Ok(())

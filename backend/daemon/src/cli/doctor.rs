@@ -215,6 +215,8 @@ fn failed_part(error: &ServiceError) -> Part {
         | ServiceError::Export(_)
         | ServiceError::BadName(_)
         | ServiceError::Rest(_)
+        | ServiceError::NotConfirmed
+        | ServiceError::NoSuchCredential(_)
         | ServiceError::BadPin => Part::Database,
     }
 }

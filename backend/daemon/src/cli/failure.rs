@@ -114,6 +114,12 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Account(error) => account_step(error),
         ServiceError::Exists(_) => "choose another name",
         ServiceError::BadName(_) => "choose a name of 1 to 32 letters, digits, `-` and `_`",
+        ServiceError::NotConfirmed => {
+            "read what the restore brings back; add --yes to restore nevertheless, or name another copy"
+        }
+        ServiceError::NoSuchCredential(_) => {
+            "name a token of the copy as ACCOUNT/NAME, or an account key by its id"
+        }
         ServiceError::BadPin => "choose another PIN, or omit it to get a random one",
     }
 }

@@ -25,6 +25,7 @@ mod progress;
 mod projects;
 mod report;
 mod reports;
+mod restore_prompt;
 mod rings;
 mod serve;
 mod softhsm;

@@ -46,9 +46,17 @@ pub(in crate::dispatch) fn draw(random: &SystemRandom) -> Result<u32, Rv> {
     })
 }
 
+/// How many blocks a restore counts as used for each key, if the database that the copy replaces cannot be read: nobody
+/// knows how many IVs were generated since the copy, but no key should have had more than 2^29.
+pub(crate) const RESTORE_BLOCKS: u64 = 512;
+
 /// The exhausted keys.
 #[derive(Debug, Default)]
-pub(crate) struct IvBudget(RwLock<HashSet<Fingerprint>>);
+pub(crate) struct IvBudget {
+    exhausted: RwLock<HashSet<Fingerprint>>,
+    /// The blocks that each key counts as used because of restores.
+    restored: u64,
+}
 
 impl IvBudget {
     /// Reads the exhausted keys from the database.
@@ -56,7 +64,9 @@ impl IvBudget {
     /// # Errors
     /// When the database fails.
     pub(crate) fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self(RwLock::new(store.exhausted_ivs(BLOCKS_MAX)?.into_iter().collect())))
+        let restored = store.restores()?.iv_blocks;
+        let exhausted = store.exhausted_ivs(BLOCKS_MAX.saturating_sub(restored))?;
+        Ok(Self { exhausted: RwLock::new(exhausted.into_iter().collect()), restored })
     }
 
     /// Counts one IV for a key. `draw` is random; `fingerprint` is called only if the message counts or any key is
@@ -72,7 +82,7 @@ impl IvBudget {
         draw: u32,
     ) -> Result<(), Error> {
         let counts = draw & BLOCK_MASK == 0;
-        let exhausted = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let exhausted = self.exhausted.read().unwrap_or_else(PoisonError::into_inner);
         if !counts && exhausted.is_empty() {
             return Ok(());
         }
@@ -81,8 +91,8 @@ impl IvBudget {
             return Err(Rv::KEY_EXHAUSTED.into());
         }
         drop(exhausted);
-        if counts && store.count_ivs(fingerprint, version)? >= BLOCKS_MAX {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(fingerprint);
+        if counts && store.count_ivs(fingerprint, version)?.saturating_add(self.restored) >= BLOCKS_MAX {
+            self.exhausted.write().unwrap_or_else(PoisonError::into_inner).insert(fingerprint);
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ pub use api::{ExportError, PendingExport};
 pub(crate) use audit_writer::AuditWriter;
 pub(crate) use clock::Clock;
 pub(crate) use epoch::Epoch;
-pub(crate) use iv_budget::IvBudget;
+pub(crate) use iv_budget::{IvBudget, RESTORE_BLOCKS};
 pub(crate) use kms_store::AuditCursor;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
@@ -72,6 +72,8 @@ pub struct Dispatch {
     pub(crate) random: SystemRandom,
     pub(crate) clock: Clock,
     pub(crate) iv_budget: IvBudget,
+    /// When the database was last restored from a copy, in seconds since 1970.
+    pub(crate) restored: Option<u64>,
     pub(crate) lifecycle: crate::config::LifecycleConfig,
     pub(crate) audit_writer: AuditWriter,
     /// The number in the HSM's token, unless the configuration switches it off.

@@ -1,6 +1,6 @@
 //! The fixture that the tests of `pkcs11`, `api` and `accounts` share: whole requests with a real token and database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kms_core::audit::Record;
 use kms_core::object::Peer;
@@ -12,7 +12,7 @@ use kms_store::AuditFilter;
 
 use super::Memory;
 use crate::config::{self, Config};
-use crate::service::{Backend, NewRing};
+use crate::service::{Backend, NewRing, RestoreOptions};
 use crate::test_home;
 
 /// A backend with the rings `strict` (slot 0) and `compat` (slot 1), and a caller of the PKCS#11 API.
@@ -45,6 +45,16 @@ impl Fixture {
         let Self { home, backend, ticket, slot, sent, .. } = self;
         drop(backend);
         let backend = Backend::open(&Config::read(&home.join(config::FILE_NAME)).unwrap()).unwrap();
+        Self { home, backend, memory: Memory::default(), ticket, slot, sent }
+    }
+
+    /// Closes the backend, restores a backup, and opens it again.
+    pub(super) fn replace_database(self, from: &Path, options: &RestoreOptions) -> Self {
+        let Self { home, backend, ticket, slot, sent, .. } = self;
+        drop(backend);
+        let config = Config::read(&home.join(config::FILE_NAME)).unwrap();
+        Backend::restore(&config, from, options, |_| true).unwrap();
+        let backend = Backend::open(&config).unwrap();
         Self { home, backend, memory: Memory::default(), ticket, slot, sent }
     }
 

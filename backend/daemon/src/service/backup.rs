@@ -5,12 +5,16 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use kms_store::{CheckReport, StoreError, beside, settle, sync_folder};
+use kms_core::error_chain;
+use kms_store::{CheckReport, HighWaterMarks, Renewal, Store, StoreError, beside, settle, sync_folder};
 use serde_json::json;
 
 use super::audited_command::AuditedCommand;
+use super::restore_plan::{Inventory, ItemKind, RestoreOptions, RestorePlan};
+use super::service_keys::{CREDENTIALS, SEALS, TICKETS, new_service_key};
 use super::{Backend, ServiceError};
 use crate::config::Config;
+use crate::dispatch::RESTORE_BLOCKS;
 use crate::server::SocketListener;
 
 /// The result of a restore.
@@ -20,6 +24,8 @@ pub struct Restored {
     pub checked: CheckReport,
     /// The path to which the previous database was moved, if there was one.
     pub replaced: Option<PathBuf>,
+    /// What it brought back, and what it ended.
+    pub plan: RestorePlan,
 }
 
 impl Backend {
@@ -41,18 +47,67 @@ impl Backend {
     }
 
     /// Replaces a home's database by a copy. Nothing is changed before the copy has been opened with the home's own
-    /// token and verified; the previous database is kept beside it under another name.
+    /// token and verified, and `confirm` has accepted what the restore brings back; the previous database is kept beside
+    /// it under another name. Logins, session objects, access tokens and revoked credentials end, unless `options` keep
+    /// them.
     ///
     /// # Errors
-    /// When a daemon serves the home, the token does not open the copy's service keys, or the copy is not intact.
-    pub fn restore(config: &Config, from: &Path) -> Result<Restored, ServiceError> {
+    /// When a daemon serves the home, the token does not open the copy's service keys, the copy is not intact, or the
+    /// restore is not confirmed.
+    pub fn restore(
+        config: &Config,
+        from: &Path,
+        options: &RestoreOptions,
+        confirm: impl FnOnce(&RestorePlan) -> bool,
+    ) -> Result<Restored, ServiceError> {
         // Held until the end, so that no daemon can start meanwhile.
         let _listener = SocketListener::open(&config.socket_path(), config.socket_mode())?;
         let database = config.store_path();
         let candidate = Candidate(beside(&database, "restoring"));
         candidate.copy_from(from)?;
+        let copy = {
+            let backend = Self::open_at(config, &candidate.0)?;
+            check(&backend, &candidate.0)?;
+            Inventory::of(&backend.dispatch.store, backend.dispatch.clock.seconds())?
+        };
+        let replaced = Replaced::of(config, &database);
+        let inventory = replaced.as_ref().map(|replaced| &replaced.inventory).map_err(String::clone);
+        let plan = RestorePlan::new(&copy, inventory, options).map_err(ServiceError::NoSuchCredential)?;
+        if plan.must_be_confirmed() && !confirm(&plan) {
+            return Err(ServiceError::NotConfirmed);
+        }
+        let aside = free_name(&database)?;
+        Self::renew(config, &candidate.0, from, &aside, &plan, replaced.as_ref().ok())?;
         let (checked, raised) = {
             let backend = Self::open_at(config, &candidate.0)?;
+            let store = &backend.dispatch.store;
+            let checked = check(&backend, &candidate.0)?;
+            // The copy counts on from the token's number, so that every other copy is old as soon as this one is in place.
+            (checked, backend.dispatch.epoch.as_ref().map(|epoch| epoch.raise(store)).transpose()?)
+        };
+        settle(&candidate.0)?;
+        let replaced = move_aside(&database, aside)?;
+        fs::rename(&candidate.0, &database).map_err(|source| failed(&database, source))?;
+        sync_folder(&database)?;
+        if let Some(raised) = raised {
+            raised.count()?;
+        }
+        Ok(Restored { checked, replaced, plan })
+    }
+
+    /// Renews a copy that is about to become the database: its numbers, its credentials and its service keys; and records
+    /// the restore in the copy's audit log.
+    fn renew(
+        config: &Config,
+        candidate: &Path,
+        from: &Path,
+        aside: &Path,
+        plan: &RestorePlan,
+        replaced: Option<&Replaced>,
+    ) -> Result<(), ServiceError> {
+        {
+            let home = Store::open_existing(candidate)?.home();
+            let backend = Self::open_at(config, candidate)?;
             let store = &backend.dispatch.store;
             let audited = AuditedCommand {
                 event: "kms.home.restore",
@@ -60,25 +115,67 @@ impl Backend {
                 resource: "home".to_owned(),
                 project: None,
             };
-            let head = store.audit_head()?.last.to_string();
-            let file = from.to_string_lossy();
-            store.record(backend.entry(audited, [("file", json!(file)), ("head", json!(head))]))?;
-            let checked = store.check_copy(&candidate.0)?;
-            // The copy counts on from the token's number, so that every other copy is old as soon as this one is in place.
-            let epoch = backend.dispatch.epoch.as_ref().filter(|_| checked.audit.is_ok());
-            (checked, epoch.map(|epoch| epoch.raise(store)).transpose()?)
+            let iv_blocks = if replaced.is_some() { 0 } else { RESTORE_BLOCKS };
+            let entry = backend.entry(
+                audited,
+                [
+                    ("file", json!(from.to_string_lossy())),
+                    ("head", json!(store.audit_head()?.last.to_string())),
+                    ("replaced", json!(aside.to_string_lossy())),
+                    ("replacedHead", json!(replaced.map(|replaced| &replaced.head))),
+                    ("plan", plan.summary()),
+                    ("ivBlocks", json!(iv_blocks)),
+                ],
+            );
+            let ended = [TICKETS, SEALS, CREDENTIALS].into_iter().filter(|_| plan.ends_logins);
+            let service_keys = ended
+                .map(|purpose| Ok((purpose.to_owned(), new_service_key(&backend.dispatch, home, purpose)?)))
+                .collect::<Result<_, ServiceError>>()?;
+            store.renew(Renewal {
+                service_keys,
+                at: backend.dispatch.clock.seconds(),
+                marks: replaced.map(|replaced| replaced.marks.clone()),
+                iv_blocks,
+                end_logins: plan.ends_logins,
+                tokens: plan.ended_ids(ItemKind::Token),
+                account_keys: plan.ended_ids(ItemKind::AccountKey),
+                entry,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Verifies a copy, its audit log too.
+fn check(backend: &Backend, path: &Path) -> Result<CheckReport, ServiceError> {
+    let checked = backend.dispatch.store.check_copy(path)?;
+    match checked.audit {
+        Ok(_) => Ok(checked),
+        Err(broken) => Err(ServiceError::AuditBroken(broken)),
+    }
+}
+
+/// What a restore needs of the database that the copy replaces.
+struct Replaced {
+    inventory: Inventory,
+    marks: HighWaterMarks,
+    head: String,
+}
+
+impl Replaced {
+    /// Reads it, or returns why it cannot be read: a damaged database must not prevent that a copy takes its place.
+    fn of(config: &Config, database: &Path) -> Result<Self, String> {
+        if !database.exists() {
+            return Err("there is no previous database".to_owned());
+        }
+        let read = || -> Result<Self, ServiceError> {
+            let backend = Backend::open_at(config, database)?;
+            let store = &backend.dispatch.store;
+            let inventory = Inventory::of(store, backend.dispatch.clock.seconds())?;
+            let (marks, head) = (store.high_water_marks()?, store.audit_head()?.last.to_string());
+            Ok(Self { inventory, marks, head })
         };
-        if let Err(broken) = checked.audit {
-            return Err(ServiceError::AuditBroken(broken));
-        }
-        settle(&candidate.0)?;
-        let replaced = move_aside(&database)?;
-        fs::rename(&candidate.0, &database).map_err(|source| failed(&database, source))?;
-        sync_folder(&database)?;
-        if let Some(raised) = raised {
-            raised.count()?;
-        }
-        Ok(Restored { checked, replaced })
+        read().map_err(|error| format!("the previous database cannot be read: {}", error_chain(&error)))
     }
 }
 
@@ -115,14 +212,18 @@ impl Drop for Candidate {
     }
 }
 
-/// Renames the present database, with its write-ahead log, to the first unused name beside it.
-fn move_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
+/// The first unused name beside the present database.
+fn free_name(database: &Path) -> Result<PathBuf, StoreError> {
+    let free = (1..10_000_u32).map(|number| beside(database, &format!("replaced-{number}")));
+    let free = free.into_iter().find(|path| fs::symlink_metadata(path).is_err());
+    free.ok_or_else(|| StoreError::Exists(beside(database, "replaced-1")))
+}
+
+/// Renames the present database, with its write-ahead log.
+fn move_aside(database: &Path, aside: PathBuf) -> Result<Option<PathBuf>, StoreError> {
     if !database.exists() {
         return Ok(None);
     }
-    let free = (1..10_000_u32).map(|number| beside(database, &format!("replaced-{number}")));
-    let free = free.into_iter().find(|path| fs::symlink_metadata(path).is_err());
-    let aside = free.ok_or_else(|| StoreError::Exists(beside(database, "replaced-1")))?;
     for suffix in ["-wal", "-shm", ""] {
         let (from, to) = (with_suffix(database, suffix), with_suffix(&aside, suffix));
         match fs::rename(&from, &to) {
@@ -133,7 +234,7 @@ fn move_aside(database: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(Some(aside))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -164,6 +265,10 @@ mod tests {
         backend.rings().unwrap().into_iter().map(|ring| ring.label).collect()
     }
 
+    fn restore(config: &Config, from: &Path) -> Result<Restored, ServiceError> {
+        Backend::restore(config, from, &RestoreOptions::default(), |_| true)
+    }
+
     fn home(test: &str) -> Option<(PathBuf, Config)> {
         let home = test_home::home_in_child(&format!("service::backup::tests::{test}"))?;
         let config = Config::read(&home.join(config::FILE_NAME)).unwrap();
@@ -191,10 +296,10 @@ mod tests {
         assert!(matches!(again, Err(ServiceError::Store(StoreError::Exists(_)))), "{again:?}");
         ring(&backend, "after");
         let listener = SocketListener::open(&config.socket_path(), config.socket_mode()).unwrap();
-        assert!(matches!(Backend::restore(&config, &file), Err(ServiceError::SocketListener(_))));
+        assert!(matches!(restore(&config, &file), Err(ServiceError::SocketListener(_))));
         drop((listener, backend));
 
-        let restored = Backend::restore(&config, &file).unwrap();
+        let restored = restore(&config, &file).unwrap();
         let previous = restored.replaced.unwrap();
         assert!(previous.exists());
         let backend = Backend::open(&config).unwrap();
@@ -203,7 +308,7 @@ mod tests {
         assert!(backend.verify_audit(None, |_, _| {}).unwrap().is_ok());
         drop(backend);
         // The previous database can be restored in the same way.
-        Backend::restore(&config, &previous).unwrap();
+        restore(&config, &previous).unwrap();
         assert!(names(&Backend::open(&config).unwrap()).contains(&"after".to_owned()));
     }
 
@@ -231,12 +336,12 @@ mod tests {
             let connection = rusqlite::Connection::open(&changed).unwrap();
             assert!(connection.execute(edit, []).unwrap() > 0, "{edit}");
             drop(connection);
-            assert!(Backend::restore(&config, &changed).is_err(), "{edit}");
+            assert!(restore(&config, &changed).is_err(), "{edit}");
             fs::remove_file(&changed).unwrap();
         }
         fs::write(home.join("text"), "no database").unwrap();
-        assert!(Backend::restore(&config, &home.join("text")).is_err());
-        assert!(Backend::restore(&config, &home.join("missing")).is_err());
+        assert!(restore(&config, &home.join("text")).is_err());
+        assert!(restore(&config, &home.join("missing")).is_err());
         let backend = Backend::open(&config).unwrap();
         assert_eq!((names(&backend), backend.audit_head().unwrap()), (vec!["only".to_owned()], head));
         let left: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -75,6 +75,12 @@ pub enum ServiceError {
     /// The audit log in a copy is not intact.
     #[error("the audit log in the copy is not intact: {0}")]
     AuditBroken(ChainFault),
+    /// The operator did not confirm a restore.
+    #[error("nothing was restored, because it was not confirmed")]
+    NotConfirmed,
+    /// The copy does not have a credential that is to be kept.
+    #[error("the copy has no token or account key {0:?}")]
+    NoSuchCredential(String),
     /// A command on accounts, roles or tokens failed.
     #[error(transparent)]
     Account(#[from] AccountError),

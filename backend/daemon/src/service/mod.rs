@@ -5,11 +5,13 @@ mod audit;
 mod audited_command;
 mod backup;
 mod credentials;
+mod erase;
 mod error;
 mod keys;
 mod principals;
 mod projects;
 mod reports;
+mod restore_plan;
 mod rings;
 mod service_keys;
 
@@ -40,9 +42,11 @@ use service_keys::{
 pub use accounts::{AccountError, AccountInfo, GrantInfo, Scope};
 pub use backup::Restored;
 pub use credentials::{AccountKeyInfo, NewToken, TokenInfo};
+pub use erase::erase_database;
 pub use error::ServiceError;
 pub use keys::KeyInfo;
 pub use principals::PrincipalInfo;
+pub use restore_plan::{Difference, ItemKind, RestoreOptions, RestorePlan};
 pub use rings::{NewRing, RingInfo, ring_id};
 
 /// An opened home: HSM, database and service keys.
@@ -104,6 +108,7 @@ impl Backend {
             epoch.begin(&store, counted)?;
         }
         let iv_budget = IvBudget::open(&store)?;
+        let restored = store.restores()?.last;
         let dispatch = Dispatch {
             store,
             keys: Keys::new(hsm.clone(), &config.key_cache()),
@@ -116,6 +121,7 @@ impl Backend {
             random: SystemRandom::new(),
             clock: Clock::default(),
             iv_budget,
+            restored,
             lifecycle: config.lifecycle(),
             epoch,
             audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),

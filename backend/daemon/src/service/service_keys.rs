@@ -6,6 +6,7 @@ use kms_store::LockedStore;
 use zeroize::Zeroizing;
 
 use super::ServiceError;
+use crate::dispatch::Dispatch;
 use crate::error::Error;
 
 /// The purpose of the service key for row MACs.
@@ -48,8 +49,20 @@ pub(super) fn store_service_key(
     purpose: &'static str,
     key: &Zeroizing<[u8; 32]>,
 ) -> Result<(), ServiceError> {
-    let bytes = hsm.wrap(master, &service_identity(store, purpose), key.as_slice())?;
+    let bytes = hsm.wrap(master, &service_identity(store.home(), purpose), key.as_slice())?;
     Ok(store.put_service_key(purpose, &Wrapped { master, bytes })?)
+}
+
+/// Returns a new value for a service key, wrapped: nothing that was made under the old one is valid when it is stored.
+pub(super) fn new_service_key(
+    dispatch: &Dispatch,
+    home: [u8; 16],
+    purpose: &'static str,
+) -> Result<Wrapped, ServiceError> {
+    let (key, master) = (fresh_key()?, dispatch.master);
+    let identity = service_identity(home, purpose);
+    let bytes = dispatch.hsm.wrap(master, &identity, key.as_slice())?;
+    Ok(Wrapped { master, bytes })
 }
 
 /// A service key that homes of earlier versions do not have: it is created if it is missing, with the value that `make`
@@ -90,7 +103,7 @@ pub(super) fn service_key(
     purpose: &'static str,
 ) -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     let wrapped = store.service_key(purpose)?.ok_or(ServiceError::Incomplete(purpose))?;
-    let opened = hsm.unwrap(wrapped.master, &service_identity(store, purpose), &wrapped.bytes);
+    let opened = hsm.unwrap(wrapped.master, &service_identity(store.home(), purpose), &wrapped.bytes);
     let opened: KeyBytes = opened.map_err(|error| {
         let wrong_master = matches!(error, HsmError::MaterialInvalid);
         if wrong_master { ServiceError::Mismatch { purpose } } else { error.into() }
@@ -100,6 +113,6 @@ pub(super) fn service_key(
 }
 
 /// The AAD of a wrapped service key, which binds it to this home and its purpose.
-pub(super) fn service_identity(store: &LockedStore, purpose: &str) -> Vec<u8> {
-    [b"kms service key v1 ".as_slice(), &store.home(), purpose.as_bytes()].concat()
+pub(super) fn service_identity(home: [u8; 16], purpose: &str) -> Vec<u8> {
+    [b"kms service key v1 ".as_slice(), &home, purpose.as_bytes()].concat()
 }

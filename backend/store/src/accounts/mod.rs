@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::api::projects::check_clock;
 use super::check::count_readable;
+use super::writer::WriteTx;
 use super::{Store, StoreError};
 use rows::AccountRow;
 pub use rows::{AccountGrant, AccountKey, KeyAlgorithm, ServiceAccount, Token};
@@ -94,6 +95,29 @@ pub(super) fn of_account<T: AccountRow>(
     account: Uuid,
 ) -> Result<(Vec<T>, Vec<StoreError>), StoreError> {
     T::all(connection, key, "WHERE account = ?1 ORDER BY created, id", [account.as_bytes()])
+}
+
+/// Gives all accounts a new generation, above their own and what `replaced` returns, so that all logins and access tokens
+/// derived from their tokens and keys end.
+pub(super) fn end_generations(tx: &WriteTx<'_>, replaced: impl Fn(Uuid) -> u64) -> Result<(), StoreError> {
+    let (accounts, unreadable) = all_accounts(tx.connection, tx.key)?;
+    unreadable.into_iter().next().map_or(Ok(()), Err)?;
+    for account in accounts {
+        change::end_generation(tx, account.id, |changed| {
+            changed.generation = changed.generation.max(replaced(account.id) + 1);
+        })?;
+    }
+    Ok(())
+}
+
+/// Ends a static token.
+pub(super) fn end_token(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreError> {
+    change::remove_token(tx, id)
+}
+
+/// Revokes an account key.
+pub(super) fn revoke_key(tx: &WriteTx<'_>, id: Uuid, now: u64) -> Result<(), StoreError> {
+    change::revoke_key(tx, id, now)
 }
 
 impl Store {

@@ -237,6 +237,19 @@ impl Store {
         self.page_of_keys(ring, KeyFilter::Wrapping, after, limit)
     }
 
+    /// Returns a page of all keys of a ring, those included that only PKCS#11 shows and wrapping keys, the oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn all_keys(
+        &self,
+        ring: RingId,
+        after: KeyCursor,
+        limit: usize,
+    ) -> Result<Vec<KeyRecord>, StoreError> {
+        self.page_of_keys(ring, KeyFilter::All, after, limit)
+    }
+
     fn page_of_keys(
         &self,
         ring: RingId,

@@ -6,6 +6,7 @@ mod hostile;
 mod keys;
 mod login_failures;
 mod measurements;
+mod restore;
 mod rings;
 mod search;
 

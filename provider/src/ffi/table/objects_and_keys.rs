@@ -16,7 +16,8 @@ functions! {
         let template = valid(module, handle, input::template(template, count))?;
         object::create(module, handle, template).map(|object| output::ulong(object.0))
     });
-    [yes] C_CopyObject(
+    [yes "a session copy of a token object can be used while the original is active"]
+    C_CopyObject(
         handle: CK_SESSION_HANDLE, target: CK_OBJECT_HANDLE, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
         out: *mut CK_OBJECT_HANDLE,
     ) = call |module| output::value(out, || {

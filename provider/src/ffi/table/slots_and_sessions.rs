@@ -75,7 +75,8 @@ functions! {
         let handle = input::session(handle);
         session::init_pin(module, handle, valid(module, handle, input::pin(pin, pin_length))?)
     };
-    [yes] C_SetPIN(
+    [yes "all logins continue; private session objects of other logins of the principal end"]
+    C_SetPIN(
         handle: CK_SESSION_HANDLE, old: *mut CK_UTF8CHAR, old_length: CK_ULONG, new: *mut CK_UTF8CHAR,
         new_length: CK_ULONG,
     ) = call |module| {
@@ -124,7 +125,8 @@ functions! {
         let pin = valid(module, handle, input::pin(pin, pin_length))?;
         session::log_in_named(module, handle, role, pin, valid(module, handle, input::bytes(name, name_length))?)
     };
-    [yes] C_Logout(handle: CK_SESSION_HANDLE) = call |module| session::log_out(module, input::session(handle));
+    [yes "private session objects end: nothing of them opens in a later login"]
+    C_Logout(handle: CK_SESSION_HANDLE) = call |module| session::log_out(module, input::session(handle));
     [yes "no flags are set: the module has not been validated"]
     C_GetSessionValidationFlags(
         handle: CK_SESSION_HANDLE, kind: CK_SESSION_VALIDATION_FLAGS_TYPE, out: *mut CK_FLAGS,

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use kms_core::api::{Problem, Status};
 use kms_core::audit::{Entry, Kind};
 use kms_crypto::rsa_public_key;
-use kms_crypto::{AssertionAccount, Issued, JwtError, JwtUse, assertion_key, check_assertion};
+use kms_crypto::{
+    ASSERTION_SECONDS_MAX, AssertionAccount, Issued, JwtError, JwtUse, LEEWAY_SECONDS, assertion_key,
+    check_assertion,
+};
 use kms_store::{AccountKey, AccountWithGrants, Assertion, AssertionExchange, StoreError};
 use serde_json::Map;
 use sha2::{Digest, Sha256};
@@ -84,6 +87,11 @@ impl Dispatch {
         let asserter = AssertionAccount { id: account.id, email: &account.email, public: &public };
         let asserted =
             check_assertion(text, asserter, &self.authenticator.audience, now).map_err(invalid_assertion)?;
+        if self.is_before_restore(asserted.issued, now) {
+            return Err(forbidden(
+                "the assertion was signed before the database was restored, or does not say when (iat); sign a new one",
+            ));
+        }
         let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
         let assertion =
             Assertion { account: account.id, digest: digest.into(), expires: asserted.forgotten_at };
@@ -102,6 +110,13 @@ impl Dispatch {
             }
             Err(error) => Err(unavailable(&error)),
         }
+    }
+
+    /// Whether an assertion may have been exchanged before the database was restored from a copy that does not know it.
+    fn is_before_restore(&self, issued: Option<u64>, now: u64) -> bool {
+        let Some(restored) = self.restored else { return false };
+        let is_recent = now <= restored.saturating_add(ASSERTION_SECONDS_MAX + 2 * LEEWAY_SECONDS);
+        is_recent && issued.is_none_or(|issued| issued <= restored.saturating_add(LEEWAY_SECONDS))
     }
 
     fn refresh(&self, text: &str, now: u64) -> Result<TokenPair, Problem> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::dispatch::tests::Fixture;
 use crate::dispatch::{TokenPair, TokenRequest, TokenRequestContext};
-use crate::service::{AccountKeyInfo, Scope};
+use crate::service::{AccountKeyInfo, RestoreOptions, Scope};
 
 const CI: &str = "ci@test.sa.kms.local";
 
@@ -143,6 +143,77 @@ fn an_assertion_is_exchanged_once() {
     assert!(fixture.exchange(TokenRequest::Assertion("a.b.c")).is_err());
     fixture.advance_clock(3600);
     assert!(fixture.authenticate(&pair.access).unwrap_err().1.contains("expired"));
+}
+
+/// Writes a backup, and restores it after `change`.
+fn restored(fixture: Fixture, options: &RestoreOptions, change: impl FnOnce(&Fixture)) -> Fixture {
+    let file = fixture.home.join("copy.db");
+    fixture.backend.backup(&file, |_, _| {}).unwrap();
+    change(&fixture);
+    fixture.replace_database(&file, options)
+}
+
+#[test]
+fn what_was_made_under_the_former_keys_ends_with_a_restore() {
+    let Some(mut fixture) = fixture("what_was_made_under_the_former_keys_ends_with_a_restore") else {
+        return;
+    };
+    fixture.create_account(ApiRole::Admin, None);
+    let (valid, revoked) = (fixture.create_token("valid", None), fixture.create_token("revoked", None));
+    let (signer, gone) = (Signer::new(&fixture, None), Signer::new(&fixture, None));
+    let pair = signer.pair(&fixture);
+    fixture.log_in(Role::User, &valid).unwrap();
+    let key = fixture.aes("k", true).object;
+    let spent = signer.assertion(&fixture, ("x", json!(1)));
+    let change = |fixture: &Fixture| {
+        fixture.exchange(TokenRequest::Assertion(&spent)).unwrap();
+        fixture.backend.revoke_token(CI, "revoked").unwrap();
+        fixture.backend.revoke_account_key(&gone.key.id.to_string()).unwrap();
+    };
+    let mut fixture = restored(fixture, &RestoreOptions::default(), change);
+    assert_eq!(fixture.encrypt(&key, b"data"), Err(Rv::USER_NOT_LOGGED_IN));
+    assert!(fixture.authenticate(&pair.access).is_err(), "an access token");
+    assert!(fixture.exchange(TokenRequest::Refresh(&pair.refresh)).is_err(), "a refresh token");
+    assert!(fixture.authenticate(&valid).is_ok(), "a static token that the replaced database accepts");
+    assert!(fixture.authenticate(&revoked).is_err(), "a static token that was revoked");
+    let refused = |fixture: &Fixture, text: &str| {
+        fixture.exchange(TokenRequest::Assertion(text)).map(drop).unwrap_err()
+    };
+    assert!(refused(&fixture, &spent).contains("before the database was restored"));
+    let undated = signer.assertion(&fixture, ("iat", Value::Null));
+    assert!(refused(&fixture, &undated).contains("does not say when"));
+    fixture.advance_clock(120);
+    signer.pair(&fixture);
+    assert!(
+        refused(&fixture, &gone.assertion(&fixture, ("x", json!(1)))).contains("rejected"),
+        "a revoked key"
+    );
+    fixture.advance_clock(7200);
+    let undated = signer.assertion(&fixture, ("iat", Value::Null));
+    fixture.exchange(TokenRequest::Assertion(&undated)).unwrap();
+}
+
+#[test]
+fn a_restore_that_keeps_logins_keeps_credentials_but_no_spent_assertion() {
+    let Some(mut fixture) = fixture("a_restore_that_keeps_logins_keeps_credentials_but_no_spent_assertion")
+    else {
+        return;
+    };
+    fixture.create_account(ApiRole::Admin, None);
+    let revoked = fixture.create_token("revoked", None);
+    let signer = Signer::new(&fixture, None);
+    let pair = signer.pair(&fixture);
+    fixture.log_in(Role::User, "1234").unwrap();
+    let session = fixture.aes("session", false).object;
+    let spent = signer.assertion(&fixture, ("x", json!(1)));
+    let options = RestoreOptions { keep_logins: true, ..RestoreOptions::default() };
+    let mut fixture = restored(fixture, &options, |fixture| {
+        fixture.exchange(TokenRequest::Assertion(&spent)).unwrap();
+        fixture.backend.revoke_token(CI, "revoked").unwrap();
+    });
+    fixture.encrypt(&session, b"data").unwrap();
+    assert!(fixture.authenticate(&pair.access).is_ok() && fixture.authenticate(&revoked).is_ok());
+    assert!(fixture.exchange(TokenRequest::Assertion(&spent)).is_err());
 }
 
 #[test]
