@@ -125,7 +125,8 @@ fn every_step_on_a_database_or_a_backup_is_named() {
         let restored = stack.kms(&["restore", "--from", path.to_str().expect("a path")]);
         if restored.status.success() {
             undetected.push(format!("restore: {mutation}"));
-            put(stack, &victim.whole);
+            // The token has counted on: whatever follows would be refused as an old copy.
+            break;
         }
     }
     // The whole of the older file: not as the home's database; as a backup, it is restored on purpose.
@@ -146,6 +147,8 @@ fn every_step_on_a_database_or_a_backup_is_named() {
 #[test]
 fn a_running_daemon_names_what_is_done_to_its_file_and_acts_on_none_of_it() {
     let mut victim = victim();
+    // The same file is put back for each step, which the number in the token would find.
+    victim.stack.configure("hsm", "counter", "false");
     let mut live: Vec<Mutation> =
         mutations(&victim.whole, &victim.old).into_iter().filter(Mutation::is_for_a_running_daemon).collect();
     assert!(live.len() > 30, "only {} steps", live.len());
