@@ -63,7 +63,7 @@ impl Token {
         if *highest >= number {
             return Ok(());
         }
-        match self.session.update_attributes(*object, &[value.clone()]) {
+        match self.session.update_attributes(*object, std::slice::from_ref(&value)) {
             Ok(()) => {}
             // A token whose data objects cannot be changed: the next one takes the place of this.
             Err(Cryptoki::Pkcs11(

@@ -30,6 +30,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0012_epochs.sql"),
 ];
 
+/// The version of the schema since which a home is marked when it is first opened (`unlock`).
+const MARKED_SINCE: usize = 9;
+
 /// Marks the file as ours in its header: `kms1`.
 const APPLICATION_ID: i32 = 0x6b6d_7331;
 
@@ -44,6 +47,8 @@ pub struct LockedStore {
     connection: Connection,
     path: PathBuf,
     home: [u8; 16],
+    /// The version of the schema in which it was found.
+    found: usize,
     /// Service keys that are written with the state digest, once the row key is there.
     service_keys: RefCell<Vec<(String, Wrapped)>>,
 }
@@ -67,17 +72,18 @@ impl LockedStore {
         let mut home = [0; 16];
         getrandom::fill(&mut home).map_err(|error| io(std::io::Error::other(error.to_string())))?;
         write::change_exactly(&connection, "home", 1, "INSERT INTO home (one, id) VALUES (1, ?1)", [home])?;
-        Ok(Self { connection, path: path.to_owned(), home, service_keys: RefCell::default() })
+        Ok(Self { connection, path: path.to_owned(), home, found: 0, service_keys: RefCell::default() })
     }
 
     /// Opens a database, and migrates one of an older version.
     pub(super) fn existing(path: &Path) -> Result<Self, StoreError> {
         check_file(path)?;
         let mut connection = connect(path)?;
+        let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         migrate(&mut connection, path)?;
         schema::check(&connection)?;
         let home = unlock::home(&connection)?.ok_or_else(|| StoreError::Foreign(path.to_owned()))?;
-        Ok(Self { connection, path: path.to_owned(), home, service_keys: RefCell::default() })
+        Ok(Self { connection, path: path.to_owned(), home, found, service_keys: RefCell::default() })
     }
 
     /// Returns the home's id: random, and never changed.
@@ -133,6 +139,20 @@ impl LockedStore {
     /// # Errors
     /// When its thread cannot be started, or the database fails.
     pub fn unlock(self, key: RowKey) -> Result<Store, StoreError> {
+        self.unlock_at(key, None)
+    }
+
+    /// Starts the store of a copy that may be old. One of this or the last version has a home that is marked: without the
+    /// mark, its log was emptied.
+    ///
+    /// # Errors
+    /// [`StoreError::RowInvalid`] when the mark is missing; as [`LockedStore::unlock`].
+    pub fn unlock_copy(self, key: RowKey) -> Result<Store, StoreError> {
+        let marked: bool =
+            self.connection.query_row("SELECT mac IS NOT NULL FROM home", [], |row| row.get(0))?;
+        if !marked && self.found >= MARKED_SINCE {
+            return Err(StoreError::RowInvalid { table: "home", id: "1".to_owned() });
+        }
         self.unlock_at(key, None)
     }
 

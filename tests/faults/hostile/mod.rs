@@ -7,7 +7,7 @@ mod mutations;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kms_tests::Stack;
 use kms_tests::client::Client;
@@ -44,7 +44,8 @@ fn copy(stack: &Stack, name: &str) -> PathBuf {
 
 fn put(stack: &Stack, from: &Path) {
     for suffix in ["kms.db-wal", "kms.db-shm"] {
-        let _ = fs::remove_file(stack.home().join(suffix));
+        // There may be none.
+        drop(fs::remove_file(stack.home().join(suffix)));
     }
     fs::copy(from, stack.home().join("kms.db")).expect("a file can be copied");
 }
@@ -87,7 +88,7 @@ fn victim() -> Victim {
     let rest = Rest::of(&stack);
     rest.post_empty(&format!("{key}/rotate")).json(202);
     rest.post_empty(&format!("{key}/versions/1/disable")).empty(204);
-    rest.delete(&other).empty(204);
+    rest.delete(&other).empty(202);
     rest.delete(&format!("keyrings/{gone}")).empty(204);
     stack.kms(&["token", "revoke", ACCOUNT, "one"]).ok();
     stack.kms(&["token", "create", ACCOUNT, "--name", "two"]).ok();
@@ -125,7 +126,8 @@ fn every_step_on_a_database_or_a_backup_is_named() {
         let restored = stack.kms(&["restore", "--from", path.to_str().expect("a path")]);
         if restored.status.success() {
             undetected.push(format!("restore: {mutation}"));
-            put(stack, &victim.whole);
+            // The token has counted on: whatever follows would be refused as an old copy.
+            break;
         }
     }
     // The whole of the older file: not as the home's database; as a backup, it is restored on purpose.
@@ -146,6 +148,8 @@ fn every_step_on_a_database_or_a_backup_is_named() {
 #[test]
 fn a_running_daemon_names_what_is_done_to_its_file_and_acts_on_none_of_it() {
     let mut victim = victim();
+    // The same file is put back for each step, which the number in the token would find.
+    victim.stack.configure("hsm", "counter", "false");
     let mut live: Vec<Mutation> =
         mutations(&victim.whole, &victim.old).into_iter().filter(Mutation::is_for_a_running_daemon).collect();
     assert!(live.len() > 30, "only {} steps", live.len());
@@ -154,7 +158,7 @@ fn a_running_daemon_names_what_is_done_to_its_file_and_acts_on_none_of_it() {
     for mutation in &live {
         put(&victim.stack, &victim.whole);
         let old = victim.old.clone();
-        let _ = fs::remove_file(victim.stack.log());
+        drop(fs::remove_file(victim.stack.log()));
         victim.stack.start();
         let rest = Rest::of(&victim.stack);
         if mutation.apply(&victim.stack.home().join("kms.db"), &old) {
@@ -187,14 +191,14 @@ fn a_running_daemon_names_what_is_done_to_its_file_and_acts_on_none_of_it() {
 
 /// Waits until the daemon's log names a fault.
 fn named_in_time(stack: &Stack) -> bool {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
+    // Four seconds: the daemon looks four times a second.
+    (0..40).any(|_| {
         let log = read_log(&stack.log());
         let faults = ["was changed from outside", "key_material_invalid", "or put back is not known"];
-        if faults.iter().any(|fault| log.contains(fault)) {
-            return true;
+        let is_named = faults.iter().any(|fault| log.contains(fault));
+        if !is_named {
+            std::thread::sleep(Duration::from_millis(100));
         }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    false
+        is_named
+    })
 }

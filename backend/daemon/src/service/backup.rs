@@ -319,7 +319,7 @@ mod tests {
         ring(&backend, "only");
         let file = home.join("copy.db");
         backend.backup(&file, |_, _| {}).unwrap();
-        let head = backend.audit_head().unwrap();
+        let head = backend.audit_head().unwrap().last;
         drop(backend);
         let edits = [
             "UPDATE rings SET label = 'other'",
@@ -343,7 +343,7 @@ mod tests {
         assert!(restore(&config, &home.join("text")).is_err());
         assert!(restore(&config, &home.join("missing")).is_err());
         let backend = Backend::open(&config).unwrap();
-        assert_eq!((names(&backend), backend.audit_head().unwrap()), (vec!["only".to_owned()], head));
+        assert_eq!((names(&backend), backend.audit_head().unwrap().last), (vec!["only".to_owned()], head));
         let left: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         let restoring = |name: &std::ffi::OsString| name.to_string_lossy().contains("restoring");
         assert!(!left.iter().any(restoring), "{left:?}");

@@ -103,7 +103,10 @@ impl Backend {
         let home = store.home();
         let epoch = config.counts().then(|| Epoch::new(hsm.clone(), home));
         let counted = epoch.as_ref().map_or(Ok(None), Epoch::counted)?;
-        let store = store.unlock_at(RowKey::from(rows), counted.filter(|_| age == Age::Present))?;
+        let store = match age {
+            Age::Present => store.unlock_at(RowKey::from(rows), counted)?,
+            Age::Any => store.unlock_copy(RowKey::from(rows))?,
+        };
         if let Some(epoch) = epoch.as_ref().filter(|_| age == Age::Present) {
             epoch.begin(&store, counted)?;
         }

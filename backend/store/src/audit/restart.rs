@@ -76,6 +76,13 @@ pub(super) fn check(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([])?;
     let broken = |number: u64| Ok(Err(ChainFault { sequence: signed(number), fault: FaultKind::SetAside }));
+    // An entry that no restart has set aside was added from outside.
+    let sql =
+        "SELECT min(restart) FROM audit_set_aside WHERE restart NOT IN (SELECT number FROM audit_restarts)";
+    let stray: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    if let Some(stray) = stray {
+        return broken(unsigned(stray));
+    }
     let Some(row) = rows.next()? else {
         return if head.restarted.is_none() { Ok(Ok((0, 0))) } else { broken(1) };
     };
