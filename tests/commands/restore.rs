@@ -51,10 +51,9 @@ fn generate(client: &mut Frames, label: &str, token: bool) -> ObjectRef {
         flag(AttributeType::DECRYPT, true),
     ];
     let mechanism = Mechanism::plain(MechanismType::AES_KEY_GEN);
-    match client.send(Request::Generate { mechanism, template: Template(template) }) {
-        Ok(Response::Object(view)) => view.object,
-        other => panic!("{other:?}"),
-    }
+    let response = client.send(Request::Generate { mechanism, template: Template(template) });
+    let Ok(Response::Object(view)) = response else { panic!("{response:?}") };
+    view.object
 }
 
 fn account_with_token(stack: &Stack, account: &str, name: &str) -> String {

@@ -151,8 +151,7 @@ fn session_key(client: &mut Frames) -> ObjectRef {
         flag(AttributeType::DECRYPT),
     ];
     let mechanism = Wire::plain(MechanismType::AES_KEY_GEN);
-    match client.send(Request::Generate { mechanism, template: WireTemplate(template) }) {
-        Ok(Response::Object(view)) => view.object,
-        other => panic!("{other:?}"),
-    }
+    let response = client.send(Request::Generate { mechanism, template: WireTemplate(template) });
+    let Ok(Response::Object(view)) = response else { panic!("{response:?}") };
+    view.object
 }

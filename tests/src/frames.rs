@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kms_protocol::frame;
@@ -22,8 +23,10 @@ pub struct Frames {
     pub slot: SlotId,
     /// The ticket of the requests, if there is one; replaced when it is renewed.
     pub ticket: Option<Ticket>,
-    sent: u128,
 }
+
+/// How many requests all clients of this process have sent: the daemon takes a request with a known id for a repetition.
+static SENT: AtomicU64 = AtomicU64::new(0);
 
 impl Frames {
     /// Connects to the daemon of a stack; the requests are for its first ring.
@@ -33,7 +36,7 @@ impl Frames {
     pub fn connect(stack: &Stack) -> Self {
         let stream = UnixStream::connect(stack.socket()).expect("the daemon listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
-        let mut client = Self { stream, slot: SlotId(0), ticket: None, sent: 0 };
+        let mut client = Self { stream, slot: SlotId(0), ticket: None };
         let mut hello = Zeroizing::new(Vec::new());
         frame::encode(&Hello::ours(), &mut hello).expect("a hello fits into a frame");
         client.write(&hello);
@@ -49,8 +52,7 @@ impl Frames {
     /// # Panics
     /// When the connection breaks.
     pub fn send(&mut self, request: Request) -> Result<Response, Rv> {
-        self.sent += 1;
-        let id = RequestId(self.sent.to_be_bytes());
+        let id = RequestId((u128::from(SENT.fetch_add(1, Ordering::Relaxed)) + 1).to_be_bytes());
         let envelope = RequestEnvelope { id, slot: self.slot, ticket: self.ticket.clone(), request };
         let mut encoded = Zeroizing::new(Vec::new());
         frame::encode(&envelope, &mut encoded).expect("a request fits into a frame");
@@ -88,10 +90,9 @@ impl Frames {
             Parameters::Gcm { iv: Secret::from(vec![1; 12]), aad: Secret::default(), tag_bits: 128 };
         let mechanism = Mechanism { kind: MechanismType::AES_GCM, parameters };
         let data = Secret::from(b"frames".as_slice());
-        match self.send(Request::Encrypt { key: key.clone(), mechanism, data })? {
-            Response::Bytes(bytes) => Ok(bytes),
-            other => panic!("{other:?}"),
-        }
+        let response = self.send(Request::Encrypt { key: key.clone(), mechanism, data })?;
+        let Response::Bytes(bytes) = response else { panic!("{response:?}") };
+        Ok(bytes)
     }
 
     fn write(&mut self, frame: &[u8]) {

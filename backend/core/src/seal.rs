@@ -298,3 +298,24 @@ fn additional_data(context: &SealContext<'_>, kind: Kind) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod measurement {
+    use super::*;
+
+    /// Prints the time to open a seal: `cargo test --release -p kms-core seal::measurement -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    #[expect(clippy::disallowed_methods, reason = "a measurement")]
+    fn cost() {
+        let seals = Seals::new(Zeroizing::new([9; 32]), Zeroizing::new([10; 32]));
+        let context = SealContext { ring: RingId([1; 16]), epoch: 0, login: None, now: 0 };
+        let (bounds, value) = (SealBounds::of(&context, None), KeyBytes::from(vec![5; 32]));
+        let seal = seals.seal(&context, &bounds, &Template::default(), &value, [3; NONCE_BYTES]).unwrap();
+        let start = std::time::Instant::now();
+        for _ in 0..100_000 {
+            std::hint::black_box(seals.open(&context, std::hint::black_box(&seal)).unwrap());
+        }
+        println!("open: {:?}", start.elapsed() / 100_000);
+    }
+}

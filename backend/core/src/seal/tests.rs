@@ -174,16 +174,3 @@ proptest! {
         prop_assert!(open(&context(Some(&login("user", 7))), &bytes).is_err());
     }
 }
-
-/// Prints the time to open a seal: `cargo test --release -p kms-core seal::tests::cost -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a test"]
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
-fn cost() {
-    let (seals, seal, user) = (seals(), sealed(true), login("user", 7));
-    let start = std::time::Instant::now();
-    for _ in 0..100_000 {
-        std::hint::black_box(seals.open(&context(Some(&user)), std::hint::black_box(&seal)).unwrap());
-    }
-    println!("open: {:?}", start.elapsed() / 100_000);
-}
