@@ -12,7 +12,7 @@
 //! | `rings`, `principals`, `keys`, `objects`, `iv_blocks` | operations of the PKCS#11 API and of the commands |
 //! | `find`, `change`, `rotation` | the queries behind them, and the writes inside the writer's transaction |
 //! | `api` | operations of the REST API: projects, rings, the lifecycle of keys, purging, idempotency keys |
-//! | `login_failures` | wrong PINs, counted across restarts |
+//! | `login_failures`, `used_proofs` | wrong PINs, counted across restarts; proofs of context-specific logins, each good once |
 //! | `accounts` | service accounts with their grants, tokens and public keys |
 //! | `audit`, `usage` | the audit log; the hours that are billed |
 //! | `backup`, `check`, `snapshot`, `log_once` | copies and their verification, exports, the log of unreadable rows |
@@ -45,6 +45,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod used_proofs;
 mod version_rows;
 mod writer;
 

@@ -17,3 +17,11 @@ CREATE TABLE login_failures (
     PRIMARY KEY (ring, uid, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX login_failures_by_age ON login_failures (last);
+
+-- Proofs of context-specific logins that were used, until they end by themselves: each is good once. No MAC, as for
+-- assertions: who takes a row away needs the proof too, which lives for half a minute.
+CREATE TABLE used_proofs (
+    nonce    BLOB PRIMARY KEY CHECK (length(nonce) = 16),
+    expires  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX used_proofs_by_end ON used_proofs (expires);
