@@ -76,7 +76,7 @@ fn each_use_needs_a_login_of_its_own() {
         session.sign_update(b"age").expect("a part");
         assert_eq!(session.sign_final(OutputSize::Bytes(256)).expect("it signs").0, first);
         // Signing and decrypting wait at the same time; one login is for both.
-        let parameters: [usize; 5] = [0x250, 2, 0, 0, 0];
+        let parameters: [usize; 5] = [0x250, 2, 1, 0, 0];
         let parameters: Vec<u8> = parameters.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let oaep = || Mechanism::with(CKM_RSA_PKCS_OAEP, &parameters);
         let sealed = session.encrypt(oaep(), public, b"secret").expect("it encrypts");

@@ -52,8 +52,8 @@ mod writer;
 // The public interface is:
 
 pub use accounts::{
-    AccountGrant, AccountKey, AccountWithGrants, Assertion, AssertionExchange, KeyAlgorithm, ServiceAccount,
-    Token,
+    AccountGrant, AccountKey, AccountWithGrants, Assertion, AssertionExchange, KeyAlgorithm, RefreshExchange,
+    RefreshFamily, RefreshUse, ServiceAccount, Token,
 };
 pub use api::{
     ApiResult, DueRotation, IdempotencyKey, KeyMetadata, KeyRecord, Project, Purged, RingMetadata,

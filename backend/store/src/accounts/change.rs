@@ -86,6 +86,7 @@ pub(super) fn remove_account(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreErro
         "DELETE FROM token_uses WHERE token IN (SELECT id FROM tokens WHERE account = ?1)",
         "DELETE FROM tokens WHERE account = ?1",
         "DELETE FROM account_keys WHERE account = ?1",
+        "DELETE FROM refresh_families WHERE account = ?1",
         "DELETE FROM grants WHERE account = ?1",
         "DELETE FROM accounts WHERE id = ?1",
     ] {

@@ -25,3 +25,19 @@ CREATE TABLE used_proofs (
     expires  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX used_proofs_by_end ON used_proofs (expires);
+
+-- Logins of the key flow, each begun by an assertion, whose refresh tokens have not expired. A refresh token is used
+-- once: `current` is the one that may be used (its jti), `previous` the one before it, used at `rotated`. A row that is
+-- gone, or that has revoked, refuses all of them.
+CREATE TABLE refresh_families (
+    id        BLOB PRIMARY KEY CHECK (length(id) = 16),
+    account   BLOB NOT NULL,
+    current   BLOB NOT NULL CHECK (length(current) = 16),
+    previous  BLOB,
+    rotated   INTEGER,
+    expires   INTEGER NOT NULL,
+    revoked   INTEGER,
+    mac       BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refresh_families_by_end ON refresh_families (expires);
+CREATE INDEX refresh_families_by_account ON refresh_families (account);
