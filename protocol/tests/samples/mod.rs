@@ -71,6 +71,7 @@ pub(crate) fn requests() -> Vec<Request> {
         },
     ];
     all.extend(further_requests());
+    all.extend(proven_requests());
     all.into_iter().inspect(|request| assert!(has_sample(request))).collect()
 }
 
@@ -88,6 +89,27 @@ fn has_sample(request: &Request) -> bool {
         Request::EncryptMessage { .. } | Request::InitToken { .. } => true,
         Request::ProveUse { .. } | Request::SignProven { .. } | Request::DecryptProven { .. } => true,
     }
+}
+
+/// The requests of version 2: those about keys that need a proof.
+fn proven_requests() -> Vec<Request> {
+    let token = ObjectRef::Token(ObjectId(300));
+    let with = |kind, parameters| Mechanism { kind: MechanismType(kind), parameters };
+    vec![
+        Request::ProveUse { key: token.clone(), pin: secret(b"1234") },
+        Request::SignProven {
+            key: token.clone(),
+            mechanism: with(0x1041, Parameters::None),
+            data: secret(&[1; 32]),
+            proof: secret(b"proof"),
+        },
+        Request::DecryptProven {
+            key: token.clone(),
+            mechanism: with(1, Parameters::None),
+            data: secret(&[2; 256]),
+            proof: secret(b"proof"),
+        },
+    ]
 }
 
 /// The requests that import, wrap, unwrap and derive keys, and those with further parameters.
@@ -124,19 +146,6 @@ fn further_requests() -> Vec<Request> {
             data: secret(b"plaintext"),
         },
         Request::InitToken { pin: secret(b"12345678"), label: "ring".to_owned() },
-        Request::ProveUse { key: token.clone(), pin: secret(b"1234") },
-        Request::SignProven {
-            key: token.clone(),
-            mechanism: with(0x1041, Parameters::None),
-            data: secret(&[1; 32]),
-            proof: secret(b"proof"),
-        },
-        Request::DecryptProven {
-            key: token.clone(),
-            mechanism: with(1, Parameters::None),
-            data: secret(&[2; 256]),
-            proof: secret(b"proof"),
-        },
     ];
     for mechanism in [
         with(0x402a, hkdf()),

@@ -5,7 +5,7 @@ ALTER TABLE principals ADD COLUMN pin_kind INTEGER;
 
 -- Wrong PINs that are not yet forgotten, by ring, by the user of the operating system, and by the name that was given:
 -- whether there is a principal of that name or not, so that nobody can tell. uid: -1 none, -2 any of those for which
--- there was no room. name: a MAC of the name; 16 zero bytes for those for which there was no room. last: milliseconds
+-- there was no space. name: a MAC of the name; 16 zero bytes for those for which there was no space. last: milliseconds
 -- since 1970.
 CREATE TABLE login_failures (
     ring      BLOB NOT NULL,
