@@ -10,8 +10,11 @@ pub const FRAME_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// The size of the header: the length before each value.
 pub const HEADER_BYTES: usize = 4;
 
-/// The protocol version of this crate.
-pub const VERSION: u16 = 1;
+/// The protocol version of this crate. Version 2 added proofs of context-specific logins (docs/decisions/0049).
+pub const VERSION: u16 = 2;
+
+/// The oldest version that a backend accepts. What version 1 sends has the same form in version 2.
+pub const VERSION_OLDEST: u16 = 1;
 
 /// The provider's first frame on a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -33,9 +36,11 @@ impl Hello {
         Self { magic: Self::MAGIC, oldest: VERSION, newest: VERSION }
     }
 
-    /// The version that both sides support, if there is one.
+    /// The newest version that both sides support, if there is one.
     pub fn agreed(&self) -> Option<u16> {
-        (self.magic == Self::MAGIC && self.oldest <= VERSION && VERSION <= self.newest).then_some(VERSION)
+        let newest = self.newest.min(VERSION);
+        let oldest = self.oldest.max(VERSION_OLDEST);
+        (self.magic == Self::MAGIC && oldest <= newest).then_some(newest)
     }
 }
 

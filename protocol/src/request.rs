@@ -44,7 +44,8 @@ pub enum Role {
     Officer,
     /// The user, who uses the keys.
     User,
-    /// The user's context-specific login, for one operation of a key with `CKA_ALWAYS_AUTHENTICATE`.
+    /// The user's context-specific login. Providers of version 1 send it; it permits nothing, and
+    /// [`Request::ProveUse`] took its place.
     Context,
 }
 
@@ -236,6 +237,36 @@ pub enum Request {
         /// The token's label, at most 32 bytes of UTF-8, without padding.
         label: String,
     },
+    /// `C_Login` with `CKU_CONTEXT_SPECIFIC`: the logged-in user proves the PIN again, for one use of a key with
+    /// `CKA_ALWAYS_AUTHENTICATE`. Response: `Proof`.
+    ProveUse {
+        /// The key.
+        key: ObjectRef,
+        /// The PIN, as in `Login`.
+        pin: Secret,
+    },
+    /// `C_Sign` with a key that needs a proof; the proof is used up. Response: `Bytes`.
+    SignProven {
+        /// The key.
+        key: ObjectRef,
+        /// The mechanism.
+        mechanism: Mechanism,
+        /// As in `Sign`.
+        data: Secret,
+        /// The proof.
+        proof: Secret,
+    },
+    /// `C_Decrypt` with a key that needs a proof; the proof is used up. Response: `Bytes`.
+    DecryptProven {
+        /// The key.
+        key: ObjectRef,
+        /// The mechanism.
+        mechanism: Mechanism,
+        /// The data.
+        data: Secret,
+        /// The proof.
+        proof: Secret,
+    },
 }
 
 impl Request {
@@ -266,6 +297,9 @@ impl Request {
             Self::Decapsulate { .. } => "decapsulate",
             Self::EncryptMessage { .. } => "encrypt-message",
             Self::InitToken { .. } => "init-token",
+            Self::ProveUse { .. } => "prove-use",
+            Self::SignProven { .. } => "sign-proven",
+            Self::DecryptProven { .. } => "decrypt-proven",
         }
     }
 }

@@ -111,4 +111,6 @@ pub enum Response {
         /// The ciphertext, followed by the tag.
         ciphertext: Secret,
     },
+    /// The proof of a context-specific login, for one use of one key within half a minute.
+    Proof(Secret),
 }

@@ -104,6 +104,8 @@ impl Module {
     pub(crate) fn call(&self, context: &CallContext, request: Request) -> Result<Response, Rv> {
         let id = if creates_object(&request) { random_id()? } else { RequestId::default() };
         let too_large = too_large_rv(&request);
+        // These get the same return value when their proof has expired, and the login is valid nevertheless.
+        let proven = matches!(request, Request::SignProven { .. } | Request::DecryptProven { .. });
         let envelope = RequestEnvelope { id, slot: context.slot, ticket: context.ticket.clone(), request };
         let ResponseEnvelope { ticket: new, result } = self.send(&envelope).map_err(|error| match error {
             CallError::Unreachable | CallError::Disconnected => Rv::DEVICE_REMOVED,
@@ -113,7 +115,7 @@ impl Module {
         if let (Some(old), Some(new)) = (&envelope.ticket, new) {
             self.sessions(|sessions| sessions.renew_ticket(context.slot, old, new));
         }
-        if let (Some(ticket), Err(Rv::USER_NOT_LOGGED_IN)) = (&envelope.ticket, &result) {
+        if let (Some(ticket), Err(Rv::USER_NOT_LOGGED_IN), false) = (&envelope.ticket, &result, proven) {
             self.sessions(|sessions| sessions.mark_login_stale(context.slot, ticket));
         }
         result
@@ -275,6 +277,8 @@ fn creates_object(request: &Request) -> bool {
         | Request::Encrypt { .. }
         | Request::Decrypt { .. } => false,
         Request::Sign { .. } | Request::Verify { .. } => false,
+        // A repetition finds its proof used up, if the first one arrived.
+        Request::ProveUse { .. } | Request::SignProven { .. } | Request::DecryptProven { .. } => false,
     }
 }
 
@@ -282,6 +286,9 @@ fn creates_object(request: &Request) -> bool {
 fn too_large_rv(request: &Request) -> Rv {
     match request {
         Request::Encrypt { .. } | Request::Sign { .. } | Request::Verify { .. } => Rv::DATA_LEN_RANGE,
+        Request::SignProven { .. } => Rv::DATA_LEN_RANGE,
+        Request::DecryptProven { .. } => Rv::ENCRYPTED_DATA_LEN_RANGE,
+        Request::ProveUse { .. } => Rv::PIN_LEN_RANGE,
         Request::EncryptMessage { .. } => Rv::DATA_LEN_RANGE,
         Request::Decrypt { .. } | Request::Decapsulate { .. } => Rv::ENCRYPTED_DATA_LEN_RANGE,
         Request::Unwrap { .. } => Rv::WRAPPED_KEY_LEN_RANGE,

@@ -11,10 +11,10 @@ use kms_tests::raw::{Mechanism, Module, Session, Template};
 use kms_tests::{Policy, SetOnDrop};
 
 /// The exit status of a child that succeeds: neither 0 nor 101, which an unexpected exit or a panic would give.
-const SUCCESS: i32 = 42;
+pub(super) const SUCCESS: i32 = 42;
 
 /// Runs `body` in a forked child that then exits at once; returns its exit status, or the negated signal.
-fn in_fork(body: impl FnOnce() -> bool) -> i32 {
+pub(super) fn in_fork(body: impl FnOnce() -> bool) -> i32 {
     // SAFETY: besides the test harness's thread, which waits, only one thread of this process runs; the child calls the
     // module and ends with `_exit`, so nothing of the harness runs in it.
     let pid = unsafe { libc::fork() };

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "this suite calls the C API")]
 #![allow(missing_docs, reason = "tests")]
 
+mod context_login;
 mod fork;
 mod initialise;
 mod lists;

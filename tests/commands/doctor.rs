@@ -176,3 +176,25 @@ fn a_nearly_full_disk() {
         std::panic::resume_unwind(panicked);
     }
 }
+
+#[test]
+fn files_with_credentials_in_the_home_are_a_warning_and_not_a_failure() {
+    let stack = Stack::strict();
+    let check = |name: &str| {
+        let report = doctor_report(&stack);
+        assert_eq!(report["ok"], true, "{report:#}");
+        let check = report["checks"].as_array().expect("a list").iter().find(|check| check["name"] == name);
+        check.cloned().expect("the check is made")
+    };
+    let left = check("credentials");
+    let text = |field: &str| left[field].as_str().unwrap_or_default().to_owned();
+    assert_eq!(left["state"], "warning");
+    assert!(text("detail").contains("admin.token") && text("detail").contains("PINs in plaintext"), "{left}");
+    assert!(text("next").contains("kms token revoke") && text("next").contains("--pin-file"), "{left}");
+    assert_eq!(check("pins")["state"], "ok");
+    // The advice works.
+    for name in ["admin.token", "credentials"] {
+        fs::rename(stack.home().join(name), stack.folder().join(name)).expect("it can be moved");
+    }
+    assert_eq!(check("credentials")["state"], "ok");
+}

@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod absent;
+mod context_login;
 mod disk;
 mod guesses;
 mod homes;

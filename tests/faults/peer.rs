@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use kms_protocol::frame::{self, VERSION};
+use kms_protocol::frame::{self, VERSION, VERSION_OLDEST};
 use kms_protocol::{Hello, Welcome};
 use kms_tests::Stack;
 use kms_tests::client::Client;
@@ -107,6 +107,15 @@ fn an_unsupported_version_gets_the_supported_range() {
         );
         assert_closed(stream);
     }
+}
+
+#[test]
+fn a_provider_of_the_oldest_version_is_accepted() {
+    let stack = Stack::strict();
+    let mut stream = connect(&stack);
+    let hello = Hello { oldest: VERSION_OLDEST, newest: VERSION_OLDEST, ..Hello::ours() };
+    stream.write_all(&frame_of(hello)).expect("the hello is sent");
+    assert_eq!(frame::decode::<Welcome>(&receive(&mut stream)), Ok(Welcome::Version(VERSION_OLDEST)));
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub struct Issued {
     pub issued: u64,
     /// When it expires, in the same unit.
     pub expires: u64,
+    /// The login that it descends from; none in tokens of earlier versions.
+    pub family: Option<Uuid>,
 }
 
 /// The two kinds of tokens.
@@ -110,6 +112,8 @@ struct TokenClaims {
     jti: Uuid,
     iat: u64,
     exp: u64,
+    #[serde(default, rename = "fam", skip_serializing_if = "Option::is_none")]
+    family: Option<Uuid>,
 }
 
 impl JwtKeys {
@@ -123,6 +127,7 @@ impl JwtKeys {
             jti: name,
             iat: issued.issued,
             exp: issued.expires,
+            family: issued.family,
         };
         let key = &self.pair(kind).0;
         let text = encode(&Header::new(Algorithm::HS512), &claims, key);
@@ -134,6 +139,14 @@ impl JwtKeys {
     /// # Errors
     /// [`JwtError::Expired`]; [`JwtError::Invalid`] for everything that is no token of ours.
     pub fn check(&self, kind: JwtUse, text: &str, now: u64) -> Result<Issued, JwtError> {
+        self.check_named(kind, text, now).map(|(issued, _)| issued)
+    }
+
+    /// As [`JwtKeys::check`]; also returns the token's name, the `jti`.
+    ///
+    /// # Errors
+    /// As [`JwtKeys::check`].
+    pub fn check_named(&self, kind: JwtUse, text: &str, now: u64) -> Result<(Issued, Uuid), JwtError> {
         if text.len() > JWT_BYTES_MAX {
             return Err(JwtError::Invalid);
         }
@@ -145,13 +158,15 @@ impl JwtKeys {
         if now >= claims.exp {
             return Err(JwtError::Expired);
         }
-        Ok(Issued {
+        let issued = Issued {
             account: claims.sub,
             generation: claims.generation,
             key: claims.kid,
             issued: claims.iat,
             expires: claims.exp,
-        })
+            family: claims.family,
+        };
+        Ok((issued, claims.jti))
     }
 
     fn pair(&self, kind: JwtUse) -> &(EncodingKey, DecodingKey) {
@@ -309,6 +324,7 @@ mod tests {
             key: Uuid::from_u128(2),
             issued: NOW,
             expires: NOW + 600,
+            family: Some(Uuid::from_u128(3)),
         }
     }
 

@@ -35,7 +35,7 @@ pub const PIN_BYTES_MAX: usize = 255;
 const PROOF_CACHED_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The maximum number of tracks that are kept in memory: 10,000 entries of 200 bytes each are two megabytes. Those that
-/// are in the database, too, make room for others.
+/// are in the database, too, are dropped for others.
 const ENTRIES_MAX: usize = 10_000;
 
 /// How long an attempt waits for earlier ones. Together with the longest delay it ends before the provider's deadline.

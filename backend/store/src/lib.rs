@@ -12,7 +12,7 @@
 //! | `rings`, `principals`, `keys`, `objects`, `iv_blocks` | operations of the PKCS#11 API and of the commands |
 //! | `find`, `change`, `rotation` | the queries behind them, and the writes inside the writer's transaction |
 //! | `api` | operations of the REST API: projects, rings, the lifecycle of keys, purging, idempotency keys |
-//! | `login_failures` | wrong PINs, counted across restarts |
+//! | `login_failures`, `used_proofs` | wrong PINs, counted across restarts; proofs of context-specific logins, each good once |
 //! | `accounts` | service accounts with their grants, tokens and public keys |
 //! | `audit`, `usage` | the audit log; the hours that are billed |
 //! | `unlock`, `trust`, `guard` | what is done once the row key is there; whether the rows may still be believed |
@@ -54,6 +54,7 @@ mod tests;
 mod trust;
 mod unlock;
 mod usage;
+mod used_proofs;
 mod version_rows;
 mod write;
 mod writer;
@@ -61,8 +62,8 @@ mod writer;
 // The public interface is:
 
 pub use accounts::{
-    AccountGrant, AccountKey, AccountWithGrants, Assertion, AssertionExchange, KeyAlgorithm, ServiceAccount,
-    Token,
+    AccountGrant, AccountKey, AccountWithGrants, Assertion, AssertionExchange, KeyAlgorithm, RefreshExchange,
+    RefreshFamily, RefreshUse, ServiceAccount, Token,
 };
 pub use api::{
     ApiResult, DueRotation, IdempotencyKey, KeyMetadata, KeyRecord, Project, Purged, RingMetadata,

@@ -111,7 +111,7 @@ fn stored(
     Ok(rows.next()?.map(|row| LoginFailures::read(row, key)).transpose()?.map(|(_, failures)| failures))
 }
 
-/// Finds the track of a name: its own if it has one or there is room for one, else a shared one.
+/// Finds the track of a name: its own if it has one or there is space for one, else a shared one.
 fn find(
     connection: &Connection,
     mut track: LoginTrack,

@@ -11,7 +11,7 @@ use super::{StoreError, check};
 
 /// The tables whose rows are counted, each at the place of its number, which is stored: the list only grows. Not here are
 /// `audit`, `audit_head`, `audit_restarts` and `audit_set_aside`: the audit chain holds them together.
-pub(super) const TABLES: [&str; 22] = [
+pub(super) const TABLES: [&str; 24] = [
     "home",
     "service_keys",
     "counters",
@@ -34,6 +34,8 @@ pub(super) const TABLES: [&str; 22] = [
     "token_uses",
     "login_failures",
     "restores",
+    "used_proofs",
+    "refresh_families",
 ];
 
 /// The number of a table, if its rows are counted.

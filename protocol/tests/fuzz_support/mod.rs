@@ -33,6 +33,8 @@ fn mechanism(request: &Request) -> Option<&Mechanism> {
         Request::Wrap { mechanism, .. } | Request::Unwrap { mechanism, .. } => Some(mechanism),
         Request::Derive { mechanism, .. } | Request::EncryptMessage { mechanism, .. } => Some(mechanism),
         Request::Encapsulate { mechanism, .. } | Request::Decapsulate { mechanism, .. } => Some(mechanism),
+        Request::SignProven { mechanism, .. } | Request::DecryptProven { mechanism, .. } => Some(mechanism),
+        Request::ProveUse { .. } => None,
         Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => None,
         Request::Find { .. } | Request::Attributes { .. } | Request::Reveal { .. } => None,
         Request::SetAttributes { .. } | Request::Destroy { .. } => None,

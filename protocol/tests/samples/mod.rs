@@ -71,6 +71,7 @@ pub(crate) fn requests() -> Vec<Request> {
         },
     ];
     all.extend(further_requests());
+    all.extend(proven_requests());
     all.into_iter().inspect(|request| assert!(has_sample(request))).collect()
 }
 
@@ -86,7 +87,29 @@ fn has_sample(request: &Request) -> bool {
         Request::Create { .. } | Request::Copy { .. } | Request::Wrap { .. } | Request::Unwrap { .. } => true,
         Request::Derive { .. } | Request::Encapsulate { .. } | Request::Decapsulate { .. } => true,
         Request::EncryptMessage { .. } | Request::InitToken { .. } => true,
+        Request::ProveUse { .. } | Request::SignProven { .. } | Request::DecryptProven { .. } => true,
     }
+}
+
+/// The requests of version 2: those about keys that need a proof.
+fn proven_requests() -> Vec<Request> {
+    let token = ObjectRef::Token(ObjectId(300));
+    let with = |kind, parameters| Mechanism { kind: MechanismType(kind), parameters };
+    vec![
+        Request::ProveUse { key: token.clone(), pin: secret(b"1234") },
+        Request::SignProven {
+            key: token.clone(),
+            mechanism: with(0x1041, Parameters::None),
+            data: secret(&[1; 32]),
+            proof: secret(b"proof"),
+        },
+        Request::DecryptProven {
+            key: token.clone(),
+            mechanism: with(1, Parameters::None),
+            data: secret(&[2; 256]),
+            proof: secret(b"proof"),
+        },
+    ]
 }
 
 /// The requests that import, wrap, unwrap and derive keys, and those with further parameters.
@@ -217,6 +240,7 @@ pub(crate) fn responses() -> Vec<(&'static str, ResponseEnvelope)> {
         ok("object", Response::Object(view.clone())),
         ok("pair", Response::Pair { public: view.clone(), private: view.clone() }),
         ok("encapsulated", Response::Encapsulated { ciphertext: secret(&[7; 32]), secret: view }),
+        ok("proof", Response::Proof(secret(b"proof"))),
         ok("message", Response::Message { nonce: secret(&[8; 12]), ciphertext: secret(b"ciphertext") }),
         ok("revealed", Response::Revealed(template())),
         ok("bytes", Response::Bytes(secret(b"signature"))),
@@ -231,6 +255,6 @@ fn response_has_sample(response: &Response) -> bool {
     match response {
         Response::Done | Response::Slots(_) | Response::LoggedIn { .. } | Response::Found { .. } => true,
         Response::Object(_) | Response::Pair { .. } | Response::Revealed(_) | Response::Bytes(_) => true,
-        Response::Encapsulated { .. } | Response::Message { .. } => true,
+        Response::Encapsulated { .. } | Response::Message { .. } | Response::Proof(_) => true,
     }
 }

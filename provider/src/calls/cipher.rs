@@ -154,7 +154,7 @@ fn run(
 fn process(
     module: &Module,
     context: &CallContext,
-    cipher: &CipherOperation,
+    cipher: &mut CipherOperation,
     chunk: Chunk,
 ) -> Result<Secret, Rv> {
     let Chunk { mechanism, data } = chunk;
@@ -162,9 +162,10 @@ fn process(
         return public::encrypt(&cipher.key.attributes, &mechanism, &data);
     }
     let key = cipher.key.object.clone();
-    let request = match cipher.direction() {
-        Direction::Encrypt => Request::Encrypt { key, mechanism, data },
-        Direction::Decrypt => Request::Decrypt { key, mechanism, data },
+    let request = match (cipher.direction(), cipher.proof.take()) {
+        (Direction::Encrypt, _) => Request::Encrypt { key, mechanism, data },
+        (Direction::Decrypt, None) => Request::Decrypt { key, mechanism, data },
+        (Direction::Decrypt, Some(proof)) => Request::DecryptProven { key, mechanism, data, proof },
     };
     let Response::Bytes(output) = module.call(context, request)? else { return unexpected() };
     Ok(output)

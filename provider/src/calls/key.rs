@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kms_protocol::mechanism_table::Uses;
-use kms_protocol::{AttributeType, Mechanism, Request, Response, Rv, Secret, Template};
+use kms_protocol::{AttributeType, Mechanism, ObjectClass, Request, Response, Rv, Secret, Template};
 
 use super::{InputBytes, OutputCapacity, object, unexpected};
 use crate::module::Module;
@@ -168,6 +168,10 @@ fn checked_key(
         let context = sessions.context(session)?;
         let key = sessions.objects.get(context.slot, key).map_err(|_| Rv::KEY_HANDLE_INVALID)?;
         usage::check(usage, mechanism, &key, policy)?;
+        // There is no operation that a context-specific login could be for; the backend refuses the use, too.
+        if key.class() == Some(ObjectClass::PRIVATE_KEY) && key.is(AttributeType::ALWAYS_AUTHENTICATE) {
+            return Err(Rv::USER_NOT_LOGGED_IN);
+        }
         Ok((key, context))
     })
 }

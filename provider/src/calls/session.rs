@@ -49,14 +49,23 @@ pub(crate) fn log_in(module: &Module, session: SessionHandle, role: Role, pin: &
     if pin.is_empty() || pin.len() > PIN_BYTES_MAX {
         return Err(Rv::PIN_INCORRECT);
     }
-    // Only a context-specific login is sent with the ticket of the existing login.
-    let context = match role {
-        Role::Context => context,
-        Role::User | Role::Officer => CallContext { ticket: None, ..context },
-    };
+    if role == Role::Context {
+        return prove_use(module, session, &context, pin);
+    }
+    let context = CallContext { ticket: None, ..context };
     let response = module.call(&context, Request::Login { role, pin: Secret::from(pin) })?;
     let Response::LoggedIn { ticket } = response else { return unexpected() };
     module.sessions(|sessions| sessions.log_in(session, role, ticket))
+}
+
+/// `C_Login` with `CKU_CONTEXT_SPECIFIC`: gets a proof for one use of the key of each operation that waits.
+fn prove_use(module: &Module, session: SessionHandle, context: &CallContext, pin: &[u8]) -> Result<(), Rv> {
+    for (operation, key) in module.sessions(|sessions| sessions.waiting(session))? {
+        let request = Request::ProveUse { key: key.object.clone(), pin: Secret::from(pin) };
+        let Response::Proof(proof) = module.call(context, request)? else { return unexpected() };
+        module.sessions(|sessions| sessions.prove(session, operation, &key, proof))?;
+    }
+    Ok(())
 }
 
 /// `C_LoginUser`: name and PIN are separate arguments; the backend takes them as `name:secret`.

@@ -136,13 +136,18 @@ pub(crate) fn sign_final(
     })
 }
 
-fn complete(module: &Module, context: &CallContext, operation: SignatureOperation) -> Result<Secret, Rv> {
+fn complete(module: &Module, context: &CallContext, mut operation: SignatureOperation) -> Result<Secret, Rv> {
     if operation.needs_context_login {
         return Err(Rv::USER_NOT_LOGGED_IN);
     }
-    let length = operation.length();
+    let (length, proof) = (operation.length(), operation.proof.take());
     let SigningInput { key, mechanism, data } = operation.finish()?;
-    let response = module.call(context, Request::Sign { key: key.object.clone(), mechanism, data })?;
+    let key = key.object.clone();
+    let request = match proof {
+        Some(proof) => Request::SignProven { key, mechanism, data, proof },
+        None => Request::Sign { key, mechanism, data },
+    };
+    let response = module.call(context, request)?;
     let Response::Bytes(signature) = response else { return unexpected() };
     // The capacity of the caller's buffer was checked for this length.
     if signature.len() == length { Ok(signature) } else { unexpected() }

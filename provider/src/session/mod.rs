@@ -101,6 +101,15 @@ impl Operations {
     }
 }
 
+/// An operation that can wait for a context-specific login.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum WaitingOperation {
+    /// `C_SignInit` began it.
+    Sign,
+    /// `C_DecryptInit` began it.
+    Decrypt,
+}
+
 /// One session.
 pub(crate) struct Session {
     pub(crate) slot: SlotId,
@@ -239,11 +248,49 @@ impl Sessions {
         if self.role(slot) != Some(Role::User) {
             return Err(Rv::USER_NOT_LOGGED_IN);
         }
+        let waiting = self.waiting(handle)?;
+        if waiting.is_empty() { Err(Rv::OPERATION_NOT_INITIALIZED) } else { Ok(slot) }
+    }
+
+    /// The operations of a session that wait for a context-specific login, with their keys.
+    pub(crate) fn waiting(
+        &mut self,
+        handle: SessionHandle,
+    ) -> Result<Vec<(WaitingOperation, Arc<ObjectInfo>)>, Rv> {
         let operations = self.operations(handle)?;
-        let waiting = operations.sign.as_ref().is_some_and(|signing| signing.needs_context_login)
-            || operations.decrypt.as_ref().is_some_and(|cipher| cipher.needs_context_login)
-            || operations.encrypt.as_ref().is_some_and(|cipher| cipher.needs_context_login);
-        if waiting { Ok(slot) } else { Err(Rv::OPERATION_NOT_INITIALIZED) }
+        let signing = operations.sign.as_ref().filter(|signing| signing.needs_context_login);
+        let decrypting = operations.decrypt.as_ref().filter(|cipher| cipher.needs_context_login);
+        let signing = signing.map(|signing| (WaitingOperation::Sign, Arc::clone(&signing.key)));
+        let decrypting = decrypting.map(|cipher| (WaitingOperation::Decrypt, Arc::clone(&cipher.key)));
+        Ok(signing.into_iter().chain(decrypting).collect())
+    }
+
+    /// Stores the proof of a context-specific login in the operation that waited for it. An operation that another
+    /// thread began meanwhile, with another key, does not get it.
+    pub(crate) fn prove(
+        &mut self,
+        handle: SessionHandle,
+        operation: WaitingOperation,
+        key: &Arc<ObjectInfo>,
+        proof: Secret,
+    ) -> Result<(), Rv> {
+        let operations = self.operations(handle)?;
+        match operation {
+            WaitingOperation::Sign => {
+                if let Some(signing) = operations.sign.as_mut().filter(|active| Arc::ptr_eq(&active.key, key))
+                {
+                    (signing.needs_context_login, signing.proof) = (false, Some(proof));
+                }
+            }
+            WaitingOperation::Decrypt => {
+                if let Some(cipher) =
+                    operations.decrypt.as_mut().filter(|active| Arc::ptr_eq(&active.key, key))
+                {
+                    (cipher.needs_context_login, cipher.proof) = (false, Some(proof));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Stores a login that the backend has confirmed.
@@ -260,12 +307,8 @@ impl Sessions {
                 }
                 self.logins.insert(slot, Login { role, ticket, stale: false });
             }
-            Role::Context => {
-                let operations = self.operations(handle)?;
-                operations.sign.iter_mut().for_each(|signing| signing.needs_context_login = false);
-                operations.decrypt.iter_mut().for_each(|cipher| cipher.needs_context_login = false);
-                operations.encrypt.iter_mut().for_each(|cipher| cipher.needs_context_login = false);
-            }
+            // Not a login of the session: `prove` stores its result.
+            Role::Context => return Err(Rv::USER_TYPE_INVALID),
         }
         Ok(())
     }

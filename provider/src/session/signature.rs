@@ -27,6 +27,8 @@ pub(crate) struct SignatureOperation {
     pub(crate) key: Arc<ObjectInfo>,
     /// Whether the key still needs a context-specific login before it is used (`CKA_ALWAYS_AUTHENTICATE`).
     pub(crate) needs_context_login: bool,
+    /// The proof of that login, which the use needs.
+    pub(crate) proof: Option<Secret>,
     mechanism: Mechanism,
     input: Input,
     length: usize,
@@ -68,6 +70,7 @@ impl SignatureOperation {
         Ok(Self {
             key,
             needs_context_login,
+            proof: None,
             mechanism,
             input,
             length,

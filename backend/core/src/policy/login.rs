@@ -52,6 +52,13 @@ pub struct Claims {
 /// The key under which the backends issue and check tickets.
 pub struct TicketKey(Zeroizing<[u8; 32]>);
 
+impl TicketKey {
+    /// A MAC under this key, to which nothing was added yet.
+    pub(super) fn mac(&self) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length")
+    }
+}
+
 impl From<Zeroizing<[u8; 32]>> for TicketKey {
     fn from(key: Zeroizing<[u8; 32]>) -> Self {
         Self(key)
@@ -127,8 +134,7 @@ fn decode(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
 }
 
 fn mac_over(key: &TicketKey, bytes: &[u8]) -> Hmac<Sha256> {
-    let mac = Hmac::<Sha256>::new_from_slice(key.0.as_slice()).expect("HMAC takes a key of any length");
-    mac.chain_update(b"kms ticket").chain_update(bytes)
+    key.mac().chain_update(b"kms ticket").chain_update(bytes)
 }
 
 fn role_number(ring_role: RingRole) -> u8 {

@@ -12,6 +12,7 @@ mod directed_tests;
 mod generate;
 mod import;
 mod login;
+mod proof;
 mod ring;
 mod roles;
 mod separation;
@@ -31,10 +32,11 @@ pub use import::{
 };
 pub use kms_protocol::Usage;
 pub use login::{Claims, TicketKey, check, delay_after, issue};
+pub use proof::{PROOF_SECONDS, UseClaims, check_proof, issue_proof, key_digest, needs_proof};
 pub use roles::{allowed, allowed_somewhere, permissions, ring_role};
 pub use template::change;
 pub use token::{TOKEN_PREFIX, TOKEN_SECRET_BYTES, is_token, token_digest, token_of};
-pub use usage::{Permit, permit, permit_reveal};
+pub use usage::{Permit, permit, permit_proven, permit_reveal};
 pub use wrapping::{permit_being_wrapped, permit_copy, permit_second_base};
 
 /// An action on an object as a whole.

@@ -221,6 +221,8 @@ encrypts, decrypts, signs or verifies.
 - Adding a template for shared secrets to the copy of a private key.
 - Wrapping with a public key that the KMS did not generate and the security officer does not trust.
 - Wrapping keys that are not readable with a secret key that was ever outside the KMS.
+- Reading or wrapping a private key with `CKA_ALWAYS_AUTHENTICATE`, also if it is readable; in every ring, each use of such
+  a key needs a context-specific login of its own, and only signing and decrypting have one.
 ";
 
     /// The whole table, for readers. `UPDATE_EXPECT=1 cargo test` writes it again.

@@ -1,11 +1,12 @@
 //! Decides whether a caller may use a key: attributes, caller and mechanism → a [`Permit`] or a return code.
 
 use kms_protocol::{
-    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, Parameters, RingPolicy, Rv,
-    Template, Usage, Value,
+    AttributeType, KeyType, Mechanism, MechanismType, ObjectClass, ObjectId, ObjectRef, Parameters,
+    RingPolicy, Rv, Template, Usage, Value,
     mechanism_table::{Row, SizeUnit, row_of},
 };
 
+use super::proof::{self, UseClaims, covers, needs_proof};
 use super::ring::{STRICT_GCM_TAG_BITS_MIN, STRICT_MAC_BITS_MIN};
 use super::{derivation, is_private, is_user, wrapping};
 use crate::object::{Caller, Curve, Object, RingRole};
@@ -55,8 +56,32 @@ impl Permit {
 /// Decides whether a caller may use a key in this way. `Mechanism::check` has checked the mechanism's parameters.
 ///
 /// # Errors
-/// The return code that `C_EncryptInit` and the like have for the reason.
+/// The return code that `C_EncryptInit` and the like have for the reason. `CKR_USER_NOT_LOGGED_IN` for a key with
+/// `CKA_ALWAYS_AUTHENTICATE`: only [`permit_proven`] permits its use.
 pub fn permit(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
+    let permit = decide(caller, usage, mechanism, key)?;
+    if needs_proof(key) { Err(Rv::USER_NOT_LOGGED_IN) } else { Ok(permit) }
+}
+
+/// As [`permit`], with the proof of a context-specific login, which a key with `CKA_ALWAYS_AUTHENTICATE` needs for each
+/// use. `reference` is how the request names the key. The caller has checked that the proof is valid, and burns it
+/// before the key is opened.
+///
+/// # Errors
+/// As [`permit`]; `CKR_USER_NOT_LOGGED_IN` for a proof of another login or for another key.
+pub fn permit_proven(
+    caller: &Caller,
+    usage: Usage,
+    mechanism: &Mechanism,
+    key: &Object,
+    reference: &ObjectRef,
+    claims: &UseClaims,
+) -> Result<Permit, Rv> {
+    let permit = decide(caller, usage, mechanism, key)?;
+    if covers(claims, caller, key, reference) { Ok(permit) } else { Err(Rv::USER_NOT_LOGGED_IN) }
+}
+
+fn decide(caller: &Caller, usage: Usage, mechanism: &Mechanism, key: &Object) -> Result<Permit, Rv> {
     may_use(caller, &key.attributes)?;
     let row = row_of(mechanism.kind).ok_or(Rv::MECHANISM_INVALID)?;
     if !row.uses_in(caller.policy).has(usage.flag()) {
@@ -94,6 +119,7 @@ pub fn permit_reveal(caller: &Caller, key: &Object) -> Result<Permit, Rv> {
         Some(ObjectClass::SECRET_KEY | ObjectClass::PRIVATE_KEY) => {
             key.attributes.bool(AttributeType::SENSITIVE) != Some(false)
                 || key.attributes.bool(AttributeType::EXTRACTABLE) != Some(true)
+                || proof::stays_inside(caller.policy, key)
         }
         // The value of a data object is what it protects: a role that may see objects and not use keys does not read
         // private ones.

@@ -4,6 +4,7 @@
 use kms_protocol::{AttributeType, Mechanism, ObjectClass, RingPolicy, Rv};
 
 use super::classes::is_secret_or_private;
+use super::proof::stays_inside;
 use super::template::nested;
 use super::usage::{allows, may_use};
 use super::{Permit, Usage, derivation, is_private, is_user, separation};
@@ -33,6 +34,9 @@ pub fn permit_being_wrapped(caller: &Caller, wrapping: &Object, key: &Object) ->
     }
     if !key.is(AttributeType::EXTRACTABLE) {
         return Err(Rv::KEY_UNEXTRACTABLE);
+    }
+    if stays_inside(caller.policy, key) {
+        return Err(Rv::KEY_NOT_WRAPPABLE);
     }
     if key.is(AttributeType::WRAP_WITH_TRUSTED) && !wrapping.is(AttributeType::TRUSTED) {
         return Err(Rv::KEY_NOT_WRAPPABLE);

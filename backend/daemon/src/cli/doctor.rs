@@ -55,6 +55,7 @@ pub(super) fn run(arguments: Doctor, argv: &[OsString]) -> Result<ExitCode, Fail
             environment::require(config.environment(), argv)?;
             report.add("configuration", configuration(&home, &config));
             rings = hsm_and_database(&config, &mut report);
+            credential_checks::files(&home, &mut report);
             report.add("disk", host_checks::disk_space(&config.store_path()));
             report.add("socket", socket(&home, &config));
             rest(&config, &mut report);

@@ -159,6 +159,10 @@ fn print_text(home: &Home, ring: &RingInfo, project: Uuid) {
         "The administrator's token for the REST API is in {}, which only you can read.",
         token.display()
     ));
+    output::line(
+        "Both files give full access: store them elsewhere before the KMS is used in earnest (`kms doctor`",
+    );
+    output::line("says how).");
     output::line("");
     output::line("Next steps:");
     output::line(&format!("  kms serve --home {here}"));

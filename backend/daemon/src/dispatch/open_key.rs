@@ -66,7 +66,7 @@ impl Dispatch {
 }
 
 /// The event of a use in the audit log.
-fn event_of(usage: Usage) -> &'static str {
+pub(in crate::dispatch) fn event_of(usage: Usage) -> &'static str {
     match usage {
         Usage::Encrypt | Usage::MessageEncrypt => "kms.key.version.encrypt",
         Usage::Decrypt | Usage::MessageDecrypt => "kms.key.version.decrypt",

@@ -29,7 +29,7 @@ pub(super) fn serve(stream: &UnixStream, peer: Option<Peer>, dispatch: &Dispatch
     let Some(hello) = reader.next::<Hello>()? else { return Ok(()) };
     let welcome = match hello.agreed() {
         Some(version) => Welcome::Version(version),
-        None => Welcome::Unsupported { oldest: frame::VERSION, newest: frame::VERSION },
+        None => Welcome::Unsupported { oldest: frame::VERSION_OLDEST, newest: frame::VERSION },
     };
     send(stream, &welcome, &mut buffer)?;
     if hello.agreed().is_none() {

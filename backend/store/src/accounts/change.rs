@@ -86,7 +86,7 @@ pub(super) fn remove_account(tx: &WriteTx<'_>, id: Uuid) -> Result<(), StoreErro
     let of_tokens = "token IN (SELECT id FROM tokens WHERE account = ?1)";
     tx.delete_where("token_uses", of_tokens, [id.as_bytes()])?;
     let account = [("account", Cell::Bytes(id.as_bytes()))];
-    for table in [Token::TABLE, AccountKey::TABLE, AccountGrant::TABLE] {
+    for table in [Token::TABLE, AccountKey::TABLE, "refresh_families", AccountGrant::TABLE] {
         tx.delete(table, &account)?;
     }
     tx.delete_one(ServiceAccount::TABLE, &[("id", Cell::Bytes(id.as_bytes()))])?;

@@ -4,6 +4,7 @@
 //! are not cached: a caller that guesses would fill the cache.
 
 mod change;
+mod refresh;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use super::api::projects::check_clock;
 use super::check::count_readable;
 use super::writer::WriteTx;
 use super::{Store, StoreError};
+pub use refresh::{RefreshExchange, RefreshFamily, RefreshUse};
 use rows::AccountRow;
 pub use rows::{AccountGrant, AccountKey, KeyAlgorithm, ServiceAccount, Token};
 
@@ -62,6 +64,7 @@ pub(super) fn check(connection: &Connection, key: &RowKey) -> Result<u64, StoreE
     }
     table::<AccountGrant>(connection, key)?;
     table::<Token>(connection, key)?;
+    table::<RefreshFamily>(connection, key)?;
     table::<AccountKey>(connection, key)?;
     table::<ServiceAccount>(connection, key)
 }
@@ -369,14 +372,33 @@ impl Store {
     pub fn exchange_assertion(
         &self,
         assertion: Assertion,
+        family: RefreshFamily,
         now: u64,
         done: Entry,
         replayed: Entry,
     ) -> Result<AssertionExchange, StoreError> {
         self.writer.write(move |tx| {
             let spent = change::exchange_assertion(tx, assertion, now)?;
+            if spent == AssertionExchange::First {
+                refresh::begin(tx, &family, now)?;
+            }
             tx.record(if spent == AssertionExchange::First { &done } else { &replayed })?;
             Ok(spent)
+        })
+    }
+
+    /// Uses a refresh token, durably before this returns. One that was used before revokes the login that it descends
+    /// from, and `reused` is recorded.
+    ///
+    /// # Errors
+    /// When the database fails, or the login's row was changed.
+    pub fn rotate_refresh(&self, token: RefreshUse, reused: Entry) -> Result<RefreshExchange, StoreError> {
+        self.writer.write(move |tx| {
+            let exchange = refresh::rotate(tx, &token)?;
+            if exchange == RefreshExchange::Reused {
+                tx.record(&reused)?;
+            }
+            Ok(exchange)
         })
     }
 

@@ -175,19 +175,23 @@ pub(crate) trait AccountRow: Sized {
     }
 }
 
-fn id(row: &Row<'_>, table: &'static str, index: usize) -> Result<Uuid, StoreError> {
+pub(super) fn id(row: &Row<'_>, table: &'static str, index: usize) -> Result<Uuid, StoreError> {
     Ok(Uuid::from_bytes(column(row, table, index)?))
 }
 
-fn optional_id(row: &Row<'_>, table: &'static str, index: usize) -> Result<Option<Uuid>, StoreError> {
+pub(super) fn optional_id(
+    row: &Row<'_>,
+    table: &'static str,
+    index: usize,
+) -> Result<Option<Uuid>, StoreError> {
     Ok(column::<Option<[u8; 16]>>(row, table, index)?.map(Uuid::from_bytes))
 }
 
-fn time(row: &Row<'_>, table: &'static str, index: usize) -> Result<Option<u64>, StoreError> {
+pub(super) fn time(row: &Row<'_>, table: &'static str, index: usize) -> Result<Option<u64>, StoreError> {
     Ok(column::<Option<i64>>(row, table, index)?.map(unsigned))
 }
 
-fn bytes_of(id: Option<&Uuid>) -> Option<&[u8]> {
+pub(super) fn bytes_of(id: Option<&Uuid>) -> Option<&[u8]> {
     id.map(|id| id.as_bytes().as_slice())
 }
 

@@ -165,10 +165,86 @@ fn an_assertion_can_be_exchanged_once_until_it_expires() {
     let (_fixture, store) = Fixture::new();
     store.insert_account(account(1), Vec::new(), entry(1)).unwrap();
     let assertion = Assertion { account: Uuid::from_u128(1), digest: [1; 32], expires: 100 };
-    let spend = |assertion, now| store.exchange_assertion(assertion, now, entry(1), entry(1)).unwrap();
+    let family = || RefreshFamily::new(Uuid::new_v4(), Uuid::from_u128(1), Uuid::new_v4(), 200);
+    let spend =
+        |assertion, now| store.exchange_assertion(assertion, family(), now, entry(1), entry(1)).unwrap();
     assert_eq!(spend(assertion, 10), AssertionExchange::First);
     assert_eq!(spend(assertion, 99), AssertionExchange::Replayed);
     assert_eq!(spend(Assertion { digest: [2; 32], ..assertion }, 99), AssertionExchange::First);
     // By then the caller rejects it as expired.
     assert_eq!(spend(assertion, 101), AssertionExchange::First);
+}
+
+/// A refresh of the login 1 at a time: the token `presented` is replaced by `next`.
+fn refresh(store: &Store, presented: u128, next: u128, now: u64) -> RefreshExchange {
+    let id = Uuid::from_u128;
+    let (family, account, presented, next) = (id(1), id(1), id(presented), id(next));
+    let token = RefreshUse { family, account, presented, next, expires: now + 100, now };
+    store.rotate_refresh(token, entry(1)).unwrap()
+}
+
+/// A store with the login 1, whose first refresh token is 10.
+fn with_login() -> (Fixture, Store) {
+    let (fixture, store) = Fixture::new();
+    store.insert_account(account(1), Vec::new(), entry(1)).unwrap();
+    let assertion = Assertion { account: Uuid::from_u128(1), digest: [1; 32], expires: 100 };
+    let id = Uuid::from_u128;
+    let family = RefreshFamily::new(id(1), id(1), id(10), 150);
+    store.exchange_assertion(assertion, family, 50, entry(1), entry(1)).unwrap();
+    (fixture, store)
+}
+
+#[test]
+fn a_refresh_token_is_used_once_and_reuse_revokes_its_login() {
+    let (fixture, store) = with_login();
+    assert_eq!(refresh(&store, 10, 11, 60), RefreshExchange::Rotated);
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(refresh(&store, 11, 12, 100), RefreshExchange::Rotated);
+    // Two generations old: at once; the previous one: after the time for repetitions.
+    assert_eq!(refresh(&store, 11, 13, 111), RefreshExchange::Reused);
+    for token in [10, 11, 12, 13] {
+        assert_eq!(refresh(&store, token, 14, 111), RefreshExchange::Refused, "{token}");
+    }
+    drop(store);
+    assert_eq!(refresh(&fixture.open(), 12, 14, 112), RefreshExchange::Refused);
+
+    let (_fixture, store) = with_login();
+    refresh(&store, 10, 11, 60);
+    refresh(&store, 11, 12, 61);
+    assert_eq!(refresh(&store, 10, 13, 62), RefreshExchange::Reused);
+}
+
+#[test]
+fn a_lost_response_can_be_repeated_for_seconds_and_ends_the_lost_token() {
+    let (_fixture, store) = with_login();
+    assert_eq!(refresh(&store, 10, 11, 60), RefreshExchange::Rotated);
+    assert_eq!(refresh(&store, 10, 12, 70), RefreshExchange::Rotated);
+    assert_eq!(refresh(&store, 12, 13, 71), RefreshExchange::Rotated);
+    assert_eq!(refresh(&store, 11, 14, 72), RefreshExchange::Reused, "the lost one was not lost");
+    assert_eq!(refresh(&store, 13, 14, 72), RefreshExchange::Refused);
+}
+
+#[test]
+fn a_login_that_is_deleted_or_edited_refuses_its_refresh_tokens() {
+    let (fixture, store) = with_login();
+    refresh(&store, 10, 11, 60);
+    drop(store);
+    fixture.edit("UPDATE refresh_families SET current = previous");
+    let store = fixture.open();
+    let id = Uuid::from_u128;
+    let (presented, next) = (id(10), id(12));
+    let token = RefreshUse { family: id(1), account: id(1), presented, next, expires: 160, now: 60 };
+    let edited = store.rotate_refresh(token, entry(1));
+    assert!(matches!(edited, Err(StoreError::RowInvalid { .. })), "{edited:?}");
+    drop(store);
+    fixture.edit("DELETE FROM refresh_families");
+    assert_eq!(refresh(&fixture.open(), 11, 12, 60), RefreshExchange::Refused);
+    // Expired logins are deleted with the next ones.
+    let (fixture, store) = with_login();
+    let assertion = Assertion { account: id(1), digest: [2; 32], expires: 400 };
+    let family = RefreshFamily::new(id(2), id(1), id(20), 400);
+    store.exchange_assertion(assertion, family, 300, entry(1), entry(1)).unwrap();
+    assert_eq!(refresh(&store, 10, 11, 300), RefreshExchange::Refused);
+    drop(fixture);
 }

@@ -59,7 +59,7 @@ fn names_and_uids_beyond_the_bounds_share_a_count_that_no_success_clears() {
     }
     assert_eq!([fail(&store, 1000, 1, 1000), fail(&store, 1001, 1, 1000)], [1, 2]);
     assert_eq!(fail(&store, 64, 1, 1000), 2);
-    // When they are forgotten there is room again.
+    // When they are forgotten there is space again.
     assert_eq!(fail(&store, 1000, 1, 9000), 1);
     assert!(!store.login_failures(RING, Some(1000), name(1), 8900).unwrap().0.is_shared());
     drop(fixture);

@@ -50,6 +50,8 @@ pub(crate) struct CipherOperation {
     pub(crate) key: Arc<ObjectInfo>,
     /// Whether the key still needs a context-specific login before it is used (`CKA_ALWAYS_AUTHENTICATE`).
     pub(crate) needs_context_login: bool,
+    /// The proof of that login, which the use needs. A private key is used once in an operation.
+    pub(crate) proof: Option<Secret>,
     direction: Direction,
     mechanism: Mechanism,
     mode: Mode,
@@ -81,6 +83,7 @@ impl CipherOperation {
         Ok(Self {
             key,
             needs_context_login,
+            proof: None,
             direction,
             mechanism,
             mode,

@@ -10,7 +10,10 @@ use kms_crypto::{
     ASSERTION_SECONDS_MAX, AssertionAccount, Issued, JwtError, JwtUse, LEEWAY_SECONDS, assertion_key,
     check_assertion,
 };
-use kms_store::{AccountKey, AccountWithGrants, Assertion, AssertionExchange, StoreError};
+use kms_store::{
+    AccountKey, AccountWithGrants, Assertion, AssertionExchange, RefreshExchange, RefreshFamily, RefreshUse,
+    StoreError,
+};
 use serde_json::Map;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -55,8 +58,18 @@ struct Signer {
     member: std::sync::Arc<AccountWithGrants>,
 }
 
+/// The names of a pair of tokens.
+#[derive(Clone, Copy)]
+struct TokenNames {
+    /// The login that they descend from.
+    family: Uuid,
+    /// The `jti` of the refresh token.
+    refresh: Uuid,
+}
+
 impl Dispatch {
-    /// Exchanges an assertion or a refresh token. It blocks: each exchanged assertion is recorded on the disk.
+    /// Exchanges an assertion or a refresh token. It blocks: what was exchanged is recorded on the disk, because each is
+    /// good once.
     ///
     /// # Errors
     /// 403 with the reason when the assertion or token is invalid; 503 when the database is unavailable.
@@ -68,7 +81,7 @@ impl Dispatch {
         let now = self.clock.seconds();
         match request {
             TokenRequest::Assertion(text) => self.exchange_assertion(context, text, now),
-            TokenRequest::Refresh(text) => self.refresh(text, now),
+            TokenRequest::Refresh(text) => self.refresh(context, text, now),
         }
     }
 
@@ -99,8 +112,11 @@ impl Dispatch {
             self.entry(context, &signer, Kind::AdminActivity, 200),
             self.entry(context, &signer, Kind::PolicyDenied, 403),
         );
-        match self.store.exchange_assertion(assertion, now, success, replay) {
-            Ok(AssertionExchange::First) => self.issue_pair(&signer, now),
+        let names = TokenNames { family: Uuid::new_v4(), refresh: Uuid::new_v4() };
+        let end = self.refresh_end(&signer, now);
+        let family = RefreshFamily::new(names.family, account.id, names.refresh, end);
+        match self.store.exchange_assertion(assertion, family, now, success, replay) {
+            Ok(AssertionExchange::First) => Ok(self.issue_pair(&signer, names, now)),
             Ok(AssertionExchange::Replayed) => {
                 Err(forbidden("the assertion was exchanged before: each needs a jti of its own"))
             }
@@ -119,9 +135,10 @@ impl Dispatch {
         is_recent && issued.is_none_or(|issued| issued <= restored.saturating_add(LEEWAY_SECONDS))
     }
 
-    fn refresh(&self, text: &str, now: u64) -> Result<TokenPair, Problem> {
+    fn refresh(&self, context: &TokenRequestContext<'_>, text: &str, now: u64) -> Result<TokenPair, Problem> {
         let invalid = "the refresh token is not valid here; sign a new assertion";
-        let issued = self.authenticator.keys.check(JwtUse::Refresh, text, now).map_err(|error| {
+        let checked = self.authenticator.keys.check_named(JwtUse::Refresh, text, now);
+        let (issued, presented) = checked.map_err(|error| {
             let expired = "the refresh token has expired; sign a new assertion";
             forbidden(if error == JwtError::Expired { expired } else { invalid })
         })?;
@@ -130,7 +147,30 @@ impl Dispatch {
         if member.account.id != issued.account || member.generation != issued.generation {
             return Err(forbidden(invalid));
         }
-        self.issue_pair(&signer, now)
+        let family = issued.family.ok_or_else(|| forbidden(invalid))?;
+        let names = TokenNames { family, refresh: Uuid::new_v4() };
+        let (account, next, expires) = (issued.account, names.refresh, self.refresh_end(&signer, now));
+        let token = RefreshUse { family, account, presented, next, expires, now };
+        let mut reused = self.entry(context, &signer, Kind::PolicyDenied, 403);
+        reused
+            .details
+            .insert("reason".to_owned(), "a refresh token was used again: its login is ended".into());
+        match self.store.rotate_refresh(token, reused) {
+            Ok(RefreshExchange::Rotated) => Ok(self.issue_pair(&signer, names, now)),
+            Ok(RefreshExchange::Reused) => Err(forbidden(
+                "the refresh token was used before, so that all refresh tokens of its login are revoked; sign a new \
+                 assertion",
+            )),
+            // The row was edited outside the KMS; the transaction changed nothing.
+            Ok(RefreshExchange::Refused) | Err(StoreError::RowInvalid { .. }) => Err(forbidden(invalid)),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// When a refresh token that is issued now expires: not after the key.
+    fn refresh_end(&self, signer: &Signer, now: u64) -> u64 {
+        let end = signer.key.valid_until.unwrap_or(u64::MAX);
+        (now + self.authenticator.lifetimes.refresh.as_secs()).min(end)
     }
 
     /// Returns the account key and its account, if the key is active and the account is not disabled.
@@ -149,22 +189,21 @@ impl Dispatch {
         }
     }
 
-    fn issue_pair(&self, signer: &Signer, now: u64) -> Result<TokenPair, Problem> {
+    fn issue_pair(&self, signer: &Signer, names: TokenNames, now: u64) -> TokenPair {
+        let issue = |kind, expires, name| {
+            let (account, generation) = (signer.member.account.id, signer.member.generation);
+            let (key, family) = (signer.key.id, Some(names.family));
+            let issued = Issued { account, generation, key, issued: now, expires, family };
+            self.authenticator.keys.issue(kind, &issued, name)
+        };
         // No token is valid longer than the key.
         let end = signer.key.valid_until.unwrap_or(u64::MAX);
-        let until = |lifetime: std::time::Duration| (now + lifetime.as_secs()).min(end);
-        let lifetimes = self.authenticator.lifetimes;
-        let issue = |kind, expires| {
-            let (account, generation) = (signer.member.account.id, signer.member.generation);
-            let issued = Issued { account, generation, key: signer.key.id, issued: now, expires };
-            self.authenticator.keys.issue(kind, &issued, Uuid::new_v4())
-        };
-        let expires = until(lifetimes.access);
-        Ok(TokenPair {
-            access: issue(JwtUse::Access, expires),
-            refresh: issue(JwtUse::Refresh, until(lifetimes.refresh)),
+        let expires = (now + self.authenticator.lifetimes.access.as_secs()).min(end);
+        TokenPair {
+            access: issue(JwtUse::Access, expires, Uuid::new_v4()),
+            refresh: issue(JwtUse::Refresh, self.refresh_end(signer, now), names.refresh),
             seconds: expires - now,
-        })
+        }
     }
 
     fn entry(&self, context: &TokenRequestContext<'_>, signer: &Signer, kind: Kind, status: u16) -> Entry {

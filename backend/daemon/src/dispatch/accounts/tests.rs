@@ -5,7 +5,9 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use kms_core::api::{Problem, Role as ApiRole, Status};
 use kms_core::policy;
-use kms_protocol::{Attribute, AttributeType, Request, Role, Rv, Secret, SlotId, Template};
+use kms_protocol::{
+    Attribute, AttributeType, Mechanism, MechanismType, Request, Response, Role, Rv, Secret, SlotId, Template,
+};
 use kms_store::KeyAlgorithm;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -227,8 +229,8 @@ fn refreshed_tokens_end_with_the_key_the_account_or_their_lifetime() {
     fixture.advance_clock(1800);
     let next = fixture.exchange(TokenRequest::Refresh(&pair.refresh)).unwrap();
     assert_eq!(fixture.authenticate(&next.access), Ok(CI.to_owned()));
-    // The vendor's Python client reuses its first refresh token.
-    fixture.exchange(TokenRequest::Refresh(&pair.refresh)).unwrap();
+    // The response may have been lost: the client repeats the request within seconds.
+    let pair = fixture.exchange(TokenRequest::Refresh(&pair.refresh)).unwrap();
     assert!(
         fixture.exchange(TokenRequest::Refresh(&pair.access)).is_err(),
         "an access token is not a refresh token"
@@ -238,23 +240,58 @@ fn refreshed_tokens_end_with_the_key_the_account_or_their_lifetime() {
     assert!(fixture.exchange(TokenRequest::Refresh(&pair.refresh)).is_err());
     assert!(fixture.exchange(TokenRequest::Assertion(&signer.assertion(&fixture, ("x", json!(1))))).is_err());
 
-    let signer = Signer::new(&fixture, Some(Duration::from_secs(30 * 3600)));
+    let signer = Signer::new(&fixture, Some(Duration::from_secs(3600 + 6600)));
     let pair = signer.pair(&fixture);
     fixture.backend.set_service_account_disabled(CI, true).unwrap();
     assert!(fixture.exchange(TokenRequest::Refresh(&pair.refresh)).is_err());
     fixture.backend.set_service_account_disabled(CI, false).unwrap();
     assert!(fixture.authenticate(&pair.access).is_err(), "earlier tokens stay invalid");
     let pair = signer.pair(&fixture);
-    fixture.advance_clock(24 * 3600);
+    fixture.advance_clock(3600);
     let late = fixture.exchange(TokenRequest::Refresh(&pair.refresh)).map(drop).unwrap_err();
     assert!(late.contains("expired"), "{late}");
     let last = signer.pair(&fixture);
-    fixture.advance_clock(6 * 3600 - 600);
+    fixture.advance_clock(1800);
+    let last = fixture.exchange(TokenRequest::Refresh(&last.refresh)).unwrap();
+    fixture.advance_clock(3000);
+    let last = fixture.exchange(TokenRequest::Refresh(&last.refresh)).unwrap();
+    fixture.advance_clock(1200);
     let short = fixture.exchange(TokenRequest::Refresh(&last.refresh)).unwrap();
     // Less than 600 if the test itself took some seconds.
     assert!((1..=600).contains(&short.seconds), "no token is valid longer than the key: {}", short.seconds);
     fixture.advance_clock(601);
     assert!(fixture.exchange(TokenRequest::Refresh(&last.refresh)).is_err());
+}
+
+#[test]
+fn a_refresh_token_that_is_used_again_ends_its_login() {
+    let Some(fixture) = fixture("a_refresh_token_that_is_used_again_ends_its_login") else { return };
+    fixture.create_account(ApiRole::User, None);
+    let signer = Signer::new(&fixture, None);
+    let (stolen, other) = (signer.pair(&fixture), signer.pair(&fixture));
+    let refresh = |pair: &TokenPair| fixture.exchange(TokenRequest::Refresh(&pair.refresh));
+    // The thief is first, and renews what it has; then the owner presents the same token.
+    let first = refresh(&stolen).unwrap();
+    let thief = refresh(&first).unwrap();
+    fixture.advance_clock(60);
+    let message = refresh(&stolen).map(drop).unwrap_err();
+    assert!(message.contains("used before") && message.contains("revoked"), "{message}");
+    for pair in [&stolen, &first, &thief] {
+        let message = refresh(pair).map(drop).unwrap_err();
+        assert!(message.contains("sign a new assertion"), "{message}");
+    }
+    // It is recorded, and other logins of the account go on.
+    let recorded = format!("{:?}", fixture.audit_log(0));
+    assert_eq!(recorded.matches("a refresh token was used again").count(), 1, "{recorded}");
+    let next = refresh(&other).unwrap();
+    // The state is in the database.
+    let fixture = fixture.restart();
+    fixture.advance_clock(120);
+    let refresh = |pair: &TokenPair| fixture.exchange(TokenRequest::Refresh(&pair.refresh));
+    assert!(refresh(&thief).is_err());
+    refresh(&next).unwrap();
+    fixture.advance_clock(60);
+    assert!(refresh(&next).map(drop).unwrap_err().contains("used before"));
 }
 
 #[test]
@@ -351,4 +388,42 @@ fn cost() {
         }
         println!("{what}: {:?}", start.elapsed() / 100_000);
     }
+}
+
+#[test]
+fn a_token_is_the_pin_of_a_context_login() {
+    let Some(mut fixture) = fixture("a_token_is_the_pin_of_a_context_login") else { return };
+    fixture.create_account(ApiRole::User, Some("strict"));
+    let (token, other) = (fixture.create_token("one", None), fixture.create_token("two", None));
+    fixture.log_in(Role::User, &token).unwrap();
+    let request = Request::GeneratePair {
+        mechanism: Mechanism::plain(MechanismType::RSA_PKCS_KEY_PAIR_GEN),
+        public: Template(vec![Attribute::ulong(AttributeType::MODULUS_BITS, 2048)]),
+        private: Template(vec![
+            Attribute::bool(AttributeType::SIGN, true),
+            Attribute::bool(AttributeType::ALWAYS_AUTHENTICATE, true),
+        ]),
+    };
+    let Response::Pair { private, .. } = fixture.send(request).unwrap() else { panic!("no pair") };
+    let key = private.object;
+    let prove = |fixture: &mut Fixture, pin: &str| {
+        let request = Request::ProveUse { key: key.clone(), pin: Secret::from(pin.as_bytes()) };
+        fixture.send(request).map(|response| match response {
+            Response::Proof(proof) => proof,
+            other => panic!("{other:?}"),
+        })
+    };
+    let sign = |fixture: &mut Fixture, proof: Secret| {
+        let (mechanism, data) = (Mechanism::plain(MechanismType::SHA256_RSA_PKCS), vec![7; 32].into());
+        fixture.send(Request::SignProven { key: key.clone(), mechanism, data, proof }).map(drop)
+    };
+    assert_eq!(prove(&mut fixture, &policy::token_of(&[9; 32])), Err(Rv::PIN_INCORRECT));
+    assert_eq!(prove(&mut fixture, "1234"), Err(Rv::USER_NOT_LOGGED_IN), "the user's PIN");
+    let proof = prove(&mut fixture, &token).unwrap();
+    sign(&mut fixture, proof.clone()).unwrap();
+    assert_eq!(sign(&mut fixture, proof), Err(Rv::USER_NOT_LOGGED_IN));
+    // Any token of the account proves it; revoking the login's token ends both.
+    let proof = prove(&mut fixture, &other).unwrap();
+    fixture.backend.revoke_token(CI, "one").unwrap();
+    assert_eq!(sign(&mut fixture, proof), Err(Rv::USER_NOT_LOGGED_IN));
 }

@@ -86,6 +86,10 @@ fn problem_of(error: &Error) -> Problem {
         Error::Rejected(Rv::KEY_FUNCTION_NOT_PERMITTED | Rv::MECHANISM_INVALID) => {
             Problem::malformed("the key's owner does not allow this use of it")
         }
+        // A REST caller has a role, and is therefore logged in: this is a key with CKA_ALWAYS_AUTHENTICATE.
+        Error::Rejected(Rv::USER_NOT_LOGGED_IN) => Problem::malformed(
+            "the key's owner requires a PIN for each use (CKA_ALWAYS_AUTHENTICATE): it can be used over PKCS#11 only",
+        ),
         Error::Rejected(_) | Error::Store(_) | Error::Keys(_) | Error::Crypto(_) | Error::Seal(_) => {
             Problem::new(Status::Internal, "an unexpected failure; it has been logged under the x-trace-id")
         }

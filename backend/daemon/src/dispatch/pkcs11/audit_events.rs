@@ -62,7 +62,9 @@ impl AuditedFunction {
             Request::Copy { .. } => Self::COPY,
             Request::Create { .. } => Self::CREATE,
             Request::Decapsulate { .. } => Self::DECAPSULATE,
-            Request::Decrypt { .. } => same("C_Decrypt", "kms.key.version.decrypt"),
+            Request::Decrypt { .. } | Request::DecryptProven { .. } => {
+                same("C_Decrypt", "kms.key.version.decrypt")
+            }
             Request::Derive { .. } => Self::DERIVE,
             Request::Destroy { .. } => Self::DESTROY,
             Request::Encapsulate { .. } => Self::ENCAPSULATE,
@@ -73,11 +75,11 @@ impl AuditedFunction {
             Request::GeneratePair { .. } => Self::GENERATE_PAIR,
             Request::InitPin { .. } => Self::INIT_PIN,
             Request::InitToken { .. } => Self::INIT_TOKEN,
-            Request::Login { .. } => Self::LOGIN,
+            Request::Login { .. } | Request::ProveUse { .. } => Self::LOGIN,
             Request::Reveal { .. } => Self::REVEAL,
             Request::SetAttributes { .. } => Self::SET_ATTRIBUTES,
             Request::SetPin { .. } => Self::SET_PIN,
-            Request::Sign { .. } => same("C_Sign", "kms.key.version.sign"),
+            Request::Sign { .. } | Request::SignProven { .. } => same("C_Sign", "kms.key.version.sign"),
             Request::Slots => same("C_GetSlotList", "kms.keyring.list"),
             Request::Unwrap { .. } => Self::UNWRAP,
             Request::Verify { .. } => same("C_Verify", "kms.key.version.verify"),
@@ -140,6 +142,14 @@ impl Dispatch {
                 self.store.record(entry)?;
                 return result;
             }
+            Ok(Response::Proof(_)) => {
+                let name = caller.login.as_ref().map_or("?", |login| login.name.as_str());
+                let mut entry =
+                    self.request_entry(ring, caller, request.function, &AuditedResource::Principal(name));
+                entry.details.insert("context".to_owned(), json!(true));
+                self.store.record(entry)?;
+                return result;
+            }
             Err(Error::Rejected(rv)) if is_denial(*rv) => *rv,
             Ok(_) | Err(_) => return result,
         };
@@ -175,6 +185,8 @@ impl Dispatch {
         let principal = if let Request::SetPin { role, .. } = request {
             let default = if *role == Role::Officer { OFFICER } else { USER };
             Some(caller.login.as_ref().map_or_else(|| default.to_owned(), |login| login.name.clone()))
+        } else if let Request::ProveUse { .. } = request {
+            caller.login.as_ref().map(|login| login.name.clone())
         } else if let Request::Login { role, pin } = request
             && *role != Role::Officer
         {
@@ -182,7 +194,9 @@ impl Dispatch {
         } else {
             matches!(request, Request::Login { .. } | Request::InitToken { .. }).then(|| OFFICER.to_owned())
         };
+        // A context-specific login concerns the principal, as every login does.
         let object = token_object_of(request).map(ObjectId);
+        let object = object.filter(|_| !matches!(request, Request::ProveUse { .. }));
         AuditedRequest { function: AuditedFunction::of(request), object, principal }
     }
 }

@@ -1,6 +1,7 @@
 //! The requests of PKCS#11 providers. This file finds the ring, verifies the ticket and passes each request on:
 //!
 //! - `login`: `Login`, `InitPin`, `SetPin`; `init_token`: `InitToken`, and the free slot.
+//! - `proofs`: `ProveUse`, `SignProven`, `DecryptProven`.
 //! - `objects`: `Find`, `Attributes`, `Reveal`, `SetAttributes`, `Destroy`.
 //! - `generate`: `Generate`, `GeneratePair`; `imports`: `Create`, `Copy`, and storing what `wrap_derive` produces.
 //! - `operations`: `Encrypt`, `Decrypt`, `Sign`, `Verify`, `EncryptMessage`.
@@ -17,6 +18,7 @@ pub(in crate::dispatch) mod login;
 mod new_keys;
 pub(in crate::dispatch) mod objects;
 pub(in crate::dispatch) mod operations;
+mod proofs;
 #[cfg(test)]
 mod tests;
 pub(in crate::dispatch) mod wrap_derive;
@@ -142,6 +144,13 @@ impl Dispatch {
                 self.encrypt_message(ring, caller, &key, &mechanism, &data)
             }
             Request::InitToken { pin, label } => self.init_token(ring, caller, &pin, &label),
+            Request::ProveUse { key, pin } => self.prove_use(ring, caller, &key, &pin),
+            Request::SignProven { key, mechanism, data, proof } => {
+                self.sign_proven(ring, caller, &key, &mechanism, (&data, &proof))
+            }
+            Request::DecryptProven { key, mechanism, data, proof } => {
+                self.decrypt_proven(ring, caller, &key, &mechanism, (&data, &proof))
+            }
         }
     }
 
@@ -246,6 +255,9 @@ pub(in crate::dispatch) fn token_object_of(request: &Request) -> Option<u64> {
         | Request::Derive { base: key, .. }
         | Request::Encapsulate { public: key, .. }
         | Request::Decapsulate { private: key, .. }
+        | Request::ProveUse { key, .. }
+        | Request::SignProven { key, .. }
+        | Request::DecryptProven { key, .. }
         | Request::Verify { key, .. } => key,
         Request::Slots | Request::Login { .. } | Request::InitPin { .. } | Request::SetPin { .. } => {
             return None;

@@ -98,6 +98,56 @@ fn logins_end_when_the_officer_sets_the_pin() {
 }
 
 #[test]
+fn a_proof_of_a_context_login_expires_and_ends_with_its_login() {
+    let name = "login::a_proof_of_a_context_login_expires_and_ends_with_its_login";
+    let Some(mut fixture) = Fixture::new(name) else { return };
+    fixture.log_in(Role::User, "1234").unwrap();
+    let always = Attribute::bool(AttributeType::ALWAYS_AUTHENTICATE, true);
+    let sign = Attribute::bool(AttributeType::SIGN, true);
+    for token in [true, false] {
+        let request = Request::GeneratePair {
+            mechanism: Mechanism::plain(MechanismType::RSA_PKCS_KEY_PAIR_GEN),
+            public: Template(vec![Attribute::ulong(AttributeType::MODULUS_BITS, 2048)]),
+            private: Template(vec![
+                Attribute::bool(AttributeType::TOKEN, token),
+                always.clone(),
+                sign.clone(),
+            ]),
+        };
+        let Response::Pair { private, .. } = fixture.send(request).unwrap() else { panic!("no pair") };
+        let key = private.object;
+        let prove = |fixture: &mut Fixture| {
+            let pin = Secret::from(b"1234".as_slice());
+            match fixture.send(Request::ProveUse { key: key.clone(), pin }).unwrap() {
+                Response::Proof(proof) => proof,
+                other => panic!("{other:?}"),
+            }
+        };
+        let sign = |fixture: &mut Fixture, proof: Secret| {
+            let (mechanism, data) = (Mechanism::plain(MechanismType::SHA256_RSA_PKCS), vec![7; 32].into());
+            fixture.send(Request::SignProven { key: key.clone(), mechanism, data, proof }).map(drop)
+        };
+        assert_eq!(fixture.sign(&key).map(drop), Err(Rv::USER_NOT_LOGGED_IN));
+        let proof = prove(&mut fixture);
+        sign(&mut fixture, proof.clone()).unwrap();
+        assert_eq!(sign(&mut fixture, proof), Err(Rv::USER_NOT_LOGGED_IN));
+        let (early, late) = (prove(&mut fixture), prove(&mut fixture));
+        fixture.backend.dispatch().clock.advance(20);
+        sign(&mut fixture, early).unwrap();
+        fixture.backend.dispatch().clock.advance(11);
+        assert_eq!(sign(&mut fixture, late), Err(Rv::USER_NOT_LOGGED_IN));
+        // The officer sets the PIN: a new login of the same user does not revive the proof of the old one.
+        let proof = prove(&mut fixture);
+        fixture.ticket = None;
+        fixture.log_in(Role::Officer, "12345678").unwrap();
+        fixture.send(Request::InitPin { pin: Secret::from(b"1234".as_slice()) }).unwrap();
+        fixture.ticket = None;
+        fixture.log_in(Role::User, "1234").unwrap();
+        assert_eq!(sign(&mut fixture, proof), Err(Rv::USER_NOT_LOGGED_IN));
+    }
+}
+
+#[test]
 fn a_principal_that_is_created_again_does_not_revive_its_logins() {
     let Some(mut fixture) =
         Fixture::new("login::a_principal_that_is_created_again_does_not_revive_its_logins")
