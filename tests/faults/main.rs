@@ -5,8 +5,10 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod absent;
+mod connections;
 mod disk;
 mod homes;
+mod limits;
 mod peer;
 mod process;
 mod restart;

@@ -1,5 +1,8 @@
 //! PINs: stored as argon2id hashes, checked one at a time, and delayed after failures.
 //!
+//! Argon2 runs as often at a time as there are processors, in turn by user and ring, so its memory is bounded and one
+//! ring's guesses do not delay another ring's logins.
+//!
 //! Three guarantees. Failures never lock a PIN, they only delay: the delay grows with each failure and applies to the
 //! uid that failed, so that guessing under one uid does not stop an application under another. Attempts at one PIN by
 //! one uid are serialised, so that guessing in parallel gains nothing. And a caller that proved the PIN in the last
@@ -19,6 +22,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::fairness::{Gate, GatePlace, Tenant};
 
 /// The minimum length of a PIN that is set, in bytes: the same as SoftHSM's.
 pub const PIN_BYTES_MIN: usize = 4;
@@ -73,6 +77,8 @@ pub struct Pins {
     attempts: Mutex<HashMap<Attempt, AttemptState>>,
     turn: Condvar,
     dummy_hash: String,
+    /// Before each computation of argon2, which takes 19 MiB of memory and a processor for some 20 ms.
+    argon2: Gate,
 }
 
 impl Pins {
@@ -80,7 +86,13 @@ impl Pins {
     pub fn new(key: Zeroizing<[u8; 32]>) -> Result<Self, Error> {
         // Checked when there is no such principal, so that the response time does not reveal which principals exist.
         let dummy_hash = hash(key.as_slice())?;
-        Ok(Self { key, attempts: Mutex::default(), turn: Condvar::new(), dummy_hash })
+        Ok(Self {
+            key,
+            attempts: Mutex::default(),
+            turn: Condvar::new(),
+            dummy_hash,
+            argon2: Gate::of_processors(),
+        })
     }
 
     /// Checks a PIN against its stored hash (none if there is no such principal).
@@ -93,10 +105,25 @@ impl Pins {
         let digest = self.digest(attempt, pin, stored);
         let outcome = match self.remembered(attempt, &digest) {
             true if stored.is_some() => Ok(true),
-            _ => verify(pin, stored.unwrap_or(&self.dummy_hash)).map(|correct| correct && stored.is_some()),
+            _ => self.argon2_turn(attempt.uid, attempt.ring).and_then(|_turn| {
+                verify(pin, stored.unwrap_or(&self.dummy_hash)).map(|correct| correct && stored.is_some())
+            }),
         };
-        self.end_turn(attempt, matches!(outcome, Ok(true)), digest);
+        match &outcome {
+            // Nothing was found out about the PIN: this is no failure of it.
+            Err(Error::Rejected(_)) => self.cancel_turn(attempt),
+            outcome => self.end_turn(attempt, matches!(outcome, Ok(true)), digest),
+        }
         if outcome? { Ok(()) } else { Err(Rv::PIN_INCORRECT.into()) }
+    }
+
+    /// Waits for a turn to compute argon2, for a user and a ring.
+    ///
+    /// # Errors
+    /// `CKR_FUNCTION_REJECTED` when too many wait, or there is no turn in time.
+    pub(crate) fn argon2_turn(&self, uid: Option<u32>, ring: RingId) -> Result<GatePlace<'_>, Error> {
+        let turn = self.argon2.enter(Tenant { uid, ring: ring.0 }, TURN_WAIT_MAX);
+        turn.map_err(|_| Rv::FUNCTION_REJECTED.into())
     }
 
     /// Waits until no other attempt of the same kind runs, then returns the remaining delay for earlier failures.
@@ -141,6 +168,13 @@ impl Pins {
                 state.failures = state.failures.saturating_add(1);
                 state.last = Some(now());
             }
+        }
+        self.turn.notify_all();
+    }
+
+    fn cancel_turn(&self, attempt: &Attempt) {
+        if let Some(state) = self.attempts().get_mut(attempt) {
+            state.busy = false;
         }
         self.turn.notify_all();
     }

@@ -27,6 +27,7 @@ impl Scheduler {
             loop {
                 dispatch.run_due_jobs();
                 dispatch.maintain_audit_log();
+                dispatch.watch_disk();
                 match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}
                     // Writes the counts since the last summary.

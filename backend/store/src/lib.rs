@@ -21,6 +21,7 @@ mod api;
 mod audit;
 mod backup;
 mod cache;
+mod capacity;
 mod change;
 mod check;
 mod error;
@@ -58,8 +59,10 @@ pub use api::{
 };
 pub use audit::{AuditCursor, AuditFilter};
 pub use backup::{beside, settle, sync_folder};
+pub use capacity::{DiskSpace, RingLimits, StoreLimits};
 pub use check::CheckReport;
 pub use error::StoreError;
+pub use objects::{Found, Search};
 pub use open::LockedStore;
 pub use records::{KeySummary, NewKey, NewObject, NewRing, NextVersion, Principal, Ring};
 pub use snapshot::Snapshot;

@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0006_vectors.sql"),
     include_str!("schema/0007_usage.sql"),
     include_str!("schema/0008_restarts.sql"),
+    include_str!("schema/0013_private_objects.sql"),
 ];
 
 /// Marks the file as ours in its header: `kms1`.
@@ -107,7 +108,9 @@ impl LockedStore {
     /// When its thread cannot be started, or the database fails.
     pub fn unlock(self, key: RowKey) -> Result<Store, StoreError> {
         super::audit::init_head(&self.connection, &key)?;
-        Store::start(self.connection, self.path, key)
+        let store = Store::start(self.connection, self.path, key)?;
+        store.mark_private_objects()?;
+        Ok(store)
     }
 }
 

@@ -7,6 +7,7 @@ use kms_core::integrity::RowKey;
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::cache::StoreCache;
+use super::capacity::{Capacity, DiskSpace, StoreLimits};
 use super::log_once::LogOnce;
 use super::readers::Readers;
 use super::writer::Writer;
@@ -19,6 +20,7 @@ pub struct Store {
     pub(super) readers: Readers,
     pub(super) writer: Writer,
     pub(super) logged: Arc<LogOnce>,
+    pub(super) capacity: Arc<Capacity>,
 }
 
 impl Store {
@@ -40,9 +42,23 @@ impl Store {
 
     pub(super) fn start(connection: Connection, path: PathBuf, key: RowKey) -> Result<Self, StoreError> {
         let (key, cache) = (Arc::new(key), Arc::new(StoreCache::default()));
-        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&cache));
+        let capacity = Arc::new(Capacity::new(&path));
+        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&cache), Arc::clone(&capacity));
         let writer = writer.map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok(Self { key, cache, readers: Readers::new(path), writer, logged: Arc::default() })
+        Ok(Self { key, cache, readers: Readers::new(path), writer, logged: Arc::default(), capacity })
+    }
+
+    /// Sets the limits of rings and the free space that is kept, from now on.
+    pub fn set_limits(&self, limits: StoreLimits) {
+        self.capacity.set_limits(limits);
+    }
+
+    /// Returns the free space on the disk of the database.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn disk(&self) -> Result<DiskSpace, StoreError> {
+        self.capacity.disk()
     }
 
     /// Checks that the database responds, both to a reader and to the writer.

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kms_core::audit::Entry;
 use kms_core::integrity::RowKey;
+use kms_protocol::RingId;
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::StoreError;
 use super::cache::{Invalidation, StoreCache};
+use super::capacity::{Capacity, Size};
 
 /// The maximum number of jobs in one transaction: at 100 microseconds each, no caller notices the delay.
 const GROUP_MAX: usize = 128;
@@ -36,6 +38,7 @@ pub(super) struct WriteTx<'a> {
     pub(super) connection: &'a Connection,
     /// The key of the row MACs.
     pub(super) key: &'a RowKey,
+    capacity: &'a Capacity,
     invalidations: RefCell<Vec<Invalidation>>,
 }
 
@@ -43,6 +46,21 @@ impl WriteTx<'_> {
     /// Appends an entry to the audit log in this transaction.
     pub(super) fn record(&self, entry: &Entry) -> Result<(), StoreError> {
         super::audit::append(self, entry)
+    }
+
+    /// Takes capacity for what is to be added to a ring.
+    pub(super) fn reserve(&self, ring: RingId, added: &Size) -> Result<(), StoreError> {
+        self.capacity.take(self.connection, ring, added)
+    }
+
+    /// Fails if the disk has too little space for anything new.
+    pub(super) fn check_disk(&self) -> Result<(), StoreError> {
+        self.capacity.check_disk()
+    }
+
+    /// Something was removed from a ring.
+    pub(super) fn released(&self, ring: RingId) {
+        self.capacity.forget(ring);
     }
 
     /// Invalidates cached rows when the transaction ends.
@@ -63,9 +81,11 @@ impl Writer {
         connection: Connection,
         key: Arc<RowKey>,
         cache: Arc<StoreCache>,
+        capacity: Arc<Capacity>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE_MAX);
-        let mut writer = WriterThread { connection, key, cache, queue, data_version: None, polled: now() };
+        let mut writer =
+            WriterThread { connection, key, cache, capacity, queue, data_version: None, polled: now() };
         let thread =
             std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -178,6 +198,7 @@ struct WriterThread {
     connection: Connection,
     key: Arc<RowKey>,
     cache: Arc<StoreCache>,
+    capacity: Arc<Capacity>,
     queue: Receiver<Box<dyn Job>>,
     /// `PRAGMA data_version` at the last poll.
     data_version: Option<i64>,
@@ -217,6 +238,7 @@ impl WriterThread {
                 if self.data_version.replace(version).is_some() {
                     tracing::debug!("another process changed the database");
                 }
+                self.capacity.forget_all();
                 self.cache.invalidate(&Invalidation::All);
             }
             Err(error) => {
@@ -228,13 +250,17 @@ impl WriterThread {
 
     /// Runs as many jobs as one transaction takes, sends their results, and returns the remaining jobs.
     fn transaction(&self, mut group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let tx = WriteTx { connection: &self.connection, key: &self.key, invalidations: RefCell::default() };
+        let (connection, key, capacity) = (&self.connection, &*self.key, &*self.capacity);
+        let tx = WriteTx { connection, key, capacity, invalidations: RefCell::default() };
         let (done, lost) = match self.statement("BEGIN IMMEDIATE") {
             Ok(()) => self.fill(&mut group, &tx),
             Err(error) => (group.len(), Some(error)),
         };
         let rest = group.split_off(done);
         let lost = lost.or_else(|| self.statement("COMMIT").err());
+        if lost.is_some() {
+            self.capacity.forget_all();
+        }
         if lost.is_some()
             && !self.connection.is_autocommit()
             && let Err(error) = self.statement("ROLLBACK")
@@ -298,7 +324,8 @@ mod tests {
         let connection = Connection::open(folder.path().join("test.db")).unwrap();
         connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (a INTEGER UNIQUE)").unwrap();
         let key = Arc::new(RowKey::from(Zeroizing::new([1; 32])));
-        let writer = Writer::start(connection, key, Arc::new(StoreCache::default())).unwrap();
+        let capacity = Arc::new(Capacity::new(folder.path()));
+        let writer = Writer::start(connection, key, Arc::new(StoreCache::default()), capacity).unwrap();
         (folder, writer)
     }
 

@@ -54,7 +54,7 @@ pub(super) fn run(arguments: Doctor, argv: &[OsString]) -> Result<ExitCode, Fail
             environment::require(config.environment(), argv)?;
             report.add("configuration", configuration(&home, &config));
             rings = hsm_and_database(&config, &mut report);
-            report.add("disk", host_checks::disk_space(&config.store_path()));
+            report.add("disk", host_checks::disk_space(&config.store_path(), config.disk_floor()));
             report.add("socket", socket(&home, &config));
             rest(&config, &mut report);
         }

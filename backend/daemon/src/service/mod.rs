@@ -22,15 +22,15 @@ use kms_core::object::MasterVersion;
 use kms_core::policy::TicketKey;
 use kms_core::seal::Seals;
 use kms_hsm::{Hsm, HsmError};
-use kms_store::{LockedStore, Store};
+use kms_store::{LockedStore, RingLimits, Store, StoreLimits};
 
-use crate::config::{Config, RestConfig};
-use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, IvBudget};
+use crate::config::{Config, RestConfig, RingShares};
+use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, IvBudget, Shares};
 use crate::keys::Keys;
 use crate::pins::Pins;
 use crate::rest::RestListener;
 use crate::scheduler::Scheduler;
-use crate::server::{self, Owner, SocketListener};
+use crate::server::{self, Owner, SocketLimits, SocketListener};
 use rings::check_name;
 use service_keys::{
     CREDENTIALS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, service_key, service_key_or_create,
@@ -91,6 +91,7 @@ impl Backend {
         let credentials = service_key_or_create(&hsm, &store, master, CREDENTIALS)?;
         let home = store.home();
         let store = store.unlock(RowKey::from(rows))?;
+        store.set_limits(store_limits(config));
         let iv_budget = IvBudget::open(&store)?;
         let dispatch = Dispatch {
             store,
@@ -107,6 +108,7 @@ impl Backend {
             lifecycle: config.lifecycle(),
             audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
+            shares: Shares::new(config.ring_shares()),
         };
         Ok(Self { dispatch: Arc::new(dispatch) })
     }
@@ -126,6 +128,13 @@ impl Backend {
     }
 }
 
+/// The limits of the database.
+fn store_limits(config: &Config) -> StoreLimits {
+    let RingShares { keys_max, objects_max, bytes_max, .. } = config.ring_shares();
+    let ring = RingLimits { keys: keys_max, objects: objects_max, bytes: bytes_max };
+    StoreLimits { ring, disk_floor: config.disk_floor() }
+}
+
 /// The result of [`Backend::health`].
 pub struct Health {
     /// The HSM and its master key.
@@ -143,7 +152,11 @@ pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Resul
     let backend = Backend::open(config)?;
     let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
     let _scheduler = Scheduler::start(Arc::clone(&backend.dispatch))?;
-    server::run(socket, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
+    let limits = SocketLimits {
+        connections_max: config.connections_max(),
+        connections_per_uid: config.connections_per_uid(),
+    };
+    server::run(socket, listener, Arc::clone(&backend.dispatch), limits, owner)?;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! Tests of the store on a real database.
 
+mod capacity;
 mod concurrency;
 mod damage;
 mod keys;
 mod measurements;
+mod private_objects;
 mod rings;
 mod search;
 

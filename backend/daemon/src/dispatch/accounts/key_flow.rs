@@ -62,10 +62,23 @@ impl Dispatch {
         context: &TokenRequestContext<'_>,
         request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
+        self.exchange_if(context, request, &|_| Ok(()))
+    }
+
+    /// The same if `admit` lets the account have another pair. It is asked before anything is written.
+    ///
+    /// # Errors
+    /// As [`Dispatch::exchange`], and those of `admit`.
+    pub(crate) fn exchange_if(
+        &self,
+        context: &TokenRequestContext<'_>,
+        request: TokenRequest<'_>,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
+    ) -> Result<TokenPair, Problem> {
         let now = self.clock.seconds();
         match request {
-            TokenRequest::Assertion(text) => self.exchange_assertion(context, text, now),
-            TokenRequest::Refresh(text) => self.refresh(text, now),
+            TokenRequest::Assertion(text) => self.exchange_assertion(context, text, now, admit),
+            TokenRequest::Refresh(text) => self.refresh(text, now, admit),
         }
     }
 
@@ -74,6 +87,7 @@ impl Dispatch {
         context: &TokenRequestContext<'_>,
         text: &str,
         now: u64,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
     ) -> Result<TokenPair, Problem> {
         let key = assertion_key(text).ok_or_else(|| {
             forbidden("the assertion is not a JWT signed with RS512 whose header names its key (kid)")
@@ -84,6 +98,7 @@ impl Dispatch {
         let asserter = AssertionAccount { id: account.id, email: &account.email, public: &public };
         let asserted =
             check_assertion(text, asserter, &self.authenticator.audience, now).map_err(invalid_assertion)?;
+        admit(account.id)?;
         let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
         let assertion =
             Assertion { account: account.id, digest: digest.into(), expires: asserted.forgotten_at };
@@ -104,7 +119,12 @@ impl Dispatch {
         }
     }
 
-    fn refresh(&self, text: &str, now: u64) -> Result<TokenPair, Problem> {
+    fn refresh(
+        &self,
+        text: &str,
+        now: u64,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
+    ) -> Result<TokenPair, Problem> {
         let invalid = "the refresh token is not valid here; sign a new assertion";
         let issued = self.authenticator.keys.check(JwtUse::Refresh, text, now).map_err(|error| {
             let expired = "the refresh token has expired; sign a new assertion";
@@ -115,6 +135,7 @@ impl Dispatch {
         if member.account.id != issued.account || member.generation != issued.generation {
             return Err(forbidden(invalid));
         }
+        admit(member.account.id)?;
         self.issue_pair(&signer, now)
     }
 

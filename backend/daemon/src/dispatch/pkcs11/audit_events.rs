@@ -137,7 +137,7 @@ impl Dispatch {
                 let mut entry =
                     self.request_entry(ring, caller, request.function, &AuditedResource::Principal(&name));
                 (entry.initiator, entry.name) = self.initiator(ring, Some(&name), None);
-                self.store.record(entry)?;
+                self.record_login(ring, caller, &name, entry)?;
                 return result;
             }
             Err(Error::Rejected(rv)) if is_denial(*rv) => *rv,

@@ -121,7 +121,10 @@ impl Dispatch {
         generation: u64,
         entry: Option<Entry>,
     ) -> Result<(), Error> {
-        let pin_hash = pins::hash(pin)?;
+        let pin_hash = {
+            let _turn = self.pins.argon2_turn(None, ring.id)?;
+            pins::hash(pin)?
+        };
         let name = name.to_owned();
         self.store.put_principal(ring.id, &Principal { name, ring_role, pin_hash, generation }, entry)?;
         Ok(())
