@@ -207,10 +207,9 @@ fn create(peer: &mut Peer, slot: u64, label: &str) -> anyhow::Result<ObjectRef> 
         Attribute::bytes(AttributeType::LABEL, label),
     ]);
     let mechanism = Mechanism::plain(MechanismType::AES_KEY_GEN);
-    match call(peer, slot, Request::Generate { mechanism, template })? {
-        Response::Object(view) => Ok(view.object),
-        other => anyhow::bail!("{other:?}"),
-    }
+    let response = call(peer, slot, Request::Generate { mechanism, template })?;
+    let Response::Object(view) = response else { anyhow::bail!("{response:?}") };
+    Ok(view.object)
 }
 
 fn encrypt(peer: &mut Peer, key: &ObjectRef) -> anyhow::Result<()> {
@@ -222,11 +221,12 @@ fn encrypt(peer: &mut Peer, key: &ObjectRef) -> anyhow::Result<()> {
 fn find(peer: &mut Peer, slot: u64, template: &Template) -> anyhow::Result<()> {
     let mut after = None;
     loop {
-        match call(peer, slot, Request::Find { template: template.clone(), after })? {
-            Response::Found { next: None, .. } => return Ok(()),
-            Response::Found { next, .. } => after = next,
-            other => anyhow::bail!("{other:?}"),
+        let response = call(peer, slot, Request::Find { template: template.clone(), after })?;
+        let Response::Found { next, .. } = response else { anyhow::bail!("{response:?}") };
+        if next.is_none() {
+            return Ok(());
         }
+        after = next;
     }
 }
 

@@ -22,7 +22,8 @@ fn generate(session: &Session, label: &str) -> Result<ObjectHandle, Error> {
 fn assert_code(result: Result<ObjectHandle, Error>, expected: RvError) {
     match result {
         Err(Error::Pkcs11(code, _)) => assert_eq!(code, expected),
-        other => panic!("{expected:?} expected: {other:?}"),
+        Err(error) => panic!("{expected:?} expected: {error:?}"),
+        Ok(_) => panic!("{expected:?} expected"),
     }
 }
 
@@ -119,7 +120,10 @@ fn count_in(value: &serde_json::Value) -> Option<u64> {
             .and_then(serde_json::Value::as_u64)
             .or_else(|| fields.values().find_map(count_in)),
         serde_json::Value::Array(values) => values.iter().find_map(count_in),
-        _ => None,
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => None,
     }
 }
 

@@ -143,9 +143,9 @@ impl Peer {
     pub fn log_in(&mut self, slot: u64, pin: &str) -> io::Result<Result<(), Rv>> {
         let pin = Secret::from(pin.as_bytes());
         let response = self.call(slot, Request::Login { role: Role::User, pin })?;
-        Ok(response.map(|response| match response {
-            Response::LoggedIn { ticket } => self.ticket = Some(ticket),
-            other => panic!("{other:?}"),
+        Ok(response.map(|response| {
+            let Response::LoggedIn { ticket } = response else { panic!("{response:?}") };
+            self.ticket = Some(ticket);
         }))
     }
 
