@@ -164,10 +164,10 @@ impl Cost {
                 Some(_) => of_template(template),
                 None => of_object(object),
             },
-            Request::GeneratePair { public, private, .. } => match of_template(public) {
-                Self::Little => of_template(private),
-                cost => cost,
-            },
+            Request::GeneratePair { public, private, .. } => {
+                let on_token = [public, private].map(|template| template.bool(AttributeType::TOKEN));
+                if on_token.contains(&Some(true)) { Self::Change } else { Self::Little }
+            }
             Request::Attributes { .. }
             | Request::Decrypt { .. }
             | Request::Destroy { .. }

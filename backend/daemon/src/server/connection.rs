@@ -152,6 +152,9 @@ impl<'a> FrameReader<'a> {
     /// Reads until the buffer holds this many bytes. Returns false if the provider disconnected before the first one.
     fn fill(&mut self, bytes: usize) -> io::Result<bool> {
         while self.filled < bytes {
+            if self.filled == self.buffer.len() {
+                self.grow(bytes);
+            }
             let received = self.poll_policy.receive(self.stream, &mut self.buffer[self.filled..]);
             match received.map_err(io::Error::from) {
                 Ok(0) if self.filled == 0 => return Ok(false),
@@ -174,8 +177,7 @@ impl<'a> FrameReader<'a> {
         Ok(true)
     }
 
-    /// Enlarges the buffer for a large frame. The old buffer is wiped when it is dropped. Waits while the memory for
-    /// large frames is used up.
+    /// Takes memory for a large frame from what all connections share; waits while that is used up.
     fn reserve(&mut self, bytes: usize) -> io::Result<()> {
         if bytes > self.buffer.len() {
             self.held = None;
@@ -183,11 +185,16 @@ impl<'a> FrameReader<'a> {
                 io::Error::new(ErrorKind::OutOfMemory, "too many large requests are incomplete")
             })?;
             self.held = Some(held);
-            let mut larger = Zeroizing::new(vec![0; bytes]);
-            larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
-            self.buffer = larger;
         }
         Ok(())
+    }
+
+    /// Enlarges a buffer that is full, four times up to `bytes`: what was announced costs nothing before it arrives. The
+    /// old buffer is wiped when it is dropped.
+    fn grow(&mut self, bytes: usize) {
+        let mut larger = Zeroizing::new(vec![0; bytes.min(self.buffer.len() * 4)]);
+        larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
+        self.buffer = larger;
     }
 
     /// Wipes a decoded frame, and shrinks an enlarged buffer.
