@@ -14,6 +14,7 @@ const HOSTILE: u32 = 40_001;
 const OTHERS: u32 = 40_002;
 
 /// A stack with few connections that all users of the machine can reach. `None` if this process may not be others.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn stack(connections_max: &str) -> Option<Stack> {
     if !may_change_user() {
         eprintln!("skipped: only root may take the ids of other users");
