@@ -10,7 +10,7 @@ ADVISORY_DB ?= https://github.com/RustSec/advisory-db
 ADVISORIES ?= warn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test quick test-release suites mutants bench lint advisories release
+.PHONY: help demo build test quick test-release suites mutants bench bench-fairness lint advisories release
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -53,6 +53,11 @@ bench: ## Measure against SoftHSM, and the REST API; writes docs/benchmarks.md
 	@softhsm-config/install-packages demo
 	$(CARGO) build --release $(ARTEFACTS)
 	KMS_TESTS_BUILT=1 $(CARGO) run --release --locked --package kms-tests --bin kms-bench
+
+bench-fairness: ## Measure one tenant beside a hostile one; needs root, writes nothing
+	@softhsm-config/install-packages demo
+	$(CARGO) build --release $(ARTEFACTS)
+	KMS_TESTS_BUILT=1 $(CARGO) run --release --locked --package kms-tests --bin kms-bench -- fairness
 
 lint: ## Check format, clippy, documentation, shell scripts, licences, sources and advisories
 	$(CARGO) fmt --all --check

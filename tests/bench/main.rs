@@ -1,10 +1,12 @@
 //! `make bench`: measures the KMS and SoftHSM in turn through the C API, each in its own process, with one and with
 //! four threads; the floor (a socket round trip and the bare operation); and the REST API. Writes `docs/benchmarks.md`.
-//! `kms-bench rest` measures only the REST API and writes nothing; `KMS_BENCH_ROWS=gcm,find` measures only these rows.
+//! `kms-bench rest` measures only the REST API and writes nothing, and so does `kms-bench fairness`, one tenant beside a
+//! hostile one; `KMS_BENCH_ROWS=gcm,find` measures only these rows.
 //!
 //! Rounds are interleaved, so that other load on the machine affects both sides; the figures are medians of the rounds.
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 
+mod fairness;
 mod floor;
 mod load;
 mod report;
@@ -36,9 +38,10 @@ fn main() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => compare(),
         ["rest"] => measure_rest().map(|rows| rows.iter().for_each(|row| println!("{}", row.line()))),
+        ["fairness"] => fairness::measure(),
         ["worker", module] => worker::serve(Path::new(module)),
         ["floor", socket] => floor::echo(Path::new(socket)),
-        _ => anyhow::bail!("usage: kms-bench [rest]; the other arguments are internal"),
+        _ => anyhow::bail!("usage: kms-bench [rest|fairness]; the other arguments are internal"),
     }
 }
 

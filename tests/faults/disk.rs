@@ -55,12 +55,12 @@ fn check(stack: &mut Stack, expected: impl Fn(&Error) -> bool, free_space: impl 
 }
 
 /// A small file system mounted over a stack's home; unmounted when dropped.
-struct SmallDisk {
-    path: PathBuf,
+pub(crate) struct SmallDisk {
+    pub(crate) path: PathBuf,
 }
 
 impl SmallDisk {
-    fn mount_over_home(stack: &Stack, size: &str) -> Self {
+    pub(crate) fn mount_over_home(stack: &Stack, size: &str) -> Self {
         let (path, aside) = (stack.home(), stack.folder().join("aside"));
         std::fs::rename(&path, &aside).expect("the home can be moved");
         std::fs::create_dir(&path).expect("a folder can be created");
@@ -90,6 +90,8 @@ fn a_full_disk_rejects_new_keys_and_keeps_existing_ones() {
         return;
     }
     let mut stack = Stack::stopped(Policy::Strict);
+    // Until the disk is really full.
+    stack.configure("store", "disk_floor_mib", "0");
     let disk = SmallDisk::mount_over_home(&stack, "1500k");
     stack.start();
     let full = |error: &Error| matches!(error, Error::Pkcs11(RvError::DeviceMemory, _));

@@ -5,11 +5,13 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod absent;
+mod connections;
 mod context_login;
 mod disk;
 mod guesses;
 mod homes;
 mod hostile;
+mod limits;
 mod peer;
 mod process;
 mod restart;

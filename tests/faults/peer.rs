@@ -117,27 +117,3 @@ fn a_provider_of_the_oldest_version_is_accepted() {
     stream.write_all(&frame_of(hello)).expect("the hello is sent");
     assert_eq!(frame::decode::<Welcome>(&receive(&mut stream)), Ok(Welcome::Version(VERSION_OLDEST)));
 }
-
-#[test]
-fn connections_over_the_limit_are_rejected() {
-    let mut stack = Stack::stopped(kms_tests::Policy::Strict);
-    let path = stack.home().join("kms.toml");
-    let text = std::fs::read_to_string(&path).expect("kms.toml can be read");
-    let text = text.replace("# connections_max = 1024", "connections_max = 8");
-    assert!(text.contains("connections_max = 8"), "{text}");
-    std::fs::write(&path, text).expect("kms.toml can be written");
-    stack.start();
-    let mut open = Vec::new();
-    for _ in 0..8 {
-        let mut stream = connect(&stack);
-        stream.write_all(&frame_of(Hello::ours())).expect("the hello is sent");
-        receive(&mut stream);
-        open.push(stream);
-    }
-    let mut ninth = connect(&stack);
-    ninth.write_all(&frame_of(Hello::ours())).unwrap_or_default();
-    let body = receive(&mut ninth);
-    assert_eq!(frame::decode::<Welcome>(&body), Ok(Welcome::Busy));
-    drop((open, ninth));
-    Client::user(&stack);
-}

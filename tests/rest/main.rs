@@ -10,6 +10,7 @@ mod both_apis;
 mod crash;
 mod document;
 mod export;
+mod fairness;
 mod rebuild;
 mod sdk;
 mod snapshots;

@@ -21,6 +21,8 @@ pub mod daemon;
 pub mod frames;
 /// Reference results by the openssl program: signatures, ciphertexts, digests, MACs.
 pub mod openssl;
+/// A provider that speaks the protocol's frames as any user of the operating system.
+pub mod peer;
 /// Runs programs with a timeout, and finds out which are installed.
 pub mod program;
 /// The Python environment of the tests.

@@ -62,7 +62,9 @@ impl Error {
             Self::Seal(SealError::NoOwner) => Rv::USER_NOT_LOGGED_IN,
             Self::Seal(SealError::TooLarge) | Self::Store(StoreError::TooLarge(_)) => Rv::DEVICE_MEMORY,
             Self::NoSuchSlot => Rv::TOKEN_NOT_PRESENT,
-            Self::Store(StoreError::Full(_)) => Rv::DEVICE_MEMORY,
+            Self::Store(StoreError::Full(_) | StoreError::TooMany { .. } | StoreError::DiskFloor { .. }) => {
+                Rv::DEVICE_MEMORY
+            }
             Self::Hsm(_) | Self::Store(_) | Self::Crypto(_) | Self::Keys(_) | Self::Pin(_) => {
                 Rv::DEVICE_ERROR
             }
@@ -72,6 +74,10 @@ impl Error {
 
     /// Whether the failure is internal, so that an operator should look at it.
     pub fn is_internal(&self) -> bool {
-        !matches!(self, Self::Rejected(_) | Self::NoSuchObject | Self::NoSuchSlot | Self::Seal(_))
+        // A limit that a tenant has reached is no failure; a disk that fills up is logged once a minute.
+        let is_limit = matches!(self, Self::Store(StoreError::TooMany { .. } | StoreError::DiskFloor { .. }));
+        let is_rejection =
+            matches!(self, Self::Rejected(_) | Self::NoSuchObject | Self::NoSuchSlot | Self::Seal(_));
+        !is_limit && !is_rejection
     }
 }

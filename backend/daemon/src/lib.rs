@@ -4,6 +4,8 @@
 //! (`kms_core::policy`), act (`keys`, `kms_hsm`, `kms_crypto`), record → response. There is no second path to a key.
 #![deny(unsafe_code)]
 
+/// Shares of what tenants have in common: connections, processors, memory, calls.
+mod fairness;
 /// Background jobs, once a minute.
 mod scheduler;
 /// A home with a SoftHSM token, for unit tests.

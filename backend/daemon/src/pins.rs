@@ -1,5 +1,8 @@
 //! PINs: stored as hashes that need the HSM (`hash`), checked one at a time, and delayed after failures.
 //!
+//! Argon2 runs as often at a time as there are processors, in turn by user and ring, so its memory is bounded and one
+//! ring's guesses do not delay another ring's logins.
+//!
 //! Four guarantees. Failures never lock a PIN, they only delay: the delay grows with each failure and applies to the
 //! uid that failed, so that guessing under one uid does not stop an application under another. A restart does not
 //! forgive: failures are counted in the database, one write for each, by the name that was given, whether a principal
@@ -20,6 +23,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::fairness::{Gate, GatePlace, Tenant};
 use hash::mac_of_parts;
 
 pub use hash::PinKey;
@@ -91,6 +95,8 @@ pub struct Pins {
     turn: Condvar,
     /// Checked when there is no such principal, so that the response time does not reveal which principals exist.
     dummy_hash: String,
+    /// Before each computation of argon2, which takes 19 MiB of memory and a processor for some 20 ms.
+    argon2: Gate,
 }
 
 impl Pins {
@@ -100,7 +106,8 @@ impl Pins {
     /// When the operating system returns no random numbers, or there is no memory for argon2.
     pub fn new(bound: PinKey, key: Zeroizing<[u8; 32]>) -> Result<Self, Error> {
         let dummy_hash = hash::hash(key.as_slice())?;
-        Ok(Self { bound, key, attempts: Mutex::default(), turn: Condvar::new(), dummy_hash })
+        let (attempts, turn, argon2) = (Mutex::default(), Condvar::new(), Gate::of_processors());
+        Ok(Self { bound, key, attempts, turn, dummy_hash, argon2 })
     }
 
     /// Checks a PIN against the principal's stored hash (none if there is no such principal).
@@ -119,11 +126,28 @@ impl Pins {
         let digest = self.digest(attempt, pin, principal);
         let outcome = match (principal, self.remembered(&track, &digest)) {
             (Some(_), true) => Ok(true),
-            (Some(principal), false) => self.bound.verify(attempt.ring, principal, pin),
-            (None, _) => hash::verify(pin, &self.dummy_hash).map(|_| false),
+            (Some(principal), false) => self
+                .argon2_turn(attempt.uid, attempt.ring)
+                .and_then(|_turn| self.bound.verify(attempt.ring, principal, pin)),
+            (None, _) => self
+                .argon2_turn(attempt.uid, attempt.ring)
+                .and_then(|_turn| hash::verify(pin, &self.dummy_hash).map(|_| false)),
         };
-        self.end_turn(counts, &track, matches!(outcome, Ok(true)), digest);
+        match &outcome {
+            // Nothing was found out about the PIN: this is no failure of it.
+            Err(Error::Rejected(_)) => self.cancel_turn(&track),
+            outcome => self.end_turn(counts, &track, matches!(outcome, Ok(true)), digest),
+        }
         if outcome? { Ok(()) } else { Err(Rv::PIN_INCORRECT.into()) }
+    }
+
+    /// Waits for a turn to compute argon2, for a user and a ring.
+    ///
+    /// # Errors
+    /// `CKR_FUNCTION_REJECTED` when too many wait, or there is no turn in time.
+    pub(crate) fn argon2_turn(&self, uid: Option<u32>, ring: RingId) -> Result<GatePlace<'_>, Error> {
+        let turn = self.argon2.enter(Tenant { uid, ring: ring.0 }, TURN_WAIT_MAX);
+        turn.map_err(|_| Rv::FUNCTION_REJECTED.into())
     }
 
     /// Waits until no other attempt of the same track runs. Returns the track, and the remaining delay for earlier
@@ -198,6 +222,13 @@ impl Pins {
                 state.last = Some(now());
             }
             state.unsaved = saved.is_err();
+        }
+        self.turn.notify_all();
+    }
+
+    fn cancel_turn(&self, track: &LoginTrack) {
+        if let Some(state) = self.attempts().get_mut(track) {
+            state.busy = false;
         }
         self.turn.notify_all();
     }

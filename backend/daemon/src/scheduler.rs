@@ -28,6 +28,7 @@ impl Scheduler {
                 dispatch.run_due_jobs();
                 dispatch.maintain_audit_log();
                 dispatch.follow_epoch(Some(dispatch.clock.millis()));
+                dispatch.watch_disk();
                 match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}
                     // Writes the counts since the last summary.

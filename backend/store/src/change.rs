@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use kms_core::audit::Entry;
 use kms_core::integrity::Cell;
-use kms_core::object::{Draft, KeyVersion, Material, Object, ck_date};
+use kms_core::object::{Draft, KeyVersion, Material, Object, Wrapped, ck_date};
 use kms_protocol::{AttributeType, ObjectClass, ObjectId, RequestId, RingId, SLOTS_MAX, SlotId, Template};
 use rusqlite::{OptionalExtension, params};
 use uuid::Uuid;
 
 use super::api::projects;
 use super::cache::Invalidation;
+use super::capacity::Size;
 use super::key_rows::{KEY_COLUMNS, KeyRow};
 use super::object_rows::{OBJECT_COLUMNS, OBJECT_JOIN, ObjectRow, StoredObject, encode};
 use super::rows::signed;
@@ -27,6 +28,7 @@ const REQUESTS_DELETED_MAX: u32 = 16;
 
 /// Creates a ring in the next free slot.
 pub(super) fn insert_ring(tx: &WriteTx<'_>, new: &NewRing) -> Result<Ring, StoreError> {
+    tx.check_disk()?;
     let count = |sql, label: &str| tx.connection.query_row(sql, [label], |row| row.get::<_, usize>(0));
     if count("SELECT count(*) FROM rings WHERE label = ?1", &new.label)? > 0 {
         return Err(StoreError::NameInUse(new.label.clone()));
@@ -64,6 +66,8 @@ pub(super) fn insert(
         return Ok(objects);
     }
     let count = u64::try_from(drafts.len()).expect("a key has few objects");
+    let size = Size { keys: 1, ..size_of_version(new.wrapped.as_ref(), &drafts)? };
+    tx.reserve(new.ring, &size)?;
     let first = allocate_numbers(tx, "object", count)?;
     let (ring, created, metadata) = (new.ring, signed(new.created), new.metadata);
     KeyRow { id: new.key, ring, label: new.label, algorithm: new.algorithm, created, metadata }.insert(tx)?;
@@ -87,6 +91,20 @@ pub(super) fn insert(
     Ok(objects)
 }
 
+/// Returns the size of a version's row and its objects.
+pub(super) fn size_of_version(wrapped: Option<&Wrapped>, drafts: &[Draft]) -> Result<Size, StoreError> {
+    let mut bytes = wrapped.map_or(0, |wrapped| wrapped.bytes.len());
+    for draft in drafts {
+        bytes += encode(&draft.attributes)?.len();
+    }
+    let objects = length(drafts.len());
+    Ok(Size { keys: 0, versions: u64::from(objects > 0), objects, bytes: length(bytes) })
+}
+
+fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// Stores an object that is not a key, or a public key without a private key; or returns what the same request created
 /// before.
 pub(super) fn insert_object(
@@ -98,9 +116,12 @@ pub(super) fn insert_object(
     if let Some(objects) = earlier_result(tx, new.ring, request)? {
         return objects.into_iter().next().ok_or(StoreError::NotFound);
     }
-    let id = ObjectId(allocate_numbers(tx, "object", 1)?);
     let (ring, created, attributes) = (new.ring, signed(new.created), draft.attributes);
     let encoded = encode(&attributes)?;
+    let value = new.value.as_ref().map_or(0, |value| value.bytes.len());
+    let size = Size { objects: 1, bytes: length(encoded.len() + value), ..Size::default() };
+    tx.reserve(ring, &size)?;
+    let id = ObjectId(allocate_numbers(tx, "object", 1)?);
     let row = ObjectRow::of((id, ring, None), &attributes, &encoded, created);
     ObjectRow { wrapped: new.value.clone(), ..row }.insert(tx)?;
     record_request(tx, (ring, request), id.0, 1, created)?;
@@ -126,6 +147,11 @@ pub(super) fn update<E>(
         Err(rejection) => return Ok(Err(rejection)),
     };
     let encoded = encode(&attributes)?;
+    let before = encode(&stored.object.attributes)?;
+    if encoded.len() > before.len() {
+        let size = Size { bytes: length(encoded.len() - before.len()), ..Size::default() };
+        tx.reserve(ring, &size)?;
+    }
     let version = stored.object.version;
     let row = ObjectRow::of((id, ring, version), &attributes, &encoded, stored.created);
     ObjectRow { wrapped: stored.value, ..row }.update(tx)?;
@@ -143,6 +169,28 @@ pub(super) fn update<E>(
     }
     tx.invalidate(Invalidation::Object(id));
     Ok(Ok(Arc::new(Object { attributes, ..stored.object })))
+}
+
+/// Fills in the column `private` of some objects after `last` that lack it. Returns the last one, or none if there are no
+/// more.
+pub(super) fn mark_private_objects(tx: &WriteTx<'_>, last: ObjectId) -> Result<Option<ObjectId>, StoreError> {
+    let sql = "SELECT id FROM objects INDEXED BY objects_unmarked WHERE private IS NULL AND id > ?1 ORDER BY id LIMIT 500";
+    let mut statement = tx.connection.prepare_cached(sql)?;
+    let ids = statement.query_map([signed(last.0)], |row| row.get::<_, u64>(0))?;
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    for id in &ids {
+        let stored = match load(tx, ObjectId(*id)) {
+            Ok(stored) => stored,
+            // A row that was edited must not get a MAC that is valid.
+            Err(StoreError::NotFound | StoreError::RowInvalid { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let encoded = encode(&stored.object.attributes)?;
+        let identity = (ObjectId(*id), stored.object.ring, stored.object.version);
+        let row = ObjectRow::of(identity, &stored.object.attributes, &encoded, stored.created);
+        ObjectRow { destroy_at: stored.destroy_at, wrapped: stored.value, ..row }.update(tx)?;
+    }
+    Ok(ids.last().copied().map(ObjectId))
 }
 
 /// Hides an object from applications until it is erased at `at`; returns the objects that were hidden. A secret or
@@ -184,6 +232,7 @@ fn hide(tx: &WriteTx<'_>, stored: StoredObject, at: u64) -> Result<Vec<ObjectId>
     match stored.version {
         None => {
             tx.delete_one(ObjectRow::TABLE, &[("id", Cell::Integer(signed(id.0)))])?;
+            tx.released(stored.object.ring);
             Ok(vec![id])
         }
         Some(version) if !is_public || version.wrapped.is_none() => {

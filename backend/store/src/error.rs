@@ -157,6 +157,18 @@ pub enum StoreError {
     /// The operating system returned no random numbers.
     #[error("no random numbers: {0}")]
     Random(String),
+    /// The disk has so little space left that nothing more is created, while keys can be used, revoked and deleted.
+    #[error(
+        "only {} MiB are free on the disk, and below {} MiB nothing more is created; free some space",
+        free >> 20,
+        floor >> 20
+    )]
+    DiskFloor {
+        /// Free bytes.
+        free: u64,
+        /// Free bytes that are kept.
+        floor: u64,
+    },
     /// An object exceeds the maximum size.
     #[error("an object has {0} bytes of attributes, more than can be stored")]
     TooLarge(usize),

@@ -34,16 +34,20 @@ pub(super) struct IndexFilter {
     index: &'static str,
     condition: &'static str,
     value: Value,
+    public_only: bool,
 }
 
 impl IndexFilter {
     /// Chooses the most selective index: a label or an id is nearly unique to a key, a class is not.
-    pub(super) fn by(template: &Template) -> Self {
+    ///
+    /// With `public_only`, private objects are left out before their rows are read.
+    pub(super) fn by(template: &Template, public_only: bool) -> Self {
         if let Some(label) = template.bytes(AttributeType::LABEL) {
             return Self {
                 index: "objects_by_label",
                 condition: "o.label = ?2",
                 value: Value::Blob(label.to_vec()),
+                public_only,
             };
         }
         if let Some(id) = template.bytes(AttributeType::ID) {
@@ -51,25 +55,32 @@ impl IndexFilter {
                 index: "objects_by_ckid",
                 condition: "o.ckid = ?2",
                 value: Value::Blob(id.to_vec()),
+                public_only,
             };
+        }
+        if public_only {
+            let (index, condition) = ("objects_public", "?2 IS NULL");
+            return Self { index, condition, value: Value::Null, public_only };
         }
         if let Some(class) = template.ulong(AttributeType::CLASS) {
             return Self {
                 index: "objects_by_class",
                 condition: "o.class = ?2",
                 value: Value::Integer(signed(class)),
+                public_only,
             };
         }
-        Self { index: "objects_by_ring", condition: "?2 IS NULL", value: Value::Null }
+        Self { index: "objects_by_ring", condition: "?2 IS NULL", value: Value::Null, public_only }
     }
 
     /// Returns the query; its parameters are ring, value, the object before the page, and the page's size. The index
     /// also gives the order.
     pub(super) fn sql(&self) -> String {
-        let Self { index, condition, .. } = self;
+        let Self { index, condition, public_only, .. } = self;
+        let public = if *public_only { "AND o.private IS NOT 1 " } else { "" };
         format!(
             "SELECT {OBJECT_COLUMNS} FROM objects o INDEXED BY {index} {OBJECT_JOIN} \
-             WHERE o.ring = ?1 AND {condition} AND o.id > ?3 ORDER BY o.id LIMIT ?4"
+             WHERE o.ring = ?1 AND {condition} {public}AND o.id > ?3 ORDER BY o.id LIMIT ?4"
         )
     }
 }

@@ -16,14 +16,14 @@ pub(super) const OBJECT_BYTES_MAX: usize = 64 << 10;
 
 /// The columns that are read of an object and of the version it belongs to.
 pub(super) const OBJECT_COLUMNS: &str = "o.id, o.ring, o.key, o.version, o.class, o.key_type, o.label, o.ckid, \
-     o.attributes, o.created, o.destroy_at, o.mac, o.master, o.wrapped, \
+     o.attributes, o.created, o.destroy_at, o.mac, o.master, o.wrapped, o.private, \
      v.state, v.destroy_at, v.protection, v.master, v.wrapped, v.created, v.mac, v.disabled, v.withheld";
 
 /// Joins an object with its version.
 pub(super) const OBJECT_JOIN: &str = "LEFT JOIN versions v ON v.key = o.key AND v.number = o.version";
 
 /// The index in [`OBJECT_COLUMNS`] of the version's first column.
-const VERSION_AT: usize = 14;
+const VERSION_AT: usize = 15;
 
 /// A row of `objects`, whose attributes are still encoded.
 #[derive(Debug)]
@@ -40,6 +40,9 @@ pub(super) struct ObjectRow<'a> {
     pub(super) destroy_at: Option<i64>,
     /// The object's own value; a key's value is stored in its version.
     pub(super) wrapped: Option<Wrapped>,
+    /// 1 for a private object, 0 for a public one; none in a row that is older than the column. A search that must not
+    /// show private objects does not read their rows.
+    pub(super) private: Option<i64>,
 }
 
 impl<'a> ObjectRow<'a> {
@@ -64,6 +67,8 @@ impl<'a> ObjectRow<'a> {
             created,
             destroy_at: None,
             wrapped: None,
+            // A missing attribute counts as true, as in the policy.
+            private: Some(i64::from(attributes.bool(AttributeType::PRIVATE) != Some(false))),
         }
     }
 
@@ -83,13 +88,14 @@ impl<'a> ObjectRow<'a> {
             created: column(row, TABLE, 9)?,
             destroy_at: column(row, TABLE, 10)?,
             wrapped: wrapped(row, TABLE, 12)?,
+            private: column(row, TABLE, 14)?,
         };
         let mac = bytes(row, TABLE, 11)?.unwrap_or_default();
         check_mac(key, TABLE, &found.columns(), mac, row)?;
         Ok(found)
     }
 
-    fn columns(&self) -> [(&'static str, Cell<'_>); 13] {
+    fn columns(&self) -> [(&'static str, Cell<'_>); 14] {
         [
             ("id", Cell::Integer(self.id)),
             ("ring", Cell::Bytes(&self.ring.0)),
@@ -104,6 +110,7 @@ impl<'a> ObjectRow<'a> {
             ("destroy_at", Cell::from(self.destroy_at)),
             ("master", Cell::from(self.wrapped.as_ref().map(|wrapped| i64::from(wrapped.master.0)))),
             ("wrapped", Cell::from(self.wrapped.as_ref().map(|wrapped| wrapped.bytes.as_slice()))),
+            ("private", Cell::from(self.private)),
         ]
     }
 
@@ -118,9 +125,9 @@ impl<'a> ObjectRow<'a> {
     pub(super) fn update(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         let columns = self.columns();
         let mac = tx.key.mac(Self::TABLE, &columns);
-        let [id, _, _, _, _, _, label, ckid, attributes, _, destroy_at, master, wrapped] = columns;
+        let [id, _, _, _, _, _, label, ckid, attributes, _, destroy_at, master, wrapped, private] = columns;
         let mac = ("mac", Cell::Bytes(&mac));
-        tx.update(Self::TABLE, &[id], &[label, ckid, attributes, destroy_at, mac, master, wrapped])
+        tx.update(Self::TABLE, &[id], &[label, ckid, attributes, destroy_at, mac, master, wrapped, private])
     }
 }
 

@@ -12,6 +12,29 @@ use super::find::IndexFilter;
 use super::object_rows::StoredObject;
 use super::{KeyRecord, Store, StoreError, change, find};
 
+/// The maximum number of rows that one part of a search reads, which takes some tens of milliseconds.
+const SEARCHED_MAX: usize = 4096;
+
+/// A search in a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The ring.
+    pub ring: RingId,
+    /// The attributes that an object must have.
+    pub template: &'a Template,
+    /// Whether private objects are left out, before their rows are read.
+    pub public_only: bool,
+}
+
+/// A part of the result of a search.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The objects, in ascending order.
+    pub objects: Vec<Arc<Object>>,
+    /// Where the search continues; none at its end.
+    pub next: Option<ObjectId>,
+}
+
 impl Store {
     /// Returns an object of a ring that is visible to applications.
     ///
@@ -76,22 +99,60 @@ impl Store {
         after: Option<ObjectId>,
         limit: usize,
     ) -> Result<Vec<Arc<Object>>, StoreError> {
-        let filter = IndexFilter::by(template);
-        let (mut found, mut after) = (Vec::new(), after);
+        let search = Search { ring, template, public_only: false };
+        let (mut objects, mut after) = (Vec::new(), after);
         loop {
-            let read =
-                |connection: &Connection| find::page(connection, &self.key, ring, &filter, (after, limit));
+            let found = self.find_some(search, after, limit - objects.len())?;
+            objects.extend(found.objects);
+            match found.next {
+                Some(next) if objects.len() < limit => after = Some(next),
+                Some(_) | None => return Ok(objects),
+            }
+        }
+    }
+
+    /// The same, but ends after a bounded number of rows even if fewer objects were found.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn find_some(
+        &self,
+        search: Search<'_>,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Found, StoreError> {
+        let filter = IndexFilter::by(search.template, search.public_only);
+        let (mut objects, mut after, mut rows) = (Vec::new(), after, 0);
+        loop {
+            let read = |connection: &Connection| {
+                find::page(connection, &self.key, search.ring, &filter, (after, limit))
+            };
             let page = self.readers.read(read)?;
             self.log_unreadable(&page.unreadable);
+            rows += page.stored.len() + page.unreadable.len();
             let visible =
                 page.stored.into_iter().filter(StoredObject::is_visible).map(|stored| stored.object);
-            found.extend(visible.filter(|object| object.attributes.matches(template)).map(Arc::new));
-            if found.len() >= limit || page.next.is_none() {
-                found.truncate(limit);
-                return Ok(found);
+            objects.extend(visible.filter(|object| object.attributes.matches(search.template)).map(Arc::new));
+            if objects.len() > limit {
+                objects.truncate(limit);
+                let next = objects.last().and_then(|object| object.id);
+                return Ok(Found { objects, next });
+            }
+            if page.next.is_none() || objects.len() == limit || rows >= SEARCHED_MAX {
+                return Ok(Found { objects, next: page.next });
             }
             after = page.next;
         }
+    }
+
+    /// Fills in whether an object is private where a row is older than that column. A row that was changed outside the
+    /// KMS stays as it is.
+    pub(super) fn mark_private_objects(&self) -> Result<(), StoreError> {
+        let mut after = Some(ObjectId(0));
+        while let Some(last) = after {
+            after = self.writer.write(move |tx| change::mark_private_objects(tx, last))?;
+        }
+        Ok(())
     }
 
     /// Sets an object's attributes to those that `decide` returns, or leaves it unchanged when `decide` fails. `decide`

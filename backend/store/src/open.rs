@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema/0009_pinned.sql"),
     include_str!("schema/0011_credentials.sql"),
     include_str!("schema/0012_epochs.sql"),
+    include_str!("schema/0013_private_objects.sql"),
 ];
 
 /// The version of the schema since which a home is marked when it is first opened (`unlock`).
@@ -163,7 +164,9 @@ impl LockedStore {
     /// the database fails.
     pub fn unlock_at(self, key: RowKey, counted: Option<u64>) -> Result<Store, StoreError> {
         unlock::prepare(&self.connection, &key, &self.service_keys.borrow(), counted)?;
-        Store::start(self.connection, self.path, key, counted)
+        let store = Store::start(self.connection, self.path, key, counted)?;
+        store.mark_private_objects()?;
+        Ok(store)
     }
 }
 

@@ -11,7 +11,7 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use super::cache::Invalidation;
-use super::change::{allocate_numbers, has_material, key, load, record};
+use super::change::{allocate_numbers, has_material, key, load, record, size_of_version};
 use super::key_rows::KeyRow;
 use super::object_rows::{ObjectRow, encode};
 use super::rows::signed;
@@ -54,6 +54,7 @@ pub(super) fn rotate(
     if row.metadata.deletion_at.is_some() {
         return Err(StoreError::NotFound);
     }
+    tx.reserve(row.ring, &size_of_version(Some(&next.wrapped), &drafts)?)?;
     let (version, created, wrapped) = (next.version, signed(next.created), Some(next.wrapped.clone()));
     VersionRow::new(version, wrapped, created).insert(tx)?;
     let count = u64::try_from(drafts.len()).expect("a key has few objects");

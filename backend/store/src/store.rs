@@ -7,6 +7,7 @@ use kms_core::integrity::RowKey;
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::cache::StoreCache;
+use super::capacity::{Capacity, DiskSpace, StoreLimits};
 use super::log_once::LogOnce;
 use super::readers::Readers;
 use super::writer::Writer;
@@ -21,6 +22,7 @@ pub struct Store {
     pub(super) logged: Arc<LogOnce>,
     /// The number in the HSM's token when the store was opened, if it has one.
     pub(super) counted: Option<u64>,
+    pub(super) capacity: Arc<Capacity>,
 }
 
 impl Store {
@@ -47,10 +49,25 @@ impl Store {
         counted: Option<u64>,
     ) -> Result<Self, StoreError> {
         let (key, cache) = (Arc::new(key), Arc::new(StoreCache::default()));
+        let capacity = Arc::new(Capacity::new(&path));
         let readers = Readers::new(path.clone(), Arc::clone(&cache.trust));
-        let writer = Writer::start(connection, Arc::clone(&key), Arc::clone(&cache), schema::check);
+        let (of_writer, own) = (Arc::clone(&cache), Arc::clone(&capacity));
+        let writer = Writer::start(connection, Arc::clone(&key), of_writer, own, schema::check);
         let writer = writer.map_err(|source| StoreError::Io { path, source })?;
-        Ok(Self { key, cache, readers, writer, logged: Arc::default(), counted })
+        Ok(Self { key, cache, readers, writer, logged: Arc::default(), counted, capacity })
+    }
+
+    /// Sets the limits of rings and the free space that is kept, from now on.
+    pub fn set_limits(&self, limits: StoreLimits) {
+        self.capacity.set_limits(limits);
+    }
+
+    /// Returns the free space on the disk of the database.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn disk(&self) -> Result<DiskSpace, StoreError> {
+        self.capacity.disk()
     }
 
     /// Checks that the database responds, both to a reader and to the writer.

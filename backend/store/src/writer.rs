@@ -14,10 +14,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kms_core::audit::Entry;
 use kms_core::integrity::RowKey;
 use kms_core::state_digest::{StateDigest, StateKey};
+use kms_protocol::RingId;
 use rusqlite::{Connection, Error as Sql, ffi};
 
 use super::StoreError;
 use super::cache::{Invalidation, StoreCache};
+use super::capacity::{Capacity, Size};
 use super::trust::Trust;
 
 /// The maximum number of jobs in one transaction: at 100 microseconds each, no caller notices the delay.
@@ -46,6 +48,8 @@ pub(super) struct WriteTx<'a> {
     pub(super) sequence: Cell<u64>,
     /// Whether a job of the transaction was undone, which may have written the head.
     undone: Cell<bool>,
+    /// What is counted of rings and the disk; nothing while a database is prepared.
+    capacity: Option<&'a Capacity>,
     invalidations: RefCell<Vec<Invalidation>>,
 }
 
@@ -53,7 +57,8 @@ impl<'a> WriteTx<'a> {
     /// Writes in a transaction that the caller has begun.
     pub(super) fn new(connection: &'a Connection, key: &'a RowKey, state_key: &'a StateKey) -> Self {
         let (change, sequence, invalidations) = (RefCell::default(), Cell::default(), RefCell::default());
-        Self { connection, key, state_key, change, sequence, undone: Cell::default(), invalidations }
+        let (undone, capacity) = (Cell::default(), None);
+        Self { connection, key, state_key, change, sequence, undone, capacity, invalidations }
     }
 
     /// Appends an entry to the audit log in this transaction.
@@ -64,6 +69,23 @@ impl<'a> WriteTx<'a> {
     /// Writes what the state digest has changed since the last entry into the audit head.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
         if self.change.borrow().is_zero() { Ok(()) } else { super::audit::settle(self) }
+    }
+
+    /// Takes capacity for what is to be added to a ring.
+    pub(super) fn reserve(&self, ring: RingId, added: &Size) -> Result<(), StoreError> {
+        self.capacity.map_or(Ok(()), |capacity| capacity.take(self.connection, ring, added))
+    }
+
+    /// Fails if the disk has too little space for anything new.
+    pub(super) fn check_disk(&self) -> Result<(), StoreError> {
+        self.capacity.map_or(Ok(()), Capacity::check_disk)
+    }
+
+    /// Something was removed from a ring.
+    pub(super) fn released(&self, ring: RingId) {
+        if let Some(capacity) = self.capacity {
+            capacity.forget(ring);
+        }
     }
 
     /// Invalidates cached rows when the transaction ends.
@@ -88,6 +110,7 @@ impl Writer {
         connection: Connection,
         key: Arc<RowKey>,
         cache: Arc<StoreCache>,
+        capacity: Arc<Capacity>,
         check_schema: SchemaCheck,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE_MAX);
@@ -98,6 +121,7 @@ impl Writer {
             key,
             state_key,
             cache,
+            capacity,
             queue,
             check_schema,
             data_version,
@@ -218,6 +242,7 @@ struct WriterThread {
     key: Arc<RowKey>,
     state_key: StateKey,
     cache: Arc<StoreCache>,
+    capacity: Arc<Capacity>,
     queue: Receiver<Box<dyn Job>>,
     check_schema: SchemaCheck,
     /// `PRAGMA data_version` at the last poll.
@@ -262,6 +287,7 @@ impl WriterThread {
                     self.cache.trust.count_foreign_write();
                 }
                 self.check_schema();
+                self.capacity.forget_all();
                 self.cache.invalidate(&Invalidation::All);
             }
             Err(error) => {
@@ -300,13 +326,19 @@ impl WriterThread {
 
     /// Runs as many jobs as one transaction takes, sends their results, and returns the remaining jobs.
     fn transaction(&self, mut group: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        let tx = WriteTx::new(&self.connection, &self.key, &self.state_key);
+        let tx = WriteTx {
+            capacity: Some(&self.capacity),
+            ..WriteTx::new(&self.connection, &self.key, &self.state_key)
+        };
         let (done, lost) = match self.statement("BEGIN IMMEDIATE") {
             Ok(()) => self.fill(&mut group, &tx),
             Err(error) => (group.len(), Some(error)),
         };
         let rest = group.split_off(done);
         let lost = lost.or_else(|| self.statement("COMMIT").err());
+        if lost.is_some() {
+            self.capacity.forget_all();
+        }
         if lost.is_some()
             && !self.connection.is_autocommit()
             && let Err(error) = self.statement("ROLLBACK")
@@ -378,7 +410,9 @@ mod tests {
         let connection = Connection::open(folder.path().join("test.db")).unwrap();
         connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE t (a INTEGER UNIQUE)").unwrap();
         let key = Arc::new(RowKey::from(Zeroizing::new([1; 32])));
-        let writer = Writer::start(connection, key, Arc::new(StoreCache::default()), |_| Ok(())).unwrap();
+        let capacity = Arc::new(Capacity::new(folder.path()));
+        let cache = Arc::new(StoreCache::default());
+        let writer = Writer::start(connection, key, cache, capacity, |_| Ok(())).unwrap();
         (folder, writer)
     }
 

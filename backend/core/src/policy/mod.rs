@@ -54,6 +54,11 @@ pub fn visible(caller: &Caller, attributes: &Template) -> bool {
     !is_private(attributes) || is_user(caller)
 }
 
+/// Whether a caller sees private objects at all.
+pub fn sees_private(caller: &Caller) -> bool {
+    is_user(caller)
+}
+
 /// Decides whether a caller may change or destroy an object that is visible to it.
 ///
 /// # Errors

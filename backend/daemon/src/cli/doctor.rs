@@ -56,7 +56,7 @@ pub(super) fn run(arguments: Doctor, argv: &[OsString]) -> Result<ExitCode, Fail
             report.add("configuration", configuration(&home, &config));
             rings = hsm_and_database(&config, &mut report);
             credential_checks::files(&home, &mut report);
-            report.add("disk", host_checks::disk_space(&config.store_path()));
+            report.add("disk", host_checks::disk_space(&config.store_path(), config.disk_floor()));
             report.add("socket", socket(&home, &config));
             rest(&config, &mut report);
         }

@@ -15,9 +15,6 @@ use super::output;
 use crate::config::RestConfig;
 use crate::service::Backend;
 
-/// The minimum of free disk space: enough for some thousand keys, or SQLite's log of a busy hour.
-const FREE_BYTES_MIN: u64 = 16 << 20;
-
 /// How far the clock may be behind the last audit entry, in milliseconds: two processes may read it differently.
 const CLOCK_LAG_MAX: u64 = 60_000;
 
@@ -28,7 +25,7 @@ const EXPIRES_SOON: u64 = 7 * 24 * 3600;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Checks the free space on the disk of the database.
-pub(super) fn disk_space(database: &Path) -> Result<String, Failure> {
+pub(super) fn disk_space(database: &Path, floor: u64) -> Result<String, Failure> {
     let folder = database.parent().unwrap_or(Path::new("."));
     let found = rustix::fs::statvfs(folder).map_err(|error| {
         let next = "check whether the disk is mounted";
@@ -36,11 +33,20 @@ pub(super) fn disk_space(database: &Path) -> Result<String, Failure> {
     })?;
     let free = found.f_bavail.saturating_mul(found.f_frsize);
     let (amount, folder) = (format!("{} MiB are free", free >> 20), folder.display());
-    if free < FREE_BYTES_MIN {
-        let next = "free some space: existing keys can be used, but no key can be created and no audit entry written";
+    let floor_mib = floor >> 20;
+    if free < floor {
+        let next = format!(
+            "free some space: existing keys can be used and deleted, but nothing is created below {floor_mib} MiB ([store] \
+             disk_floor_mib in kms.toml)"
+        );
         return Err(Failure::new(format!("only {amount} in {folder}"), next));
     }
-    Ok(format!("{amount} in {folder}"))
+    let soon = if free < floor.saturating_mul(2) {
+        format!(" (soon too few: below {floor_mib} MiB nothing is created)")
+    } else {
+        String::new()
+    };
+    Ok(format!("{amount} in {folder}{soon}"))
 }
 
 /// Checks that the clock is not behind the last audit entry.

@@ -29,10 +29,30 @@ pub(super) struct File {
     pub(super) log: log::Log,
 }
 
-#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Rings {
     pub(super) free_slot: bool,
+    #[serde(deserialize_with = "between_u32::<1, 1_000_000_000, _>")]
+    pub(super) keys_max: u32,
+    #[serde(deserialize_with = "between_u32::<1, 1_000_000_000, _>")]
+    pub(super) objects_max: u32,
+    #[serde(deserialize_with = "between_u32::<1, 1_000_000, _>")]
+    pub(super) mib_max: u32,
+    #[serde(deserialize_with = "between_u32::<1, 1_000_000_000, _>")]
+    pub(super) changes_per_hour: u32,
+}
+
+impl Default for Rings {
+    fn default() -> Self {
+        Self {
+            free_slot: false,
+            keys_max: 200_000,
+            objects_max: 500_000,
+            mib_max: 2048,
+            changes_per_hour: 100_000,
+        }
+    }
 }
 
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -66,11 +86,13 @@ fn threads() -> u16 {
 pub(super) struct Store {
     #[serde(deserialize_with = "non_empty")]
     pub(super) path: String,
+    #[serde(deserialize_with = "between_u32::<0, 1_000_000, _>")]
+    pub(super) disk_floor_mib: u32,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { path: "kms.db".to_owned() }
+        Self { path: "kms.db".to_owned(), disk_floor_mib: 64 }
     }
 }
 
@@ -82,11 +104,14 @@ pub(super) struct Socket {
     pub(super) mode: Mode,
     #[serde(deserialize_with = "between::<1, 65_535, _>")]
     pub(super) connections_max: u16,
+    /// 0: a quarter of `connections_max`.
+    #[serde(deserialize_with = "between::<0, 65_535, _>")]
+    pub(super) connections_per_uid: u16,
 }
 
 impl Default for Socket {
     fn default() -> Self {
-        Self { path: "kms.sock".to_owned(), mode: Mode(0o660), connections_max: 1024 }
+        Self { path: "kms.sock".to_owned(), mode: Mode(0o660), connections_max: 1024, connections_per_uid: 0 }
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use kms_hsm::HsmConfig;
 
 use error::wrong;
-use file::{File, Hsm, Keys, Lifecycle};
+use file::{File, Hsm, Keys, Lifecycle, Rings};
 
 pub use audit::AuditConfig;
 pub use environment::{lacking, variable};
@@ -41,6 +41,9 @@ const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 
 /// The environment variable that names the configuration of the OpenSSL inside an HSM's module.
 const OPENSSL_CONF: &str = "OPENSSL_CONF";
+
+/// The environment variable that sets from which size on the C library takes memory from the kernel for each block.
+const MALLOC_MMAP_THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
 
 /// The configuration of one home.
 #[derive(Clone, Debug)]
@@ -66,6 +69,19 @@ pub struct LifecycleConfig {
     pub deletion_seconds: u64,
     /// From the creation of a wrapping key to its expiry, in seconds.
     pub wrapping_seconds: u64,
+}
+
+/// What a ring may have, and its principals may do.
+#[derive(Clone, Copy, Debug)]
+pub struct RingShares {
+    /// Keys of a ring.
+    pub keys_max: u64,
+    /// Objects of a ring.
+    pub objects_max: u64,
+    /// Bytes that a ring takes in the database.
+    pub bytes_max: u64,
+    /// Recorded changes of one principal over PKCS#11 within an hour.
+    pub changes_per_hour: u32,
 }
 
 impl Config {
@@ -141,6 +157,15 @@ impl Config {
         usize::from(self.file.socket.connections_max)
     }
 
+    /// The maximum number of connections of providers that run as one user of the operating system: a quarter of all
+    /// unless the file says otherwise.
+    pub fn connections_per_uid(&self) -> usize {
+        match self.file.socket.connections_per_uid {
+            0 => quarter_of(self.connections_max()),
+            number => usize::from(number),
+        }
+    }
+
     /// The limits of the cache of opened keys.
     pub fn key_cache(&self) -> KeyCache {
         let Keys { cache_entries, cache_seconds } = self.file.keys;
@@ -166,19 +191,37 @@ impl Config {
         self.file.rings.free_slot
     }
 
+    /// What a ring may have, and its principals may do.
+    pub fn ring_shares(&self) -> RingShares {
+        let Rings { keys_max, objects_max, mib_max, changes_per_hour, .. } = self.file.rings;
+        RingShares {
+            keys_max: keys_max.into(),
+            objects_max: objects_max.into(),
+            bytes_max: u64::from(mib_max) << 20,
+            changes_per_hour,
+        }
+    }
+
+    /// Free bytes on the disk of the database below which nothing more is created.
+    pub fn disk_floor(&self) -> u64 {
+        u64::from(self.file.store.disk_floor_mib) << 20
+    }
+
     /// The lifetimes of the tokens of the key flow.
     pub fn token_lifetimes(&self) -> TokenLifetimes {
         self.file.tokens.lifetimes()
     }
 
-    /// The environment variables that the HSM's module reads, and that must be set before it is loaded.
+    /// The environment variables that the HSM's module and the C library read when they are loaded.
     ///
     /// A process that has threads cannot change its environment safely, so `main` executes the program again (`exec`)
     /// with these variables when [`Config::lacking`] returns any.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let softhsm = self.file.hsm.conf.as_ref().map(|conf| (SOFTHSM2_CONF, self.folder.join(conf).into()));
+        // glibc would keep large blocks for reuse; so they are given back when they are freed (mallopt(3)).
+        let malloc = [(MALLOC_MMAP_THRESHOLD, OsString::from("65536"))];
         // The OpenSSL in SoftHSM would read the system's configuration, which may name our own module as an engine.
-        softhsm.into_iter().chain([(OPENSSL_CONF, OsString::from("/dev/null"))]).collect()
+        softhsm.into_iter().chain([(OPENSSL_CONF, OsString::from("/dev/null"))]).chain(malloc).collect()
     }
 
     /// Returns those of [`Config::environment`] that are not set in this process. If there are none, the module can be
@@ -186,6 +229,11 @@ impl Config {
     pub fn lacking(&self) -> Vec<(&'static str, OsString)> {
         lacking(self.environment())
     }
+}
+
+/// A peer's share of the connections unless the file says otherwise.
+fn quarter_of(connections_max: usize) -> usize {
+    (connections_max / 4).max(1)
 }
 
 fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
@@ -225,9 +273,11 @@ mod tests {
         assert!(config.store_path().is_absolute() && config.store_path().ends_with("kms.db"));
         assert!(config.socket_path().ends_with("kms.sock"));
         assert_eq!((config.socket_mode(), config.connections_max()), (0o660, 1024));
+        assert_eq!((config.connections_per_uid(), config.rest().connections_per_address), (256, 256));
         assert_eq!((config.key_cache().entries, config.key_cache().lifetime.as_secs()), (10_000, 300));
         assert_eq!(config.hsm().threads, 4);
-        assert_eq!(config.environment().len(), 1);
+        assert_eq!(config.environment().len(), 2);
+        assert_eq!((config.disk_floor(), config.ring_shares().keys_max), (64 << 20, 200_000));
         assert_eq!(config.rest().listen.to_string(), "127.0.0.1:9200");
         assert_eq!((config.rest().enabled, config.rest().calls_per_hour), (true, 10_000));
         assert!(config.rest().tls.is_none() && config.log_level() == "info");

@@ -29,6 +29,8 @@ pub struct RestConfig {
     pub calls_per_hour: u32,
     /// The maximum number of connections.
     pub connections_max: u32,
+    /// The maximum number of connections of one address; with IPv6, of one network of 64 bits.
+    pub connections_per_address: u32,
     /// Whether the client's address is the last one in `X-Forwarded-For`, as a proxy writes it.
     pub trust_forwarded_for: bool,
     /// Whether `/metrics` is served to other machines than this one.
@@ -48,6 +50,9 @@ pub(super) struct Rest {
     calls_per_hour: u32,
     #[serde(deserialize_with = "between_u32::<1, 65_535, _>")]
     connections_max: u32,
+    /// 0: a quarter of `connections_max`.
+    #[serde(deserialize_with = "between_u32::<0, 65_535, _>")]
+    connections_per_address: u32,
     trust_forwarded_for: bool,
     metrics_public: bool,
 }
@@ -61,6 +66,7 @@ impl Default for Rest {
             tls_key: None,
             calls_per_hour: CALLS_PER_HOUR,
             connections_max: CONNECTIONS_MAX,
+            connections_per_address: 0,
             trust_forwarded_for: false,
             metrics_public: false,
         }
@@ -85,6 +91,10 @@ impl Rest {
             tls,
             calls_per_hour: self.calls_per_hour,
             connections_max: self.connections_max,
+            connections_per_address: match self.connections_per_address {
+                0 => (self.connections_max / 4).max(1),
+                number => number,
+            },
             trust_forwarded_for: self.trust_forwarded_for,
             metrics_public: self.metrics_public,
         })

@@ -1,4 +1,4 @@
-//! Audit entries that do not belong to a change: uses of keys, and denials. Uses are counted and written once a minute,
+//! Audit entries that do not belong to a change: uses of keys, denials and logins. Uses are counted and written once a minute,
 //! or written one by one, depending on `[audit] crypto`.
 
 use std::sync::Mutex;
@@ -20,12 +20,16 @@ use crate::dispatch::audit_names::AuditedResource;
 /// Otherwise a caller that repeats a denied request in a loop would fill the disk.
 const DENIALS_EACH: u64 = 30;
 
+/// The same for the logins of one principal under one uid.
+const LOGINS_EACH: u64 = 30;
+
 /// The counters of uses and denials, and the settings of the audit log.
 #[derive(Debug)]
 pub(crate) struct AuditWriter {
     crypto: AtomicU8,
     uses: Tally,
     denials: Tally,
+    logins: Tally,
     /// Start of the current counting period, in milliseconds since 1970.
     since: AtomicU64,
     /// How long entries are stored, in days.
@@ -41,6 +45,7 @@ impl AuditWriter {
             crypto: AtomicU8::new(0),
             uses: Tally::default(),
             denials: Tally::default(),
+            logins: Tally::default(),
             since: AtomicU64::new(now),
             keep_days: AtomicU64::new(0),
             last_maintenance: Mutex::default(),
@@ -171,19 +176,47 @@ impl Dispatch {
         if self.audit_writer.denials.count(&used) <= DENIALS_EACH { self.store.record(entry) } else { Ok(()) }
     }
 
+    /// Records a login over PKCS#11, durably when this returns. Beyond [`LOGINS_EACH`] of a principal within a minute, it is
+    /// counted only.
+    pub(in crate::dispatch) fn record_login(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        name: &str,
+        entry: Entry,
+    ) -> Result<(), StoreError> {
+        let login = Used {
+            api: "pkcs11",
+            event: entry.event,
+            initiator: None,
+            name,
+            uid: caller.peer.map(|peer| peer.uid),
+            project: None,
+            ring: Some(ring.id.0),
+            version: None,
+            status: entry.status,
+        };
+        if self.audit_writer.logins.count(&login) <= LOGINS_EACH { self.store.record(entry) } else { Ok(()) }
+    }
+
     /// Writes the entries of what was counted since the last call.
     pub(crate) fn summarise(&self) {
         let until = self.clock.millis();
         let since = self.audit_writer.since.swap(until, Ordering::Relaxed);
         let (uses, denials) = (self.audit_writer.uses.take(), self.audit_writer.denials.take());
+        let logins = self.audit_writer.logins.take();
         let mut entries: Vec<Entry> = Vec::with_capacity(uses.counts.len());
         entries.extend(uses.counts.iter().cloned().map(|count| self.summary(count, Some(since))));
-        let unrecorded = denials.counts.iter().filter(|count| count.times > DENIALS_EACH).cloned();
-        entries.extend(unrecorded.map(|count| {
-            let times = count.times - DENIALS_EACH;
-            self.summary(Count { times, ..count }, Some(since))
-        }));
-        for (counted, event) in [(&uses, "kms.key.version.use"), (&denials, "kms.denied")] {
+        for (counted, each) in [(&denials, DENIALS_EACH), (&logins, LOGINS_EACH)] {
+            let unrecorded = counted.counts.iter().filter(|count| count.times > each).cloned();
+            entries.extend(unrecorded.map(|count| {
+                let times = count.times - each;
+                self.summary(Count { times, ..count }, Some(since))
+            }));
+        }
+        for (counted, event) in
+            [(&uses, "kms.key.version.use"), (&denials, "kms.denied"), (&logins, "kms.principal.login")]
+        {
             entries.extend(self.overflow_entry(counted, event, since));
         }
         if entries.is_empty() {
@@ -196,6 +229,7 @@ impl Dispatch {
             );
             self.audit_writer.uses.put_back(&uses);
             self.audit_writer.denials.put_back(&denials);
+            self.audit_writer.logins.put_back(&logins);
             self.audit_writer.since.fetch_min(since, Ordering::Relaxed);
         }
     }

@@ -10,6 +10,7 @@
 //! - `audit_names`: rings, callers and objects as the audit log names them; `audit_writer`: uses of keys and denials,
 //!   counted or written one by one; `audit_maintenance`: its background jobs. `pkcs11` and `api` have `audit_events`.
 //! - `epoch`: the number in the HSM's token by which an old copy of the database is found.
+//! - `shares`: what tenants have in common: turns for expensive work, rates, and counts of what was refused.
 //! - `clock`: the time, which tests can advance.
 
 mod accounts;
@@ -25,6 +26,7 @@ mod open_key;
 mod pkcs11;
 mod rotation;
 mod seals;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +55,7 @@ pub(crate) use iv_budget::{IvBudget, RESTORE_BLOCKS};
 pub(crate) use kms_store::AuditCursor;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
+pub(crate) use shares::Shares;
 
 /// The lifetime of a ticket. Each use checks the ticket against the principal's current PIN, and half-way through it is
 /// renewed; so its length only limits how long an application may be idle. A database, for example, uses its master key
@@ -80,6 +83,8 @@ pub struct Dispatch {
     pub(crate) epoch: Option<Epoch>,
     /// Whether a free slot is offered, which `C_InitToken` turns into a ring.
     pub(crate) offers_free_slot: bool,
+    /// What tenants have in common, in fair shares.
+    pub(crate) shares: Shares,
 }
 
 /// The state of one provider connection between two requests: the last ticket and the claims it proved.

@@ -11,6 +11,7 @@ use kms_store::{NextVersion, Ring};
 use crate::dispatch::Dispatch;
 use crate::dispatch::object_ids::assign_ids;
 use crate::error::Error;
+use crate::fairness::Tenant;
 
 impl Dispatch {
     /// Generates the next version of a key, with the attributes of the newest one that has material; returns its
@@ -19,7 +20,8 @@ impl Dispatch {
         let (newest, objects) = self.store.newest(ring.id, key)?;
         let secret = objects.iter().find(|object| has_secret(object)).ok_or(Error::NoSuchObject)?;
         let spec = policy::next_version_spec(&secret.attributes)?;
-        let GeneratedKey { material, attributes, public } = kms_crypto::generate(&spec, &self.random)?;
+        let GeneratedKey { material, attributes, public } =
+            self.generate_key(Tenant { uid: None, ring: ring.id.0 }, &spec)?;
         let version = KeyVersion { key, number: newest.saturating_add(1) };
         let today = ck_date(self.clock.seconds());
         let drafts = objects.iter().map(|object| {

@@ -11,7 +11,7 @@ use kms_core::audit::{millis, timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::quota::Allowance;
+use super::metering::Metered;
 use super::respond::{self, Rejection};
 use super::routes::{ErrorFormat, QueryFields, Route};
 use super::state::RestState;
@@ -52,8 +52,8 @@ pub(super) async fn report(
     request: Request<Body>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let mut allowance = None;
-    let output = run_report(state, request, to_report, &mut allowance).await;
+    let mut metered = Metered::default();
+    let output = run_report(state, request, to_report, &mut metered).await;
     let mut response = match output {
         Ok(ReportOutput::Audit(items)) => respond::json(route.success, &items),
         Ok(ReportOutput::Usage(usage)) => respond::json(route.success, &usage),
@@ -62,9 +62,7 @@ pub(super) async fn report(
         }
         Err(rejection) => respond::rejection(&rejection),
     };
-    if let Some(allowance) = allowance {
-        respond::set_rate_limit_headers(&mut response, &allowance);
-    }
+    state.settle(metered, &mut response);
     response
 }
 
@@ -73,10 +71,10 @@ async fn run_report(
     state: &Arc<RestState>,
     request: Request<Body>,
     to_report: fn(&QueryFields) -> Result<Report, Problem>,
-    allowance: &mut Option<Allowance>,
+    metered: &mut Metered,
 ) -> Result<ReportOutput, Rejection> {
     let (mut parts, _) = request.into_parts();
-    let (context, path) = state.admit(&mut parts, allowance).await?;
+    let (context, path) = state.admit(&mut parts, metered).await?;
     let Query(fields) = Query::<QueryFields>::try_from_uri(&parts.uri)
         .map_err(|_| Problem::malformed("the query cannot be read: name=value, separated by &"))?;
     let report = to_report(&fields)?;
@@ -102,21 +100,19 @@ fn audit_log_error(state: &RestState, path: String, rejection: &Rejection) -> Re
 /// Handles an export, which is written while the client reads it.
 pub(super) async fn export(state: &Arc<RestState>, request: Request<Body>) -> Response<Body> {
     let (mut parts, _) = request.into_parts();
-    let mut allowance = None;
-    let begun = begin_export(state, &mut parts, &mut allowance).await;
+    let mut metered = Metered::default();
+    let begun = begin_export(state, &mut parts, &mut metered).await;
     let mut response = begun.unwrap_or_else(|rejection| respond::rejection(&rejection));
-    if let Some(allowance) = allowance {
-        respond::set_rate_limit_headers(&mut response, &allowance);
-    }
+    state.settle(metered, &mut response);
     response
 }
 
 async fn begin_export(
     state: &Arc<RestState>,
     parts: &mut Parts,
-    allowance: &mut Option<Allowance>,
+    metered: &mut Metered,
 ) -> Result<Response<Body>, Rejection> {
-    let (context, path) = state.admit(parts, allowance).await?;
+    let (context, path) = state.admit(parts, metered).await?;
     let slot = state.exports.acquire()?;
     let backend = Arc::clone(&state.backend);
     let body_writer = state.blocking_pool.run(move || backend.export(&context, path.project)).await??;

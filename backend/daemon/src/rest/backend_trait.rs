@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::dispatch::{
     Dispatch, ExportError, Report, ReportOutput, TokenPair, TokenRequest, TokenRequestContext,
 };
+use crate::fairness::ListenerCounts;
 
 /// The values that `/metrics` reports of the backend.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +29,18 @@ pub(crate) struct MetricValues {
     pub(crate) hsm_calls: u64,
     /// HSM calls that failed since the start.
     pub(crate) hsm_failures: u64,
+    /// Connections of providers that were refused since the start.
+    pub(crate) provider_connections_refused: u64,
+    /// Idle connections of providers that were closed for others.
+    pub(crate) provider_connections_closed: u64,
+    /// Connections to the REST API that were refused since the start.
+    pub(crate) rest_connections_refused: u64,
+    /// Idle connections to the REST API that were closed for others.
+    pub(crate) rest_connections_closed: u64,
+    /// Free bytes on the disk of the database.
+    pub(crate) disk_free_bytes: u64,
+    /// Free bytes below which nothing more is created.
+    pub(crate) disk_floor_bytes: u64,
 }
 
 /// A function that writes a body.
@@ -44,12 +57,20 @@ pub(crate) trait RestBackend: Send + Sync + 'static {
     /// Returns the same if it can be decided from memory.
     fn authenticate_cached(&self, token: &str, now: u64) -> Option<Result<Arc<Account>, Problem>>;
 
-    /// Exchanges an assertion or a refresh token for a token pair. May block.
+    /// Exchanges an assertion or a refresh token for a token pair. `admit` decides whether the account may have another
+    /// one, before anything is written. May block.
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
         request: TokenRequest<'_>,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
     ) -> Result<TokenPair, Problem>;
+
+    /// Whether a project has other callers than this account: accounts with a grant in it. May block.
+    fn has_other_callers(&self, project: Uuid, account: Uuid) -> bool;
+
+    /// The counts of the REST listener's connections.
+    fn rest_connections(&self) -> Arc<ListenerCounts>;
 
     /// Executes an operation. May block.
     fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem>;
@@ -95,8 +116,18 @@ impl RestBackend for Dispatch {
         &self,
         context: &TokenRequestContext<'_>,
         request: TokenRequest<'_>,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
     ) -> Result<TokenPair, Problem> {
-        Self::exchange(self, context, request)
+        self.exchange_if(context, request, admit)
+    }
+
+    fn has_other_callers(&self, project: Uuid, account: Uuid) -> bool {
+        // If the database fails, there may be others.
+        self.store.has_other_callers(project, account).unwrap_or(true)
+    }
+
+    fn rest_connections(&self) -> Arc<ListenerCounts> {
+        Arc::clone(&self.shares.rest_connections)
     }
 
     fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {
@@ -138,6 +169,7 @@ impl RestBackend for Dispatch {
         let rings: Vec<_> = self.store.rings().unwrap_or_default().iter().map(|ring| ring.id).collect();
         let amounts = self.store.amounts(&rings, self.clock.seconds()).unwrap_or_default();
         let (hsm_calls, hsm_failures) = self.hsm.asked();
+        let disk = self.store.disk().ok();
         MetricValues {
             opened_keys: self.keys.opened(),
             key_rings: amounts.key_rings,
@@ -146,6 +178,12 @@ impl RestBackend for Dispatch {
             available_versions: amounts.available_versions,
             hsm_calls,
             hsm_failures,
+            provider_connections_refused: self.shares.provider_connections.refused(),
+            provider_connections_closed: self.shares.provider_connections.closed(),
+            rest_connections_refused: self.shares.rest_connections.refused(),
+            rest_connections_closed: self.shares.rest_connections.closed(),
+            disk_free_bytes: disk.map_or(0, |disk| disk.free),
+            disk_floor_bytes: disk.map_or(0, |disk| disk.floor),
         }
     }
 }

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 
+use super::connection::ConnectionAcceptor;
 use super::middleware::ConnectionService;
 use super::state::RestState;
 use crate::config::RestConfig;
+use crate::fairness::{ConnectionLimits, Connections};
 
 /// How long a connection may be idle between two requests, and how long a request's header section may take. hyper has
 /// one timer for both.
@@ -32,9 +31,6 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 
 /// The maximum number of headers of one request; clients send about ten.
 const HEADERS_MAX: usize = 64;
-
-/// How long sent data may stay unacknowledged before the connection is closed (`TCP_USER_TIMEOUT`).
-const TCP_USER_TIMEOUT_MILLISECONDS: u32 = 30_000;
 
 /// Why the REST listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -126,27 +122,27 @@ impl RestListener {
             tls: self.tls.clone(),
             state: Arc::clone(&state),
         };
-        let permits = Arc::new(Semaphore::new(
-            usize::try_from(self.settings.connections_max).unwrap_or(usize::MAX >> 4),
-        ));
-        // Awaited before each accept: when no permit is free, further connections wait in the kernel's queue.
+        let limit = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let limits = ConnectionLimits {
+            max: limit(self.settings.connections_max),
+            per_peer: limit(self.settings.connections_per_address),
+            kept: 0,
+        };
+        let open = Connections::new(limits, state.backend.rest_connections());
+        let acceptor = ConnectionAcceptor::new(open, self.tls.is_none());
         let connections = tower::service_fn(move |peer: SocketAddr| {
-            let (router, state, permits) = (router.clone(), Arc::clone(&state), Arc::clone(&permits));
-            async move {
-                let permit = permits.acquire_owned().await.ok();
-                Ok::<_, io::Error>(ConnectionService::new(router, state, peer, permit))
-            }
+            let service = ConnectionService::new(router.clone(), Arc::clone(&state), peer);
+            std::future::ready(Ok::<_, io::Error>(service))
         });
         let server = with_limits(axum_server::from_tcp(self.listener)?).handle(handle.handle.clone());
         let served = async move {
             match self.tls {
                 Some(tls) => {
-                    let acceptor = RustlsAcceptor::new(tls)
-                        .handshake_timeout(FIRST_REQUEST_TIMEOUT)
-                        .acceptor(TcpOptionsAcceptor);
-                    server.acceptor(acceptor).serve(connections).await
+                    let tls =
+                        RustlsAcceptor::new(tls).handshake_timeout(FIRST_REQUEST_TIMEOUT).acceptor(acceptor);
+                    server.acceptor(tls).serve(connections).await
                 }
-                None => server.acceptor(TcpOptionsAcceptor).serve(connections).await,
+                None => server.acceptor(acceptor).serve(connections).await,
             }
         };
         Ok((handle, served))
@@ -159,7 +155,7 @@ impl RestServerHandle {
         self.handle.graceful_shutdown(Some(timeout));
     }
 
-    /// Applies the limits and the certificate of a reloaded configuration. Address and number of connections do not
+    /// Applies the limits and the certificate of a reloaded configuration. Address and numbers of connections do not
     /// change.
     ///
     /// # Errors
@@ -171,10 +167,11 @@ impl RestServerHandle {
         let before = self.state.settings.load_full();
         let needs_restart = before.listen != settings.listen
             || before.connections_max != settings.connections_max
+            || before.connections_per_address != settings.connections_per_address
             || before.enabled != settings.enabled
             || before.tls.is_some() != settings.tls.is_some();
         if needs_restart {
-            let keys = "enabled, listen, connections_max, and whether there is a certificate";
+            let keys = "enabled, listen, the numbers of connections, and whether there is a certificate";
             tracing::warn!("SIGHUP: changes in [rest] to {keys} need a restart");
         }
         self.state.apply_settings(settings);
@@ -229,24 +226,6 @@ fn check_key_permissions(key: &Path) -> Result<(), String> {
     Err(format!("it can be read or changed by everybody (mode {mode:04o}); `chmod 600` it"))
 }
 
-/// Sets the socket options of each connection: no delay of small writes, and a timeout for unacknowledged data.
-#[derive(Clone, Copy, Debug)]
-struct TcpOptionsAcceptor;
-
-impl<S> Accept<TcpStream, S> for TcpOptionsAcceptor {
-    type Stream = TcpStream;
-    type Service = S;
-    type Future = std::future::Ready<io::Result<(TcpStream, S)>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let set = stream.set_nodelay(true).and_then(|()| {
-            rustix::net::sockopt::set_tcp_user_timeout(&stream, TCP_USER_TIMEOUT_MILLISECONDS)
-                .map_err(io::Error::from)
-        });
-        std::future::ready(set.map(|()| (stream, service)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -261,6 +240,7 @@ mod tests {
             tls: None,
             calls_per_hour: 1,
             connections_max: 1,
+            connections_per_address: 1,
             trust_forwarded_for: false,
             metrics_public: false,
         }

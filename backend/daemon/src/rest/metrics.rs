@@ -18,7 +18,7 @@ const LATENCY_BOUNDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Names and help texts of the gauges of the backend, in the order of [`MetricValues`].
-const BACKEND_GAUGES: [(&str, &str); 7] = [
+const BACKEND_GAUGES: [(&str, &str); 13] = [
     ("opened_keys", "Keys opened in memory"),
     ("key_rings", "Key rings"),
     ("keys", "Keys, including those whose deletion is scheduled"),
@@ -26,6 +26,12 @@ const BACKEND_GAUGES: [(&str, &str); 7] = [
     ("available_versions", "Key versions that can be used now"),
     ("hsm_calls", "HSM calls since the start"),
     ("hsm_failures", "HSM calls that failed since the start"),
+    ("provider_connections_refused", "Connections of providers that were refused since the start"),
+    ("provider_connections_closed", "Idle connections of providers that were closed for others"),
+    ("rest_connections_refused", "Connections to the REST API that were refused since the start"),
+    ("rest_connections_closed", "Idle connections to the REST API that were closed for others"),
+    ("disk_free_bytes", "Free bytes on the disk of the database"),
+    ("disk_floor_bytes", "Free bytes below which nothing more is created"),
 ];
 
 /// The label of an operation.
@@ -57,7 +63,7 @@ pub(super) struct Metrics {
     calls: Family<ByStatus, Counter>,
     latencies: Family<ByOperation, Histogram>,
     quota_refusals: Counter,
-    backend: [Gauge; 7],
+    backend: [Gauge; 13],
     connections: Gauge,
 }
 
@@ -76,7 +82,7 @@ impl Metrics {
             "Calls rejected because a quota was used up",
             quota_refusals.clone(),
         );
-        let backend: [Gauge; 7] = std::array::from_fn(|_| Gauge::default());
+        let backend: [Gauge; BACKEND_GAUGES.len()] = std::array::from_fn(|_| Gauge::default());
         for ((name, help), gauge) in BACKEND_GAUGES.into_iter().zip(&backend) {
             registry.register(name, help, gauge.clone());
         }
@@ -106,9 +112,28 @@ impl Metrics {
             available_versions,
             hsm_calls,
             hsm_failures,
+            provider_connections_refused,
+            provider_connections_closed,
+            rest_connections_refused,
+            rest_connections_closed,
+            disk_free_bytes,
+            disk_floor_bytes,
         } = *values;
-        let gauges =
-            [opened_keys, key_rings, keys, key_versions, available_versions, hsm_calls, hsm_failures];
+        let gauges = [
+            opened_keys,
+            key_rings,
+            keys,
+            key_versions,
+            available_versions,
+            hsm_calls,
+            hsm_failures,
+            provider_connections_refused,
+            provider_connections_closed,
+            rest_connections_refused,
+            rest_connections_closed,
+            disk_free_bytes,
+            disk_floor_bytes,
+        ];
         for (gauge, value) in self.backend.iter().zip(gauges) {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }

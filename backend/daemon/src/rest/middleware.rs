@@ -15,8 +15,10 @@ use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use tower::Service;
 use uuid::Uuid;
 
+use super::connection::BusyBody;
 use super::respond::TRACE_ID;
 use super::state::{RequestInfo, RestState};
+use crate::fairness::Activity;
 
 /// The service that handles the requests of one connection.
 #[derive(Clone)]
@@ -24,22 +26,26 @@ pub(crate) struct ConnectionService {
     router: Router,
     state: Arc<RestState>,
     peer: SocketAddr,
-    /// The permit that counts the connection against the maximum; released when the last clone is dropped.
-    _permit: Option<Arc<tokio::sync::OwnedSemaphorePermit>>,
+    activity: Arc<Activity>,
 }
 
 impl ConnectionService {
-    pub(super) fn new(
-        router: Router,
-        state: Arc<RestState>,
-        peer: SocketAddr,
-        permit: Option<tokio::sync::OwnedSemaphorePermit>,
-    ) -> Self {
-        Self { router, state, peer, _permit: permit.map(Arc::new) }
+    pub(super) fn new(router: Router, state: Arc<RestState>, peer: SocketAddr) -> Self {
+        Self { router, state, peer, activity: Activity::new() }
+    }
+
+    /// The same service for a connection with this activity.
+    pub(super) fn with_activity(self, activity: Arc<Activity>) -> Self {
+        Self { activity, ..self }
+    }
+
+    /// The address at the other end of the connection.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
     }
 
     fn source(&self, headers: &HeaderMap) -> IpAddr {
-        let peer = self.peer.ip().to_canonical();
+        let peer = self.peer();
         if self.state.settings.load().trust_forwarded_for {
             forwarded_for(headers).unwrap_or(peer)
         } else {
@@ -67,8 +73,9 @@ where
         let source = self.source(request.headers());
         request.extensions_mut().insert(RequestInfo { source, trace });
         let future = self.router.call(request);
+        let busy = self.activity.busy();
         Box::pin(async move {
-            let mut response = future.await?;
+            let mut response = future.await?.map(|body| BusyBody::wrap(body, busy));
             let mut text = Uuid::encode_buffer();
             if let Ok(value) = HeaderValue::from_str(trace.hyphenated().encode_lower(&mut text)) {
                 response.headers_mut().insert(TRACE_ID, value);

@@ -1,20 +1,21 @@
 //! The REST API (axum): authenticates requests, parses them, limits them, calls the dispatcher and writes JSON.
 //!
-//! The path of a request: `listen` (the connection) → `middleware` (trace id, client address) → the router, built from
-//! `routes` → `state` (authentication, quota, parsing) → `blocking_pool` if it may block → the dispatcher → `respond`.
+//! The path of a request: `listen` and `connection` → `middleware` (trace id, client address) → the router, built from
+//! `routes` → `state` (authentication, parsing) with `metering` (quota) → `blocking_pool` if it may block → the dispatcher → `respond`.
 
 mod audit_and_export;
 mod backend_trait;
 mod blocking_pool;
+mod connection;
 mod document;
 mod extract;
 mod health;
 mod listen;
+mod metering;
 mod metrics;
 mod middleware;
 mod operations;
 mod payloads;
-mod quota;
 mod respond;
 mod routes;
 mod state;

@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use kms_core::api::{HttpError, Outcome, Problem, Status};
 use serde::Serialize;
 
-use super::quota::Allowance;
+use crate::fairness::Allowance;
 
 /// The header with the request's trace id, which the log and the audit log contain too.
 pub(super) const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");

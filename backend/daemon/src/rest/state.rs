@@ -1,6 +1,7 @@
-//! The state that all requests share, and their common steps: authentication, quota, parsing, dispatch, response.
+//! The state that all requests share, and their common steps: authentication, parsing, dispatch, response. `metering`
+//! counts them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +18,16 @@ use zeroize::Zeroizing;
 
 use super::backend_trait::RestBackend;
 use super::blocking_pool::BlockingPool;
+use super::connection::client_network;
 use super::extract::{ApiRequest, ResourcePath};
 use super::health::Health;
+use super::metering::{Meter, Metered};
 use super::metrics::Metrics;
-use super::quota::{Allowance, Exhausted, Quota};
 use super::respond::{self, Rejection};
 use super::routes::Route;
 use super::stream_body::ExportSlots;
 use crate::config::RestConfig;
+use crate::fairness::{Exhausted, Quota};
 
 /// The maximum size of a body: two fields of the largest data in base64, and the JSON around them. Anything longer is
 /// not a request of this API.
@@ -49,14 +52,6 @@ pub(super) struct RequestInfo {
     pub(super) trace: Uuid,
 }
 
-/// What a request is counted under: the project, if the account has a grant in it; else the account, so that it cannot
-/// use up the quota of another's project.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum QuotaKey {
-    Project(Uuid),
-    Account(Uuid),
-}
-
 /// The state that all requests share.
 pub(crate) struct RestState {
     pub(super) backend: Arc<dyn RestBackend>,
@@ -66,7 +61,7 @@ pub(crate) struct RestState {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) handle: Handle<SocketAddr>,
-    calls: Quota<QuotaKey>,
+    pub(super) meter: Meter,
     failures: Quota<IpAddr>,
 }
 
@@ -80,7 +75,7 @@ impl RestState {
             metrics: Metrics::new(),
             health: Health::default(),
             handle: Handle::new(),
-            calls: Quota::default(),
+            meter: Meter::default(),
             failures: Quota::default(),
         }
     }
@@ -102,16 +97,14 @@ impl RestState {
         to_operation: fn(&ApiRequest<'_>) -> Result<Operation, Problem>,
         request: Request<Body>,
     ) -> Response<Body> {
-        let mut allowance = None;
+        let mut metered = Metered::default();
         let (mut parts, body) = request.into_parts();
         let body = route.request_schema.is_some().then_some(body);
-        let mut response = match self.execute(to_operation, &mut parts, body, &mut allowance).await {
+        let mut response = match self.execute(to_operation, &mut parts, body, &mut metered).await {
             Ok(outcome) => respond::outcome(route.success, &outcome),
             Err(rejection) => respond::rejection(&rejection),
         };
-        if let Some(allowance) = allowance {
-            respond::set_rate_limit_headers(&mut response, &allowance);
-        }
+        self.settle(metered, &mut response);
         response
     }
 
@@ -120,9 +113,9 @@ impl RestState {
         to_operation: fn(&ApiRequest<'_>) -> Result<Operation, Problem>,
         parts: &mut Parts,
         body: Option<Body>,
-        allowance: &mut Option<Allowance>,
+        metered: &mut Metered,
     ) -> Result<Outcome, Rejection> {
-        let (context, path) = self.admit(parts, allowance).await?;
+        let (context, path) = self.admit(parts, metered).await?;
         let body = match body {
             Some(body) => read_body(body).await?,
             None => Zeroizing::default(),
@@ -140,16 +133,23 @@ impl RestState {
     pub(super) async fn admit(
         &self,
         parts: &mut Parts,
-        allowance: &mut Option<Allowance>,
+        metered: &mut Metered,
     ) -> Result<(RequestContext, ResourcePath), Rejection> {
         let request_info = request_info(parts)?;
         let now = self.backend.now();
         let account = self.authenticate(&parts.headers, request_info.source, now).await?;
         let path = match RawPathParams::from_request_parts(parts, &()).await {
-            Ok(parameters) => ResourcePath::parse(&parameters)?,
-            Err(_) => return Err(Problem::malformed("the path is not UTF-8").into()),
+            Ok(parameters) => ResourcePath::parse(&parameters),
+            Err(_) => Err(Problem::malformed("the path is not UTF-8")),
         };
-        *allowance = Some(self.take_quota(&account, path.project, now, allowance)?);
+        let path = match path {
+            Ok(path) => path,
+            Err(problem) => {
+                self.count_own(account.id, now)?;
+                return Err(problem.into());
+            }
+        };
+        self.count_call(&account, path.project, now, metered).await?;
         let context = RequestContext {
             account,
             source: request_info.source,
@@ -199,26 +199,6 @@ impl RestState {
         let (backend, token) = (Arc::clone(&self.backend), Zeroizing::new(token.to_owned()));
         self.blocking_pool.run(move || backend.authenticate(&token, now)).await?
     }
-
-    fn take_quota(
-        &self,
-        account: &Account,
-        project: Uuid,
-        now: u64,
-        allowance: &mut Option<Allowance>,
-    ) -> Result<Allowance, Rejection> {
-        let has_grant =
-            account.grants.iter().any(|grant| grant.project.is_none_or(|granted| granted == project));
-        let key = if has_grant { QuotaKey::Project(project) } else { QuotaKey::Account(account.id) };
-        let limit = self.settings.load().calls_per_hour;
-        self.calls.take(key, now, limit).map_err(|Exhausted(exhausted)| {
-            self.metrics.quota_refused();
-            *allowance = Some(exhausted);
-            let message = format!("the project has used its {limit} calls of this hour");
-            let problem = Problem::new(Status::TooMany, message);
-            Rejection { problem, retry_after: Some(exhausted.reset) }
-        })
-    }
 }
 
 /// Returns what the middleware attached to the request.
@@ -247,17 +227,6 @@ pub(super) fn user_agent(headers: &HeaderMap) -> Arc<str> {
     let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let end = text.char_indices().nth(USER_AGENT_CHARACTERS_MAX).map_or(text.len(), |(end, _)| end);
     Arc::from(&text[..end])
-}
-
-/// The addresses that one client controls: with IPv6, a network of 64 bits.
-fn client_network(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
 }
 
 /// Reads a body into memory that is wiped afterwards.

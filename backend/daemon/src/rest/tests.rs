@@ -8,7 +8,7 @@ mod limits;
 mod token;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -26,6 +26,7 @@ use super::middleware::ConnectionService;
 use super::state::RestState;
 use crate::config::RestConfig;
 use crate::dispatch::{Report, ReportOutput, TokenPair, TokenRequest, TokenRequestContext};
+use crate::fairness::ListenerCounts;
 
 /// The project that the test account owns.
 const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1111);
@@ -39,6 +40,7 @@ struct MockBackend {
     outcome: Mutex<Result<Outcome, Problem>>,
     now: AtomicU64,
     quick: bool,
+    others: AtomicBool,
     hsm: Mutex<Result<(), String>>,
     reported: Mutex<Vec<String>>,
 }
@@ -53,27 +55,33 @@ impl RestBackend for MockBackend {
     }
 
     fn authenticate(&self, token: &str, _: u64) -> Result<Arc<Account>, Problem> {
-        let project = match token {
-            "owner" => Some(PROJECT),
-            "everywhere" => None,
+        let (id, project) = match token {
+            "owner" => (7, Some(PROJECT)),
+            "everywhere" => (10, None),
+            "colleague" => (8, Some(PROJECT)),
+            "stranger" => (9, Some(Uuid::from_u128(9))),
             _ => return Err(Problem::new(Status::Unauthenticated, "the token is not known here")),
         };
         let grants = vec![Grant { role: Role::Owner, project, ring: None }];
-        Ok(Arc::new(Account { id: Uuid::from_u128(7), email: "owner@test".to_owned(), grants }))
+        Ok(Arc::new(Account { id: Uuid::from_u128(id), email: "owner@test".to_owned(), grants }))
     }
 
     fn exchange(
         &self,
         context: &TokenRequestContext<'_>,
         request: TokenRequest<'_>,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
     ) -> Result<TokenPair, Problem> {
         assert!(context.source.is_some() && context.trace.is_some());
         match request {
-            TokenRequest::Assertion("good") | TokenRequest::Refresh("good") => Ok(TokenPair {
-                access: Zeroizing::new("access".to_owned()),
-                refresh: Zeroizing::new("refresh".to_owned()),
-                seconds: 600,
-            }),
+            TokenRequest::Assertion("good") | TokenRequest::Refresh("good") => {
+                admit(Uuid::from_u128(7))?;
+                Ok(TokenPair {
+                    access: Zeroizing::new("access".to_owned()),
+                    refresh: Zeroizing::new("refresh".to_owned()),
+                    seconds: 600,
+                })
+            }
             TokenRequest::Assertion(_) => Err(Problem::new(Status::Forbidden, "a bad assertion")),
             TokenRequest::Refresh(_) => Err(Problem::new(Status::Forbidden, "a bad refresh token")),
         }
@@ -101,6 +109,14 @@ impl RestBackend for MockBackend {
 
     fn is_quick(&self, _: &Operation) -> bool {
         self.quick
+    }
+
+    fn has_other_callers(&self, _: Uuid, _: Uuid) -> bool {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    fn rest_connections(&self) -> Arc<ListenerCounts> {
+        Arc::default()
     }
 
     fn check_hsm(&self) -> Result<(), String> {
@@ -158,6 +174,7 @@ fn settings() -> RestConfig {
         tls: None,
         calls_per_hour: 10_000,
         connections_max: 10,
+        connections_per_address: 10,
         trust_forwarded_for: false,
         metrics_public: false,
     }
@@ -174,6 +191,7 @@ impl TestServer {
             outcome: Mutex::new(Ok(Outcome::Done)),
             now: AtomicU64::new(1_800_000_000),
             quick,
+            others: AtomicBool::new(false),
             hsm: Mutex::new(Ok(())),
             reported: Mutex::default(),
         });
@@ -184,7 +202,7 @@ impl TestServer {
 
     fn send(&self, request: Request<Body>) -> TestResponse {
         let router = super::with_fallbacks(super::router(&self.state));
-        let connection = ConnectionService::new(router, Arc::clone(&self.state), self.peer, None);
+        let connection = ConnectionService::new(router, Arc::clone(&self.state), self.peer);
         self.runtime.block_on(async {
             let (parts, body) = connection.oneshot(request).await.unwrap().into_parts();
             let bytes = body.collect().await.unwrap().to_bytes();

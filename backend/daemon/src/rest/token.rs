@@ -1,5 +1,6 @@
 //! `POST /token`: the key flow of service accounts (RFC 6749, RFC 7523), in the format that the vendor's clients use.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -106,18 +107,29 @@ async fn exchange(state: &Arc<RestState>, request: Request<Body>) -> Result<disp
     let agent = user_agent(&parts.headers);
     let body = read_body(body).await?;
     let grant = parse_form(&parts, &body).await?;
-    let backend = Arc::clone(&state.backend);
+    let (now, shared) = (state.backend.now(), Arc::clone(state));
     let work = state.blocking_pool.run(move || {
         let context = TokenRequestContext { source: Some(source), agent: &agent, trace: Some(trace) };
-        match &grant {
-            Grant::Assertion(text) => backend.exchange(&context, TokenRequest::Assertion(text)),
-            Grant::RefreshToken(text) => backend.exchange(&context, TokenRequest::Refresh(text)),
-        }
+        let retry_after = Cell::new(None);
+        let admit = |account| {
+            shared.count_own(account, now).map_err(|Rejection { problem, retry_after: seconds }| {
+                retry_after.set(seconds);
+                problem
+            })
+        };
+        let request = match &grant {
+            Grant::Assertion(text) => TokenRequest::Assertion(text),
+            Grant::RefreshToken(text) => TokenRequest::Refresh(text),
+        };
+        let result = shared.backend.exchange(&context, request, &admit);
+        result.map_err(|problem| (problem, retry_after.get()))
     });
-    work.await?.map_err(|problem| {
+    work.await?.map_err(|(problem, retry_after)| {
         let invalid_grant = problem.status == Status::Forbidden;
         if invalid_grant {
-            state.failed_authentication(problem, source, state.backend.now())
+            state.failed_authentication(problem, source, now)
+        } else if retry_after.is_some() {
+            Rejection { problem, retry_after }
         } else {
             problem.into()
         }

@@ -8,12 +8,11 @@ mod busy_poll;
 mod connection;
 mod socket;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kms_core::object::Peer;
@@ -23,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{AuditConfig, RestConfig};
 use crate::dispatch::Dispatch;
+use crate::fairness::{Activity, ByteBudget, ConnectionLimits, Connections, ThrottledLog};
 use crate::rest::{self, RestListener, RestServerHandle};
 
 pub use socket::{SocketError, SocketListener};
@@ -34,8 +34,28 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The stack size of a connection's thread. RSA in pure Rust needs the most stack: less than a quarter of this.
 const STACK_BYTES: usize = 1 << 20;
 
+/// Memory for requests that have not arrived completely, in bytes: 64 of the longest. The small buffer that each
+/// connection has does not count.
+const FRAMES_BYTES_MAX: usize = 64 << 20;
+
+/// Of [`FRAMES_BYTES_MAX`], what the connections of one user may have.
+const FRAMES_BYTES_PER_USER: usize = FRAMES_BYTES_MAX / 4;
+
+/// Of the connections, those that only the daemon's own user and root may take, so that `kms doctor` always gets in: an
+/// eighth, at most this many.
+const KEPT_MAX: usize = 16;
+
 /// How long the runtime's threads may take after that. No caller waits for what they still do.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many connections providers may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SocketLimits {
+    /// Connections of all users together.
+    pub connections_max: usize,
+    /// Connections of one user of the operating system, but for root and the daemon's own.
+    pub connections_per_uid: usize,
+}
 
 /// What can be changed in the configuration of a running daemon.
 pub struct ReloadedConfig {
@@ -69,14 +89,14 @@ pub fn run(
     socket: SocketListener,
     listener: Option<RestListener>,
     dispatch: Arc<Dispatch>,
-    connections_max: usize,
+    limits: SocketLimits,
     owner: &mut dyn Owner,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("rest").enable_all().build()?;
-    let connections = Arc::new(Connections::default());
+    let providers = Providers::new(limits, &dispatch);
     let served = runtime.block_on(async {
         let rest = RestServer::open(listener, &dispatch)?;
-        let accepted = accept(&socket, &dispatch, &connections, connections_max, rest, owner).await;
+        let accepted = accept(&socket, &providers, rest, owner).await;
         owner.stopping();
         accepted
     });
@@ -88,7 +108,10 @@ pub fn run(
     if let Some(rest) = &rest {
         rest.handle.stop(DRAIN_TIMEOUT);
     }
-    connections.drain();
+    let unfinished = providers.connections.drain(DRAIN_TIMEOUT);
+    if unfinished > 0 {
+        tracing::warn!(connections = unfinished, "stopped with requests unfinished");
+    }
     if let Some(rest) = rest {
         runtime.block_on(rest.finish());
     }
@@ -136,9 +159,7 @@ async fn rest_failure(rest: &mut Option<RestServer>) -> io::Error {
 
 async fn accept(
     socket: &SocketListener,
-    dispatch: &Arc<Dispatch>,
-    connections: &Arc<Connections>,
-    connections_max: usize,
+    providers: &Providers,
     mut rest: Option<RestServer>,
     owner: &mut dyn Owner,
 ) -> io::Result<Option<RestServer>> {
@@ -153,7 +174,7 @@ async fn accept(
                 Ok((stream, _)) => {
                     let peer = peer_of(&stream);
                     match stream.into_std() {
-                        Ok(stream) => spawn_connection(stream, peer, dispatch, connections, connections_max),
+                        Ok(stream) => providers.accept(stream, peer),
                         Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
                     }
                 }
@@ -163,7 +184,7 @@ async fn accept(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            _ = hangup.recv() => reload(dispatch, rest.as_ref(), owner),
+            _ = hangup.recv() => reload(&providers.dispatch, rest.as_ref(), owner),
             error = rest_failure(&mut rest) => return Err(error),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -187,39 +208,81 @@ fn reload(dispatch: &Dispatch, rest: Option<&RestServer>, owner: &mut dyn Owner)
     owner.reloaded(applied.is_ok());
 }
 
-/// Starts the thread of a new connection, or rejects the connection when there are too many.
-fn spawn_connection(
-    stream: UnixStream,
-    peer: Option<Peer>,
-    dispatch: &Arc<Dispatch>,
-    connections: &Arc<Connections>,
-    connections_max: usize,
-) {
-    let number = match configure(&stream).and_then(|()| connections.add(&stream, connections_max)) {
-        Ok(Some(number)) => number,
-        Ok(None) => {
-            tracing::warn!(connections_max, "a connection was rejected: too many are open");
+/// A user of the operating system whose processes connect; none if the kernel did not tell.
+type User = Option<u32>;
+
+/// The connections of providers, and what they share.
+struct Providers {
+    dispatch: Arc<Dispatch>,
+    connections: Arc<Connections<User>>,
+    frames: Arc<ByteBudget<User>>,
+    limits: SocketLimits,
+    refused: ThrottledLog,
+}
+
+impl Providers {
+    fn new(limits: SocketLimits, dispatch: &Arc<Dispatch>) -> Self {
+        let SocketLimits { connections_max: max, connections_per_uid: per_peer } = limits;
+        let places = ConnectionLimits { max, per_peer, kept: (max / 8).min(KEPT_MAX) };
+        let counts = Arc::clone(&dispatch.shares.provider_connections);
+        Self {
+            dispatch: Arc::clone(dispatch),
+            connections: Arc::new(Connections::new(places, counts)),
+            frames: Arc::new(ByteBudget::new(FRAMES_BYTES_MAX, FRAMES_BYTES_PER_USER)),
+            limits,
+            refused: ThrottledLog::default(),
+        }
+    }
+
+    /// Starts the thread of a new connection, or rejects the connection when there are too many.
+    fn accept(&self, stream: UnixStream, peer: Option<Peer>) {
+        let user = peer.map(|peer| peer.uid);
+        let activity = Activity::new();
+        let closer = configure(&stream).and_then(|()| stream.try_clone());
+        let closer = match closer {
+            Ok(closer) => closer,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                return;
+            }
+        };
+        // What has arrived is still read and answered: a connection ends between two requests.
+        let close = move || match closer.shutdown(Shutdown::Read) {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "a connection was already closed"),
+        };
+        let Some(place) = self.connections.enter(user, is_exempt(user), &activity, close) else {
+            if let Some(times) = self.refused.count() {
+                let SocketLimits { connections_max, connections_per_uid } = self.limits;
+                tracing::warn!(
+                    uid = user,
+                    times,
+                    connections_max,
+                    connections_per_uid,
+                    "a connection was rejected: too many are open, each with a request in flight"
+                );
+            }
             reject(&stream);
             return;
+        };
+        let (dispatch, frames) = (Arc::clone(&self.dispatch), Arc::clone(&self.frames));
+        let name = format!("provider-{}", place.number());
+        let started = std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+            // Given back when the thread ends, even by a panic.
+            let _place = place;
+            if let Err(error) = connection::serve(&stream, peer, &dispatch, &activity, &frames) {
+                tracing::info!(uid = peer.map(|peer| peer.uid), pid = peer.map(|peer| peer.pid), %error, "connection closed");
+            }
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "the thread of a connection could not be started");
         }
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            return;
-        }
-    };
-    let (dispatch, shared) = (Arc::clone(dispatch), Arc::clone(connections));
-    let thread = std::thread::Builder::new().name(format!("provider-{number}")).stack_size(STACK_BYTES);
-    let started = thread.spawn(move || {
-        let guard = ConnectionGuard { connections: &shared, number };
-        if let Err(error) = connection::serve(&stream, peer, &dispatch) {
-            tracing::info!(uid = peer.map(|peer| peer.uid), pid = peer.map(|peer| peer.pid), %error, "connection closed");
-        }
-        drop(guard);
-    });
-    if let Err(error) = started {
-        tracing::error!(%error, "the thread of a connection could not be started");
-        connections.remove(number);
     }
+}
+
+/// Whether a user has places of its own: root and the user that runs the daemon, who could stop it anyway.
+fn is_exempt(user: User) -> bool {
+    user.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
 }
 
 fn configure(stream: &UnixStream) -> io::Result<()> {
@@ -241,56 +304,4 @@ fn reject(mut stream: &UnixStream) {
 fn peer_of(stream: &tokio::net::UnixStream) -> Option<Peer> {
     let credentials = stream.peer_cred().ok()?;
     Some(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) })
-}
-
-/// The open connections, so that they can be counted, and drained at the end.
-#[derive(Default)]
-struct Connections {
-    open: Mutex<(u64, HashMap<u64, UnixStream>)>,
-    removed: Condvar,
-}
-
-impl Connections {
-    fn add(&self, stream: &UnixStream, connections_max: usize) -> io::Result<Option<u64>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.1.len() >= connections_max {
-            return Ok(None);
-        }
-        open.0 += 1;
-        let number = open.0;
-        open.1.insert(number, stream.try_clone()?);
-        Ok(Some(number))
-    }
-
-    fn remove(&self, number: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
-        self.removed.notify_all();
-    }
-
-    /// Stops reading requests; each connection ends after the response to its current request.
-    fn drain(&self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in open.1.values() {
-            if let Err(error) = stream.shutdown(Shutdown::Read) {
-                tracing::debug!(%error, "a connection was already closed");
-            }
-        }
-        let waited = self.removed.wait_timeout_while(open, DRAIN_TIMEOUT, |open| !open.1.is_empty());
-        open = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if !open.1.is_empty() {
-            tracing::warn!(connections = open.1.len(), "stopped with requests unfinished");
-        }
-    }
-}
-
-/// Removes a connection when its thread ends, even by a panic.
-struct ConnectionGuard<'a> {
-    connections: &'a Connections,
-    number: u64,
-}
-
-impl Drop for ConnectionGuard<'_> {
-    fn drop(&mut self) {
-        self.connections.remove(self.number);
-    }
 }

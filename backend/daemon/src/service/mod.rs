@@ -24,15 +24,15 @@ use kms_core::object::MasterVersion;
 use kms_core::policy::TicketKey;
 use kms_core::seal::Seals;
 use kms_hsm::{Hsm, HsmError};
-use kms_store::{LockedStore, Store};
+use kms_store::{LockedStore, RingLimits, Store, StoreLimits};
 
-use crate::config::{Config, RestConfig};
-use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, Epoch, IvBudget};
+use crate::config::{Config, RestConfig, RingShares};
+use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, Epoch, IvBudget, Shares};
 use crate::keys::Keys;
 use crate::pins::{PinKey, Pins};
 use crate::rest::RestListener;
 use crate::scheduler::Scheduler;
-use crate::server::{self, Owner, SocketListener};
+use crate::server::{self, Owner, SocketLimits, SocketListener};
 use rings::check_name;
 use service_keys::{
     CREDENTIALS, FINGERPRINTS, PINS, ROWS, SEALS, TICKETS, create_service_key, fresh_key, pins_key,
@@ -110,6 +110,7 @@ impl Backend {
         if let Some(epoch) = epoch.as_ref().filter(|_| age == Age::Present) {
             epoch.begin(&store, counted)?;
         }
+        store.set_limits(store_limits(config));
         let iv_budget = IvBudget::open(&store)?;
         let restored = store.restores()?.last;
         let dispatch = Dispatch {
@@ -129,6 +130,7 @@ impl Backend {
             epoch,
             audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
+            shares: Shares::new(config.ring_shares()),
         };
         Ok(Self { dispatch: Arc::new(dispatch), counts: age == Age::Present })
     }
@@ -167,6 +169,13 @@ enum Age {
     Any,
 }
 
+/// The limits of the database.
+fn store_limits(config: &Config) -> StoreLimits {
+    let RingShares { keys_max, objects_max, bytes_max, .. } = config.ring_shares();
+    let ring = RingLimits { keys: keys_max, objects: objects_max, bytes: bytes_max };
+    StoreLimits { ring, disk_floor: config.disk_floor() }
+}
+
 /// The result of [`Backend::health`].
 pub struct Health {
     /// The HSM and its master key.
@@ -188,7 +197,11 @@ pub fn serve(config: &Config, rest: &RestConfig, owner: &mut dyn Owner) -> Resul
     let _guard = backend.dispatch.store.guard()?;
     let listener = if rest.enabled { Some(RestListener::open(rest)?) } else { None };
     let _scheduler = Scheduler::start(Arc::clone(&backend.dispatch))?;
-    server::run(socket, listener, Arc::clone(&backend.dispatch), config.connections_max(), owner)?;
+    let limits = SocketLimits {
+        connections_max: config.connections_max(),
+        connections_per_uid: config.connections_per_uid(),
+    };
+    server::run(socket, listener, Arc::clone(&backend.dispatch), limits, owner)?;
     Ok(())
 }
 

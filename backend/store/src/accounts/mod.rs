@@ -141,6 +141,22 @@ impl Store {
             .read(|connection| ServiceAccount::one(connection, &self.key, "WHERE email = ?1", [email]))
     }
 
+    /// Whether other accounts than this one have a grant in a project, or in one of its rings. An account with a grant
+    /// for every project does not count.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn has_other_callers(&self, project: Uuid, account: Uuid) -> Result<bool, StoreError> {
+        let disabled = self.accounts()?.into_iter().filter(|account| account.disabled.is_some());
+        let disabled: Vec<Uuid> = disabled.map(|account| account.id).collect();
+        let grants = self.grants(None)?;
+        Ok(grants.iter().any(|other| {
+            other.grant.project == Some(project)
+                && other.account != account
+                && !disabled.contains(&other.account)
+        }))
+    }
+
     /// Returns the grants of an account, or of all.
     ///
     /// # Errors

@@ -75,6 +75,10 @@ impl Store {
             purged.extend(purge_expired_wrapping_keys(tx, now)?);
             purge_public_keys(tx, now)?;
             for one in &purged {
+                let (Purged::Key { ring, .. }
+                | Purged::Version { ring, .. }
+                | Purged::WrappingKey { ring, .. }) = one;
+                tx.released(*ring);
                 tx.record(&entry(one))?;
             }
             Ok(purged)

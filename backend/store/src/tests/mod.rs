@@ -1,11 +1,13 @@
 //! Tests of the store on a real database.
 
+mod capacity;
 mod concurrency;
 mod damage;
 mod hostile;
 mod keys;
 mod login_failures;
 mod measurements;
+mod private_objects;
 mod restore;
 mod rings;
 mod search;

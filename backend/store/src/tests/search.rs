@@ -37,18 +37,31 @@ fn a_search_compares_every_attribute_and_returns_pages() {
 fn a_search_by_label_id_or_class_uses_its_index() {
     let (fixture, store) = Fixture::new();
     let ring = ring(&store, "one");
-    for (attribute, index) in [
-        (Attribute::bytes(AttributeType::LABEL, "k"), "objects_by_label (ring=? AND label=? AND rowid>?)"),
-        (Attribute::bytes(AttributeType::ID, "i"), "objects_by_ckid (ring=? AND ckid=? AND rowid>?)"),
-        (Attribute::ulong(AttributeType::CLASS, 3), "objects_by_class (ring=? AND class=? AND rowid>?)"),
-        (Attribute::bool(AttributeType::SIGN, true), "objects_by_ring (ring=? AND rowid>?)"),
+    let connection = Connection::open(fixture.path()).unwrap();
+    let (label, ckid) = (
+        "objects_by_label (ring=? AND label=? AND rowid>?)",
+        "objects_by_ckid (ring=? AND ckid=? AND rowid>?)",
+    );
+    let (class, all) =
+        ("objects_by_class (ring=? AND class=? AND rowid>?)", "objects_by_ring (ring=? AND rowid>?)");
+    let public = "objects_public (ring=? AND rowid>?)";
+    for (attribute, index, public_index) in [
+        (Attribute::bytes(AttributeType::LABEL, "k"), label, label),
+        (Attribute::bytes(AttributeType::ID, "i"), ckid, ckid),
+        (Attribute::ulong(AttributeType::CLASS, 3), class, public),
+        (Attribute::bool(AttributeType::SIGN, true), all, public),
     ] {
-        let filter = IndexFilter::by(&Template(vec![attribute]));
-        let connection = Connection::open(fixture.path()).unwrap();
-        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", filter.sql())).unwrap();
-        let steps = plan.query_map(params![ring.id.0, 0, 0, 10], |row| row.get::<_, String>(3)).unwrap();
-        let steps: Vec<String> = steps.map(Result::unwrap).collect();
-        assert!(steps[0].contains(index), "{steps:?}");
-        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE") || step.contains("SCAN")), "{steps:?}");
+        let template = Template(vec![attribute]);
+        for (public_only, index) in [(false, index), (true, public_index)] {
+            let filter = IndexFilter::by(&template, public_only);
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", filter.sql())).unwrap();
+            let steps = plan.query_map(params![ring.id.0, 0, 0, 10], |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.map(Result::unwrap).collect();
+            assert!(steps[0].contains(index), "{steps:?}");
+            assert!(
+                !steps.iter().any(|step| step.contains("TEMP B-TREE") || step.contains("SCAN")),
+                "{steps:?}"
+            );
+        }
     }
 }

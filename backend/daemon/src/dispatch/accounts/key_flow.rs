@@ -78,10 +78,23 @@ impl Dispatch {
         context: &TokenRequestContext<'_>,
         request: TokenRequest<'_>,
     ) -> Result<TokenPair, Problem> {
+        self.exchange_if(context, request, &|_| Ok(()))
+    }
+
+    /// The same if `admit` lets the account have another pair. It is asked before anything is written.
+    ///
+    /// # Errors
+    /// As [`Dispatch::exchange`], and those of `admit`.
+    pub(crate) fn exchange_if(
+        &self,
+        context: &TokenRequestContext<'_>,
+        request: TokenRequest<'_>,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
+    ) -> Result<TokenPair, Problem> {
         let now = self.clock.seconds();
         match request {
-            TokenRequest::Assertion(text) => self.exchange_assertion(context, text, now),
-            TokenRequest::Refresh(text) => self.refresh(context, text, now),
+            TokenRequest::Assertion(text) => self.exchange_assertion(context, text, now, admit),
+            TokenRequest::Refresh(text) => self.refresh(context, text, now, admit),
         }
     }
 
@@ -90,6 +103,7 @@ impl Dispatch {
         context: &TokenRequestContext<'_>,
         text: &str,
         now: u64,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
     ) -> Result<TokenPair, Problem> {
         let key = assertion_key(text).ok_or_else(|| {
             forbidden("the assertion is not a JWT signed with RS512 whose header names its key (kid)")
@@ -105,6 +119,7 @@ impl Dispatch {
                 "the assertion was signed before the database was restored, or does not say when (iat); sign a new one",
             ));
         }
+        admit(account.id)?;
         let digest = Sha256::new().chain_update(account.id).chain_update(&asserted.name).finalize();
         let assertion =
             Assertion { account: account.id, digest: digest.into(), expires: asserted.forgotten_at };
@@ -135,7 +150,13 @@ impl Dispatch {
         is_recent && issued.is_none_or(|issued| issued <= restored.saturating_add(LEEWAY_SECONDS))
     }
 
-    fn refresh(&self, context: &TokenRequestContext<'_>, text: &str, now: u64) -> Result<TokenPair, Problem> {
+    fn refresh(
+        &self,
+        context: &TokenRequestContext<'_>,
+        text: &str,
+        now: u64,
+        admit: &dyn Fn(Uuid) -> Result<(), Problem>,
+    ) -> Result<TokenPair, Problem> {
         let invalid = "the refresh token is not valid here; sign a new assertion";
         let checked = self.authenticator.keys.check_named(JwtUse::Refresh, text, now);
         let (issued, presented) = checked.map_err(|error| {
@@ -148,6 +169,7 @@ impl Dispatch {
             return Err(forbidden(invalid));
         }
         let family = issued.family.ok_or_else(|| forbidden(invalid))?;
+        admit(member.account.id)?;
         let names = TokenNames { family, refresh: Uuid::new_v4() };
         let (account, next, expires) = (issued.account, names.refresh, self.refresh_end(&signer, now));
         let token = RefreshUse { family, account, presented, next, expires, now };

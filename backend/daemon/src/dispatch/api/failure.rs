@@ -70,6 +70,16 @@ fn problem_of(error: &Error) -> Problem {
         Error::Store(StoreError::Full(_) | StoreError::Busy(_) | StoreError::TimedOut) => {
             unavailable("database")
         }
+        Error::Store(StoreError::TooMany { what, most }) => Problem::conflict(format!(
+            "there are {most} {what} already, which is the maximum; delete some, or raise it in [rings] of kms.toml"
+        )),
+        Error::Store(StoreError::DiskFloor { .. }) => Problem::new(
+            Status::Unavailable,
+            "the disk of the service is nearly full, and nothing more is created; existing keys can be used and deleted",
+        ),
+        Error::Rejected(Rv::FUNCTION_REJECTED) => {
+            Problem::new(Status::Unavailable, "the service is busy; nothing was done; try again in a second")
+        }
         Error::Store(StoreError::TooManyRings(most)) => {
             Problem::malformed(format!("there are {most} key rings, which is the maximum; delete one first"))
         }

@@ -12,6 +12,7 @@ use kms_protocol::{
 
 use super::Dispatch;
 use super::failure::Failure;
+use crate::fairness::Tenant;
 
 /// The objects and material of a key or version, before they are stored.
 pub(super) struct KeyDraft {
@@ -182,7 +183,8 @@ impl Dispatch {
         } else {
             vec![policy::generate(caller, &mechanism, &Template(secret))?.1]
         };
-        let GeneratedKey { material, attributes, public } = kms_crypto::generate(spec, &self.random)?;
+        let tenant = Tenant { uid: None, ring: caller.login.as_ref().map_or([0; 16], |login| login.ring.0) };
+        let GeneratedKey { material, attributes, public } = self.generate_key(tenant, spec)?;
         for (draft, generated) in drafts.iter_mut().zip([attributes, public]) {
             generated.into_iter().for_each(|attribute| draft.attributes.set(attribute));
         }

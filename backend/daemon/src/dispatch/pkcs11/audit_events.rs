@@ -139,7 +139,7 @@ impl Dispatch {
                 let mut entry =
                     self.request_entry(ring, caller, request.function, &AuditedResource::Principal(&name));
                 (entry.initiator, entry.name) = self.initiator(ring, Some(&name), None);
-                self.store.record(entry)?;
+                self.record_login(ring, caller, &name, entry)?;
                 return result;
             }
             Ok(Response::Proof(_)) => {

@@ -13,6 +13,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::pkcs11::audit_events::AuditedFunction;
 use crate::dispatch::pkcs11::new_keys::complete_draft;
 use crate::dispatch::pkcs11::objects::view;
+use crate::dispatch::shares::tenant;
 use crate::error::Error;
 
 impl Dispatch {
@@ -26,7 +27,7 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         mechanism.check()?;
         let (spec, mut draft) = policy::generate(caller, mechanism, template)?;
-        let generated = kms_crypto::generate(&spec, &self.random)?;
+        let generated = self.generate_key(tenant(ring, caller), &spec)?;
         let key = Uuid::new_v4().into_bytes();
         complete_draft(&mut draft, key, generated.attributes);
         if !draft.token {
@@ -54,7 +55,7 @@ impl Dispatch {
     ) -> Result<Response, Error> {
         mechanism.check()?;
         let (spec, mut public, mut private) = policy::generate_pair(caller, mechanism, public, private)?;
-        let generated = kms_crypto::generate(&spec, &self.random)?;
+        let generated = self.generate_key(tenant(ring, caller), &spec)?;
         let key = Uuid::new_v4().into_bytes();
         complete_draft(&mut private, key, generated.attributes);
         complete_draft(&mut public, key, generated.public);

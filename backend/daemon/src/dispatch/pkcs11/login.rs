@@ -135,7 +135,10 @@ impl Dispatch {
         pin: &[u8],
         generation: u64,
     ) -> Result<Principal, Error> {
-        let pin_hash = self.pins.bound.hash(ring, name, pin)?;
+        let pin_hash = {
+            let _turn = self.pins.argon2_turn(None, ring)?;
+            self.pins.bound.hash(ring, name, pin)?
+        };
         Ok(Principal::new(name.to_owned(), ring_role, pin_hash, PinKind::Bound, generation))
     }
 

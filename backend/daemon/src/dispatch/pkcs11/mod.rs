@@ -87,7 +87,10 @@ impl Dispatch {
         };
         let caller = Caller { peer, login, policy: ring.policy };
         let audited = self.audited_request(&ring, &caller, &envelope.request);
-        let result = self.perform_request(&ring, &caller, envelope);
+        let result = match self.turn(&ring, &caller, &envelope.request) {
+            Ok(_turn) => self.perform_request(&ring, &caller, envelope),
+            Err(error) => Err(error),
+        };
         let response = self.record_outcome(&ring, &caller, &audited, result)?;
         Ok((response, renewed))
     }

@@ -8,7 +8,7 @@ use kms_protocol::{
     Attribute, AttributeType, FOUND_MAX, ObjectClass, ObjectId, ObjectRef, ObjectView, RequestId, Response,
     Rv, Template, Value,
 };
-use kms_store::Ring;
+use kms_store::{Found, Ring, Search};
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::audit_names::AuditedResource;
@@ -29,26 +29,24 @@ impl Dispatch {
         template: &Template,
         after: Option<ObjectId>,
     ) -> Result<Response, Error> {
-        let (mut objects, mut bytes, mut after) = (Vec::new(), 0, after);
-        loop {
-            let page = self.store.find(ring.id, template, after, PAGE)?;
-            let mut next = (page.len() == PAGE).then(|| page.last().and_then(|object| object.id)).flatten();
-            for (object, rest) in page.iter().zip((0..page.len()).rev()) {
-                if policy::visible(caller, &object.attributes) {
-                    bytes += bytes_of(&object.attributes);
-                    objects.push(view(object));
-                }
-                if bytes > PAGE_BYTES && rest > 0 {
-                    next = object.id;
-                    break;
-                }
+        let public_only = !policy::sees_private(caller);
+        let search = Search { ring: ring.id, template, public_only };
+        let Found { objects: page, mut next } = self.store.find_some(search, after, PAGE)?;
+        let (mut objects, mut bytes) = (Vec::with_capacity(page.len()), 0);
+        let count = page.len();
+        for (at, object) in page.iter().enumerate() {
+            // Once more on what is shown: the rows of objects that are older than the search's index say it themselves.
+            if policy::visible(caller, &object.attributes) {
+                bytes += bytes_of(&object.attributes);
+                objects.push(view(object));
             }
-            // A page without visible objects is skipped, so that the response does not reveal the invisible ones.
-            if next.is_none() || objects.len() >= PAGE || bytes > PAGE_BYTES {
-                return Ok(Response::Found { objects, next });
+            if bytes > PAGE_BYTES && at + 1 < count {
+                next = object.id;
+                break;
             }
-            after = next;
         }
+        // A part may be empty before the end: it reads a bounded number of rows, so that others have their turn.
+        Ok(Response::Found { objects, next })
     }
 
     pub(in crate::dispatch) fn attributes(

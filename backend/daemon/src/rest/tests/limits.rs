@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use kms_core::api::{Outcome, Problem, Status};
 use uuid::Uuid;
 
 use super::{TestServer, project_path, request, settings};
@@ -20,12 +21,13 @@ fn the_calls_of_a_project_are_counted_together() {
     };
     assert_eq!(call("owner").header("ratelimit-remaining"), Some("2"));
     assert_eq!(call("everywhere").header("ratelimit-remaining"), Some("1"));
-    // A rejected call counts too.
+    // Calls that are refused do not count for the project.
     assert_eq!(server.call("GET", "/keyrings/7", Body::empty()).header("ratelimit-remaining"), None);
     assert_eq!(
         server.call("GET", "/keyrings?limit=0", Body::empty()).header("ratelimit-remaining"),
-        Some("0")
+        Some("1")
     );
+    assert_eq!(call("owner").header("ratelimit-remaining"), Some("0"));
     let response = call("owner");
     assert!(response.problem(429).contains("3 calls"));
     assert_eq!(response.header("ratelimit-remaining"), Some("0"));
@@ -36,6 +38,88 @@ fn the_calls_of_a_project_are_counted_together() {
     // Reloaded limits apply at once.
     server.state.apply_settings(RestConfig { calls_per_hour: 100, ..settings() });
     assert_eq!(call("owner").header("ratelimit-limit"), Some("100"));
+}
+
+/// Calls the project's rings with this token.
+fn list_rings(server: &TestServer, token: &str, query: &str) -> super::TestResponse {
+    let call = Request::builder()
+        .uri(project_path(&format!("/keyrings{query}")))
+        .header(header::AUTHORIZATION, format!("Bearer {token}"));
+    server.send(call.body(Body::empty()).unwrap())
+}
+
+#[test]
+fn refused_calls_use_up_the_callers_own_count_and_nobody_elses() {
+    let server = TestServer::with(RestConfig { calls_per_hour: 20, ..settings() }, true);
+    // As the backend refuses them, and as the listener does.
+    *server.backend.outcome.lock().unwrap() = Err(Problem::new(Status::Forbidden, "not permitted"));
+    for _ in 0..15 {
+        list_rings(&server, "owner", "").problem(403);
+    }
+    for (query, times) in [("?limit=0", 3), ("/7", 2)] {
+        for _ in 0..times {
+            list_rings(&server, "owner", query).problem(400);
+        }
+    }
+    *server.backend.outcome.lock().unwrap() = Ok(Outcome::Done);
+    let refused = list_rings(&server, "owner", "");
+    assert!(refused.problem(429).contains("refused"), "{}", refused.body);
+    assert_eq!(refused.header("retry-after"), refused.header("ratelimit-reset"));
+    // The project has all of its calls.
+    assert_eq!(list_rings(&server, "colleague", "").header("ratelimit-remaining"), Some("19"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    server.backend.now.fetch_add(wait - 1, Ordering::Relaxed);
+    list_rings(&server, "owner", "").problem(429);
+    server.backend.now.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(list_rings(&server, "owner", "").status, 200);
+}
+
+#[test]
+fn a_caller_at_full_speed_leaves_calls_for_others_of_its_project() {
+    let server = TestServer::with(RestConfig { calls_per_hour: 100, ..settings() }, true);
+    server.backend.others.store(true, Ordering::Relaxed);
+    let admitted = |token| (0..300).filter(|_| list_rings(&server, token, "").status == 200).count();
+    assert_eq!(admitted("owner"), 90);
+    let refused = list_rings(&server, "owner", "");
+    assert!(refused.problem(429).contains("the 10 that are left"), "{}", refused.body);
+    assert_eq!(admitted("colleague"), 5);
+    // The time that the refusal states is true: not a second earlier.
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    server.backend.now.fetch_add(wait - 1, Ordering::Relaxed);
+    list_rings(&server, "owner", "").problem(429);
+    server.backend.now.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(list_rings(&server, "owner", "").status, 200);
+}
+
+#[test]
+fn a_caller_who_is_alone_has_all_calls_of_the_project_and_no_more() {
+    let server = TestServer::with(RestConfig { calls_per_hour: 100, ..settings() }, true);
+    let admitted = |token| (0..150).filter(|_| list_rings(&server, token, "").status == 200).count();
+    assert_eq!(admitted("owner"), 100);
+    assert_eq!(admitted("colleague"), 0, "the sum is the project's");
+}
+
+#[test]
+fn requests_for_tokens_are_counted_by_account() {
+    let server = TestServer::with(RestConfig { calls_per_hour: 3, ..settings() }, true);
+    let exchange = || {
+        let form = "grant_type=refresh_token&refresh_token=good";
+        let call = Request::builder()
+            .method("POST")
+            .uri("/token")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        server.send(call.body(Body::from(form)).unwrap())
+    };
+    for _ in 0..3 {
+        assert_eq!(exchange().status, 200);
+    }
+    let refused = exchange();
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    // Another account calls as before.
+    assert_eq!(list_rings(&server, "colleague", "").status, 200);
+    server.backend.now.fetch_add(wait, Ordering::Relaxed);
+    assert_eq!(exchange().status, 200);
 }
 
 #[test]
