@@ -7,7 +7,9 @@
 mod absent;
 mod disk;
 mod homes;
+mod memory;
 mod peer;
 mod process;
 mod restart;
 mod rows;
+mod server_user;

@@ -173,7 +173,9 @@ fn invalid_and_unknown_paths_are_rejected() {
         response.refused(405);
         assert!(response.header("allow").is_some_and(|allow| allow.contains("POST")), "{response}");
     }
-    rest.call("GET", &format!("/{}", rest.path("keyrings")), None, &[]).json(200);
+    let message =
+        rest.call("GET", &format!("/{}", rest.path("keyrings")), None, &[]).json(404).text("message");
+    assert!(message.contains("remove the slash at the end"), "{message}");
     fixture.assert_running();
 }
 

@@ -379,9 +379,13 @@ def test_invalid_tokens_are_rejected(monkeypatch, token):
     refused(UnauthorizedException, unauthenticated.ring)
 
 
-def test_a_trailing_slash_of_the_endpoint_is_accepted(kms):
+def test_a_trailing_slash_of_the_endpoint_is_explained():
+    """The client then requests //v1/, which no path rule of a proxy matches, so it is another path here as well."""
     with_slash = KmsClient(client(custom_endpoint=ENDPOINT + "/", service_account_token=TOKEN))
-    assert with_slash.ring("slash").display_name == "slash"
+    with pytest.raises(ApiException) as refused:
+        with_slash.ring("slash")
+    assert refused.value.status == 404
+    assert "remove the slash at the end" in refused.value.body
 
 
 def test_the_key_flow_authenticates_a_service_account(ring):

@@ -26,6 +26,8 @@ impl Scheduler {
         let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
             loop {
                 dispatch.run_due_jobs();
+                dispatch.keys.wipe_expired();
+                kms_crypto::wipe_stack();
                 dispatch.maintain_audit_log();
                 match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}

@@ -263,6 +263,7 @@ mod tests {
             connections_max: 1,
             trust_forwarded_for: false,
             metrics_public: false,
+            sna_networks: Vec::new(),
         }
     }
 

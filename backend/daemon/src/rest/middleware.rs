@@ -1,5 +1,5 @@
 //! The outermost layer (tower), around every request whatever its path: it assigns the trace id, determines the
-//! client's address and removes doubled slashes at the start of the path.
+//! client's address and rejects requests that do not name their host.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use kms_core::api::{NetworkArea, Problem};
 use tower::Service;
 use uuid::Uuid;
 
-use super::respond::TRACE_ID;
+use super::respond::{self, TRACE_ID};
 use super::state::{RequestInfo, RestState};
 
 /// The service that handles the requests of one connection.
@@ -46,6 +46,16 @@ impl ConnectionService {
             peer
         }
     }
+
+    /// Where the peer of the connection is. A header may be forged, so it does not count here.
+    fn area(&self) -> NetworkArea {
+        let (settings, peer) = (self.state.settings.load(), self.peer.ip().to_canonical());
+        match &*settings.sna_networks {
+            [] => NetworkArea::Unbound,
+            networks if networks.iter().any(|network| network.contains(&peer)) => NetworkArea::Inside,
+            _ => NetworkArea::Outside,
+        }
+    }
 }
 
 impl<B> Service<Request<B>> for ConnectionService
@@ -62,13 +72,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        normalise_path(request.uri_mut());
         let trace = Uuid::new_v4();
         let source = self.source(request.headers());
-        request.extensions_mut().insert(RequestInfo { source, trace });
-        let future = self.router.call(request);
+        request.extensions_mut().insert(RequestInfo { source, area: self.area(), trace });
+        let future = match check_host(&request) {
+            Ok(()) => Ok(self.router.call(request)),
+            Err(problem) => Err(respond::rejection(&problem.into())),
+        };
         Box::pin(async move {
-            let mut response = future.await?;
+            let mut response = match future {
+                Ok(future) => future.await?,
+                Err(response) => response,
+            };
             let mut text = Uuid::encode_buffer();
             if let Ok(value) = HeaderValue::from_str(trace.hyphenated().encode_lower(&mut text)) {
                 response.headers_mut().insert(TRACE_ID, value);
@@ -78,16 +93,14 @@ where
     }
 }
 
-/// Collapses slashes at the start of the path: clients whose endpoint ends with a slash request `//v1/…`.
-fn normalise_path(uri: &mut Uri) {
-    if !uri.path().starts_with("//") {
-        return;
+/// Checks that a request names its host once, as HTTP/1.1 requires (RFC 9112, section 3.2): what forwards requests and we
+/// must not disagree about whom they are for.
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
+        return Err(Problem::malformed("an HTTP/1.1 request needs the header Host, once"));
     }
-    let all = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let normalised = format!("/{}", all.trim_start_matches('/'));
-    let mut parts = std::mem::take(uri).into_parts();
-    parts.path_and_query = normalised.parse().ok();
-    *uri = Uri::from_parts(parts).unwrap_or_default();
+    Ok(())
 }
 
 /// Returns the last address of `X-Forwarded-For`: the one that our proxy added. A client may have forged those before
@@ -101,20 +114,6 @@ fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_doubled_leading_slash_is_one() {
-        for (given, path, query) in [
-            ("//v1/projects?limit=2", "/v1/projects", Some("limit=2")),
-            ("http://h:1//v1", "/v1", None),
-            ("/v1//x", "/v1//x", None),
-            ("//", "/", None),
-        ] {
-            let mut uri = given.parse().unwrap();
-            normalise_path(&mut uri);
-            assert_eq!((uri.path(), uri.query()), (path, query), "{given}");
-        }
-    }
 
     #[test]
     fn the_last_forwarded_address_counts() {

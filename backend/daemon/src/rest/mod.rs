@@ -91,8 +91,13 @@ async fn handle(state: &Arc<RestState>, route: &'static Route, request: Request<
 /// Adds the responses for unknown paths, wrong methods and panics. No route can be added afterwards.
 fn with_fallbacks(router: Router) -> Router {
     let router = router
-        .fallback(async || {
-            let problem = Problem::new(Status::NotFound, "there is no such path; /openapi.json lists them");
+        .fallback(async |request: Request<Body>| {
+            let message = if request.uri().path().starts_with("//") {
+                "there is no path that begins with two slashes; remove the slash at the end of the endpoint's address"
+            } else {
+                "there is no such path; /openapi.json lists them"
+            };
+            let problem = Problem::new(Status::NotFound, message);
             respond::rejection(&Rejection::from(problem))
         })
         .method_not_allowed_fallback(async || respond::error(405, "this path does not have this method"));

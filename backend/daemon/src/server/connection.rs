@@ -47,6 +47,8 @@ pub(super) fn serve(stream: &UnixStream, peer: Option<Peer>, dispatch: &Dispatch
             ResponseEnvelope { ticket: None, result: Err(Rv::GENERAL_ERROR) }
         });
         send(stream, &response, &mut buffer)?;
+        drop(response);
+        kms_crypto::wipe_stack();
     }
     Ok(())
 }
