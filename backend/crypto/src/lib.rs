@@ -72,6 +72,9 @@ mod wrap_subkey;
 
 // The public interface is:
 
+/// The fuzz targets and the replay of their corpus.
+#[cfg(any(test, fuzzing))]
+pub mod fuzz_support;
 pub use account_key::{
     AccountPair, PUBLIC_KEY_FILE_BYTES_MAX, PublicKeyError, generate_account_key_pair, public_key_pem,
     read_public_key, rsa_public_key,
