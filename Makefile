@@ -5,12 +5,15 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 ARTEFACTS := --locked --package kms-provider --package kms-daemon
+# Ed448 and X448, whose libraries are pre-releases (docs/decisions/0055).
+CURVES := kms-provider/pre-release-curves,kms-daemon/pre-release-curves
+CURVES_TESTS := kms-provider/pre-release-curves,kms-crypto/pre-release-curves
 # The database of known vulnerabilities. `require` makes a missing database an error; `warn` only reports it.
 ADVISORY_DB ?= https://github.com/RustSec/advisory-db
 ADVISORIES ?= warn
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test quick test-release suites mutants bench bench-fairness lint advisories release
+.PHONY: help demo build test curves quick test-release suites mutants bench bench-fairness lint advisories release
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -26,8 +29,16 @@ build: ## Build the release artefacts: TARGET/release/kms and libkms_pkcs11.so, 
 
 test: ## Install what the tests need, build everything once (profile dev) and run all tests; CI runs the same
 	@softhsm-config/install-packages test
+	@$(MAKE) --no-print-directory curves
 	$(CARGO) build --locked --workspace
 	KMS_TESTS_BUILT=1 $(CARGO) test --locked --workspace --no-fail-fast
+
+# Before the other tests, which then build and test the artefacts as they are shipped: without these curves.
+curves: ## Build with the feature pre-release-curves (Ed448, X448, off by default) and run the tests of these curves
+	$(CARGO) build --locked --package kms-provider --package kms-daemon --features $(CURVES)
+	$(CARGO) test --locked --package kms-crypto --package kms-provider --lib --features $(CURVES_TESTS) -- 448 edwards curve
+	KMS_TESTS_BUILT=1 KMS_TESTS_PRE_RELEASE_CURVES=1 \
+		$(CARGO) test --locked --package kms-tests --test pkcs11 --test vectors -- 448 edwards
 
 quick: ## Run the unit tests and the rules of the tree: minutes less, nothing to install but SoftHSM
 	$(CARGO) test --locked --workspace --lib --no-fail-fast

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub enum LogLevel {
 pub struct Config {
     /// The backend's socket.
     pub socket: PathBuf,
+    /// The user as whom the backend runs; without it, those whom the module trusts by default.
+    pub server_uid: Option<u32>,
+    /// The owner of the file.
+    pub owner: Option<u32>,
     /// The timeout of one request.
     pub timeout: Duration,
     /// The maximum of concurrent requests.
@@ -59,6 +64,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct RawConfig {
     socket: PathBuf,
+    server_uid: Option<u32>,
     timeout_ms: Option<u64>,
     connections_max: Option<usize>,
     log: Option<PathBuf>,
@@ -156,21 +162,22 @@ pub(crate) fn reserved_path(text: &str) -> Option<PathBuf> {
 fn read(file: &Path) -> Result<Option<Config>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
     let malformed = |reason: String| ConfigError::Malformed { file: file.to_owned(), reason };
-    match std::fs::metadata(file) {
+    let owner = match std::fs::metadata(file) {
         Ok(metadata) if !metadata.is_file() => return Err(malformed("is not a file".to_owned())),
         Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
             return Err(malformed("is larger than 64 KiB".to_owned()));
         }
-        Ok(_) => {}
+        Ok(metadata) => metadata.uid(),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
         Err(error) => return Err(unreadable(error)),
-    }
+    };
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
     let folder = std::path::absolute(file).map_err(unreadable)?;
     let folder = folder.parent().unwrap_or(Path::new("/"));
-    parse(&text, folder).map(Some).map_err(malformed)
+    let config = parse(&text, folder).map_err(malformed)?;
+    Ok(Some(Config { owner: Some(owner), ..config }))
 }
 
 /// Parses a file that is in `folder`, which relative paths refer to.
@@ -189,6 +196,8 @@ fn parse(text: &str, folder: &Path) -> Result<Config, String> {
     }
     Ok(Config {
         socket: folder.join(raw.socket),
+        server_uid: raw.server_uid,
+        owner: None,
         timeout: Duration::from_millis(timeout_ms),
         connections_max,
         log: raw.log.map(|log| folder.join(log)),
@@ -228,6 +237,7 @@ mod tests {
         check_error("socket = \"a\"\ntimeout_ms = \"long\"", "line 2");
         check_error("socket = \"a\"\nconnections_max = 0", "connections_max");
         check_error("socket = \"\"", "socket");
+        check_error("socket = \"a\"\nserver_uid = -1", "server_uid");
     }
 
     #[test]

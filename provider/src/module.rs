@@ -11,7 +11,7 @@ use kms_protocol::{
     Request, RequestEnvelope, RequestId, Response, ResponseEnvelope, RingPolicy, Rv, Slot, SlotId,
 };
 
-use crate::client::{CallError, Client};
+use crate::client::{CallError, Client, ServerUser};
 use crate::config::{Config, LogLevel};
 use crate::session::{CallContext, Sessions};
 
@@ -86,7 +86,10 @@ impl Module {
             }
             Some(_) | None => None,
         };
-        let client = config.map(|config| Client::new(config.socket, config.timeout, config.connections_max));
+        let client = config.map(|config| {
+            let server = ServerUser { uid: config.server_uid, configured_by: config.owner };
+            Client::new(config.socket, server, config.timeout, config.connections_max)
+        });
         let (sessions, slots, closed) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
         Ok(Self { sessions, slots, client, log, closed })
     }
@@ -109,7 +112,7 @@ impl Module {
         let envelope = RequestEnvelope { id, slot: context.slot, ticket: context.ticket.clone(), request };
         let ResponseEnvelope { ticket: new, result } = self.send(&envelope).map_err(|error| match error {
             CallError::Unreachable | CallError::Disconnected => Rv::DEVICE_REMOVED,
-            CallError::TimedOut | CallError::Unusable => Rv::DEVICE_ERROR,
+            CallError::TimedOut | CallError::Unusable | CallError::ForeignServer(_) => Rv::DEVICE_ERROR,
             CallError::RequestTooLarge => too_large,
         })?;
         if let (Some(old), Some(new)) = (&envelope.ticket, new) {
@@ -123,10 +126,22 @@ impl Module {
 
     fn send(&self, envelope: &RequestEnvelope) -> Result<ResponseEnvelope, CallError> {
         let response = self.client.as_ref().ok_or(CallError::Unreachable)?.call(envelope);
-        if response.is_err() {
+        if let Err(error) = response {
+            self.log_foreign_server(error);
             self.slot_cache().refreshed = None;
         }
         response
+    }
+
+    /// Logs why calls fail although something listens: their return value does not say it.
+    fn log_foreign_server(&self, error: CallError) {
+        if let (CallError::ForeignServer(uid), Some(log)) = (error, &self.log) {
+            log.write_error(&format!(
+                "the process that listens on the socket runs as user {uid}, so nothing is sent to it: if it is the \
+                 backend, set server_uid = {uid} in pkcs11.toml, or move the socket into a folder that this user alone \
+                 can write"
+            ));
+        }
     }
 
     /// All slots, in ascending order. While the backend is unavailable they are listed without their tokens.
@@ -235,7 +250,11 @@ impl Module {
                 slots.list = Arc::new(list);
                 slots.present = true;
             }
-            Ok(_) | Err(_) => slots.present = false,
+            Ok(_) => slots.present = false,
+            Err(error) => {
+                self.log_foreign_server(error);
+                slots.present = false;
+            }
         }
         slots.refreshed = Some(Instant::now());
         let now = present(&slots);
@@ -329,10 +348,15 @@ impl Log {
         };
         if level <= self.level {
             let rv = result.map_or_else(|rv| rv.to_string(), |()| "CKR_OK".to_owned());
-            let line = format!("{} {name} {rv}\n", std::process::id());
-            // A full disk must not fail the host's call, and there is nowhere to report it.
-            drop((&self.file).write_all(line.as_bytes()));
+            self.write_error(&format!("{name} {rv}"));
         }
+    }
+
+    /// Writes a line at every level.
+    fn write_error(&self, text: &str) {
+        let line = format!("{} {text}\n", std::process::id());
+        // A full disk must not fail the host's call, and there is nowhere to report it.
+        drop((&self.file).write_all(line.as_bytes()));
     }
 }
 
@@ -343,6 +367,8 @@ mod tests {
     fn config(folder: &tempfile::TempDir) -> Config {
         Config {
             socket: folder.path().join("sock"),
+            server_uid: None,
+            owner: None,
             timeout: Duration::from_secs(1),
             connections_max: 4,
             log: Some(folder.path().join("log")),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use kms_tests::artefacts::artefacts;
 use kms_tests::daemon::Daemon;
@@ -40,4 +40,48 @@ fn the_daemon_is_not_dumpable_and_gains_no_privileges() {
     // The kernel gives the files of a process that is not dumpable to root: its user cannot read its memory.
     let memory = fs::metadata(format!("/proc/{pid}/mem")).expect("the process lives");
     assert_eq!(memory.uid(), 0, "dumpable");
+}
+
+/// The value of a line of `/proc/PID/status`.
+fn status_of(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+}
+
+/// Where no limit applies, all memory is locked; under a limit, some later allocation would fail.
+#[test]
+fn the_daemon_locks_its_memory_if_it_may() {
+    const CAP_IPC_LOCK: u32 = 14;
+    let mut stack = Stack::strict();
+    let pid = stack.daemon().pid();
+    let capabilities = u64::from_str_radix(&status_of(pid, "CapEff"), 16).expect("a number");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
+    let limit = limits.lines().find(|line| line.starts_with("Max locked memory")).expect("a limit");
+    let may = capabilities >> CAP_IPC_LOCK & 1 == 1 || limit.contains("unlimited");
+    assert_eq!(status_of(pid, "VmLck") != "0 kB", may, "{limit}");
+    // The daemon works with it: a thread for each connection, argon2's memory.
+    let client = kms_tests::client::Client::user(&stack);
+    assert!(client.session.get_session_info().is_ok());
+}
+
+/// Each command that opens a home has its keys and PINs in memory. This one waits for a PIN.
+#[test]
+fn commands_are_hardened_like_the_daemon() {
+    let mut stack = Stack::strict();
+    stack.stop();
+    let fifo = stack.folder().join("pin");
+    program::run(Command::new("mkfifo").args(["--mode", "600"]).arg(&fifo)).ok();
+    let mut command = Command::new(&artefacts().kms);
+    command.arg("doctor").arg("--home").arg(stack.home()).arg("--pin-file").arg(&fifo);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    // Opened when the command reads it.
+    let writer = fs::OpenOptions::new().write(true).open(&fifo).expect("the command reads the PIN");
+    assert_eq!(status_of(child.id(), "NoNewPrivs"), "1");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("the process lives");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a core limit");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    drop(writer);
+    let mut child = child;
+    child.wait().expect("it ends");
 }

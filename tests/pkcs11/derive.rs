@@ -14,6 +14,7 @@ use cryptoki::mechanism::misc::{ExtractParams, KeyDerivationStringData};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use kms_tests::Stack;
+use kms_tests::artefacts::pre_release_curves;
 use kms_tests::client::{Client, refused};
 use kms_tests::openssl::{self, PrivateKey};
 
@@ -98,7 +99,8 @@ fn ecdh_agrees_with_openssl() {
 fn x25519_and_x448_agree_with_openssl() {
     let stack = Stack::strict();
     let client = Client::user(&stack);
-    for (params, name, bytes) in MONTGOMERY {
+    let built_in = if pre_release_curves() { &MONTGOMERY[..] } else { &MONTGOMERY[..1] };
+    for &(params, name, bytes) in built_in {
         let public = [Attribute::EcParams(params.to_vec())];
         let private = [Attribute::Derive(true)];
         let pair = client.session.generate_key_pair(&Mechanism::EccMontgomeryKeyPairGen, &public, &private);

@@ -2,8 +2,9 @@
 
 use cryptoki::mechanism::MechanismType;
 use cryptoki::slot::Limit;
-use kms_protocol::mechanism_table::{TABLE, Uses};
+use kms_protocol::mechanism_table::{EDWARDS_BITS, TABLE, Uses};
 use kms_tests::Stack;
+use kms_tests::artefacts::pre_release_curves;
 use kms_tests::client::{self, Client};
 
 #[test]
@@ -71,7 +72,10 @@ fn mechanisms_match_the_mechanism_table() {
             assert_eq!(flag, row.uses.has(usage), "{} and {usage:?}", row.kind);
         }
         let sizes = (info.min_key_size(), info.max_key_size());
-        let expected = (row.sizes.0 as usize, row.sizes.1 as usize);
+        // Without the feature `pre-release-curves`, curve 25519 is the largest of its kind.
+        let left_out = row.sizes == EDWARDS_BITS && !pre_release_curves();
+        let largest = if left_out { row.sizes.0 } else { row.sizes.1 };
+        let expected = (row.sizes.0 as usize, largest as usize);
         assert_eq!(sizes, expected, "{}", row.kind);
         assert!(!info.hardware());
     }

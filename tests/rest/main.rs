@@ -4,6 +4,7 @@
 //! One test: `cargo test -p kms-tests --test rest tls::plain_http`.
 #![allow(missing_docs, reason = "tests")]
 
+mod access_scope;
 mod audit;
 mod bad_input;
 mod both_apis;

@@ -59,6 +59,12 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Whether the artefacts have Ed448 and X448: the feature `pre-release-curves`, which `KMS_TESTS_PRE_RELEASE_CURVES=1`
+/// says. Without it the tests expect these curves to be refused. `make curves` runs them with it.
+pub fn pre_release_curves() -> bool {
+    variable("KMS_TESTS_PRE_RELEASE_CURVES").is_some()
+}
+
 /// Whether the suites run in CI, where a missing tool is a failure and not a reason to skip a test.
 pub fn in_ci() -> bool {
     variable("CI").is_some_and(|value| value != "false" && value != "0")
@@ -80,9 +86,15 @@ fn own_profile() -> PathBuf {
 fn build() {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
     let release = own_profile().ends_with("release").then_some("--release");
+    let curves: &[&str] = if pre_release_curves() {
+        &["--features", "kms-provider/pre-release-curves,kms-daemon/pre-release-curves"]
+    } else {
+        &[]
+    };
     let built = Command::new(cargo)
         .args(["build", "--locked", "--quiet", "-p", "kms-provider", "-p", "kms-daemon"])
         .args(release)
+        .args(curves)
         .current_dir(workspace())
         .output()
         .expect("cargo runs");

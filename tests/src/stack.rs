@@ -104,6 +104,17 @@ impl Stack {
         std::fs::write(&path, lines.join("\n") + "\n").expect("a configuration can be written");
     }
 
+    /// Like [`Self::strict`]; this machine's addresses are those of `access_scope: SNA`.
+    ///
+    /// # Panics
+    /// Like [`Self::strict`].
+    pub fn in_network_area() -> Self {
+        let mut stack = Self::stopped(Policy::Strict);
+        stack.configure("rest", "sna_networks", "[\"127.0.0.0/8\"]");
+        stack.start();
+        stack
+    }
+
     /// Starts the daemon.
     ///
     /// # Panics

@@ -36,6 +36,12 @@ fn tree(selection: &[&str], edges: &str) -> Features {
     features
 }
 
+/// Whether the version of a package is a pre-release (semver: `-` before the build metadata).
+fn is_pre_release(package: &str) -> bool {
+    let version = package.split(' ').nth(1).and_then(|version| version.split('+').next());
+    version.is_some_and(|version| version.contains('-'))
+}
+
 #[test]
 fn every_selection_of_packages_builds_the_same_dependencies() {
     let whole = tree(&["--workspace"], "normal,build,dev");
@@ -57,4 +63,37 @@ fn every_selection_of_packages_builds_the_same_dependencies() {
         }
     }
     none(findings.into_iter().collect());
+}
+
+/// Pre-releases are linked into nobody's process unless the feature `pre-release-curves` asks for them.
+#[test]
+fn artefacts_link_no_pre_release_by_default() {
+    let pre_releases = |selection: &[&str]| -> Vec<String> {
+        let built = tree(selection, "normal").into_keys();
+        built.filter(|package| is_pre_release(package)).collect()
+    };
+    for package in ["kms-provider", "kms-daemon"] {
+        assert_eq!(pre_releases(&["--package", package]), [""; 0], "{package}");
+        let with = pre_releases(&["--package", package, "--features", "pre-release-curves"]);
+        assert!(with.iter().any(|package| package.starts_with("ed448-goldilocks ")), "{package}: {with:?}");
+    }
+}
+
+/// `make curves` builds no dependency a second time.
+#[test]
+fn pre_release_curves_add_dependencies_and_change_none() {
+    let whole = tree(&["--workspace"], "normal,build,dev");
+    let curves =
+        "kms-provider/pre-release-curves,kms-daemon/pre-release-curves,kms-crypto/pre-release-curves";
+    let selection =
+        ["kms-provider", "kms-daemon", "kms-crypto"].map(|package| ["--package", package]).concat();
+    let with = tree(&[&selection[..], &["--features", curves]].concat(), "normal,build,dev");
+    let mut findings = Vec::new();
+    for (dependency, enabled) in with.iter().filter(|(dependency, _)| !dependency.contains("(/")) {
+        let Some(without) = whole.get(dependency) else { continue };
+        findings.extend(enabled.difference(without).map(|other| {
+            format!("{dependency} is built with [{other}] for `make curves`, and with {without:?} otherwise")
+        }));
+    }
+    none(findings);
 }

@@ -1,11 +1,13 @@
 //! AES: ECB, CBC, CBC with PKCS #7 padding, CTR, GCM, CCM, CMAC and key wrap. The key schedule is computed once, when
 //! the key is opened.
 
+use std::sync::Arc;
+
 use aes::cipher::array::Array;
 use aes::cipher::consts::{U12, U16};
 use aes::cipher::{
-    BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser, InnerIvInit,
-    KeyInit, StreamCipher,
+    BlockCipherDecrypt, BlockCipherEncClosure, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt,
+    BlockSizeUser, InnerIvInit, KeyInit, StreamCipher,
 };
 use aes::{Aes128, Aes192, Aes256, Block};
 use aes_gcm::AesGcm;
@@ -28,7 +30,7 @@ const BLOCK: usize = 16;
 /// The maximum length of a key, in bytes.
 const KEY_BYTES_MAX: usize = 32;
 
-/// The memory of an opened AES key: two key schedules of 15 round keys in both directions, and the hash keys.
+/// The memory of an opened AES key: a key schedule of 15 round keys in both directions, the value, and the hash keys.
 pub(super) const OPENED_BYTES: usize = 2048;
 
 /// An AES key of any length, prepared for all modes.
@@ -77,19 +79,30 @@ pub(super) fn check_value(material: &KeyBytes) -> Option<[u8; 3]> {
     }
 }
 
+/// A block cipher whose key schedule GCM shares with the other modes, so that there is one of it.
+#[derive(Clone)]
+struct Shared<C>(Arc<C>);
+
+impl<C: BlockSizeUser> BlockSizeUser for Shared<C> {
+    type BlockSize = C::BlockSize;
+}
+
+impl<C: BlockCipherEncrypt> BlockCipherEncrypt for Shared<C> {
+    fn encrypt_with_backend(&self, work: impl BlockCipherEncClosure<BlockSize = Self::BlockSize>) {
+        self.0.encrypt_with_backend(work);
+    }
+}
+
 struct AesKey<C> {
-    cipher: C,
-    gcm: AesGcm<C, U12>,
+    cipher: Arc<C>,
+    gcm: AesGcm<Shared<C>, U12>,
     hash: GHash,
     value: Zeroizing<[u8; KEY_BYTES_MAX]>,
     value_bytes: usize,
 }
 
 /// What the modes require of a block cipher.
-trait Cipher:
-    BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + Clone + Send + Sync
-{
-}
+trait Cipher: BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + Send + Sync {}
 
 impl Cipher for Aes128 {}
 impl Cipher for Aes192 {}
@@ -100,8 +113,9 @@ impl<C: Cipher> AesKey<C> {
     fn new(cipher: C, bytes: &[u8]) -> Self {
         let mut value = Zeroizing::new([0; KEY_BYTES_MAX]);
         value[..bytes.len()].copy_from_slice(bytes);
-        let gcm = AesGcm::from(cipher.clone());
-        Self { gcm, hash: gcm::hash_of(&cipher), cipher, value, value_bytes: bytes.len() }
+        let cipher = Arc::new(cipher);
+        let gcm = AesGcm::from(Shared(Arc::clone(&cipher)));
+        Self { gcm, hash: gcm::hash_of(&*cipher), cipher, value, value_bytes: bytes.len() }
     }
 
     fn encrypt_gcm(&self, iv: &[u8], aad: &[u8], tag_bytes: usize, data: &[u8]) -> Result<Secret, Rv> {
@@ -115,7 +129,7 @@ impl<C: Cipher> AesKey<C> {
                 let tag = self.gcm.encrypt_inout_detached(iv, aad, bytes.as_mut_slice().into());
                 tag.map_err(|_| Rv::DATA_LEN_RANGE)?.into()
             }
-            Err(_) => gcm::encrypt(&self.cipher, &self.hash, iv, aad, bytes),
+            Err(_) => gcm::encrypt(&*self.cipher, &self.hash, iv, aad, bytes),
         };
         bytes.extend_from_slice(tag.get(..tag_bytes).ok_or(Rv::MECHANISM_PARAM_INVALID)?);
         Ok(out)
@@ -130,20 +144,20 @@ impl<C: Cipher> AesKey<C> {
             (Ok(iv), Ok(tag)) => {
                 self.gcm.decrypt_inout_detached(iv, aad, bytes.as_mut_slice().into(), tag).is_ok()
             }
-            _ => gcm::decrypt(&self.cipher, &self.hash, iv, aad, bytes, tag),
+            _ => gcm::decrypt(&*self.cipher, &self.hash, iv, aad, bytes, tag),
         };
         if valid { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
     }
 
     fn encrypt_cbc(&self, iv: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
         let blocks = blocks_of(data).ok_or(Rv::DATA_LEN_RANGE)?;
-        cbc::Encryptor::inner_iv_init(&self.cipher, iv.into()).encrypt_blocks(blocks);
+        cbc::Encryptor::inner_iv_init(&*self.cipher, iv.into()).encrypt_blocks(blocks);
         Ok(())
     }
 
     fn decrypt_cbc(&self, iv: &[u8; BLOCK], data: &mut [u8]) -> Result<(), Rv> {
         let blocks = blocks_of(data).ok_or(Rv::ENCRYPTED_DATA_LEN_RANGE)?;
-        cbc::Decryptor::inner_iv_init(&self.cipher, iv.into()).decrypt_blocks(blocks);
+        cbc::Decryptor::inner_iv_init(&*self.cipher, iv.into()).decrypt_blocks(blocks);
         Ok(())
     }
 
@@ -162,7 +176,7 @@ impl<C: Cipher> AesKey<C> {
         let split = usize::try_from(before_wrap).unwrap_or(usize::MAX).min(data.len());
         let (head, tail) = data.split_at_mut(split);
         for (block, part) in [(first, head), (first & !mask, tail)] {
-            let core = CtrCore::inner_iv_init(&self.cipher, &block.to_be_bytes().into());
+            let core = CtrCore::inner_iv_init(&*self.cipher, &block.to_be_bytes().into());
             Ctr128BE::from_core(core).apply_keystream(part);
         }
         Ok(())
@@ -200,7 +214,7 @@ impl<C: Cipher> Modes for AesKey<C> {
                     return Err(Rv::DATA_LEN_RANGE);
                 }
                 let mut out = Secret::from(data);
-                let mac = ccm::encrypt(&self.cipher, nonce, aad, out.bytes_mut(), usize::from(*mac_bytes));
+                let mac = ccm::encrypt(&*self.cipher, nonce, aad, out.bytes_mut(), usize::from(*mac_bytes));
                 out.bytes_mut().extend_from_slice(&mac);
                 Ok(out)
             }
@@ -246,7 +260,7 @@ impl<C: Cipher> Modes for AesKey<C> {
                 }
                 let (data, mac) = data.split_at(at);
                 let mut out = Secret::from(data);
-                let valid = ccm::decrypt(&self.cipher, nonce, aad, out.bytes_mut(), mac);
+                let valid = ccm::decrypt(&*self.cipher, nonce, aad, out.bytes_mut(), mac);
                 if valid { Ok(out) } else { Err(Rv::ENCRYPTED_DATA_INVALID) }
             }
             (MechanismType::AES_GCM, _) => Err(Rv::MECHANISM_PARAM_INVALID),
@@ -255,15 +269,15 @@ impl<C: Cipher> Modes for AesKey<C> {
     }
 
     fn wrap(&self, padding: Padding, key: &[u8]) -> Result<Secret, Rv> {
-        keywrap::wrap(&self.cipher, padding, key)
+        keywrap::wrap(&*self.cipher, padding, key)
     }
 
     fn unwrap(&self, padding: Padding, wrapped: &[u8]) -> Result<Secret, Rv> {
-        keywrap::unwrap(&self.cipher, padding, wrapped)
+        keywrap::unwrap(&*self.cipher, padding, wrapped)
     }
 
     fn cmac(&self, data: &[u8]) -> [u8; BLOCK] {
-        let mut mac = Cmac::inner_init(&self.cipher);
+        let mut mac = Cmac::inner_init(&*self.cipher);
         mac.update(data);
         mac.finalize().into_bytes().into()
     }

@@ -7,8 +7,21 @@ use kms_core::object::{EdwardsMontgomery, KeyBytes};
 use kms_protocol::{KeyType, Mechanism, MechanismType, Parameters, Rv, Secret};
 use zeroize::Zeroizing;
 
+use super::CryptoError;
 use super::curve448::{self, Ed448Key, X448Key};
 use super::{der, ed25519ctx};
+
+/// Checks that this build has keys on a curve: those on curve 448 need the feature `pre-release-curves`.
+///
+/// # Errors
+/// [`CryptoError::PreReleaseCurve`].
+pub(super) fn check_built_in(curve: EdwardsMontgomery) -> Result<(), CryptoError> {
+    match curve {
+        EdwardsMontgomery::Ed25519 | EdwardsMontgomery::X25519 => Ok(()),
+        EdwardsMontgomery::Ed448 | EdwardsMontgomery::X448 if cfg!(feature = "pre-release-curves") => Ok(()),
+        EdwardsMontgomery::Ed448 | EdwardsMontgomery::X448 => Err(CryptoError::PreReleaseCurve(curve)),
+    }
+}
 
 /// Generates a private key, in PKCS #8.
 pub(super) fn generate(curve: EdwardsMontgomery, random: &SystemRandom) -> Option<KeyBytes> {
@@ -146,8 +159,11 @@ impl MontgomeryKey {
 mod tests {
     use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
     use ed25519_dalek::Signature;
+    use kms_core::object::KeySpec;
+    use kms_protocol::{Attribute, AttributeType, ObjectClass, Template};
 
     use super::*;
+    use crate::OpenedKey;
 
     fn eddsa(prehashed: bool, context: &[u8]) -> Mechanism {
         let parameters = Parameters::Eddsa { prehashed, context: Secret::from(context) };
@@ -186,6 +202,9 @@ mod tests {
     fn two_sides_agree() {
         let random = SystemRandom::new();
         for curve in [EdwardsMontgomery::X25519, EdwardsMontgomery::X448] {
+            if check_built_in(curve).is_err() {
+                continue;
+            }
             let bytes = curve.key_bytes();
             let keys = [(); 2].map(|()| generate(curve, &random).unwrap());
             let public = |key: &KeyBytes| {
@@ -200,6 +219,38 @@ mod tests {
             for wrong in [vec![0; bytes], vec![9; bytes - 1], vec![9; bytes + 1]] {
                 assert_eq!(agree(&keys[0], &wrong).unwrap_err(), Rv::MECHANISM_PARAM_INVALID);
             }
+        }
+    }
+
+    /// `make test` runs this once with the feature and once without it.
+    #[test]
+    fn curve_448_is_there_with_its_feature_only() {
+        let there = cfg!(feature = "pre-release-curves");
+        for curve in EdwardsMontgomery::ALL {
+            let expected = there || matches!(curve, EdwardsMontgomery::Ed25519 | EdwardsMontgomery::X25519);
+            let random = SystemRandom::new();
+            assert_eq!(crate::generate(&KeySpec::EdwardsMontgomery { curve }, &random).is_ok(), expected);
+            // A stored key: what a build with the feature made.
+            let stored = generate(curve, &random).unwrap();
+            let opened = OpenedKey::open(ObjectClass::PRIVATE_KEY, curve.key_type(), &stored);
+            assert_eq!(opened.is_ok(), expected, "{curve:?}");
+            if let Err(error) = opened {
+                assert!(error.to_string().contains("--features pre-release-curves"), "{error}");
+            }
+            let value = vec![1; curve.key_bytes()];
+            let template = Template(vec![
+                Attribute::bytes(AttributeType::EC_PARAMS, curve.oid_der()),
+                Attribute::bytes(AttributeType::VALUE, value),
+            ]);
+            let imported = crate::import::edwards_montgomery_of(curve.key_type(), &template);
+            let rejected = Err(Rv::CURVE_NOT_SUPPORTED);
+            assert_eq!(imported, if expected { Ok(curve) } else { rejected });
+            let unwrapped = Zeroizing::new(stored.as_ref().to_vec());
+            assert_eq!(
+                crate::import::stored(ObjectClass::PRIVATE_KEY, curve.key_type(), unwrapped).is_some(),
+                expected,
+                "{curve:?}"
+            );
         }
     }
 

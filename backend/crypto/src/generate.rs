@@ -51,6 +51,7 @@ pub fn generate(spec: &KeySpec, random: &SystemRandom) -> Result<GeneratedKey, C
             secret_key(material, KeyType::CHACHA20)
         }
         KeySpec::EdwardsMontgomery { curve } => {
+            edwards_montgomery::check_built_in(*curve)?;
             pair(curve.key_type(), edwards_montgomery::generate(*curve, random))
         }
         KeySpec::MlKem { set } => pair(KeyType::ML_KEM, KemKey::generate(*set)),

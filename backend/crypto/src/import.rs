@@ -80,7 +80,7 @@ pub(super) fn curve_of(template: &Template) -> Result<Curve, Rv> {
 pub(super) fn edwards_montgomery_of(kind: KeyType, template: &Template) -> Result<EdwardsMontgomery, Rv> {
     let params = required(template, AttributeType::EC_PARAMS)?;
     EdwardsMontgomery::of_params(params)
-        .filter(|curve| curve.key_type() == kind)
+        .filter(|curve| curve.key_type() == kind && edwards_montgomery::check_built_in(*curve).is_ok())
         .ok_or(Rv::CURVE_NOT_SUPPORTED)
 }
 
@@ -164,6 +164,7 @@ pub(super) fn stored(class: ObjectClass, kind: KeyType, bytes: Zeroizing<Vec<u8>
         (ObjectClass::PRIVATE_KEY, KeyType::EC) => ec::stored(&bytes),
         (ObjectClass::PRIVATE_KEY, KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => {
             let (curve, secret) = edwards_montgomery::read(kind, bytes.as_ref())?;
+            edwards_montgomery::check_built_in(curve).ok()?;
             edwards_montgomery::private_key(curve, secret)
         }
         (ObjectClass::PRIVATE_KEY, KeyType::ML_KEM) => KemKey::stored(bytes.as_ref()),
@@ -180,7 +181,7 @@ mod tests {
 
     use super::super::{GeneratedKey, export_value, generate};
     use super::*;
-    use crate::test_support::{caller, object};
+    use crate::test_support::{caller, is_built_in, object};
 
     const PRIVATE: ObjectClass = ObjectClass::PRIVATE_KEY;
 
@@ -200,8 +201,10 @@ mod tests {
             (KeyType::ML_KEM, KeySpec::MlKem { set: MlKemSet::Kem768 }),
             (KeyType::ML_DSA, KeySpec::MlDsa { set: MlDsaSet::Dsa65 }),
         ]
+        .into_iter()
+        .filter(|(_, spec)| is_built_in(spec))
         .map(|(kind, spec)| (kind, generated(&spec)))
-        .into()
+        .collect()
     }
 
     /// The template for `C_CreateObject` of an exported private key: all its parts.

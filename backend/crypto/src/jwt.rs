@@ -177,6 +177,12 @@ impl JwtKeys {
     }
 }
 
+/// The key that signs one kind of tokens, for what the fuzz targets sign.
+#[cfg(any(test, fuzzing))]
+pub(super) fn signing_key(keys: &JwtKeys, kind: JwtUse) -> &EncodingKey {
+    &keys.pair(kind).0
+}
+
 /// The library checks form and signature; times are checked here, because the library would read a clock of its own.
 fn signature_only(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);

@@ -23,7 +23,7 @@
 //! | AES-CCM | composed: `cbc` and `ctr` over `aes` |
 //! | ChaCha20-Poly1305 | `chacha20poly1305` |
 //! | Ed25519, Ed25519ph | `ed25519-dalek` |
-//! | Ed448, Ed448ph; X448 | `ed448-goldilocks`; `x448`: pre-releases (`docs/decisions/0034`) |
+//! | Ed448, Ed448ph; X448 | `ed448-goldilocks`; `x448`: pre-releases, with the feature `pre-release-curves` only (`docs/decisions/0055`) |
 //! | Wrapping subkeys | `hkdf` |
 //! | ECDH, X25519 | `aws-lc-rs` |
 //! | HKDF; X9.63 and SP 800-108 | `hkdf`; composed over digests and MACs |
@@ -33,6 +33,10 @@ mod account_key;
 mod aes;
 mod ccm;
 mod chacha;
+#[cfg(feature = "pre-release-curves")]
+mod curve448;
+#[cfg(not(feature = "pre-release-curves"))]
+#[path = "curve448_absent.rs"]
 mod curve448;
 mod der;
 mod derive;
@@ -60,6 +64,7 @@ mod public_attributes;
 mod random;
 mod rsa;
 mod rsa_parts;
+mod stack;
 mod verify;
 mod wrap;
 mod wrap_for_import;
@@ -67,6 +72,9 @@ mod wrap_subkey;
 
 // The public interface is:
 
+/// The fuzz targets and the replay of their corpus.
+#[cfg(any(test, fuzzing))]
+pub mod fuzz_support;
 pub use account_key::{
     AccountPair, PUBLIC_KEY_FILE_BYTES_MAX, PublicKeyError, generate_account_key_pair, public_key_pem,
     read_public_key, rsa_public_key,
@@ -84,6 +92,7 @@ pub use message::encrypt_message;
 pub use opened_key::OpenedKey;
 pub use operations::{decrypt, encrypt, sign, verify};
 pub use public_attributes::{public_attributes, public_key_attributes};
+pub use stack::wipe_stack;
 pub use verify::{signature_from_der, signature_to_der};
 pub use wrap::{unwrap, wrap};
 pub use wrap_for_import::wrap_for_import;

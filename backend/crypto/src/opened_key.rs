@@ -6,6 +6,7 @@ use kms_core::object::KeyBytes;
 use kms_protocol::{KeyType, ObjectClass, Rv, Template};
 
 use super::error::CryptoError;
+use super::stack::wipe_deep_stack;
 use super::{aes, chacha, ec, edwards_montgomery, mldsa, mlkem, public, public_attributes, rsa, verify};
 
 /// A key prepared for use, with everything that can be computed in advance. It is wiped on drop.
@@ -44,6 +45,9 @@ impl OpenedKey {
     /// When the material does not belong to a key of this class and type.
     pub fn open(class: ObjectClass, kind: KeyType, material: &KeyBytes) -> Result<Self, CryptoError> {
         let bytes = material.as_ref();
+        if let Some((curve, _)) = edwards_montgomery::read(kind, bytes) {
+            edwards_montgomery::check_built_in(curve)?;
+        }
         let opened = match (class, kind) {
             (ObjectClass::SECRET_KEY, KeyType::AES) => aes::open(material).map(Kind::Aes),
             (ObjectClass::SECRET_KEY, KeyType::CHACHA20) => {
@@ -70,6 +74,9 @@ impl OpenedKey {
             }
             _ => return Err(CryptoError::Unsupported(class, kind)),
         };
+        if kind == KeyType::ML_KEM || kind == KeyType::ML_DSA {
+            wipe_deep_stack();
+        }
         opened.map(Self).ok_or(CryptoError::Material(kind))
     }
 
@@ -147,6 +154,7 @@ mod tests {
         wipes::<::rsa::PrivateKey>();
         wipes::<chacha20poly1305::ChaCha20Poly1305>();
         wipes::<ed25519_dalek::SigningKey>();
+        #[cfg(feature = "pre-release-curves")]
         wipes::<ed448_goldilocks::SigningKey>();
         wipes::<ml_dsa::ExpandedSigningKey<ml_dsa::MlDsa65>>();
         wipes::<zeroize::Zeroizing<Vec<u8>>>();

@@ -1,8 +1,10 @@
 //! Callers, objects and permits for the tests of this crate.
 
-use kms_core::object::{Caller, Login, LoginId, Material, Object, RingRole};
+use kms_core::object::{Caller, KeySpec, Login, LoginId, Material, Object, RingRole};
 use kms_core::policy::{self, Permit, Usage};
 use kms_protocol::{Attribute, AttributeType, KeyType, Mechanism, ObjectClass, RingId, RingPolicy, Template};
+
+use super::edwards_montgomery;
 
 /// A caller with this login in a ring with this policy.
 pub(super) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
@@ -41,6 +43,15 @@ pub(super) fn object(class: ObjectClass, kind: KeyType, attributes: &[Attribute]
     }
     attributes.iter().for_each(|attribute| template.set(attribute.clone()));
     Object { id: None, ring: RingId([1; 16]), version: None, attributes: template, material: Material::None }
+}
+
+/// Whether this build has keys of this kind: not those on curve 448 without the feature `pre-release-curves`.
+pub(super) fn is_built_in(spec: &KeySpec) -> bool {
+    match spec {
+        KeySpec::EdwardsMontgomery { curve } => edwards_montgomery::check_built_in(*curve).is_ok(),
+        KeySpec::Aes { .. } | KeySpec::Generic { .. } | KeySpec::ChaCha20 => true,
+        KeySpec::Rsa { .. } | KeySpec::Ec { .. } | KeySpec::MlKem { .. } | KeySpec::MlDsa { .. } => true,
+    }
 }
 
 /// A permit for a use of the object in a compat ring.

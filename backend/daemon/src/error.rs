@@ -24,6 +24,12 @@ pub enum Error {
     /// The HSM failed.
     #[error("the HSM failed")]
     Hsm(#[from] HsmError),
+    /// The master key has wrapped as much as is safe.
+    #[error(
+        "version {0} of the master key has wrapped as many keys as are safe under one AES-GCM key (2^32), so that it wraps no \
+         more: what is stored stays usable; create keys in a new home"
+    )]
+    MasterExhausted(u32),
     /// The database failed.
     #[error("the database failed")]
     Store(#[source] StoreError),
@@ -65,10 +71,21 @@ impl Error {
             Self::Store(StoreError::Full(_) | StoreError::TooMany { .. } | StoreError::DiskFloor { .. }) => {
                 Rv::DEVICE_MEMORY
             }
+            _ if self.is_curve_left_out() => Rv::CURVE_NOT_SUPPORTED,
             Self::Hsm(_) | Self::Store(_) | Self::Crypto(_) | Self::Keys(_) | Self::Pin(_) => {
                 Rv::DEVICE_ERROR
             }
             Self::Random(_) => Rv::DEVICE_ERROR,
+            Self::MasterExhausted(_) => Rv::DEVICE_MEMORY,
+        }
+    }
+
+    /// Whether the key is on a curve that this build leaves out (the feature `pre-release-curves`).
+    fn is_curve_left_out(&self) -> bool {
+        match self {
+            Self::Crypto(error) => matches!(error, CryptoError::PreReleaseCurve(_)),
+            Self::Keys(KeysError::Crypto(error)) => matches!(**error, CryptoError::PreReleaseCurve(_)),
+            _ => false,
         }
     }
 

@@ -154,6 +154,11 @@ impl Keys {
         self.opened.invalidate(&CacheKey::Token(id));
     }
 
+    /// Wipes keys whose lifetime has ended. The cache itself does so only while it is used.
+    pub fn wipe_expired(&self) {
+        self.opened.run_pending_tasks();
+    }
+
     fn open_wrapped(
         &self,
         object: &Object,

@@ -26,6 +26,8 @@ impl Scheduler {
         let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
             loop {
                 dispatch.run_due_jobs();
+                dispatch.keys.wipe_expired();
+                kms_crypto::wipe_stack();
                 dispatch.maintain_audit_log();
                 dispatch.follow_epoch(Some(dispatch.clock.millis()));
                 dispatch.watch_disk();

@@ -1,14 +1,14 @@
 //! Access to the HSM: module, token, and the file with its PIN.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 /// The maximum length of a PIN file: twice the longest PIN that any known HSM accepts.
-const PIN_BYTES_MAX: u64 = 512;
+const PIN_BYTES_MAX: usize = 512;
 
 /// Access to the HSM.
 #[derive(Clone, Debug)]
@@ -49,18 +49,21 @@ pub enum PinError {
 }
 
 impl HsmConfig {
-    /// Reads the PIN from its file, without the line ending.
+    /// Reads the PIN from its file, without the line ending. The only copy that remains is the returned one.
     ///
     /// # Errors
     /// When the file is missing or empty, or can be read by other users.
-    pub fn pin(&self) -> Result<Zeroizing<String>, PinError> {
+    pub(super) fn pin(&self) -> Result<Zeroizing<String>, PinError> {
         let path = &self.pin_file;
         let unreadable = |source| PinError::Unreadable { path: path.clone(), source };
-        let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o7777;
+        let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(PinError::Exposed { path: path.clone(), mode });
         }
-        let text = read(path).map_err(unreadable)?;
+        // A buffer that does not grow: a vector that moves leaves copies behind.
+        let mut buffer = Zeroizing::new([0; PIN_BYTES_MAX + 1]);
+        let text = read(file, &mut buffer).map_err(unreadable)?;
         let pin = text.trim_end_matches(['\n', '\r']);
         if pin.is_empty() || pin.contains('\n') {
             return Err(PinError::NoPin(path.clone()));
@@ -69,18 +72,25 @@ impl HsmConfig {
     }
 }
 
-fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    fs::File::open(path)?.take(PIN_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > PIN_BYTES_MAX {
-        let message = format!("it is longer than {PIN_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+fn read(mut file: File, buffer: &mut [u8; PIN_BYTES_MAX + 1]) -> io::Result<&str> {
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+    let mut length = 0;
+    loop {
+        match file.read(&mut buffer[length..])? {
+            0 if length > PIN_BYTES_MAX => {
+                return Err(invalid(format!("it is longer than {PIN_BYTES_MAX} bytes")));
+            }
+            0 => break,
+            more => length += more,
+        }
     }
-    Ok(text)
+    std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("it is not UTF-8".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -105,6 +105,58 @@ fn a_lost_session_is_replaced() {
     }
 }
 
+/// A module that passes everything to SoftHSM, and replaces the IV of AES-GCM in `C_EncryptInit`, as some HSMs do (FIPS 140
+/// lets no caller choose it).
+const OWN_IV: &str = r#"
+#include <dlfcn.h>
+#include <string.h>
+typedef unsigned long ulong;
+struct mechanism { ulong kind; void *parameter; ulong length; };
+struct gcm { unsigned char *iv; ulong iv_length; };
+static void *list[69];
+static ulong (*encrypt_init)(ulong, struct mechanism *, ulong);
+static unsigned char next = 0x80;
+static ulong own_encrypt_init(ulong session, struct mechanism *mechanism, ulong key) {
+    if (mechanism->kind == 0x1087) {
+        struct gcm *gcm = mechanism->parameter;
+        memset(gcm->iv, next++, gcm->iv_length);
+    }
+    return encrypt_init(session, mechanism, key);
+}
+ulong C_GetFunctionList(void **out) {
+    void *library = dlopen(SOFTHSM, RTLD_NOW | RTLD_LOCAL), *own;
+    ulong (*get)(void **) = (ulong (*)(void **))dlsym(library, "C_GetFunctionList");
+    ulong rv = get(&own);
+    memcpy(list, own, sizeof list);
+    encrypt_init = (ulong (*)(ulong, struct mechanism *, ulong))list[1 + 29];
+    list[1 + 29] = (void *)own_encrypt_init;
+    *out = list;
+    return rv;
+}
+"#;
+
+#[test]
+fn an_hsm_that_replaces_the_iv_unwraps_what_it_wrapped() {
+    let Some(config) = config("an_hsm_that_replaces_the_iv_unwraps_what_it_wrapped") else { return };
+    let folder = config.pin_file.parent().unwrap();
+    let (source, module) = (folder.join("own_iv.c"), folder.join("own_iv.so"));
+    std::fs::write(&source, OWN_IV).unwrap();
+    let softhsm = format!("-DSOFTHSM={:?}", config.module);
+    let mut compiler = std::process::Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", &softhsm, "-o"])
+        .arg(&module)
+        .arg(&source)
+        .arg("-ldl");
+    assert!(compiler.status().unwrap().success());
+    let hsm = Hsm::open(&HsmConfig { module, ..config }).unwrap();
+    hsm.create_master(FIRST).unwrap();
+    let wrapped = hsm.wrap(FIRST, b"identity", b"material").unwrap();
+    assert_eq!(wrapped[..12], [wrapped[0]; 12], "the IV is the HSM's");
+    assert_eq!(hsm.unwrap(FIRST, b"identity", &wrapped).unwrap().as_ref(), b"material");
+    hsm.alive().unwrap();
+}
+
 #[test]
 fn many_callers_share_a_few_sessions() {
     let Some(config) = config("many_callers_share_a_few_sessions") else { return };

@@ -11,7 +11,6 @@ use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::{AuthPin, Ulong};
 use kms_core::object::{KeyBytes, MasterVersion};
-use zeroize::Zeroizing;
 
 use crate::config::HsmConfig;
 use crate::error::HsmError;
@@ -27,6 +26,9 @@ const MASTER_BYTES: u64 = 32;
 /// master key (NIST SP 800-38D, "RBG-based Construction"), and each rotation starts a new count.
 const IV_BYTES: usize = 12;
 
+/// The IV of the probe, and of nothing else: that a random one equals it is as likely as that two random ones are equal.
+const PROBE_IV: [u8; IV_BYTES] = *b"kms probe iv";
+
 /// The length of the tag after wrapped bytes.
 const TAG_BYTES: usize = 16;
 
@@ -39,8 +41,7 @@ const AEAD_DECRYPT_FAILED: u64 = 0x42;
 /// The loaded module, and the data to log in to the token.
 pub(super) struct Access {
     module: Pkcs11,
-    token: String,
-    pin: Zeroizing<String>,
+    config: HsmConfig,
     pin_rejected: AtomicBool,
 }
 
@@ -59,8 +60,7 @@ impl Access {
             Ok(()) | Err(Cryptoki::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
             Err(error) => return Err(unusable(error)),
         }
-        let (token, pin, pin_rejected) = (config.token.clone(), config.pin()?, AtomicBool::new(false));
-        Ok(Self { module, token, pin, pin_rejected })
+        Ok(Self { module, config: config.clone(), pin_rejected: AtomicBool::new(false) })
     }
 
     /// Opens a session and logs in.
@@ -71,12 +71,17 @@ impl Access {
         Ok(Token { session, masters: HashMap::new() })
     }
 
-    /// Logs in. A PIN that was rejected once is not tried again: after some wrong PINs a token locks.
+    /// Logs in, unless the application is logged in already. The PIN is read from its file for each login and wiped after
+    /// it, so that it is not in memory while the daemon serves. A PIN that was rejected once is not tried again: after
+    /// some wrong PINs a token locks.
     fn log_in(&self, session: &Session) -> Result<(), HsmError> {
+        if matches!(session.get_session_info()?.session_state(), SessionState::RwUser) {
+            return Ok(());
+        }
         if self.pin_rejected.load(Ordering::SeqCst) {
             return Err(HsmError::PinRefused(RvError::PinIncorrect));
         }
-        let pin = AuthPin::from(self.pin.as_str());
+        let pin = AuthPin::from(self.config.pin()?.as_str());
         match session.login(UserType::User, Some(&pin)) {
             // Spec, "C_Login": a login is valid for all sessions of the application with that token.
             Ok(()) | Err(Cryptoki::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
@@ -104,12 +109,14 @@ impl Access {
             if !info.token_initialized() {
                 continue;
             }
-            if info.serial_number().trim_end() == self.token || info.label().trim_end() == self.token {
+            if info.serial_number().trim_end() == self.config.token
+                || info.label().trim_end() == self.config.token
+            {
                 return Ok(slot);
             }
             seen.push(format!("{:?}", info.label().trim_end()));
         }
-        Err(HsmError::TokenMissing { wanted: self.token.clone(), seen })
+        Err(HsmError::TokenMissing { wanted: self.config.token.clone(), seen })
     }
 }
 
@@ -170,16 +177,27 @@ impl Token {
         identity: &[u8],
         material: &[u8],
     ) -> Result<Vec<u8>, HsmError> {
+        let mut iv = [0; IV_BYTES];
+        getrandom::fill(&mut iv).map_err(HsmError::Random)?;
+        self.wrap_with_iv(iv, version, identity, material)
+    }
+
+    fn wrap_with_iv(
+        &mut self,
+        mut iv: [u8; IV_BYTES],
+        version: MasterVersion,
+        identity: &[u8],
+        material: &[u8],
+    ) -> Result<Vec<u8>, HsmError> {
         if material.len() > MATERIAL_BYTES_MAX {
             return Err(HsmError::TooLarge(material.len()));
         }
         let master = self.master(version)?;
-        let mut iv = [0; IV_BYTES];
-        getrandom::fill(&mut iv).map_err(HsmError::Random)?;
-        let mut wrapped = iv.to_vec();
         let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, identity, Ulong::from(TAG_BITS))?);
-        wrapped.extend(self.session.encrypt(&mechanism, master, material)?);
-        Ok(wrapped)
+        let encrypted = self.session.encrypt(&mechanism, master, material)?;
+        drop(mechanism);
+        // Read after C_Encrypt: some HSMs replace the IV by one of their own.
+        Ok([&iv[..], &encrypted].concat())
     }
 
     /// Unwraps what [`Token::wrap`] returned.
@@ -223,7 +241,9 @@ impl Token {
 
     fn round_trip(&mut self, version: MasterVersion) -> Result<(), HsmError> {
         let (identity, probe) = (b"kms probe", [0x5a; 32]);
-        let wrapped = self.wrap(version, identity, &probe)?;
+        // Always the same message under the same IV, which gives the same ciphertext each time and so nothing away: probes
+        // use up none of the random IVs that are safe under one key.
+        let wrapped = self.wrap_with_iv(PROBE_IV, version, identity, &probe)?;
         let master = self.master(version)?;
         let (iv, ciphertext) = wrapped.split_at(IV_BYTES);
         let mut iv = iv.to_vec();

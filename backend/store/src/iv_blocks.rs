@@ -50,6 +50,17 @@ impl Store {
         })
     }
 
+    /// Returns the number of blocks of IVs that are counted for a key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn iv_blocks(&self, fingerprint: Fingerprint) -> Result<u64, StoreError> {
+        self.readers.read(|connection| {
+            let sql = "SELECT coalesce(sum(blocks), 0) FROM vector_blocks WHERE print = ?1";
+            Ok(connection.prepare_cached(sql)?.query_row([fingerprint.0], |row| row.get(0))?)
+        })
+    }
+
     /// Returns the keys that have used at least this many blocks of IVs.
     ///
     /// # Errors

@@ -62,6 +62,9 @@ mod writer;
 
 // The public interface is:
 
+/// The fuzz target and the replay of its corpus.
+#[cfg(any(test, fuzzing))]
+pub mod fuzz_support;
 pub use accounts::{
     AccountGrant, AccountKey, AccountWithGrants, Assertion, AssertionExchange, KeyAlgorithm, RefreshExchange,
     RefreshFamily, RefreshUse, ServiceAccount, Token,

@@ -230,7 +230,8 @@ pub const EC_BITS: (u32, u32) = (256, 521);
 /// The sizes of generic secrets, in bytes. A strict ring has its own minimum.
 pub const GENERIC_BYTES: (u32, u32) = (1, 512);
 
-/// The field sizes of the Edwards and Montgomery curves, in bits: curve 25519 and curve 448.
+/// The field sizes of the Edwards and Montgomery curves, in bits: curve 25519, and curve 448 where
+/// backend and provider are built with `pre-release-curves`.
 pub const EDWARDS_BITS: (u32, u32) = (255, 448);
 
 /// The field sizes for key agreement, in bits: from curve 25519 to the largest of [`EC_BITS`].

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kms_protocol::mechanism_table::{Row, TABLE, Uses};
+use kms_protocol::mechanism_table::{EDWARDS_BITS, Row, TABLE, Uses};
 use kms_protocol::{KeyType, MechanismType, RingPolicy, Rv, Slot, SlotId};
 
 use crate::module::{Freshness, Module, SlotView};
@@ -115,9 +115,15 @@ fn info(row: &Row, policy: RingPolicy) -> Result<MechanismInfo, Rv> {
                 Some(KeyType::EC_EDWARDS | KeyType::EC_MONTGOMERY) => Curves::EdwardsMontgomery,
                 _ => Curves::None,
             };
-            Ok(MechanismInfo { sizes: row.sizes, uses, curves })
+            Ok(MechanismInfo { sizes: sizes(row), uses, curves })
         }
     }
+}
+
+/// The key sizes of a mechanism. Without the feature `pre-release-curves` there are no keys on curve 448.
+fn sizes(row: &Row) -> (u32, u32) {
+    let leaves_out = row.sizes == EDWARDS_BITS && !cfg!(feature = "pre-release-curves");
+    if leaves_out { (EDWARDS_BITS.0, EDWARDS_BITS.0) } else { row.sizes }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{CallError, Deadline};
+use super::{CallError, Deadline, ServerUser};
 
 /// The receive buffer of a connection, in bytes: most responses fit, so that one `recv` reads a whole one.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -40,8 +40,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and agrees on the protocol version.
-    pub(super) fn open(path: &Path, timeout: Duration, deadline: &Deadline) -> Result<Self, CallError> {
+    /// Connects, checks who listens, and agrees on the protocol version.
+    pub(super) fn open(
+        (path, server): (&Path, &ServerUser),
+        timeout: Duration,
+        deadline: &Deadline,
+    ) -> Result<Self, CallError> {
         let address = SocketAddrUnix::new(path).map_err(|_| CallError::Unreachable)?;
         let socket = socket_above_stdio()?;
         for which in [Timeout::Send, Timeout::Recv] {
@@ -56,6 +60,7 @@ impl Connection {
                 Err(_) => return Err(CallError::Unreachable),
             }
         }
+        server.check(&socket, path)?;
         let identity = identity_of(&socket).ok_or(CallError::Disconnected)?;
         let mut connection = Self {
             socket: Some(socket),

@@ -3,6 +3,8 @@
 
 /// One connection: the handshake and the exchange of frames before a deadline.
 mod connection;
+/// The user of the process that listens.
+mod server_user;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use kms_protocol::{RequestEnvelope, ResponseEnvelope};
 
 use connection::Connection;
+pub(crate) use server_user::ServerUser;
 
 /// How long calls wait for a backend that was reachable before they fail: a restart with an HSM to open takes less.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,6 +33,8 @@ pub(crate) enum CallError {
     TimedOut,
     /// The backend is at its connection limit, uses another protocol version, or sends malformed frames.
     Unusable,
+    /// The process that listens belongs to this user, who is none that the backend may run as.
+    ForeignServer(u32),
     /// The request does not fit in a frame.
     RequestTooLarge,
 }
@@ -37,6 +42,7 @@ pub(crate) enum CallError {
 /// A client of one backend.
 pub(crate) struct Client {
     socket: PathBuf,
+    server: ServerUser,
     timeout: Duration,
     connections_max: usize,
     pool: Mutex<Pool>,
@@ -56,9 +62,14 @@ struct Pool {
 
 impl Client {
     /// Creates a client; it connects with the first call.
-    pub(crate) fn new(socket: PathBuf, timeout: Duration, connections_max: usize) -> Self {
+    pub(crate) fn new(
+        socket: PathBuf,
+        server: ServerUser,
+        timeout: Duration,
+        connections_max: usize,
+    ) -> Self {
         let (pool, released, reachable) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
-        Self { socket, timeout, connections_max, pool, released, reachable }
+        Self { socket, server, timeout, connections_max, pool, released, reachable }
     }
 
     /// Sends a request and waits for the response. A connection that breaks is replaced once, and the request sent
@@ -106,7 +117,7 @@ impl Client {
         let restart_deadline = Deadline::after(RESTART_TIMEOUT);
         let mut previous_error = None;
         loop {
-            let error = match Connection::open(&self.socket, self.timeout, deadline) {
+            let error = match Connection::open((&self.socket, &self.server), self.timeout, deadline) {
                 Ok(connection) => {
                     self.reachable.store(true, Ordering::Relaxed);
                     return Ok(connection);
@@ -120,7 +131,7 @@ impl Client {
                 CallError::Unreachable | CallError::Disconnected | CallError::Unusable => {
                     self.reachable.load(Ordering::Relaxed)
                 }
-                CallError::TimedOut | CallError::RequestTooLarge => false,
+                CallError::TimedOut | CallError::RequestTooLarge | CallError::ForeignServer(_) => false,
             };
             if !retry || restart_deadline.remaining().is_err() || deadline.remaining().is_err() {
                 self.reachable.store(false, Ordering::Relaxed);
@@ -234,7 +245,7 @@ mod tests {
     }
 
     fn client(folder: &tempfile::TempDir, timeout_ms: u64) -> Client {
-        Client::new(folder.path().join("sock"), Duration::from_millis(timeout_ms), 4)
+        Client::new(folder.path().join("sock"), ServerUser::default(), Duration::from_millis(timeout_ms), 4)
     }
 
     #[test]

@@ -5,10 +5,12 @@ use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
 use sha2::{Digest, Sha512};
 
-use super::{ed448, ed25519ctx};
+#[cfg(feature = "pre-release-curves")]
+use super::ed448;
+use super::ed25519ctx;
 use crate::session::usage::field_bytes;
 
-/// Ed25519, Ed25519ph and Ed25519ctx; Ed448 and Ed448ph.
+/// Ed25519, Ed25519ph and Ed25519ctx; with the feature `pre-release-curves` also Ed448 and Ed448ph.
 pub(super) fn verify_eddsa(
     key: &Template,
     parameters: &Parameters,
@@ -16,6 +18,7 @@ pub(super) fn verify_eddsa(
     signature: &[u8],
 ) -> Result<(), Rv> {
     let point = point_of(key)?;
+    #[cfg(feature = "pre-release-curves")]
     if let Ok(point) = point.try_into() {
         return ed448::verify(point, parameters, data, signature);
     }

@@ -1,4 +1,5 @@
-//! Verifies Ed448 and Ed448ph (RFC 8032, section 5.2) with `ed448-goldilocks`, a pre-release (`docs/decisions/0034`).
+//! Verifies Ed448 and Ed448ph (RFC 8032, section 5.2) with `ed448-goldilocks`, a pre-release (`docs/decisions/0034`),
+//! in builds with the feature `pre-release-curves` only.
 
 use ed448_goldilocks::shake::Shake256;
 use ed448_goldilocks::shake::digest::Update;

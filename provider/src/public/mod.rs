@@ -3,6 +3,7 @@
 
 mod curves;
 mod ed25519ctx;
+#[cfg(feature = "pre-release-curves")]
 mod ed448;
 mod ml_dsa;
 mod rsa;

@@ -67,6 +67,17 @@ impl Role {
     }
 }
 
+/// Where a client is, as seen from the networks that `access_scope: SNA` is bound to (`docs/decisions/0054`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NetworkArea {
+    /// The configuration names no networks, so there is no inside.
+    Unbound,
+    /// The client's address is in none of them.
+    Outside,
+    /// The client's address is in one of them.
+    Inside,
+}
+
 /// The context of a request.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
@@ -74,6 +85,8 @@ pub struct RequestContext {
     pub account: Arc<Account>,
     /// The client's address.
     pub source: IpAddr,
+    /// Where the peer of the connection is. It may differ from `source`, which a proxy states.
+    pub area: NetworkArea,
     /// The client's `User-Agent`, truncated by the REST listener.
     pub agent: Arc<str>,
     /// The method and the path, without query.

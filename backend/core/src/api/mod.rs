@@ -19,7 +19,7 @@ mod response;
 pub use algorithm::{
     AccessScope, Algorithm, Hash, Purpose, WrappingAlgorithm, WrappingPurpose, algorithm_of,
 };
-pub use caller::{Account, Grant, RequestContext, Role};
+pub use caller::{Account, Grant, NetworkArea, RequestContext, Role};
 pub use ciphertext::{CIPHERTEXT_OVERHEAD, Header, additional_data};
 pub use lifecycle::{Change, KeyState, Life, VersionState, Words, WrappingKeyState, key_state};
 pub use names::{DESCRIPTION_MAX, DISPLAY_NAME_MAX, Description, DisplayName, TAG_MAX, TAGS_MAX, Tags};

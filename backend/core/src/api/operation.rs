@@ -239,6 +239,22 @@ pub enum Outcome {
 }
 
 impl Operation {
+    /// Whether it only shows what is known about keys, and neither uses nor changes one.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::ListKeyRings { .. }
+                | Self::GetKeyRing(_)
+                | Self::ListKeys { .. }
+                | Self::GetKey(_)
+                | Self::ListVersions { .. }
+                | Self::GetVersion(_)
+                | Self::ListWrappingKeys { .. }
+                | Self::GetWrappingKey(_)
+                | Self::Amounts { .. }
+        )
+    }
+
     /// Its name in the audit log.
     pub fn event(&self) -> &'static str {
         match self {

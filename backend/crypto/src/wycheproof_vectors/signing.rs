@@ -31,6 +31,10 @@ fn ed25519() {
 
 /// The public keys of the set are accepted, and RFC 8032's signatures (section 7.4 and 7.5) are ours.
 #[test]
+#[cfg_attr(
+    not(feature = "pre-release-curves"),
+    ignore = "needs the feature pre-release-curves; `make test` runs it"
+)]
 fn ed448() {
     let mut ran = 0;
     for group in eddsa::TestSet::load(eddsa::TestName::Ed448).unwrap().test_groups {

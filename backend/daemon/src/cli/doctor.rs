@@ -19,6 +19,7 @@ use super::arguments::Doctor;
 use super::credential_checks;
 use super::environment;
 use super::failure::Failure;
+use super::hardening;
 use super::home::Home;
 use super::host_checks;
 use super::module_probe::{self, Event, Step};
@@ -26,7 +27,7 @@ use super::output;
 use super::pins;
 use super::report::Report;
 use crate::config::Config;
-use crate::dispatch::Clock;
+use crate::dispatch::{Clock, MasterUse};
 use crate::service::{self, Backend, RingInfo, ServiceError};
 
 /// The maximum duration of the handshake with the daemon: even a busy daemon is faster.
@@ -57,7 +58,12 @@ pub(super) fn run(arguments: Doctor, argv: &[OsString]) -> Result<ExitCode, Fail
             rings = hsm_and_database(&config, &mut report);
             credential_checks::files(&home, &mut report);
             report.add("disk", host_checks::disk_space(&config.store_path(), config.disk_floor()));
-            report.add("socket", socket(&home, &config));
+            let connected = socket(&home, &config);
+            let memory = connected.as_ref().ok().map(|(_, stream)| memory(stream));
+            report.add("socket", connected.map(|(detail, _)| detail));
+            if let Some(memory) = memory {
+                report.add("memory", memory);
+            }
             rest(&config, &mut report);
         }
         Err(failure) => {
@@ -145,6 +151,8 @@ fn hsm_and_database(config: &Config, report: &mut Report) -> Vec<RingInfo> {
             report.add("audit log", audit_log(&backend));
             report.add("clock", host_checks::clock(&backend));
             credential_checks::pins(&backend, report);
+            access_scope(config, &backend, report);
+            report.add("master key", master_key(&backend));
             rings
         }
         Err(error) => {
@@ -152,6 +160,38 @@ fn hsm_and_database(config: &Config, report: &mut Report) -> Vec<RingInfo> {
             Vec::new()
         }
     }
+}
+
+/// Checks how much of what is safe the master key has wrapped.
+fn master_key(backend: &Backend) -> Result<String, Failure> {
+    let MasterUse { master, wraps, is_high } = backend.master_use()?;
+    let detail =
+        format!("version {} has wrapped about {wraps} of the 2^32 keys that are safe under it", master.0);
+    if is_high {
+        let next = "create new keys in a new home: at the limit this one creates and rotates no more keys, and those that it \
+                    has stay usable";
+        return Err(Failure::new(detail, next));
+    }
+    Ok(detail)
+}
+
+/// Checks that keys which are restricted to some networks can be used from any.
+fn access_scope(config: &Config, backend: &Backend, report: &mut Report) {
+    let outcome = match backend.sna_keys() {
+        Ok(0) => return,
+        Ok(keys) if config.rest().sna_networks.is_empty() => {
+            let what = format!(
+                "access_scope SNA is bound to no networks: {keys} key(s) with it cannot be used over REST"
+            );
+            Err(Failure::new(what, "set [rest] sna_networks in kms.toml, for example [\"10.0.0.0/8\"]"))
+        }
+        Ok(keys) => {
+            let networks: Vec<_> = config.rest().sna_networks.iter().map(ToString::to_string).collect();
+            Ok(format!("{keys} key(s) with SNA may be used over REST from {}", networks.join(", ")))
+        }
+        Err(error) => Err(error.into()),
+    };
+    report.add("access scope", outcome);
 }
 
 /// Checks certificate and address of the REST listener, if it is enabled.
@@ -223,7 +263,7 @@ fn failed_part(error: &ServiceError) -> Part {
 }
 
 /// Checks that a daemon accepts connections and has a compatible version.
-fn socket(home: &Home, config: &Config) -> Result<String, Failure> {
+fn socket(home: &Home, config: &Config) -> Result<(String, UnixStream), Failure> {
     let path = config.socket_path();
     let start = format!("start the daemon: kms serve --home {}", home.path().display());
     let mut stream = UnixStream::connect(&path).map_err(|error| {
@@ -238,7 +278,7 @@ fn socket(home: &Home, config: &Config) -> Result<String, Failure> {
         Failure::because(format!("the daemon on {} does not respond", path.display()), &error, next)
     };
     match handshake(&mut stream).map_err(no_response)? {
-        Welcome::Version(version) => Ok(format!("{}: protocol version {version}", path.display())),
+        Welcome::Version(version) => Ok((format!("{}: protocol version {version}", path.display()), stream)),
         Welcome::Unsupported { oldest, newest } => {
             let what = format!(
                 "the daemon supports protocol versions {oldest} to {newest}, this program {}",
@@ -254,6 +294,15 @@ fn socket(home: &Home, config: &Config) -> Result<String, Failure> {
             Err(Failure::new("the daemon has reached its maximum number of connections", next))
         }
     }
+}
+
+/// Checks that the memory of the daemon at the other end of a connection does not reach swap.
+fn memory(stream: &UnixStream) -> Result<String, Failure> {
+    let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|error| {
+        Failure::because("cannot tell which process listens on the socket", &error, "try again")
+    })?;
+    let pid = peer.pid.as_raw_nonzero().get();
+    hardening::check_locked(pid).map_err(|(what, next)| Failure::new(what, next))
 }
 
 fn handshake(stream: &mut UnixStream) -> io::Result<Welcome> {

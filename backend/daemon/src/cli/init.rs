@@ -29,6 +29,10 @@ const PROVIDER_CONFIG: &str = "\
 socket = {socket}
 # The maximum time that a call waits for the backend, in milliseconds.
 # timeout_ms = 10000
+# The user id as which the daemon runs. Without it, nothing is sent to a daemon of another user than root, this process's
+# own, the owner of this file, or the owner of the socket's folder if nobody else can write that folder or one above it.
+# A daemon in a container may have another id outside of it.
+# server_uid = 999
 ";
 
 /// The name of the first project.

@@ -45,6 +45,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return output::usage(&error),
     };
+    if opens_home(&parsed.command) {
+        for problem in hardening::apply() {
+            output::note(&format!("kms: warning: {problem}"));
+        }
+    }
     match command(parsed.command, &argv) {
         Ok(code) => code,
         Err(failure) => {
@@ -52,6 +57,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a command opens a home, and so has keys and PINs in memory. The module probe is an application's process.
+fn opens_home(command: &Command) -> bool {
+    !matches!(command, Command::Import(_) | Command::OpenApi(_) | Command::ModuleProbe(_))
 }
 
 fn command(command: Command, argv: &[OsString]) -> Result<ExitCode, Failure> {

@@ -195,7 +195,8 @@ fn token(module: &Pkcs11, ring: Option<&str>) -> Result<(Slot, String), Failure>
         labels.push(info.label().to_owned());
     }
     if labels.is_empty() {
-        let next = "start the daemon; if it runs, check that this user can access its socket";
+        let next = "start the daemon; if it runs, check that this user can access its socket, and that pkcs11.toml sets server_uid \
+                    to the daemon's user if that is neither root nor the owner of the socket's folder";
         return Err(Failure::new("the module lists no token", next));
     }
     let (wanted, labels) = (ring.unwrap_or_default(), labels.join(", "));

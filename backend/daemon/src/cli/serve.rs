@@ -27,7 +27,9 @@ pub(super) fn run(arguments: Serve, argv: &[OsString]) -> Result<(), Failure> {
     let config = home.open(argv)?;
     let level = arguments.log.clone().unwrap_or_else(|| config.log_level().to_owned());
     let log = start_log(&level, arguments.log_format)?;
-    hardening::apply();
+    if let Err(problem) = hardening::lock_memory() {
+        tracing::warn!("{problem}");
+    }
     let overrides = Overrides {
         listen: arguments.rest_listen,
         tls: arguments.tls_cert.zip(arguments.tls_key),

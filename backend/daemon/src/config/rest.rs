@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
 use super::file::between_u32;
@@ -35,6 +36,8 @@ pub struct RestConfig {
     pub trust_forwarded_for: bool,
     /// Whether `/metrics` is served to other machines than this one.
     pub metrics_public: bool,
+    /// The networks from which keys with `access_scope: SNA` may be used. Without any, no key can have that scope.
+    pub sna_networks: Vec<IpNet>,
 }
 
 /// The section in the file.
@@ -55,6 +58,8 @@ pub(super) struct Rest {
     connections_per_address: u32,
     trust_forwarded_for: bool,
     metrics_public: bool,
+    #[serde(deserialize_with = "networks")]
+    sna_networks: Vec<IpNet>,
 }
 
 impl Default for Rest {
@@ -69,6 +74,7 @@ impl Default for Rest {
             connections_per_address: 0,
             trust_forwarded_for: false,
             metrics_public: false,
+            sna_networks: Vec::new(),
         }
     }
 }
@@ -97,6 +103,7 @@ impl Rest {
             },
             trust_forwarded_for: self.trust_forwarded_for,
             metrics_public: self.metrics_public,
+            sna_networks: self.sna_networks.clone(),
         })
     }
 }
@@ -108,4 +115,19 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
             "{text:?} is no address with a port; write for example \"127.0.0.1:9200\" or \"[::1]:9200\""
         ))
     })
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let read = |text: &String| match text.parse::<IpNet>() {
+        // An address with bits behind the prefix is more often a mistake than a network.
+        Ok(network) if network.addr() == network.network() => Ok(network),
+        Ok(network) => Err(D::Error::custom(format_args!(
+            "{text:?} is in the network \"{}\"; write that",
+            network.trunc()
+        ))),
+        Err(_) => Err(D::Error::custom(format_args!(
+            "{text:?} is no network; write for example \"10.0.0.0/8\" or \"fd00::/8\""
+        ))),
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(read).collect()
 }

@@ -21,6 +21,9 @@ use crate::error::Error;
 /// A message counts, as a whole block of IVs, when these bits of its random number are all zero.
 const BLOCK_MASK: u32 = (1 << 20) - 1;
 
+/// The number of IVs in one block.
+pub(super) const IV_BLOCK: u64 = BLOCK_MASK as u64 + 1;
+
 /// The number of blocks after which a key is exhausted. 2^32 IVs are 4,096 blocks on average, with a standard deviation
 /// of 64: for one key in 2^49 they are fewer than this, so that it is used beyond 2^32.
 const BLOCKS_MAX: u64 = 3_584;

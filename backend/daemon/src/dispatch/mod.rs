@@ -5,7 +5,8 @@
 //! - `api`: the operations and reports of the KMS API (`Dispatch::serve`), and the background jobs on keys.
 //! - `accounts`: authentication of service accounts by bearer token, key flow (`/token`) and PKCS#11 login.
 //! - `open_key`: from a key's reference to the opened key; `object_ids`: the ids of a new version's objects.
-//! - `rotation`: a key's next version; `iv_budget`: the limit of IVs generated for one key.
+//! - `rotation`: a key's next version; `iv_budget`: the limit of IVs generated for one key;
+//!   `master_wraps`: wrapping under the master key, which has the same limit.
 //! - `seals`: seals session objects, and opens those that have not ended.
 //! - `audit_names`: rings, callers and objects as the audit log names them; `audit_writer`: uses of keys and denials,
 //!   counted or written one by one; `audit_maintenance`: its background jobs. `pkcs11` and `api` have `audit_events`.
@@ -21,6 +22,7 @@ mod audit_writer;
 mod clock;
 mod epoch;
 mod iv_budget;
+mod master_wraps;
 mod object_ids;
 mod open_key;
 mod pkcs11;
@@ -53,6 +55,7 @@ pub(crate) use clock::Clock;
 pub(crate) use epoch::Epoch;
 pub(crate) use iv_budget::{IvBudget, RESTORE_BLOCKS};
 pub(crate) use kms_store::AuditCursor;
+pub use master_wraps::MasterUse;
 pub(crate) use pkcs11::login::{OFFICER, USER};
 pub(crate) use pkcs11::slot_of;
 pub(crate) use shares::Shares;

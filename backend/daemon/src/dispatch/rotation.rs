@@ -2,7 +2,7 @@
 
 use kms_core::audit::Entry;
 use kms_core::integrity;
-use kms_core::object::{Draft, KeyBytes, KeyVersion, Object, Wrapped, ck_date};
+use kms_core::object::{Draft, KeyBytes, KeyVersion, Object, ck_date};
 use kms_core::policy;
 use kms_crypto::GeneratedKey;
 use kms_protocol::{AttributeType, ObjectClass, Rv};
@@ -51,8 +51,7 @@ impl Dispatch {
         });
         let (class, kind) = secret.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
         let identity = integrity::identity(ring.id, version, class, kind);
-        let bytes = self.hsm.wrap(self.master, &identity, material.as_ref())?;
-        let wrapped = Wrapped { master: self.master, bytes };
+        let wrapped = self.wrap_under_master(&identity, material.as_ref())?;
         drafts.iter_mut().for_each(|draft| assign_ids(draft, version));
         let created = self.clock.seconds();
         let next = NextVersion { version, wrapped, created, today: ck_date(created), entry };

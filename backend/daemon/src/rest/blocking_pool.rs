@@ -60,6 +60,7 @@ impl BlockingPool {
         let permits: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (queued, running);
         let task = tokio::task::spawn_blocking(move || {
             let result = job();
+            kms_crypto::wipe_stack();
             // Released when the job ends, not when its caller stops waiting.
             drop(permits);
             result

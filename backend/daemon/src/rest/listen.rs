@@ -243,6 +243,7 @@ mod tests {
             connections_per_address: 1,
             trust_forwarded_for: false,
             metrics_public: false,
+            sna_networks: Vec::new(),
         }
     }
 

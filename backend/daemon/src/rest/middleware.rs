@@ -1,5 +1,5 @@
 //! The outermost layer (tower), around every request whatever its path: it assigns the trace id, determines the
-//! client's address and removes doubled slashes at the start of the path.
+//! client's address, removes doubled slashes at the start of the path, and rejects requests that do not name their host.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header};
+use kms_core::api::{NetworkArea, Problem};
 use tower::Service;
 use uuid::Uuid;
 
 use super::connection::BusyBody;
-use super::respond::TRACE_ID;
+use super::respond::{self, TRACE_ID};
 use super::state::{RequestInfo, RestState};
 use crate::fairness::Activity;
 
@@ -52,6 +53,16 @@ impl ConnectionService {
             peer
         }
     }
+
+    /// Where the peer of the connection is. A header may be forged, so it does not count here.
+    fn area(&self) -> NetworkArea {
+        let (settings, peer) = (self.state.settings.load(), self.peer.ip().to_canonical());
+        match &*settings.sna_networks {
+            [] => NetworkArea::Unbound,
+            networks if networks.iter().any(|network| network.contains(&peer)) => NetworkArea::Inside,
+            _ => NetworkArea::Outside,
+        }
+    }
 }
 
 impl<B> Service<Request<B>> for ConnectionService
@@ -71,11 +82,18 @@ where
         normalise_path(request.uri_mut());
         let trace = Uuid::new_v4();
         let source = self.source(request.headers());
-        request.extensions_mut().insert(RequestInfo { source, trace });
-        let future = self.router.call(request);
+        request.extensions_mut().insert(RequestInfo { source, area: self.area(), trace });
+        let future = match check_host(&request) {
+            Ok(()) => Ok(self.router.call(request)),
+            Err(problem) => Err(respond::rejection(&problem.into())),
+        };
         let busy = self.activity.busy();
         Box::pin(async move {
-            let mut response = future.await?.map(|body| BusyBody::wrap(body, busy));
+            let mut response = match future {
+                Ok(future) => future.await?,
+                Err(response) => response,
+            }
+            .map(|body| BusyBody::wrap(body, busy));
             let mut text = Uuid::encode_buffer();
             if let Ok(value) = HeaderValue::from_str(trace.hyphenated().encode_lower(&mut text)) {
                 response.headers_mut().insert(TRACE_ID, value);
@@ -83,6 +101,16 @@ where
             Ok(response)
         })
     }
+}
+
+/// Checks that a request names its host once, as HTTP/1.1 requires (RFC 9112, section 3.2): what forwards requests and we
+/// must not disagree about whom they are for.
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() >= Version::HTTP_11) {
+        return Err(Problem::malformed("an HTTP/1.1 request needs the header Host, once"));
+    }
+    Ok(())
 }
 
 /// Collapses slashes at the start of the path: clients whose endpoint ends with a slash request `//v1/…`.

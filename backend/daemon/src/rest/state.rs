@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, Response, header};
 use axum_server::Handle;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use kms_core::api::{Account, Operation, Outcome, Problem, RequestContext, Status};
+use kms_core::api::{Account, NetworkArea, Operation, Outcome, Problem, RequestContext, Status};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -48,6 +48,8 @@ const FAILURES_PER_HOUR: u32 = 1000;
 pub(super) struct RequestInfo {
     /// The client's address.
     pub(super) source: IpAddr,
+    /// Where the peer of the connection is.
+    pub(super) area: NetworkArea,
     /// The request's trace id.
     pub(super) trace: Uuid,
 }
@@ -123,7 +125,9 @@ impl RestState {
         let request = ApiRequest { path, uri: &parts.uri, headers: &parts.headers, body: &body };
         let operation = to_operation(&request)?;
         if self.backend.is_quick(&operation) {
-            return Ok(self.backend.serve(&context, operation)?);
+            let outcome = self.backend.serve(&context, operation);
+            kms_crypto::wipe_stack();
+            return Ok(outcome?);
         }
         Ok(self.blocking_pool.serve(&self.backend, context, operation).await?)
     }
@@ -153,6 +157,7 @@ impl RestState {
         let context = RequestContext {
             account,
             source: request_info.source,
+            area: request_info.area,
             agent: user_agent(&parts.headers),
             endpoint: format!("{} {}", parts.method, parts.uri.path()),
             trace: request_info.trace,

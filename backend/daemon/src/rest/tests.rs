@@ -177,6 +177,7 @@ fn settings() -> RestConfig {
         connections_per_address: 10,
         trust_forwarded_for: false,
         metrics_public: false,
+        sna_networks: Vec::new(),
     }
 }
 
@@ -200,7 +201,14 @@ impl TestServer {
         Self { backend, state, peer: "127.0.0.1:4711".parse().unwrap(), runtime: runtime.unwrap() }
     }
 
-    fn send(&self, request: Request<Body>) -> TestResponse {
+    /// Sends a request, with a Host header if it has none.
+    fn send(&self, mut request: Request<Body>) -> TestResponse {
+        let host = header::HeaderValue::from_static("127.0.0.1:9200");
+        request.headers_mut().entry(header::HOST).or_insert(host);
+        self.send_as_is(request)
+    }
+
+    fn send_as_is(&self, request: Request<Body>) -> TestResponse {
         let router = super::with_fallbacks(super::router(&self.state));
         let connection = ConnectionService::new(router, Arc::clone(&self.state), self.peer);
         self.runtime.block_on(async {

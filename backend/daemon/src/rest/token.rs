@@ -103,7 +103,7 @@ pub(super) async fn token(state: &Arc<RestState>, request: Request<Body>) -> Res
 
 async fn exchange(state: &Arc<RestState>, request: Request<Body>) -> Result<dispatch::TokenPair, Rejection> {
     let (parts, body) = request.into_parts();
-    let RequestInfo { source, trace } = request_info(&parts)?;
+    let RequestInfo { source, trace, .. } = request_info(&parts)?;
     let agent = user_agent(&parts.headers);
     let body = read_body(body).await?;
     let grant = parse_form(&parts, &body).await?;

@@ -57,6 +57,8 @@ pub(super) fn serve(
             ResponseEnvelope { ticket: None, result: Err(Rv::GENERAL_ERROR) }
         });
         send(stream, &response, &mut buffer)?;
+        drop(response);
+        kms_crypto::wipe_stack();
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use kms_core::api::{Amounts, Problem, Usage};
 use uuid::Uuid;
 
 use super::{Backend, ServiceError};
+use crate::dispatch::MasterUse;
 
 impl Backend {
     /// Writes what is needed to recreate the architecture of one project, or of all projects, without key material.
@@ -24,6 +25,22 @@ impl Backend {
         let first = || self.dispatch.home_project();
         let project = project.map_or_else(first, Ok)?;
         self.dispatch.amounts_of(project).map_err(failed)
+    }
+
+    /// How much the master key has wrapped.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn master_use(&self) -> Result<MasterUse, ServiceError> {
+        Ok(self.dispatch.master_use()?)
+    }
+
+    /// The number of keys with `access_scope: SNA`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn sna_keys(&self) -> Result<u64, ServiceError> {
+        Ok(self.dispatch.store.sna_keys()?)
     }
 
     /// The number of key versions that were available in each hour, of one project or of all.

@@ -1,5 +1,6 @@
 //! Operations of the REST API: projects, rings, keys, versions.
 
+mod access_scope;
 mod idempotency;
 mod lifecycle;
 mod metadata;

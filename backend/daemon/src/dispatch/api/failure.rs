@@ -93,6 +93,9 @@ fn problem_of(error: &Error) -> Problem {
         Error::Rejected(Rv::KEY_EXHAUSTED) => Problem::conflict(
             "this version has encrypted as often as is safe for one key; rotate the key and use the next version",
         ),
+        Error::MasterExhausted(_) => Problem::conflict(
+            "this home can create no more keys, and those that it has stay usable: its master key has wrapped as much as is safe",
+        ),
         Error::Rejected(Rv::KEY_FUNCTION_NOT_PERMITTED | Rv::MECHANISM_INVALID) => {
             Problem::malformed("the key's owner does not allow this use of it")
         }

@@ -116,8 +116,7 @@ impl Dispatch {
         let class_and_type = first.and_then(|first| first.class().zip(first.key_type()));
         let (class, kind) = class_and_type.ok_or(Rv::KEY_TYPE_INCONSISTENT)?;
         let identity = integrity::identity(ring.id, version, class, kind);
-        let bytes = self.hsm.wrap(self.master, &identity, material.as_ref())?;
-        Ok(Wrapped { master: self.master, bytes })
+        Ok(self.wrap_under_master(&identity, material.as_ref())?)
     }
 
     pub(super) fn edit_key(&self, path: KeyPath, request: EditKey, entry: Entry) -> Result<Outcome, Failure> {

@@ -6,9 +6,11 @@
 //! - `crypto`: encrypt, decrypt, re-encrypt, sign, verify, data keys.
 //! - `expiry`: the background jobs: erasure and automatic rotation.
 //! - `reports`: audit log, usage and the start of an export; `export`: the export itself, and usage for the commands.
+//! - `access_scope`: keys that may be used from some networks only.
 //! - `views`: the API's response types from records of the store; `failure`: errors as problems.
 //! - `audit_events`: the audit entries of operations and background jobs.
 
+mod access_scope;
 mod audit_events;
 mod crypto;
 mod expiry;
@@ -55,6 +57,7 @@ impl Dispatch {
     /// The problem for the response. Internal failures are logged here, once.
     pub fn serve(&self, context: &RequestContext, operation: Operation) -> Result<Outcome, Problem> {
         self.authorise(context, &operation)?;
+        self.check_access_scope(context, &operation)?;
         let (event, subject) = (operation.event(), operation.subject());
         let key_use = RestKeyUse::of(&operation);
         let to_problem = |failure: Failure| failure.problem(event, &subject.resource());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kms_core::integrity;
-use kms_core::object::{Caller, KeyBytes, KeyVersion, Material, Object, Wrapped};
+use kms_core::object::{Caller, KeyBytes, KeyVersion, Material, Object};
 use kms_core::policy::{self, Decision};
 use kms_crypto::Imported;
 use kms_hsm::MATERIAL_BYTES_MAX;
@@ -138,9 +138,7 @@ impl Dispatch {
                 return Err(Rv::ATTRIBUTE_VALUE_INVALID.into());
             }
             let name = draft.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
-            let bytes =
-                self.hsm.wrap(self.master, &integrity::value_identity(ring.id, name), material.as_ref())?;
-            Some(Wrapped { master: self.master, bytes })
+            Some(self.wrap_under_master(&integrity::value_identity(ring.id, name), material.as_ref())?)
         };
         let name = draft.attributes.bytes(AttributeType::UNIQUE_ID).unwrap_or_default();
         let entry = self.request_entry(ring, caller, function, &AuditedResource::Object(name));

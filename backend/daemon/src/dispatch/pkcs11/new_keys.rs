@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kms_core::api::DisplayName;
 use kms_core::integrity;
-use kms_core::object::{Caller, Draft, KeyBytes, KeyVersion, Object, Wrapped};
+use kms_core::object::{Caller, Draft, KeyBytes, KeyVersion, Object};
 use kms_protocol::{Attribute, AttributeType, KeyType, ObjectClass, RequestId};
 use kms_store::{KeyMetadata, NewKey, Ring};
 
@@ -34,8 +34,7 @@ impl Dispatch {
             None
         } else {
             let identity = integrity::identity(ring.id, version, class, kind);
-            let bytes = self.hsm.wrap(self.master, &identity, material.as_ref())?;
-            Some(Wrapped { master: self.master, bytes })
+            Some(self.wrap_under_master(&identity, material.as_ref())?)
         };
         let label = first.bytes(AttributeType::LABEL).unwrap_or_default().to_vec();
         let algorithm = algorithm_of(first);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{Request, Version, header};
 use kms_core::api::{Outcome, Problem, Status};
 use uuid::Uuid;
 
@@ -201,4 +201,66 @@ fn metrics_are_served_to_this_machine_only_by_default() {
     server.state.apply_settings(RestConfig { trust_forwarded_for: true, ..settings() });
     let call = Request::builder().uri("/metrics").header("x-forwarded-for", "127.0.0.1, 192.0.2.7");
     server.send(call.body(Body::empty()).unwrap()).problem(403);
+}
+
+/// A web page whose name resolves to a loopback address must not read them, and a proxy on this machine must not serve them
+/// to others.
+#[test]
+fn metrics_are_not_served_under_other_names_or_through_a_proxy() {
+    let server = TestServer::new();
+    let status = |host: &str, header: Option<&str>| {
+        let mut call = Request::builder().uri("/metrics").header("host", host);
+        if let Some(header) = header {
+            call = call.header(header, "for=192.0.2.1");
+        }
+        server.send(call.body(Body::empty()).unwrap()).status
+    };
+    for host in
+        ["127.0.0.1:9200", "127.0.0.1", "localhost:9200", "LOCALHOST", "[::1]:9200", "[::1]", "10.1.2.3:80"]
+    {
+        assert_eq!(status(host, None), 200, "{host}");
+        for header in ["forwarded", "via", "x-forwarded-for", "X-Real-IP"] {
+            assert_eq!(status(host, Some(header)), 403, "{host}, {header}");
+        }
+    }
+    for host in [
+        "attacker.example",
+        "attacker.example:9200",
+        "localhost.attacker.example",
+        "127.0.0.1.attacker.example",
+        "",
+    ] {
+        assert_eq!(status(host, None), 403, "{host}");
+    }
+    server.state.apply_settings(RestConfig { metrics_public: true, ..settings() });
+    assert_eq!(status("kms.example", Some("via")), 200);
+}
+
+#[test]
+fn a_request_names_its_host_once_and_its_path_exactly() {
+    let server = TestServer::new();
+    let path = project_path("/keyrings");
+    let send = |version, hosts: &[&str], path: &str| {
+        let call = request("GET", path).version(version);
+        let call = hosts.iter().fold(call, |call, host| call.header("host", *host));
+        server.send_as_is(call.body(Body::empty()).unwrap())
+    };
+    for (version, hosts) in [
+        (Version::HTTP_11, &[][..]),
+        (Version::HTTP_11, &["a", "a"][..]),
+        (Version::HTTP_10, &["a", "b"][..]),
+    ] {
+        let response = send(version, hosts, &path);
+        assert!(response.problem(400).contains("Host"), "{}", response.body);
+        assert!(response.header("x-trace-id").is_some());
+    }
+    assert!(server.backend.operations.lock().unwrap().is_empty());
+    assert_eq!(send(Version::HTTP_11, &["a"], &path).status, 200);
+    assert_eq!(send(Version::HTTP_10, &[], &path).status, 200);
+    // A proxy's rules for /v1/ do not match these, so they are no other names of the same path.
+    for other in
+        [format!("/{path}"), format!("//{path}"), path.replacen("/v1/", "/v1//", 1), format!("/.{path}")]
+    {
+        assert_eq!(send(Version::HTTP_11, &["a"], &other).status, 404, "{other}");
+    }
 }

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kms_core::api::{
     AccessScope, Account, Algorithm, CreateKey, CreateKeyRing, Data, Description, DisplayName, EditKey,
-    Grant, KeyPath, KeyState, Page, Protection, Role, Tags, Version, VersionPath, VersionState,
+    Grant, KeyPath, KeyState, NetworkArea, Page, Protection, Role, Tags, Version, VersionPath, VersionState,
 };
 use kms_protocol::{Attribute, AttributeType, Template};
 use uuid::Uuid;
@@ -124,6 +124,7 @@ fn context(role: Role, ring: Option<Uuid>) -> RequestContext {
     RequestContext {
         account: Arc::new(Account { id: Uuid::from_u128(7), email: "a@b.c".to_owned(), grants }),
         source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        area: NetworkArea::Unbound,
         agent: "test".into(),
         endpoint: "POST /v1".to_owned(),
         trace: Uuid::from_u128(8),

@@ -68,6 +68,7 @@ fn a_report_needs_its_role_and_shows_the_log_of_its_project() {
             grants: vec![api::Grant { role, project: Some(project), ring: None }],
         }),
         source: [127, 0, 0, 1].into(),
+        area: api::NetworkArea::Unbound,
         agent: Arc::from("test"),
         endpoint: "GET /v2/projects".to_owned(),
         trace: Uuid::from_u128(6),
