@@ -44,10 +44,9 @@ fn sign_proven(peer: &mut Frames, key: &ObjectRef, proof: &Secret) -> Result<(),
 }
 
 fn prove(peer: &mut Frames, key: &ObjectRef, pin: &str) -> Result<Secret, Rv> {
-    match peer.send(Request::ProveUse { key: key.clone(), pin: Secret::from(pin.as_bytes()) })? {
-        Response::Proof(proof) => Ok(proof),
-        other => panic!("not a proof: {other:?}"),
-    }
+    let response = peer.send(Request::ProveUse { key: key.clone(), pin: Secret::from(pin.as_bytes()) })?;
+    let Response::Proof(proof) = response else { panic!("not a proof: {response:?}") };
+    Ok(proof)
 }
 
 #[test]

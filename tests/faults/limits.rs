@@ -222,12 +222,12 @@ fn guesses_under_many_users_do_not_stop_the_login_of_another() {
         for number in 0..12 {
             let (socket, stop) = (stack.socket(), &stop);
             scope.spawn(move || {
-                // A new connection and user each time, because the delays are by user.
+                // A new connection each time, and five users in turn: delays are by user, and beyond 64 users shared.
                 for round in 0_u32.. {
                     if stop.load(std::sync::atomic::Ordering::Relaxed) {
                         return;
                     }
-                    let user = 41_000 + number * 1000 + round % 1000;
+                    let user = 41_000 + number * 5 + round % 5;
                     let Some(mut peer) = Peer::connect(&socket, user) else { continue };
                     let result = peer.log_in(0, "9999");
                     assert!(

@@ -143,7 +143,7 @@ fn curve_448_is_unknown_without_its_feature() {
     ] {
         for name in [params, printed] {
             let curve = Attribute::EcParams(name.to_vec());
-            let generated = session.generate_key_pair(&generate, &[curve.clone()], &[]);
+            let generated = session.generate_key_pair(&generate, std::slice::from_ref(&curve), &[]);
             refused(generated, RvError::CurveNotSupported);
             let template = |class| vec![Attribute::Class(class), Attribute::KeyType(kind), curve.clone()];
             let mut private = template(ObjectClass::PRIVATE_KEY);

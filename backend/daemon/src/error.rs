@@ -82,11 +82,10 @@ impl Error {
 
     /// Whether the key is on a curve that this build leaves out (the feature `pre-release-curves`).
     fn is_curve_left_out(&self) -> bool {
-        match self {
-            Self::Crypto(error) => matches!(error, CryptoError::PreReleaseCurve(_)),
-            Self::Keys(KeysError::Crypto(error)) => matches!(**error, CryptoError::PreReleaseCurve(_)),
-            _ => false,
+        if let Self::Keys(KeysError::Crypto(error)) = self {
+            return matches!(**error, CryptoError::PreReleaseCurve(_));
         }
+        matches!(self, Self::Crypto(CryptoError::PreReleaseCurve(_)))
     }
 
     /// Whether the failure is internal, so that an operator should look at it.

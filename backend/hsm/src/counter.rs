@@ -14,6 +14,9 @@ const LABEL: &str = "kms-counter-";
 /// How often the objects are read while others replace them.
 const READS_MAX: u32 = 100;
 
+/// How often it is tried to create an object while others write to the token.
+const CREATIONS_MAX: u32 = 20;
+
 fn template(home: [u8; 16]) -> Vec<Attribute> {
     let digits: String = home.iter().map(|byte| format!("{byte:02x}")).collect();
     vec![
@@ -86,8 +89,15 @@ impl Token {
     fn create_counter(&self, home: [u8; 16], value: Attribute) -> Result<(), HsmError> {
         let mut wanted = template(home);
         wanted.extend([Attribute::Modifiable(true), value]);
-        self.session.create_object(&wanted)?;
-        Ok(())
+        let mut left = CREATIONS_MAX;
+        loop {
+            left -= 1;
+            match self.session.create_object(&wanted) {
+                // SoftHSM, while another process writes to the token.
+                Err(Cryptoki::Pkcs11(RvError::GeneralError, _)) if left > 0 => std::thread::yield_now(),
+                created => return Ok(created.map(drop)?),
+            }
+        }
     }
 }
 

@@ -123,7 +123,7 @@ fn every_step_on_a_database_or_a_backup_is_named() {
             undetected.push(format!("verify: {mutation}"));
         }
         put(stack, &victim.whole);
-        let restored = stack.kms(&["restore", "--from", path.to_str().expect("a path")]);
+        let restored = stack.kms(&["restore", "--from", path.to_str().expect("a path"), "--yes"]);
         if restored.status.success() {
             undetected.push(format!("restore: {mutation}"));
             // The token has counted on: whatever follows would be refused as an old copy.
@@ -135,7 +135,7 @@ fn every_step_on_a_database_or_a_backup_is_named() {
     let refused = stack.kms(&["audit", "verify"]);
     assert!(!refused.status.success() && refused.to_string().contains("an old copy"), "{refused}");
     put(stack, &victim.whole);
-    stack.kms(&["restore", "--from", victim.old.to_str().expect("a path")]).ok();
+    stack.kms(&["restore", "--from", victim.old.to_str().expect("a path"), "--yes"]).ok();
     stack.kms(&["audit", "verify"]).ok();
     // From then on, the one that it replaced is an old copy, too.
     put(stack, &victim.whole);

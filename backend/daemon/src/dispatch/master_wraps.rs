@@ -33,9 +33,9 @@ impl Dispatch {
     pub(super) fn wrap_under_master(&self, identity: &[u8], material: &[u8]) -> Result<Wrapped, Error> {
         let master = self.master;
         let counted = self.iv_budget.take(&self.store, || Ok(counter(master)), None, draw(&self.random)?);
-        counted.map_err(|error| match error {
-            Error::Rejected(Rv::KEY_EXHAUSTED) => Error::MasterExhausted(master.0),
-            other => other,
+        counted.map_err(|error| {
+            let exhausted = matches!(error, Error::Rejected(Rv::KEY_EXHAUSTED));
+            if exhausted { Error::MasterExhausted(master.0) } else { error }
         })?;
         Ok(Wrapped { master, bytes: self.hsm.wrap(master, identity, material)? })
     }

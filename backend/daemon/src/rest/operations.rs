@@ -68,7 +68,8 @@ fn is_direct(headers: &HeaderMap) -> bool {
 async fn metrics(State(state): State<Arc<RestState>>, request: Request<Body>) -> Response<Body> {
     let source = request.extensions().get::<RequestInfo>().map(|info| info.source);
     let is_local = source.as_ref().is_some_and(IpAddr::is_loopback);
-    if !(is_local && is_direct(request.headers())) && !state.settings.load().metrics_public {
+    let may_read = is_local && is_direct(request.headers()) || state.settings.load().metrics_public;
+    if !may_read {
         let message = "metrics are served to this machine only, under its address or as localhost, and not through a \
              proxy; set [rest] metrics_public = true in kms.toml to serve them to others";
         return respond::error(403, message);

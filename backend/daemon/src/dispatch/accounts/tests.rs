@@ -408,9 +408,9 @@ fn a_token_is_the_pin_of_a_context_login() {
     let key = private.object;
     let prove = |fixture: &mut Fixture, pin: &str| {
         let request = Request::ProveUse { key: key.clone(), pin: Secret::from(pin.as_bytes()) };
-        fixture.send(request).map(|response| match response {
-            Response::Proof(proof) => proof,
-            other => panic!("{other:?}"),
+        fixture.send(request).map(|response| {
+            let Response::Proof(proof) = response else { panic!("{response:?}") };
+            proof
         })
     };
     let sign = |fixture: &mut Fixture, proof: Secret| {

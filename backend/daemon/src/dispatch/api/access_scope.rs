@@ -70,12 +70,13 @@ impl Dispatch {
 }
 
 fn creates_sna_key(operation: &Operation) -> bool {
-    let scope = match operation {
-        Operation::CreateKey { ask, .. } => ask.access_scope,
-        Operation::CreateWrappingKey { ask, .. } => ask.access_scope,
-        _ => return false,
-    };
-    scope == AccessScope::Sna
+    if let Operation::CreateKey { ask, .. } = operation {
+        ask.access_scope == AccessScope::Sna
+    } else if let Operation::CreateWrappingKey { ask, .. } = operation {
+        ask.access_scope == AccessScope::Sna
+    } else {
+        false
+    }
 }
 
 /// The keys that an operation uses or changes, each with its ring: that of its path, and for an import the wrapping key.
@@ -86,9 +87,10 @@ fn keys_of(operation: &Operation) -> [Option<(Uuid, Uuid)>; 2] {
         Subject::Version(path) => Some((path.key.ring.ring, path.key.key)),
         Subject::WrappingKey(path) => Some((path.ring.ring, path.key)),
     };
-    let wrapping = match operation {
-        Operation::ImportKey { key, ask } => Some((key.ring.ring, ask.wrapping_key)),
-        _ => None,
+    let wrapping = if let Operation::ImportKey { key, ask } = operation {
+        Some((key.ring.ring, ask.wrapping_key))
+    } else {
+        None
     };
     [own, wrapping]
 }

@@ -118,10 +118,9 @@ fn a_proof_of_a_context_login_expires_and_ends_with_its_login() {
         let key = private.object;
         let prove = |fixture: &mut Fixture| {
             let pin = Secret::from(b"1234".as_slice());
-            match fixture.send(Request::ProveUse { key: key.clone(), pin }).unwrap() {
-                Response::Proof(proof) => proof,
-                other => panic!("{other:?}"),
-            }
+            let response = fixture.send(Request::ProveUse { key: key.clone(), pin }).unwrap();
+            let Response::Proof(proof) = response else { panic!("{response:?}") };
+            proof
         };
         let sign = |fixture: &mut Fixture, proof: Secret| {
             let (mechanism, data) = (Mechanism::plain(MechanismType::SHA256_RSA_PKCS), vec![7; 32].into());
@@ -143,7 +142,9 @@ fn a_proof_of_a_context_login_expires_and_ends_with_its_login() {
         fixture.send(Request::InitPin { pin: Secret::from(b"1234".as_slice()) }).unwrap();
         fixture.ticket = None;
         fixture.log_in(Role::User, "1234").unwrap();
-        assert_eq!(sign(&mut fixture, proof), Err(Rv::USER_NOT_LOGGED_IN));
+        // A session object has ended with its login.
+        let ended = if token { Rv::USER_NOT_LOGGED_IN } else { Rv::KEY_HANDLE_INVALID };
+        assert_eq!(sign(&mut fixture, proof), Err(ended));
     }
 }
 
