@@ -71,26 +71,7 @@ fn next_step(error: &ServiceError) -> &'static str {
         ServiceError::Export(ExportError::Rejected(_)) => "list the projects with `kms project list`",
         ServiceError::Export(ExportError::Io(_)) => "free space where the export is written, and try again",
         ServiceError::AuditBroken(_) => "use another copy; this one was changed after the backup",
-        ServiceError::Store(StoreError::Exists(_)) => "name a file that does not exist",
-        ServiceError::Store(StoreError::Full(_)) => "free space on the disk of the database, and try again",
-        ServiceError::Store(StoreError::Newer { .. }) => {
-            "install the version of kms that wrote it, or a later one"
-        }
-        ServiceError::Store(StoreError::ClockBehind { .. }) => {
-            "synchronise the clock with NTP (`timedatectl set-ntp true`), and repeat the command"
-        }
-        ServiceError::Store(StoreError::OldCopy { .. }) => {
-            "put the newest database back; `kms restore --from FILE` goes back to an older one on purpose"
-        }
-        ServiceError::Store(StoreError::Tampered(_)) => {
-            "see `kms audit verify`; then `kms restore` a backup, or go on with the rows as they are with `kms audit restart`"
-        }
-        ServiceError::Store(StoreError::ForeignSchema { .. }) => {
-            "restore a backup with `kms restore`; if you added the object yourself, drop it"
-        }
-        ServiceError::Store(_) => {
-            "check [store] path in kms.toml; restore the database from a backup if it is damaged"
-        }
+        ServiceError::Store(error) => store_step(error),
         ServiceError::Request(_) => "see the cause above; `kms doctor` checks each part of the home",
         ServiceError::SocketListener(SocketError::NameInUse(_)) => "use the running daemon, or stop it first",
         ServiceError::SocketListener(_) => "check [socket] in kms.toml",
@@ -121,6 +102,29 @@ fn next_step(error: &ServiceError) -> &'static str {
             "name a token of the copy as ACCOUNT/NAME, or an account key by its id"
         }
         ServiceError::BadPin => "choose another PIN, or omit it to get a random one",
+    }
+}
+
+/// The next step after a failure of the database.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others have the same next step")]
+fn store_step(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Exists(_) => "name a file that does not exist",
+        StoreError::Full(_) => "free space on the disk of the database, and try again",
+        StoreError::Newer { .. } => "install the version of kms that wrote it, or a later one",
+        StoreError::ClockBehind { .. } => {
+            "synchronise the clock with NTP (`timedatectl set-ntp true`), and repeat the command"
+        }
+        StoreError::OldCopy { .. } => {
+            "put the newest database back; `kms restore --from FILE` goes back to an older one on purpose"
+        }
+        StoreError::Tampered(_) => {
+            "see `kms audit verify`; then `kms restore` a backup, or go on with the rows as they are with `kms audit restart`"
+        }
+        StoreError::ForeignSchema { .. } => {
+            "restore a backup with `kms restore`; if you added the object yourself, drop it"
+        }
+        _ => "check [store] path in kms.toml; restore the database from a backup if it is damaged",
     }
 }
 
