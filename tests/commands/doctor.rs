@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use kms_tests::rest::Rest;
+use kms_tests::small_disk::SmallDisk;
 use kms_tests::{Policy, Stack, program};
 
 /// The doctor's report, whose `ok` agrees with the exit code.
@@ -157,21 +158,12 @@ fn a_certificate_that_has_expired() {
 
 #[test]
 fn a_nearly_full_disk() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root may mount a small disk");
-        return;
-    }
     let mut stack = Stack::stopped(Policy::Strict);
-    let (at, aside) = (stack.home(), stack.folder().join("aside"));
-    fs::rename(&at, &aside).expect("the home can be moved");
-    fs::create_dir(&at).expect("a folder can be made");
-    let options = ["-t", "tmpfs", "-o", "size=8m,mode=700", "kms-test"];
-    program::run(Command::new("mount").args(options).arg(&at)).ok();
-    program::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&at)).ok();
+    let Some(_disk) = SmallDisk::mount_over_home(&stack, "8m") else { return };
     stack.start();
     let result = std::panic::catch_unwind(|| fails(&stack, &["disk"], "MiB are free", "free some space"));
+    // Before the disk is unmounted.
     stack.stop();
-    program::run(Command::new("umount").arg("--lazy").arg(&at)).ok();
     if let Err(panicked) = result {
         std::panic::resume_unwind(panicked);
     }

@@ -10,7 +10,7 @@ use kms_protocol::{
     Template,
 };
 use kms_tests::artefacts::artefacts;
-use kms_tests::frames::Frames;
+use kms_tests::peer::Peer;
 use kms_tests::program::{self, Ran, TIMEOUT};
 use kms_tests::rest::Rest;
 use kms_tests::{SO_PIN, Stack, USER_PIN};
@@ -29,7 +29,7 @@ struct Revoked {
     stack: Stack,
     copy: PathBuf,
     /// A login of the user from before the backup.
-    user: Frames,
+    user: Peer,
     token_key: ObjectRef,
     session_key: ObjectRef,
     destroyed: ObjectRef,
@@ -41,7 +41,7 @@ fn typed(path: &Path) -> &str {
     path.to_str().expect("a path")
 }
 
-fn generate(client: &mut Frames, label: &str, token: bool) -> ObjectRef {
+fn generate(client: &mut Peer, label: &str, token: bool) -> ObjectRef {
     let flag = |kind, value| Attribute::bool(kind, value);
     let template = vec![
         Attribute::ulong(AttributeType::VALUE_LEN, 32),
@@ -72,8 +72,8 @@ fn revoked() -> Revoked {
     stack.kms(&["account", "add", "alice", "--ring", "test"]).ok();
     let tokens = [(CI, "revoked"), (GONE, "removed"), (CI, "valid")]
         .map(|(account, name)| account_with_token(&stack, account, name));
-    let mut user = Frames::connect(&stack);
-    user.log_in(Role::User, USER_PIN).expect("the user logs in");
+    let mut user = Peer::of(&stack);
+    user.enter(Role::User, USER_PIN).expect("the user logs in");
     let token_key = generate(&mut user, "kept", true);
     let destroyed = generate(&mut user, "destroyed", true);
     let session_key = generate(&mut user, "session", false);
@@ -86,8 +86,8 @@ fn revoked() -> Revoked {
     stack.kms(&["account", "remove", "alice", "--ring", "test"]).ok();
     user.send(Request::Destroy { object: destroyed.clone() }).expect("the key is destroyed");
     generate(&mut user, "since", true);
-    let mut officer = Frames::connect(&stack);
-    officer.log_in(Role::Officer, SO_PIN).expect("the officer logs in");
+    let mut officer = Peer::of(&stack);
+    officer.enter(Role::Officer, SO_PIN).expect("the officer logs in");
     let pin = Secret::from(NEW_PIN.as_bytes());
     officer.send(Request::InitPin { pin }).expect("the officer sets a new PIN");
     assert_eq!(user.encrypt(&token_key), Err(Rv::USER_NOT_LOGGED_IN));
@@ -108,8 +108,8 @@ impl Revoked {
     }
 
     /// A new connection of the attacker, with the ticket from before the backup.
-    fn again(&self) -> Frames {
-        let mut again = Frames::connect(&self.stack);
+    fn again(&self) -> Peer {
+        let mut again = Peer::of(&self.stack);
         again.ticket.clone_from(&self.user.ticket);
         again
     }
@@ -165,8 +165,8 @@ fn what_comes_back_is_listed_and_must_be_confirmed() {
     let statuses = revoked.tokens.each_ref().map(|token| status(&revoked.stack, token));
     assert_eq!(statuses, [401, 401, 200]);
     // What was listed and confirmed is there: the operator knows which PIN to change.
-    old.log_in(Role::User, NEW_PIN).expect_err("the new PIN is lost");
-    old.log_in(Role::User, USER_PIN).expect("the PIN of the copy");
+    old.enter(Role::User, NEW_PIN).expect_err("the new PIN is lost");
+    old.enter(Role::User, USER_PIN).expect("the PIN of the copy");
     old.encrypt(&revoked.token_key).expect("the key works in a new login");
     assert_eq!(
         old.encrypt(&revoked.session_key).map(drop),
@@ -224,7 +224,7 @@ fn without_a_previous_database_static_tokens_end_and_numbers_jump() {
     assert_eq!(statuses, [401, 401, 401]);
     let mut user = revoked.again();
     assert_eq!(user.encrypt(&revoked.token_key), Err(Rv::USER_NOT_LOGGED_IN));
-    user.log_in(Role::User, USER_PIN).expect("the user logs in");
+    user.enter(Role::User, USER_PIN).expect("the user logs in");
     let ObjectRef::Token(after) = generate(&mut user, "after", true) else { panic!("a token object") };
     let ObjectRef::Token(before) = revoked.destroyed else { panic!("a token object") };
     assert!(after.0 > before.0 + (1 << 31), "a number that an application remembers names no other object");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kms_protocol::{Request, Role, Rv, Secret};
 use kms_tests::client::Client;
-use kms_tests::peer::{Peer, may_change_user, open_to_all_users};
+use kms_tests::peer::{Peer, open_to_all_users};
+use kms_tests::program::runs_as_root;
 use kms_tests::{Policy, Stack};
 
 /// The hostile user.
@@ -14,10 +15,8 @@ const HOSTILE: u32 = 40_001;
 const OTHERS: u32 = 40_002;
 
 /// A stack with few connections that all users of the machine can reach. `None` if this process may not be others.
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn stack(connections_max: &str) -> Option<Stack> {
-    if !may_change_user() {
-        eprintln!("skipped: only root may take the ids of other users");
+    if !runs_as_root("takes the ids of other users") {
         return None;
     }
     let mut stack = Stack::stopped(Policy::Strict);

@@ -5,13 +5,13 @@ use kms_protocol::{
     Attribute, AttributeType, Mechanism, MechanismType, ObjectRef, Request, Response, Role, Rv, Secret,
     Template,
 };
-use kms_tests::frames::Frames;
+use kms_tests::peer::Peer;
 use kms_tests::{Stack, USER_PIN};
 
 const REFUSED: Rv = Rv::USER_NOT_LOGGED_IN;
 
 /// Generates a P-256 pair; returns the private key.
-fn key(peer: &mut Frames, always_authenticate: bool) -> ObjectRef {
+fn key(peer: &mut Peer, always_authenticate: bool) -> ObjectRef {
     let flag = |kind, value| Attribute::bool(kind, value);
     let curve = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     let curve = Attribute::bytes(AttributeType::EC_PARAMS, curve.as_slice());
@@ -32,18 +32,18 @@ fn key(peer: &mut Frames, always_authenticate: bool) -> ObjectRef {
     }
 }
 
-fn sign(peer: &mut Frames, key: &ObjectRef) -> Result<(), Rv> {
+fn sign(peer: &mut Peer, key: &ObjectRef) -> Result<(), Rv> {
     let (key, data) = (key.clone(), Secret::from([7; 32].as_slice()));
     peer.send(Request::Sign { key, mechanism: Mechanism::plain(MechanismType::ECDSA), data }).map(drop)
 }
 
-fn sign_proven(peer: &mut Frames, key: &ObjectRef, proof: &Secret) -> Result<(), Rv> {
+fn sign_proven(peer: &mut Peer, key: &ObjectRef, proof: &Secret) -> Result<(), Rv> {
     let (key, data, proof) = (key.clone(), Secret::from([7; 32].as_slice()), proof.clone());
     let mechanism = Mechanism::plain(MechanismType::ECDSA);
     peer.send(Request::SignProven { key, mechanism, data, proof }).map(drop)
 }
 
-fn prove(peer: &mut Frames, key: &ObjectRef, pin: &str) -> Result<Secret, Rv> {
+fn prove(peer: &mut Peer, key: &ObjectRef, pin: &str) -> Result<Secret, Rv> {
     let response = peer.send(Request::ProveUse { key: key.clone(), pin: Secret::from(pin.as_bytes()) })?;
     let Response::Proof(proof) = response else { panic!("not a proof: {response:?}") };
     Ok(proof)
@@ -58,8 +58,8 @@ fn a_ticket_alone_uses_no_key_that_always_authenticates() {
     let alice = text.lines().find_map(|line| line.strip_prefix("pin = \"alice:")).expect("alice's PIN");
     let alice = format!("alice:{}", alice.trim_end_matches('"'));
 
-    let mut peer = Frames::connect(&stack);
-    peer.log_in(Role::User, USER_PIN).expect("the PIN is right");
+    let mut peer = Peer::of(&stack);
+    peer.enter(Role::User, USER_PIN).expect("the PIN is right");
     let (asking, other, ordinary) = (key(&mut peer, true), key(&mut peer, true), key(&mut peer, false));
     sign(&mut peer, &ordinary).expect("an ordinary key signs");
     let nonsense = Secret::from([9; 120].as_slice());
@@ -69,7 +69,7 @@ fn a_ticket_alone_uses_no_key_that_always_authenticates() {
     }
     // What providers of version 1 send does not help.
     let ticket = peer.ticket.clone();
-    peer.log_in(Role::Context, USER_PIN).expect("the PIN is right");
+    peer.enter(Role::Context, USER_PIN).expect("the PIN is right");
     assert_eq!(sign(&mut peer, &asking), Err(REFUSED));
     peer.ticket = ticket.clone();
     // Neither do other uses of the key.
@@ -95,9 +95,9 @@ fn a_ticket_alone_uses_no_key_that_always_authenticates() {
     assert_eq!(sign_proven(&mut peer, &other, &proof), Err(REFUSED), "a proof for another key");
     assert_eq!(sign_proven(&mut peer, &ordinary, &proof), Err(Rv::KEY_FUNCTION_NOT_PERMITTED));
     // Another login, and none.
-    let mut elsewhere = Frames::connect(&stack);
+    let mut elsewhere = Peer::of(&stack);
     assert_eq!(sign_proven(&mut elsewhere, &asking, &proof), Err(REFUSED));
-    elsewhere.log_in(Role::User, &alice).expect("the PIN is right");
+    elsewhere.enter(Role::User, &alice).expect("the PIN is right");
     assert_eq!(sign_proven(&mut elsewhere, &asking, &proof), Err(REFUSED));
     // The same login over another connection, as after a broken one.
     elsewhere.ticket = ticket;
@@ -110,7 +110,7 @@ fn a_ticket_alone_uses_no_key_that_always_authenticates() {
     let ticket = peer.ticket.clone();
     stack.kill9();
     stack.start();
-    let mut peer = Frames::connect(&stack);
+    let mut peer = Peer::of(&stack);
     peer.ticket = ticket;
     assert_eq!(sign_proven(&mut peer, &asking, &proof), Err(REFUSED));
     sign_proven(&mut peer, &asking, &unused).expect("the first use");

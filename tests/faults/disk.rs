@@ -1,6 +1,5 @@
 //! A full disk: calls return a clean error, no data is lost, and the KMS continues when there is space again.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use cryptoki::error::{Error, RvError};
@@ -8,6 +7,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::session::Session;
 use kms_tests::client::Client;
+use kms_tests::small_disk::SmallDisk;
 use kms_tests::{Policy, Stack, program};
 
 use crate::restart::template;
@@ -54,45 +54,12 @@ fn check(stack: &mut Stack, expected: impl Fn(&Error) -> bool, free_space: impl 
     );
 }
 
-/// A small file system mounted over a stack's home; unmounted when dropped.
-pub(crate) struct SmallDisk {
-    pub(crate) path: PathBuf,
-}
-
-impl SmallDisk {
-    pub(crate) fn mount_over_home(stack: &Stack, size: &str) -> Self {
-        let (path, aside) = (stack.home(), stack.folder().join("aside"));
-        std::fs::rename(&path, &aside).expect("the home can be moved");
-        std::fs::create_dir(&path).expect("a folder can be created");
-        let options = format!("size={size},mode=700");
-        program::run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "kms-test"]).arg(&path)).ok();
-        let disk = Self { path };
-        program::run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&disk.path)).ok();
-        disk
-    }
-
-    fn grow(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        program::run(Command::new("mount").args(["-o", &options]).arg(&self.path)).ok();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg("--lazy").arg(&self.path).status().map(drop).unwrap_or_default();
-    }
-}
-
 #[test]
 fn a_full_disk_rejects_new_keys_and_keeps_existing_ones() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root may mount a small disk");
-        return;
-    }
     let mut stack = Stack::stopped(Policy::Strict);
     // Until the disk is really full.
     stack.configure("store", "disk_floor_mib", "0");
-    let disk = SmallDisk::mount_over_home(&stack, "1500k");
+    let Some(disk) = SmallDisk::mount_over_home(&stack, "1500k") else { return };
     stack.start();
     let full = |error: &Error| matches!(error, Error::Pkcs11(RvError::DeviceMemory, _));
     check(&mut stack, full, |_| disk.grow("16m"));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kms_protocol::{Role, Rv};
-use kms_tests::frames::Frames;
+use kms_tests::peer::Peer;
 use kms_tests::{Stack, USER_PIN};
 
 /// The delay before each answer to a wrong PIN, in milliseconds: the first three are free.
@@ -13,8 +13,8 @@ const DELAYS: [u64; 8] = [0, 0, 0, 250, 500, 1000, 2000, 4000];
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Guesses once; returns when the answer came.
-fn guess(peer: &mut Frames, pin: &str) -> Instant {
-    assert_eq!(peer.log_in(Role::User, pin), Err(Rv::PIN_INCORRECT), "{pin}");
+fn guess(peer: &mut Peer, pin: &str) -> Instant {
+    assert_eq!(peer.enter(Role::User, pin), Err(Rv::PIN_INCORRECT), "{pin}");
     now()
 }
 
@@ -40,7 +40,7 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
     let names = ["alice", "bob", "carol"];
     let answers: Vec<Vec<Instant>> = std::thread::scope(|scope| {
         let guessers = names.map(|name| {
-            let mut peer = Frames::connect(&stack);
+            let mut peer = Peer::of(&stack);
             scope.spawn(move || (0..6).map(|_| guess(&mut peer, &format!("{name}:wrong"))).collect())
         });
         guessers.map(|guesser| guesser.join().expect("it ends")).into_iter().collect()
@@ -56,7 +56,7 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
     stack.start();
     std::thread::scope(|scope| {
         for (name, answers) in names.iter().zip(&answers) {
-            let mut peer = Frames::connect(&stack);
+            let mut peer = Peer::of(&stack);
             let last = *answers.last().expect("there are answers");
             scope.spawn(move || {
                 let seventh = guess(&mut peer, &format!("{name}:wrong"));
@@ -69,21 +69,21 @@ fn names_that_exist_and_names_that_do_not_get_the_same_delays_also_after_a_resta
     });
 
     // One guess at each of many names is not delayed, whether the name exists or not, and slows nobody else.
-    let mut peer = Frames::connect(&stack);
+    let mut peer = Peer::of(&stack);
     for name in ["dave", "erin", "frank", "grace", "heidi", "ivan", "so", "user"] {
         let started = now();
         delayed(name, 0, guess(&mut peer, &format!("{name}:wrong")) - started);
     }
     let started = now();
-    peer.log_in(Role::User, USER_PIN).expect("the user's PIN is right");
+    peer.enter(Role::User, USER_PIN).expect("the user's PIN is right");
     assert!(started.elapsed() < SLACK, "the user waited for {:?}", started.elapsed());
 }
 
 #[test]
 fn a_user_pin_with_a_colon_works_and_names_do_not_show_whether_the_user_has_a_pin() {
     let stack = Stack::strict();
-    let mut peer = Frames::connect(&stack);
-    peer.log_in(Role::User, USER_PIN).expect("the PIN is right");
+    let mut peer = Peer::of(&stack);
+    peer.enter(Role::User, USER_PIN).expect("the PIN is right");
     let secret = |pin: &str| kms_protocol::Secret::from(pin.as_bytes());
     let set = kms_protocol::Request::SetPin {
         role: Role::User,
@@ -92,15 +92,15 @@ fn a_user_pin_with_a_colon_works_and_names_do_not_show_whether_the_user_has_a_pi
     };
     peer.send(set).expect("the PIN is changed");
     peer.ticket = None;
-    assert_eq!(peer.log_in(Role::User, "colon:outside"), Err(Rv::PIN_INCORRECT));
-    peer.log_in(Role::User, "colon:inside").expect("the PIN is right");
+    assert_eq!(peer.enter(Role::User, "colon:outside"), Err(Rv::PIN_INCORRECT));
+    peer.enter(Role::User, "colon:inside").expect("the PIN is right");
     // `C_InitToken` leaves a user without a PIN.
     peer.ticket = None;
     let label = stack.ring().to_owned();
     let pin = secret(kms_tests::SO_PIN);
     peer.send(kms_protocol::Request::InitToken { pin, label }).expect("the officer's PIN is right");
-    assert_eq!(peer.log_in(Role::User, "1234"), Err(Rv::USER_PIN_NOT_INITIALIZED));
+    assert_eq!(peer.enter(Role::User, "1234"), Err(Rv::USER_PIN_NOT_INITIALIZED));
     for name in ["alice:1234", "bob:1234"] {
-        assert_eq!(peer.log_in(Role::User, name), Err(Rv::PIN_INCORRECT));
+        assert_eq!(peer.enter(Role::User, name), Err(Rv::PIN_INCORRECT));
     }
 }

@@ -7,15 +7,20 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session, UserType};
 use kms_protocol::{Attribute as ProtocolAttribute, AttributeType as Kind, Request, Response, Rv, Template};
 use kms_tests::client::{Client, pin};
-use kms_tests::peer::{Peer, may_change_user, open_to_all_users};
+use kms_tests::peer::{Peer, open_to_all_users};
+use kms_tests::program::runs_as_root;
 use kms_tests::rest::{Rest, key};
+use kms_tests::small_disk::SmallDisk;
 use kms_tests::{Policy, Stack, USER_PIN};
 
-use crate::disk::SmallDisk;
 use crate::restart::template;
 
 fn generate(session: &Session, label: &str) -> Result<ObjectHandle, Error> {
     session.generate_key(&Mechanism::AesKeyGen, &template(label, true))
+}
+
+fn five_keys(session: &Session) -> Vec<ObjectHandle> {
+    (0..5).map(|number| generate(session, &number.to_string()).expect("there is space")).collect()
 }
 
 #[track_caller]
@@ -33,9 +38,7 @@ fn a_ring_with_all_the_keys_it_may_have_works_and_makes_no_more() {
     stack.configure("rings", "keys_max", "5");
     stack.start();
     let client = Client::user(&stack);
-    let keys: Vec<_> = (0..5)
-        .map(|number| generate(&client.session, &number.to_string()).expect("there is space"))
-        .collect();
+    let keys = five_keys(&client.session);
     for _ in 0..10 {
         assert_code(generate(&client.session, "more"), RvError::DeviceMemory);
     }
@@ -65,9 +68,7 @@ fn changes_are_counted_and_destruction_is_always_possible() {
     stack.configure("rings", "changes_per_hour", "5");
     stack.start();
     let client = Client::user(&stack);
-    let keys: Vec<_> = (0..5)
-        .map(|number| generate(&client.session, &number.to_string()).expect("there is space"))
-        .collect();
+    let keys = five_keys(&client.session);
     assert_code(generate(&client.session, "more"), RvError::FunctionRejected);
     // A session key is no change; a destruction is not counted.
     client.session.generate_key(&Mechanism::AesKeyGen, &template("session", false)).expect("a session key");
@@ -129,13 +130,9 @@ fn count_in(value: &serde_json::Value) -> Option<u64> {
 
 #[test]
 fn below_the_floor_of_the_disk_nothing_is_created_and_all_else_is_done() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root may mount a small disk");
-        return;
-    }
     let mut stack = Stack::stopped(Policy::Strict);
     stack.configure("store", "disk_floor_mib", "8");
-    let disk = SmallDisk::mount_over_home(&stack, "24m");
+    let Some(disk) = SmallDisk::mount_over_home(&stack, "24m") else { return };
     stack.start();
     let client = Client::user(&stack);
     let session = &client.session;
@@ -177,8 +174,7 @@ fn below_the_floor_of_the_disk_nothing_is_created_and_all_else_is_done() {
 
 #[test]
 fn unfinished_frames_of_one_user_leave_memory_for_others() {
-    if !may_change_user() {
-        eprintln!("skipped: only root may take the ids of other users");
+    if !runs_as_root("takes the ids of other users") {
         return;
     }
     let mut stack = Stack::stopped(Policy::Strict);
@@ -210,8 +206,7 @@ fn unfinished_frames_of_one_user_leave_memory_for_others() {
 
 #[test]
 fn guesses_under_many_users_do_not_stop_the_login_of_another() {
-    if !may_change_user() {
-        eprintln!("skipped: only root may take the ids of other users");
+    if !runs_as_root("takes the ids of other users") {
         return;
     }
     let mut stack = Stack::stopped(Policy::Strict);

@@ -9,7 +9,7 @@ use cryptoki_sys::{
     CKA_CLASS, CKA_ENCRYPT, CKA_EXTRACTABLE, CKA_KEY_TYPE, CKA_SENSITIVE, CKA_TOKEN, CKA_VALUE, CKK_AES,
     CKM_AES_CBC_PAD, CKO_SECRET_KEY,
 };
-use kms_tests::artefacts::in_ci;
+use kms_tests::program::runs_as_root;
 use kms_tests::raw::{Mechanism, Module, OutputSize, Template};
 use kms_tests::rest::{Field, Rest, base64};
 use kms_tests::{Policy, Stack};
@@ -48,7 +48,7 @@ fn count(stack: &mut Stack, text: &[u8]) -> usize {
     let pid = stack.daemon().pid();
     let home = stack.home();
     let Some(known) = found(pid, home.as_os_str().as_encoded_bytes()) else {
-        assert!(!in_ci(), "the tests of the daemon's memory need root");
+        assert!(!runs_as_root("reads the daemon's memory"), "root cannot read it");
         return 0;
     };
     assert!(!known.is_empty(), "the scan does not find what is there");

@@ -10,7 +10,7 @@ use kms_protocol::{
     Attribute, AttributeType, Mechanism as Wire, MechanismType, ObjectRef, Request, Response, Role, Rv,
     Secret, Template as WireTemplate,
 };
-use kms_tests::frames::Frames;
+use kms_tests::peer::Peer;
 use kms_tests::raw::{Mechanism, Module, Session, Template};
 use kms_tests::rest::{Field, Rest};
 use kms_tests::{SO_PIN, Stack, USER_PIN, call};
@@ -91,8 +91,8 @@ fn a_changed_pin_ends_the_objects_of_other_applications() {
     let module = Module::of(&stack);
     let session = module.user("test");
     let (token, key) = (generate(&session, b"token", true), generate(&session, b"session", false));
-    let mut other = Frames::connect(&stack);
-    other.log_in(Role::User, USER_PIN).expect("the other application logs in");
+    let mut other = Peer::of(&stack);
+    other.enter(Role::User, USER_PIN).expect("the other application logs in");
     let others = session_key(&mut other);
     let mut new = *b"98765";
     let mut old = USER_PIN.to_owned().into_bytes();
@@ -104,8 +104,8 @@ fn a_changed_pin_ends_the_objects_of_other_applications() {
     session_key(&mut other);
 
     // The officer's PIN ends the logins: after a new one, token objects have the same handles.
-    let mut officer = Frames::connect(&stack);
-    officer.log_in(Role::Officer, SO_PIN).expect("the officer logs in");
+    let mut officer = Peer::of(&stack);
+    officer.enter(Role::Officer, SO_PIN).expect("the officer logs in");
     officer.send(Request::InitPin { pin: Secret::from(b"1234".as_slice()) }).expect("the officer sets a PIN");
     assert_eq!(encrypt(&session, key), Err(Rv::USER_NOT_LOGGED_IN));
     session.login(CKU_USER, b"1234").expect("the user logs in again, without a logout");
@@ -123,17 +123,17 @@ fn nothing_of_a_ring_opens_after_it_is_initialised_again() {
     let data = Template::new().ulong(CKA_CLASS, CKO_DATA).bool(CKA_TOKEN, false).bool(CKA_PRIVATE, false);
     let object = session.create(data.bytes(CKA_VALUE, b"public")).expect("a public object is created");
     assert_eq!(session.attribute(object, CKA_VALUE), Ok(b"public".to_vec()));
-    let mut user = Frames::connect(&stack);
-    user.log_in(Role::User, USER_PIN).expect("the user logs in");
+    let mut user = Peer::of(&stack);
+    user.enter(Role::User, USER_PIN).expect("the user logs in");
     let key = session_key(&mut user);
     user.encrypt(&key).expect("it encrypts");
-    let mut officer = Frames::connect(&stack);
+    let mut officer = Peer::of(&stack);
     let (pin, label) = (Secret::from(SO_PIN.as_bytes()), "test".to_owned());
     officer.send(Request::InitToken { pin, label }).expect("the officer initialises the token");
-    officer.log_in(Role::Officer, SO_PIN).expect("the officer logs in");
+    officer.enter(Role::Officer, SO_PIN).expect("the officer logs in");
     officer.send(Request::InitPin { pin: Secret::from(USER_PIN.as_bytes()) }).expect("a PIN is set");
     assert_eq!(user.encrypt(&key), Err(Rv::USER_NOT_LOGGED_IN));
-    user.log_in(Role::User, USER_PIN).expect("the user logs in with the same PIN");
+    user.enter(Role::User, USER_PIN).expect("the user logs in with the same PIN");
     assert_eq!(
         user.encrypt(&key),
         Err(Rv::KEY_HANDLE_INVALID),
@@ -143,7 +143,7 @@ fn nothing_of_a_ring_opens_after_it_is_initialised_again() {
 }
 
 /// Generates a session key.
-fn session_key(client: &mut Frames) -> ObjectRef {
+fn session_key(client: &mut Peer) -> ObjectRef {
     let flag = |kind| Attribute::bool(kind, true);
     let template = vec![
         Attribute::ulong(AttributeType::VALUE_LEN, 32),

@@ -9,8 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use kms_protocol::Rv;
-use kms_tests::artefacts::{artefacts, in_ci};
+use kms_tests::artefacts::artefacts;
 use kms_tests::daemon::Daemon;
+use kms_tests::program::runs_as_root;
 use kms_tests::raw::Module;
 use kms_tests::{Policy, Stack, program};
 
@@ -48,8 +49,7 @@ fn nothing_is_sent_to_another_users_process() {
 
 #[test]
 fn a_daemon_of_another_user_is_trusted_by_folder_owner_or_configuration() {
-    if !rustix::process::geteuid().is_root() {
-        assert!(!in_ci(), "this test starts processes of other users, which needs root");
+    if !runs_as_root("starts processes of other users") {
         return;
     }
     let stack = Stack::stopped(Policy::Strict);

@@ -17,8 +17,6 @@ pub mod child;
 pub mod client;
 /// The daemon as a child process: start, kill, pause.
 pub mod daemon;
-/// A client that sends frames to the daemon itself.
-pub mod frames;
 /// Reference results by the openssl program: signatures, ciphertexts, digests, MACs.
 pub mod openssl;
 /// A provider that speaks the protocol's frames as any user of the operating system.
@@ -33,6 +31,8 @@ pub mod raw;
 /// A client of the REST API.
 pub mod rest;
 mod set_on_drop;
+/// A small file system over a home.
+pub mod small_disk;
 mod stack;
 
 pub use set_on_drop::SetOnDrop;

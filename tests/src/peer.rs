@@ -1,5 +1,5 @@
 //! A provider that speaks the frames of the protocol itself, as any user of the operating system: for tests of what the
-//! daemon does with peers that the module would never be.
+//! daemon does with peers that the module would never be, such as one that sends any ticket with any seal.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use kms_protocol::frame;
 use kms_protocol::{
-    FrameError, Hello, Request, RequestEnvelope, RequestId, Response, ResponseEnvelope, Role, Rv, Secret,
-    SlotId, Ticket, Welcome,
+    FrameError, Hello, Mechanism, MechanismType, ObjectRef, Parameters, Request, RequestEnvelope, RequestId,
+    Response, ResponseEnvelope, Role, Rv, Secret, SlotId, Ticket, Welcome,
 };
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Peer {
     stream: UnixStream,
-    /// The ticket of the last login, which later requests carry.
+    /// The ticket of the last login, which later requests carry; replaced when it is renewed.
     pub ticket: Option<Ticket>,
 }
 
@@ -42,11 +42,6 @@ pub fn open_to_all_users(stack: &Stack) {
         std::fs::set_permissions(folder, mode).expect("the mode can be set");
     }
     stack.configure("socket", "mode", "\"0666\"");
-}
-
-/// Whether tests may take another user's id.
-pub fn may_change_user() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 /// Connects to a socket as a user of the operating system.
@@ -78,6 +73,16 @@ pub fn become_user(uid: u32) -> io::Result<()> {
 }
 
 impl Peer {
+    /// Connects to a stack's daemon as the test's own user.
+    ///
+    /// # Panics
+    /// When the daemon does not answer, or is busy.
+    pub fn of(stack: &Stack) -> Self {
+        let stream = UnixStream::connect(stack.socket()).expect("the daemon listens");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+        Self::over(stream).expect("the daemon is not busy")
+    }
+
     /// Connects as a user and says hello. Returns `None` if the daemon answers that it is busy.
     ///
     /// # Panics
@@ -93,11 +98,11 @@ impl Peer {
     pub fn over(stream: UnixStream) -> Option<Self> {
         let mut peer = Self { stream, ticket: None };
         // A daemon that is busy answers without reading, and closes the connection.
-        peer.send(|bytes| frame::encode(&Hello::ours(), bytes)).unwrap_or_default();
+        peer.write(|bytes| frame::encode(&Hello::ours(), bytes)).unwrap_or_default();
         match frame::decode::<Welcome>(&peer.receive().ok()?).expect("a welcome") {
-            Welcome::Version(_) => Some(peer),
+            Welcome::Version(frame::VERSION) => Some(peer),
             Welcome::Busy => None,
-            welcome @ Welcome::Unsupported { .. } => panic!("{welcome:?}"),
+            welcome @ (Welcome::Version(_) | Welcome::Unsupported { .. }) => panic!("{welcome:?}"),
         }
     }
 
@@ -121,7 +126,7 @@ impl Peer {
         id[8..12].copy_from_slice(&std::process::id().to_le_bytes());
         let ticket = self.ticket.clone();
         let envelope = RequestEnvelope { id: RequestId(id), slot: SlotId(slot), ticket, request };
-        self.send(|bytes| frame::encode(&envelope, bytes))
+        self.write(|bytes| frame::encode(&envelope, bytes))
     }
 
     /// Waits for a response.
@@ -132,8 +137,22 @@ impl Peer {
     /// # Panics
     /// When what arrives is no response.
     pub fn response(&mut self) -> io::Result<Result<Response, Rv>> {
-        let body = self.receive()?;
-        Ok(frame::decode::<ResponseEnvelope>(&body).expect("a response").result)
+        let answer: ResponseEnvelope = frame::decode(&self.receive()?).expect("a response");
+        if let Some(renewed) = answer.ticket {
+            self.ticket = Some(renewed);
+        }
+        Ok(answer.result)
+    }
+
+    /// Sends a request for the first ring and returns its result.
+    ///
+    /// # Errors
+    /// The daemon's return value.
+    ///
+    /// # Panics
+    /// When the connection breaks.
+    pub fn send(&mut self, request: Request) -> Result<Response, Rv> {
+        self.call(0, request).expect("the daemon answers")
     }
 
     /// Logs in as a ring's user and keeps the ticket.
@@ -141,12 +160,44 @@ impl Peer {
     /// # Errors
     /// When the connection is closed.
     pub fn log_in(&mut self, slot: u64, pin: &str) -> io::Result<Result<(), Rv>> {
+        self.log_in_as(slot, Role::User, pin)
+    }
+
+    /// Logs in to the first ring and keeps the ticket.
+    ///
+    /// # Errors
+    /// The daemon's return value.
+    ///
+    /// # Panics
+    /// When the connection breaks.
+    pub fn enter(&mut self, role: Role, pin: &str) -> Result<(), Rv> {
+        self.log_in_as(0, role, pin).expect("the daemon answers")
+    }
+
+    fn log_in_as(&mut self, slot: u64, role: Role, pin: &str) -> io::Result<Result<(), Rv>> {
         let pin = Secret::from(pin.as_bytes());
-        let response = self.call(slot, Request::Login { role: Role::User, pin })?;
+        let response = self.call(slot, Request::Login { role, pin })?;
         Ok(response.map(|response| {
             let Response::LoggedIn { ticket } = response else { panic!("{response:?}") };
             self.ticket = Some(ticket);
         }))
+    }
+
+    /// Encrypts with AES-GCM.
+    ///
+    /// # Errors
+    /// The daemon's return value.
+    ///
+    /// # Panics
+    /// When the response is of another kind.
+    pub fn encrypt(&mut self, key: &ObjectRef) -> Result<Secret, Rv> {
+        let parameters =
+            Parameters::Gcm { iv: Secret::from(vec![1; 12]), aad: Secret::default(), tag_bits: 128 };
+        let mechanism = Mechanism { kind: MechanismType::AES_GCM, parameters };
+        let data = Secret::from(b"frames".as_slice());
+        let response = self.send(Request::Encrypt { key: key.clone(), mechanism, data })?;
+        let Response::Bytes(bytes) = response else { panic!("{response:?}") };
+        Ok(bytes)
     }
 
     /// Sends bytes as they are.
@@ -173,7 +224,7 @@ impl Peer {
         self.stream.shutdown(Shutdown::Both).unwrap_or_default();
     }
 
-    fn send(
+    fn write(
         &mut self,
         encode: impl FnOnce(&mut Zeroizing<Vec<u8>>) -> Result<(), FrameError>,
     ) -> io::Result<()> {

@@ -123,6 +123,20 @@ pub fn wait(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
     ended.then_some(status)
 }
 
+/// Whether the test runs as root. Prints why it must if it does not; in CI that is a failure.
+///
+/// # Panics
+/// In CI, without root.
+#[expect(clippy::print_stderr, reason = "reports that a test is skipped")]
+pub fn runs_as_root(why: &str) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    assert!(!artefacts::in_ci(), "root is required in CI: {why}");
+    eprintln!("skipped: needs root: {why}");
+    false
+}
+
 /// Whether all of these programs or files are installed. Prints which are not; in CI that is a failure.
 ///
 /// # Panics

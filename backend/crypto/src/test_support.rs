@@ -8,14 +8,8 @@ use super::edwards_montgomery;
 
 /// A caller with this login in a ring with this policy.
 pub(super) fn caller(ring_role: Option<RingRole>, policy: RingPolicy) -> Caller {
-    let login = ring_role.map(|ring_role| Login {
-        id: LoginId::default(),
-        pin_changes: 0,
-        objects_from: 0,
-        ring: RingId([1; 16]),
-        name: "someone".to_owned(),
-        ring_role,
-    });
+    let (id, ring) = (LoginId::default(), RingId([1; 16]));
+    let login = ring_role.map(|role| Login::new(id, ring, "someone".to_owned(), role));
     Caller { peer: None, login, policy }
 }
 

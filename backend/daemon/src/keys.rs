@@ -260,9 +260,7 @@ mod tests {
     }
 
     fn permit(object: &Object) -> Permit {
-        let (id, name) = (LoginId::default(), "user".to_owned());
-        let ring_role = RingRole::Admin;
-        let login = Some(Login { id, pin_changes: 0, objects_from: 0, ring: RING, name, ring_role });
+        let login = Some(Login::new(LoginId::default(), RING, "user".to_owned(), RingRole::Admin));
         let caller = Caller { peer: None, login, policy: RingPolicy::Compat };
         policy::permit(&caller, Usage::Encrypt, &Mechanism::plain(MechanismType::AES_ECB), object).unwrap()
     }

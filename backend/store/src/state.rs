@@ -104,3 +104,26 @@ pub(super) fn compare(
     }
     Ok(Ok(faults))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Fixture;
+
+    /// The tables that the audit chain holds together.
+    const OF_THE_LOG: [&str; 4] = ["audit", "audit_head", "audit_restarts", "audit_set_aside"];
+
+    #[test]
+    fn every_table_is_counted_or_belongs_to_the_log() {
+        let (fixture, _store) = Fixture::new();
+        let connection = Connection::open(fixture.path()).unwrap();
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+        let mut statement = connection.prepare(sql).unwrap();
+        let mut found: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let mut known: Vec<&str> = TABLES.into_iter().chain(OF_THE_LOG).collect();
+        found.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(found, known);
+    }
+}

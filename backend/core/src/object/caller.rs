@@ -44,6 +44,13 @@ pub struct Login {
     pub ring_role: RingRole,
 }
 
+impl Login {
+    /// A login of a principal that has not changed its PIN itself, or of a service account.
+    pub fn new(id: LoginId, ring: RingId, name: String, ring_role: RingRole) -> Self {
+        Self { id, pin_changes: 0, objects_from: 0, ring, name, ring_role }
+    }
+}
+
 /// The role of a login in a ring.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RingRole {

@@ -13,6 +13,9 @@ use crate::object::{LoginId, RingRole};
 /// The version of the ticket format. A new format has a new number, and old tickets become invalid.
 const FORMAT: u8 = 1;
 
+/// The label of a ticket's MAC.
+const LABEL: &[u8] = b"kms ticket";
+
 /// The length of the MAC at a ticket's end, in bytes.
 const MAC_BYTES: usize = 32;
 
@@ -53,9 +56,34 @@ pub struct Claims {
 pub struct TicketKey(Zeroizing<[u8; 32]>);
 
 impl TicketKey {
-    /// A MAC under this key, to which nothing was added yet.
-    pub(super) fn mac(&self) -> Hmac<Sha256> {
-        Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length")
+    /// Encodes claims and appends their MAC. The label keeps what is signed for one purpose from serving another.
+    pub(super) fn sign(&self, label: &[u8], claims: &impl Serialize) -> Secret {
+        let mut bytes = postcard::to_allocvec(claims).expect("numbers and a string can be encoded");
+        let mac = self.mac_over(label, &bytes).finalize().into_bytes();
+        bytes.extend_from_slice(&mac);
+        Secret::from(bytes)
+    }
+
+    /// Returns claims of at most `most` bytes, if they were signed with this label and nothing follows them.
+    pub(super) fn verify<'a, T: Deserialize<'a>>(
+        &self,
+        label: &[u8],
+        signed: &'a [u8],
+        most: usize,
+    ) -> Option<T> {
+        if signed.len() > most {
+            return None;
+        }
+        let (bytes, mac) = signed.split_at_checked(signed.len().checked_sub(MAC_BYTES)?)?;
+        // Compared in constant time, and before any byte is parsed.
+        self.mac_over(label, bytes).verify_slice(mac).ok()?;
+        let (claims, rest) = postcard::take_from_bytes(bytes).ok()?;
+        rest.is_empty().then_some(claims)
+    }
+
+    fn mac_over(&self, label: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
+        let mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
+        mac.chain_update(label).chain_update(bytes)
     }
 }
 
@@ -93,10 +121,7 @@ pub fn issue(key: &TicketKey, claims: &Claims) -> Ticket {
         expires: claims.expires,
         login: claims.login.0,
     };
-    let mut bytes = postcard::to_allocvec(&encoded).expect("numbers and a string can be encoded");
-    let mac = mac_over(key, &bytes).finalize().into_bytes();
-    bytes.extend_from_slice(&mac);
-    Ticket(Secret::from(bytes))
+    Ticket(key.sign(LABEL, &encoded))
 }
 
 /// Checks a ticket that the user `uid` sent at the time `now`, and returns its claims. The caller must check that the
@@ -111,14 +136,8 @@ pub fn check(key: &TicketKey, ticket: &Ticket, now: u64, uid: Option<u32>) -> Re
 }
 
 fn decode(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
-    if ticket.0.len() > TICKET_BYTES_MAX {
-        return None;
-    }
-    let (bytes, mac) = ticket.0.split_at_checked(ticket.0.len().checked_sub(MAC_BYTES)?)?;
-    // Compared in constant time, and before any byte is parsed.
-    mac_over(key, bytes).verify_slice(mac).ok()?;
-    let (encoded, rest) = postcard::take_from_bytes::<EncodedClaims<'_>>(bytes).ok()?;
-    if encoded.format != FORMAT || !rest.is_empty() {
+    let encoded: EncodedClaims<'_> = key.verify(LABEL, &ticket.0, TICKET_BYTES_MAX)?;
+    if encoded.format != FORMAT {
         return None;
     }
     Some(Claims {
@@ -131,10 +150,6 @@ fn decode(key: &TicketKey, ticket: &Ticket) -> Option<Claims> {
         issued: encoded.issued,
         expires: encoded.expires,
     })
-}
-
-fn mac_over(key: &TicketKey, bytes: &[u8]) -> Hmac<Sha256> {
-    key.mac().chain_update(b"kms ticket").chain_update(bytes)
 }
 
 fn role_number(ring_role: RingRole) -> u8 {

@@ -1,7 +1,6 @@
 //! Proofs of a context-specific login (`CKU_CONTEXT_SPECIFIC`): each is for one use of one key with
 //! `CKA_ALWAYS_AUTHENTICATE` (`docs/decisions/0049`). Pure: the caller burns the nonce.
 
-use hmac::{Hmac, Mac};
 use kms_protocol::{AttributeType, ObjectClass, ObjectRef, RingId, RingPolicy, Rv, Secret};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,8 +14,8 @@ pub const PROOF_SECONDS: u64 = 30;
 /// The version of the format. A new format has a new number, and old proofs become invalid.
 const FORMAT: u8 = 1;
 
-/// The length of the MAC at a proof's end, in bytes.
-const MAC_BYTES: usize = 32;
+/// The label of a proof's MAC: no ticket is a proof.
+const LABEL: &[u8] = b"kms use proof";
 
 /// The maximum length of a proof that is parsed, in bytes: a name and two hundred bytes more.
 const PROOF_BYTES_MAX: usize = 1024;
@@ -77,10 +76,7 @@ pub fn issue_proof(key: &TicketKey, claims: &UseClaims) -> Secret {
         expires: claims.expires,
         nonce: claims.nonce,
     };
-    let mut bytes = postcard::to_allocvec(&encoded).expect("numbers and a string can be encoded");
-    let mac = mac_over(key, &bytes).finalize().into_bytes();
-    bytes.extend_from_slice(&mac);
-    Secret::from(bytes)
+    key.sign(LABEL, &encoded)
 }
 
 /// Checks a proof that the user `uid` sent at the time `now`, and returns its claims. [`super::permit_proven`] compares
@@ -96,14 +92,8 @@ pub fn check_proof(key: &TicketKey, proof: &[u8], now: u64, uid: Option<u32>) ->
 }
 
 fn decode(key: &TicketKey, proof: &[u8]) -> Option<UseClaims> {
-    if proof.len() > PROOF_BYTES_MAX {
-        return None;
-    }
-    let (bytes, mac) = proof.split_at_checked(proof.len().checked_sub(MAC_BYTES)?)?;
-    // Compared in constant time, and before any byte is parsed.
-    mac_over(key, bytes).verify_slice(mac).ok()?;
-    let (encoded, rest) = postcard::take_from_bytes::<EncodedUse<'_>>(bytes).ok()?;
-    if encoded.format != FORMAT || !rest.is_empty() {
+    let encoded: EncodedUse<'_> = key.verify(LABEL, proof, PROOF_BYTES_MAX)?;
+    if encoded.format != FORMAT {
         return None;
     }
     Some(UseClaims {
@@ -115,11 +105,6 @@ fn decode(key: &TicketKey, proof: &[u8]) -> Option<UseClaims> {
         expires: encoded.expires,
         nonce: encoded.nonce,
     })
-}
-
-fn mac_over(key: &TicketKey, bytes: &[u8]) -> Hmac<Sha256> {
-    // No ticket is a proof: their MACs begin with another label.
-    key.mac().chain_update(b"kms use proof").chain_update(bytes)
 }
 
 /// Whether each use of a key needs a proof of its own.

@@ -49,7 +49,7 @@ impl World {
     }
 
     fn agreements(&mut self, at: usize) {
-        let ecdh = menu::derivation(M::ECDH1_DERIVE);
+        let ecdh = Mechanism::plain(M::ECDH1_DERIVE);
         if !self.rules.has(Move::Agree) || self.object(at).key_type() != Some(KeyType::EC) {
             return;
         }
@@ -81,11 +81,11 @@ impl World {
             let is_aes = self.object(at).key_type() == Some(KeyType::AES);
             let value = if is_aes { Term::Cmac(base, message) } else { Term::Hmac(base, message) };
             let value = self.terms.id(value);
-            self.derive("SP 800-108", &[at], &menu::derivation(M::SP800_108_COUNTER_KDF), value, calls);
+            self.derive("SP 800-108", &[at], &Mechanism::plain(M::SP800_108_COUNTER_KDF), value, calls);
         }
         if self.rules.has(Move::Extract) {
             let part = self.terms.id(Term::Part(base));
-            self.derive("extract a part", &[at], &menu::derivation(M::EXTRACT_KEY_FROM_KEY), part, calls);
+            self.derive("extract a part", &[at], &Mechanism::plain(M::EXTRACT_KEY_FROM_KEY), part, calls);
         }
     }
 

@@ -65,8 +65,7 @@ impl Kinds {
         group.sort_unstable();
         let groups = self.groups.len();
         let group = *self.groups.entry(group).or_insert(groups);
-        let bit = |(at, usage): (usize, A)| u8::from(attributes.bool(usage) == Some(true)) << at;
-        let uses = if is_secret { USES.into_iter().enumerate().map(bit).sum() } else { 0 };
+        let uses = bits(|usage| is_secret && attributes.bool(usage) == Some(true));
         let kinds = &mut self.kinds;
         *self.ids.entry((group, uses)).or_insert_with(|| {
             let material = Material::None;
@@ -84,8 +83,7 @@ impl Kinds {
     /// the same otherwise. A key that does nothing but derive can do what one with more uses cannot.
     pub(crate) fn covers(&self, one: KindId, other: KindId) -> bool {
         let (one, other) = (&self.kinds[one], &self.kinds[other]);
-        let derives = |kind: &Kind| USES[kind.uses.trailing_zeros().min(6) as usize] == A::DERIVE;
-        let only_derives = |kind: &Kind| kind.uses.count_ones() == 1 && derives(kind);
+        let only_derives = |kind: &Kind| kind.uses == bits(|usage| usage == A::DERIVE);
         let more = one.uses & other.uses == other.uses;
         one.group == other.group && more && (only_derives(one) || !only_derives(other))
     }
@@ -99,4 +97,9 @@ impl Kinds {
         let kind = object.key_type().map_or(String::new(), |kind| kind.to_string().replace("CKK_", ""));
         format!("{kind} [{}]", names.join(" "))
     }
+}
+
+/// The uses for which this holds, as bits in the order of [`USES`].
+fn bits(holds: impl Fn(A) -> bool) -> u8 {
+    USES.into_iter().enumerate().map(|(at, usage)| u8::from(holds(usage)) << at).sum()
 }

@@ -169,11 +169,6 @@ fn sensitive_only() -> Attribute {
     Attribute { kind: A::DERIVE_TEMPLATE, value: Value::Template(nested) }
 }
 
-/// A derivation whose parameters the policy does not read.
-pub(crate) fn derivation(kind: M) -> Mechanism {
-    Mechanism::plain(kind)
-}
-
 /// HKDF with one of its steps or both.
 pub(crate) fn hkdf(extract: bool, expand: bool) -> Mechanism {
     let (hash, salt, info) = (M::SHA256, Salt::None, Secret::default());

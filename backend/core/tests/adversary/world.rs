@@ -51,14 +51,8 @@ impl Rules {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        let login = Login {
-            id: LoginId::default(),
-            pin_changes: 0,
-            objects_from: 0,
-            ring: RingId([1; 16]),
-            name: "attacker".to_owned(),
-            ring_role: RingRole::Admin,
-        };
+        let (id, ring) = (LoginId::default(), RingId([1; 16]));
+        let login = Login::new(id, ring, "attacker".to_owned(), RingRole::Admin);
         Caller { peer: None, login: Some(login), policy: self.policy }
     }
 }

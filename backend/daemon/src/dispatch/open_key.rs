@@ -22,14 +22,26 @@ impl Dispatch {
         mechanism: &Mechanism,
     ) -> Result<PermittedKey, Error> {
         let opened = self.open_object(ring, caller, usage, key, mechanism)?;
-        // Uses of session keys are not recorded: such a key belongs to its application.
-        if let Some(version) = opened.object.version {
-            self.record_use(ring, caller, event_of(usage), Some(version))?;
-        }
+        self.record_opened(ring, caller, usage, &opened)?;
         Ok(opened)
     }
 
-    /// Opens a key. No other function does: the permit is for this caller, this use and this object.
+    /// Records the use of a key of the token. Uses of session keys are not recorded: such a key belongs to its
+    /// application.
+    pub(in crate::dispatch) fn record_opened(
+        &self,
+        ring: &Ring,
+        caller: &Caller,
+        usage: Usage,
+        opened: &PermittedKey,
+    ) -> Result<(), Error> {
+        if let Some(version) = opened.object.version {
+            self.record_use(ring, caller, event_of(usage), Some(version))?;
+        }
+        Ok(())
+    }
+
+    /// Loads a key and opens it for one use.
     pub(in crate::dispatch) fn open_object(
         &self,
         ring: &Ring,
@@ -41,6 +53,15 @@ impl Dispatch {
         mechanism.check()?;
         let object = self.load_key(ring, caller, key, usage.handle_invalid())?;
         let permit = policy::permit(caller, usage, mechanism, &object)?;
+        self.open_permitted(object, permit)
+    }
+
+    /// Opens a key. No other function does: the permit is for this caller, this use and this object.
+    pub(in crate::dispatch) fn open_permitted(
+        &self,
+        object: Arc<Object>,
+        permit: Permit,
+    ) -> Result<PermittedKey, Error> {
         let key = match (object.class(), object.key_type()) {
             (Some(ObjectClass::PUBLIC_KEY), Some(kind)) => {
                 Arc::new(OpenedKey::public(kind, &object.attributes)?)
@@ -66,7 +87,7 @@ impl Dispatch {
 }
 
 /// The event of a use in the audit log.
-pub(in crate::dispatch) fn event_of(usage: Usage) -> &'static str {
+fn event_of(usage: Usage) -> &'static str {
     match usage {
         Usage::Encrypt | Usage::MessageEncrypt => "kms.key.version.encrypt",
         Usage::Decrypt | Usage::MessageDecrypt => "kms.key.version.decrypt",

@@ -92,7 +92,7 @@ impl Dispatch {
         }
         let (id, name, ring_role) = (claims.login, login_name(account), authorised.ring_role);
         // A token is not changed, only revoked, which ends the login.
-        let login = Login { id, pin_changes: 0, objects_from: 0, ring: ring.id, name, ring_role };
+        let login = Login::new(id, ring.id, name, ring_role);
         Ok(AccountLogin { login, next: claims_of(ring, claims.uid, id, &authorised, now) })
     }
 

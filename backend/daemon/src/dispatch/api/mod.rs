@@ -199,7 +199,6 @@ impl Dispatch {
 
 /// Returns the caller for `policy`. Its permissions over REST were checked; the ring's rules apply in addition.
 fn caller(context: &RequestContext, ring: &Ring, ring_role: RingRole) -> Caller {
-    let (id, name) = (LoginId::default(), context.account.email.clone());
-    let login = Login { id, pin_changes: 0, objects_from: 0, ring: ring.id, name, ring_role };
+    let login = Login::new(LoginId::default(), ring.id, context.account.email.clone(), ring_role);
     Caller { peer: None, login: Some(login), policy: ring.policy }
 }

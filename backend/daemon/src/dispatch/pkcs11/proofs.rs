@@ -7,7 +7,7 @@ use kms_store::Ring;
 
 use crate::dispatch::Dispatch;
 use crate::dispatch::accounts::login as account_login;
-use crate::dispatch::open_key::{PermittedKey, event_of};
+use crate::dispatch::open_key::PermittedKey;
 use crate::error::Error;
 
 impl Dispatch {
@@ -92,11 +92,9 @@ impl Dispatch {
         if !self.store.burn_proof(claims.nonce, claims.expires, now)? {
             return Err(Rv::USER_NOT_LOGGED_IN.into());
         }
-        let opened = self.keys.open(&permit, &object)?;
-        if let Some(version) = object.version {
-            self.record_use(ring, caller, event_of(usage), Some(version))?;
-        }
-        Ok(PermittedKey { object, permit, key: opened })
+        let opened = self.open_permitted(object, permit)?;
+        self.record_opened(ring, caller, usage, &opened)?;
+        Ok(opened)
     }
 
     /// The generation that ends a login when it changes.

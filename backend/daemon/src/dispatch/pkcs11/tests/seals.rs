@@ -21,8 +21,7 @@ impl Fixture {
         let dispatch = self.backend.dispatch();
         let (ticket, now) = (self.ticket.as_ref().unwrap(), dispatch.clock.seconds());
         let claims = policy::check(&dispatch.tickets, ticket, now, Some(1000)).unwrap();
-        let (id, ring, name, ring_role) = (claims.login, claims.ring, claims.name, claims.ring_role);
-        Login { id, pin_changes: 0, objects_from: 0, ring, name, ring_role }
+        Login::new(claims.login, claims.ring, claims.name, claims.ring_role)
     }
 
     /// A token key that may be copied.
