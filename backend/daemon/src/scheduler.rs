@@ -29,7 +29,7 @@ impl Scheduler {
                 dispatch.keys.wipe_expired();
                 kms_crypto::wipe_stack();
                 dispatch.maintain_audit_log();
-                dispatch.follow_epoch(Some(dispatch.clock.millis()));
+                dispatch.follow_counter(Some(dispatch.clock.millis()));
                 dispatch.watch_disk();
                 match stopped.recv_timeout(interval) {
                     Err(RecvTimeoutError::Timeout) => {}

@@ -55,10 +55,10 @@ pub(super) fn settle(tx: &WriteTx<'_>) -> Result<(), StoreError> {
 }
 
 /// Sets the number of the head that is compared with the one in the HSM's token.
-pub(super) fn put_epoch(tx: &WriteTx<'_>, epoch: u64) -> Result<(), StoreError> {
+pub(super) fn put_counter(tx: &WriteTx<'_>, counter: u64) -> Result<(), StoreError> {
     let chain = Chain::of(tx.key);
     let (head, sealed) = with_changes(tx, &chain)?;
-    put_head(tx, &chain, &Head { epoch: Some(epoch), ..head }, sealed)
+    put_head(tx, &chain, &Head { counter: Some(counter), ..head }, sealed)
 }
 
 /// A sealed state digest that is to be written with the head, if it changed.
@@ -120,18 +120,18 @@ fn insert_head(tx: &WriteTx<'_>) -> Result<(), StoreError> {
 
 fn put_head(tx: &WriteTx<'_>, chain: &Chain, head: &Head, sealed: Sealed) -> Result<(), StoreError> {
     let sql = "UPDATE audit_head SET sequence = ?1, link = ?2, anchor = ?3, anchor_link = ?4, mac = ?5, restarted = ?6, \
-               epoch = ?7, state = coalesce(?8, state)";
+               counter = ?7, state = coalesce(?8, state)";
     let (last, anchor) = (&head.last, &head.anchor);
     let (last_at, anchor_at) = (signed(last.sequence), signed(anchor.sequence));
-    let (mac, epoch) = (chain.head_mac(head), head.epoch.map(signed));
-    let values = params![last_at, last.mac, anchor_at, anchor.mac, mac, head.restarted, epoch, sealed];
+    let (mac, counter) = (chain.head_mac(head), head.counter.map(signed));
+    let values = params![last_at, last.mac, anchor_at, anchor.mac, mac, head.restarted, counter, sealed];
     tx.sequence.set(head.last.sequence);
     tx.change_log(HEAD_TABLE, 1, sql, values)
 }
 
 /// Returns the head with its MAC, unverified; `None` if there is none that can be read.
 fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreError> {
-    let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted, epoch, state FROM audit_head";
+    let sql = "SELECT sequence, link, anchor, anchor_link, mac, restarted, counter, state FROM audit_head";
     let found = connection.prepare_cached(sql)?.query_row([], |row| {
         let link = |number, mac| -> Result<Option<Link>, rusqlite::Error> {
             let sequence = unsigned(row.get(number)?);
@@ -142,10 +142,10 @@ fn read_head(connection: &Connection) -> Result<Option<(Head, Vec<u8>)>, StoreEr
         let restarted: Option<Vec<u8>> = row.get(5)?;
         // A value of another length was not written by this program; without it, the head's MAC is invalid.
         let restarted = restarted.and_then(|restarted| restarted.try_into().ok());
-        let epoch: Option<i64> = row.get(6)?;
+        let counter: Option<i64> = row.get(6)?;
         let state = row.get_ref(7)?.as_blob_or_null()?.and_then(state_digest::mark);
-        let epoch = epoch.map(unsigned);
-        let head = |(last, anchor)| Head { last, anchor, restarted, state, epoch };
+        let counter = counter.map(unsigned);
+        let head = |(last, anchor)| Head { last, anchor, restarted, state, counter };
         Ok(link(0, 1)?.zip(link(2, 3)?).map(|links| (head(links), mac)))
     });
     Ok(found.optional()?.flatten())
@@ -311,11 +311,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails, or the log's head was changed.
-    pub fn advance_epoch(&self, counted: u64) -> Result<u64, StoreError> {
+    pub fn advance_counter(&self, counted: u64) -> Result<u64, StoreError> {
         self.writer.write(move |tx| {
-            let found = head(tx.connection, &Chain::of(tx.key))?.epoch.unwrap_or(0);
+            let found = head(tx.connection, &Chain::of(tx.key))?.counter.unwrap_or(0);
             let next = found.max(counted) + 1;
-            put_epoch(tx, next)?;
+            put_counter(tx, next)?;
             Ok(next)
         })
     }

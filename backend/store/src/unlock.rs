@@ -25,7 +25,7 @@ pub(super) fn prepare(
     let state_key = StateKey::of(key);
     let begun = is_begun(connection, key)?;
     if begun && service_keys.is_empty() {
-        return check_epoch(connection, key, counted);
+        return check_counter(connection, key, counted);
     }
     connection.prepare_cached("BEGIN IMMEDIATE")?.raw_execute()?;
     let tx = WriteTx::new(connection, key, &state_key);
@@ -59,7 +59,7 @@ fn begin(
         audit::begin(tx)?;
     }
     tx.settle()?;
-    check_epoch(tx.connection, tx.key, counted)
+    check_counter(tx.connection, tx.key, counted)
 }
 
 /// Whether the home's row says that its log was begun.
@@ -117,14 +117,14 @@ fn name_projects(tx: &WriteTx<'_>) -> Result<(), StoreError> {
 
 /// Compares the number in the head with the one in the token: a database that counted less is an old copy. Of a database
 /// whose head cannot be read, no age is known; its log says so.
-fn check_epoch(connection: &Connection, key: &RowKey, counted: Option<u64>) -> Result<(), StoreError> {
+fn check_counter(connection: &Connection, key: &RowKey, counted: Option<u64>) -> Result<(), StoreError> {
     let Some(counted) = counted else { return Ok(()) };
     let head = match audit::head(connection, &kms_core::audit::Chain::of(key)) {
         Ok(head) => head,
         Err(StoreError::RowInvalid { .. }) => return Ok(()),
         Err(error) => return Err(error),
     };
-    match head.epoch.unwrap_or(0) {
+    match head.counter.unwrap_or(0) {
         found if found < counted => Err(StoreError::OldCopy { counted, found }),
         _ => Ok(()),
     }

@@ -69,13 +69,13 @@ pub struct Head {
     /// The mark of the state digest that belongs to this head; none before there was one.
     pub state: Option<StateMark>,
     /// How often the number outside of the database had grown; none before there was one.
-    pub epoch: Option<u64>,
+    pub counter: Option<u64>,
 }
 
 impl Head {
     /// The head of an empty log.
     pub const START: Self =
-        Self { last: Link::START, anchor: Link::START, restarted: None, state: None, epoch: None };
+        Self { last: Link::START, anchor: Link::START, restarted: None, state: None, counter: None };
 }
 
 /// An entry as it is stored, without its MAC.
@@ -124,7 +124,10 @@ impl Chain {
                 ("anchor_link", Cell::Bytes(&head.anchor.mac)),
                 ("restarted", Cell::from(head.restarted.as_ref().map(<[u8; MAC_BYTES]>::as_slice))),
                 ("state", Cell::from(head.state.as_ref().map(StateMark::as_slice))),
-                ("epoch", Cell::from(head.epoch.map(|epoch| i64::try_from(epoch).unwrap_or(i64::MAX)))),
+                (
+                    "counter",
+                    Cell::from(head.counter.map(|counter| i64::try_from(counter).unwrap_or(i64::MAX))),
+                ),
             ],
         )
     }

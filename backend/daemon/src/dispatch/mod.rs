@@ -10,7 +10,7 @@
 //! - `seals`: seals session objects, and opens those that have not ended.
 //! - `audit_names`: rings, callers and objects as the audit log names them; `audit_writer`: uses of keys and denials,
 //!   counted or written one by one; `audit_maintenance`: its background jobs. `pkcs11` and `api` have `audit_events`.
-//! - `epoch`: the number in the HSM's token by which an old copy of the database is found.
+//! - `hsm_counter`: the number in the HSM's token by which an old copy of the database is found.
 //! - `shares`: what tenants have in common: turns for expensive work, rates, and counts of what was refused.
 //! - `clock`: the time, which tests can advance.
 
@@ -20,7 +20,7 @@ mod audit_maintenance;
 mod audit_names;
 mod audit_writer;
 mod clock;
-mod epoch;
+mod hsm_counter;
 mod iv_budget;
 mod master_wraps;
 mod object_ids;
@@ -52,7 +52,7 @@ pub(crate) use api::reports::{Report, ReportOutput};
 pub use api::{ExportError, PendingExport};
 pub(crate) use audit_writer::AuditWriter;
 pub(crate) use clock::Clock;
-pub(crate) use epoch::Epoch;
+pub(crate) use hsm_counter::HsmCounter;
 pub(crate) use iv_budget::{IvBudget, RESTORE_BLOCKS};
 pub(crate) use kms_store::AuditCursor;
 pub use master_wraps::MasterUse;
@@ -83,7 +83,7 @@ pub struct Dispatch {
     pub(crate) lifecycle: crate::config::LifecycleConfig,
     pub(crate) audit_writer: AuditWriter,
     /// The number in the HSM's token, unless the configuration switches it off.
-    pub(crate) epoch: Option<Epoch>,
+    pub(crate) hsm_counter: Option<HsmCounter>,
     /// Whether a free slot is offered, which `C_InitToken` turns into a ring.
     pub(crate) offers_free_slot: bool,
     /// What tenants have in common, in fair shares.
@@ -98,9 +98,9 @@ pub struct Memory {
 
 impl Dispatch {
     /// Raises the number in the HSM's token if the rows have changed; in the daemon at most once a minute.
-    pub(crate) fn follow_epoch(&self, now: Option<u64>) {
-        if let Some(epoch) = &self.epoch {
-            epoch.follow(&self.store, now);
+    pub(crate) fn follow_counter(&self, now: Option<u64>) {
+        if let Some(hsm_counter) = &self.hsm_counter {
+            hsm_counter.follow(&self.store, now);
         }
     }
 

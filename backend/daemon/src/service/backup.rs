@@ -83,7 +83,7 @@ impl Backend {
             let store = &backend.dispatch.store;
             let checked = check(&backend, &candidate.0)?;
             // The copy counts on from the token's number, so that every other copy is old as soon as this one is in place.
-            (checked, backend.dispatch.epoch.as_ref().map(|epoch| epoch.raise(store)).transpose()?)
+            (checked, backend.dispatch.hsm_counter.as_ref().map(|counter| counter.raise(store)).transpose()?)
         };
         settle(&candidate.0)?;
         let replaced = move_aside(&database, aside)?;

@@ -27,7 +27,7 @@ use kms_hsm::{Hsm, HsmError};
 use kms_store::{LockedStore, RingLimits, Store, StoreLimits};
 
 use crate::config::{Config, RestConfig, RingShares};
-use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, Epoch, IvBudget, Shares};
+use crate::dispatch::{AuditWriter, Authenticator, Clock, Dispatch, HsmCounter, IvBudget, Shares};
 use crate::keys::Keys;
 use crate::pins::{PinKey, Pins};
 use crate::rest::RestListener;
@@ -101,14 +101,14 @@ impl Backend {
         let fingerprints = service_key_or_create(&hsm, &store, master, FINGERPRINTS, || Ok(seals.clone()))?;
         let pins = PinKey::from(pins_key(&hsm, &store, master)?);
         let home = store.home();
-        let epoch = config.counts().then(|| Epoch::new(hsm.clone(), home));
-        let counted = epoch.as_ref().map_or(Ok(None), Epoch::counted)?;
+        let hsm_counter = config.counts().then(|| HsmCounter::new(hsm.clone(), home));
+        let counted = hsm_counter.as_ref().map_or(Ok(None), HsmCounter::counted)?;
         let store = match age {
             Age::Present => store.unlock_at(RowKey::from(rows), counted)?,
             Age::Any => store.unlock_copy(RowKey::from(rows))?,
         };
-        if let Some(epoch) = epoch.as_ref().filter(|_| age == Age::Present) {
-            epoch.begin(&store, counted)?;
+        if let Some(hsm_counter) = hsm_counter.as_ref().filter(|_| age == Age::Present) {
+            hsm_counter.begin(&store, counted)?;
         }
         store.set_limits(store_limits(config));
         let iv_budget = IvBudget::open(&store)?;
@@ -127,7 +127,7 @@ impl Backend {
             iv_budget,
             restored,
             lifecycle: config.lifecycle(),
-            epoch,
+            hsm_counter,
             audit_writer: AuditWriter::new(config.audit(), Clock::default().millis()),
             offers_free_slot: config.offers_free_slot(),
             shares: Shares::new(config.ring_shares()),
@@ -155,7 +155,7 @@ impl Drop for Backend {
     /// What a command has changed is not in older copies: they are found from now on.
     fn drop(&mut self) {
         if self.counts {
-            self.dispatch.follow_epoch(None);
+            self.dispatch.follow_counter(None);
         }
     }
 }

@@ -116,8 +116,8 @@ fn restart(
     let (connection, chain) = (tx.connection, Chain::of(tx.key));
     let found = read_head(connection)?;
     let valid = found.as_ref().filter(|(head, mac)| chain.head_mac(head).as_slice() == mac.as_slice());
-    let (last, epoch) =
-        (valid.map(|(head, _)| head.last.sequence), valid.and_then(|(head, _)| head.epoch).max(counted));
+    let (last, counter) =
+        (valid.map(|(head, _)| head.last.sequence), valid.and_then(|(head, _)| head.counter).max(counted));
     let sql = "SELECT max(sequence) FROM audit WHERE sequence BETWEEN 0 AND ?1";
     let highest: Option<i64> = connection.query_row(sql, [SEQUENCE_MAX], |row| row.get(0))?;
     let sql = "SELECT max(number), max(after) FROM audit_restarts WHERE after BETWEEN 0 AND ?1";
@@ -148,7 +148,7 @@ fn restart(
     insert_head(tx)?;
     // The rows are taken as they are: the operator has decided to go on with them, and the entry says what was wrong.
     let (mark, sealed) = take_state(tx)?;
-    let new = Head { last: link, anchor: link, restarted: Some(mac), state: Some(mark), epoch };
+    let new = Head { last: link, anchor: link, restarted: Some(mac), state: Some(mark), counter };
     put_head(tx, &chain, &new, Some(sealed))?;
     entry.details.insert("restart".to_owned(), number.into());
     entry.details.insert("problem".to_owned(), restart.problem.clone().into());

@@ -9,6 +9,6 @@ DROP TRIGGER versions_usage_delete;
 ALTER TABLE home ADD COLUMN begun INTEGER;
 ALTER TABLE home ADD COLUMN mac BLOB;
 
--- state: the digest of the rows of all other tables, sealed. epoch: how often the number in the HSM's token had grown.
+-- state: the digest of the rows of all other tables, sealed. counter: how often the number in the HSM's token had grown.
 ALTER TABLE audit_head ADD COLUMN state BLOB;
-ALTER TABLE audit_head ADD COLUMN epoch INTEGER;
+ALTER TABLE audit_head ADD COLUMN counter INTEGER;

@@ -230,7 +230,7 @@ fn a_log_that_was_begun_is_not_begun_anew() {
 #[test]
 fn an_old_copy_is_refused_by_the_number_in_the_token() {
     let (fixture, store) = Fixture::new();
-    assert_eq!(store.advance_epoch(0).unwrap(), 1);
+    assert_eq!(store.advance_counter(0).unwrap(), 1);
     drop(store);
     let copy = fixture.path().with_extension("old");
     std::fs::copy(fixture.path(), &copy).unwrap();
@@ -238,12 +238,12 @@ fn an_old_copy_is_refused_by_the_number_in_the_token() {
         Store::open_existing(path).unwrap().unlock_at(row_key(), Some(counted)).map(drop)
     };
     open(&copy, 1).unwrap();
-    assert_eq!(fixture.open().advance_epoch(1).unwrap(), 2);
+    assert_eq!(fixture.open().advance_counter(1).unwrap(), 2);
     open(&fixture.path(), 2).unwrap();
     let refused = open(&copy, 2);
     assert!(matches!(refused, Err(StoreError::OldCopy { counted: 2, found: 1 })), "{refused:?}");
     // With the newer digest and head it is not the newer database.
-    fixture.edit("UPDATE audit_head SET epoch = 9");
+    fixture.edit("UPDATE audit_head SET counter = 9");
     assert_eq!(fault(&fixture.open()), Some(FaultKind::Head));
 }
 

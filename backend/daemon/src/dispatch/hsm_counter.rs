@@ -29,14 +29,14 @@ impl Raised {
 }
 
 /// The counter of one home.
-pub(crate) struct Epoch {
+pub(crate) struct HsmCounter {
     hsm: Hsm,
     home: [u8; 16],
     /// The state of the database at the last step, and when that was.
     last: Mutex<(Option<StateMark>, u64)>,
 }
 
-impl Epoch {
+impl HsmCounter {
     /// Returns the counter of a home.
     pub(crate) fn new(hsm: Hsm, home: [u8; 16]) -> Self {
         Self { hsm, home, last: Mutex::default() }
@@ -52,7 +52,7 @@ impl Epoch {
     pub(crate) fn begin(&self, store: &Store, counted: Option<u64>) -> Result<(), Error> {
         // Of a log whose head cannot be read no number is known; `kms audit restart` sets it.
         let Ok(head) = store.audit_head() else { return Ok(()) };
-        match (head.epoch, counted) {
+        match (head.counter, counted) {
             (None, _) => self.step(store)?,
             (Some(found), Some(counted)) if found == counted => {}
             (Some(found), counted) => {
@@ -79,7 +79,7 @@ impl Epoch {
     /// Raises the number in the database, but not yet in the token.
     pub(crate) fn raise(&self, store: &Store) -> Result<Raised, Error> {
         let counted = self.counted()?.unwrap_or(0);
-        let number = store.advance_epoch(counted)?;
+        let number = store.advance_counter(counted)?;
         Ok(Raised { hsm: self.hsm.clone(), home: self.home, number })
     }
 
