@@ -68,7 +68,7 @@ mod tests {
         }
         let set = ServerUser { uid: Some(9), configured_by: Some(7) };
         for (peer, accepted) in [(0, false), (own, false), (7, false), (9, true)] {
-            assert_eq!(set.accepts(peer, path), accepted || peer == 9, "{peer}");
+            assert_eq!(set.accepts(peer, path), accepted, "{peer}");
         }
     }
 
