@@ -1,6 +1,9 @@
 //! A number in the token that only grows: one private data object for each home. A database that has counted less is an
 //! old copy (docs/decisions/0047).
 
+use std::time::Duration;
+
+use cryptoki::context::Function;
 use cryptoki::error::{Error as Cryptoki, RvError};
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 
@@ -11,47 +14,57 @@ use crate::token::Token;
 /// What the label of a counter begins with; the home's id follows in hexadecimal digits.
 const LABEL: &str = "kms-counter-";
 
-/// How often the objects are read while others replace them.
-const READS_MAX: u32 = 100;
+/// How often a step is tried while other processes write to the token.
+const TRIES_MAX: u32 = 40;
 
-/// How often it is tried to create an object while others write to the token.
-const CREATIONS_MAX: u32 = 20;
+/// The wait after the first try; the others are longer, up to 32 ms.
+const WAIT: Duration = Duration::from_millis(1);
+
+fn label(home: [u8; 16]) -> String {
+    let digits: String = home.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{LABEL}{digits}")
+}
 
 fn template(home: [u8; 16]) -> Vec<Attribute> {
-    let digits: String = home.iter().map(|byte| format!("{byte:02x}")).collect();
     vec![
         Attribute::Class(ObjectClass::DATA),
         Attribute::Token(true),
         Attribute::Private(true),
-        Attribute::Label(format!("{LABEL}{digits}").into_bytes()),
+        Attribute::Label(label(home).into_bytes()),
     ]
+}
+
+/// Repeats what fails only because others write to the token at the same time.
+fn settled<T>(step: impl Fn() -> Result<T, HsmError>) -> Result<T, HsmError> {
+    let mut left = TRIES_MAX;
+    loop {
+        left -= 1;
+        match step() {
+            Err(error) if left > 0 && error.is_passing() => {
+                std::thread::sleep(WAIT * 2u32.pow((TRIES_MAX - left - 1).min(5)));
+            }
+            done => return done,
+        }
+    }
 }
 
 impl Token {
     /// The objects of a home's counter with their numbers, the highest last. There are two while one takes the place of the
     /// other, and after a crash in between.
     fn counters(&self, home: [u8; 16]) -> Result<Vec<(u64, ObjectHandle)>, HsmError> {
-        let mut left = READS_MAX;
-        loop {
-            left -= 1;
-            match self.read_counters(home) {
-                // Another process has replaced the object meanwhile: there is a higher one now.
-                Err(Cryptoki::Pkcs11(RvError::ObjectHandleInvalid, _)) if left > 0 => {}
-                read => return Ok(read?),
-            }
-        }
-    }
-
-    fn read_counters(&self, home: [u8; 16]) -> Result<Vec<(u64, ObjectHandle)>, Cryptoki> {
         let mut counters = Vec::new();
-        for object in self.session.find_objects(&template(home))? {
-            for attribute in self.session.get_attributes(object, &[AttributeType::Value])? {
-                if let Attribute::Value(value) = attribute
-                    && let Ok(number) = <[u8; 8]>::try_from(value.as_slice())
-                {
-                    counters.push((u64::from_be_bytes(number), object));
-                }
-            }
+        // `find` tells apart what is not there and what is invisible without a login.
+        for object in self.find(&template(home))? {
+            let attributes = self.session.get_attributes(object, &[AttributeType::Value])?;
+            let Some(Attribute::Value(value)) = attributes.into_iter().next() else {
+                // Its value is read no more: it was removed meanwhile.
+                return Err(
+                    Cryptoki::Pkcs11(RvError::ObjectHandleInvalid, Function::GetAttributeValue).into()
+                );
+            };
+            let number =
+                <[u8; 8]>::try_from(value.as_slice()).map_err(|_| HsmError::CounterDamaged(label(home)))?;
+            counters.push((u64::from_be_bytes(number), object));
         }
         counters.sort_unstable_by_key(|(number, _)| *number);
         Ok(counters)
@@ -59,45 +72,22 @@ impl Token {
 
     /// Sets the counter to at least this number.
     fn count_to(&self, home: [u8; 16], number: u64) -> Result<(), HsmError> {
-        // Without a login the counters are invisible rather than an error.
-        let counters = if self.find(&template(home))?.is_empty() { Vec::new() } else { self.counters(home)? };
-        let value = Attribute::Value(number.to_be_bytes().to_vec());
-        let Some((highest, object)) = counters.last() else { return self.create_counter(home, value) };
-        if *highest >= number {
+        let counters = self.counters(home)?;
+        if counters.last().is_some_and(|(highest, _)| *highest >= number) {
             return Ok(());
         }
-        match self.session.update_attributes(*object, std::slice::from_ref(&value)) {
-            Ok(()) => {}
-            // A token whose data objects cannot be changed: the next one takes the place of this.
-            Err(Cryptoki::Pkcs11(
-                RvError::ActionProhibited | RvError::AttributeReadOnly | RvError::TemplateInconsistent,
-                _,
-            )) => {
-                self.create_counter(home, value)?;
-                // Each is lower than the new one, so that one that stays is harmless. Another process may have removed it.
-                for (_, object) in counters {
-                    if let Err(error) = self.session.destroy_object(object) {
-                        tracing::debug!(%error, "a former object of the counter was not removed");
-                    }
-                }
+        // A new object, not a new value: between a reading and a change in place another process may have counted further,
+        // and the change would lower its number.
+        let mut wanted = template(home);
+        wanted.extend([Attribute::Modifiable(false), Attribute::Value(number.to_be_bytes().to_vec())]);
+        self.session.create_object(&wanted)?;
+        // Each is lower than the new one, so that one that stays is harmless. Another process may have removed it.
+        for (_, object) in counters {
+            if let Err(error) = self.session.destroy_object(object) {
+                tracing::debug!(%error, "a former object of the counter was not removed");
             }
-            Err(error) => return Err(error.into()),
         }
         Ok(())
-    }
-
-    fn create_counter(&self, home: [u8; 16], value: Attribute) -> Result<(), HsmError> {
-        let mut wanted = template(home);
-        wanted.extend([Attribute::Modifiable(true), value]);
-        let mut left = CREATIONS_MAX;
-        loop {
-            left -= 1;
-            match self.session.create_object(&wanted) {
-                // SoftHSM, while another process writes to the token.
-                Err(Cryptoki::Pkcs11(RvError::GeneralError, _)) if left > 0 => std::thread::yield_now(),
-                created => return Ok(created.map(drop)?),
-            }
-        }
     }
 }
 
@@ -107,10 +97,11 @@ impl Hsm {
     /// # Errors
     /// When the HSM fails.
     pub fn counter(&self, home: [u8; 16]) -> Result<Option<u64>, HsmError> {
-        let counters = self.on_token(move |token| {
-            // Without a login the counters are invisible rather than an error.
-            if token.find(&template(home))?.is_empty() { Ok(Vec::new()) } else { token.counters(home) }
-        })?;
+        settled(|| self.read_counter(home))
+    }
+
+    fn read_counter(&self, home: [u8; 16]) -> Result<Option<u64>, HsmError> {
+        let counters = self.on_token(move |token| token.counters(home))?;
         Ok(counters.last().map(|(number, _)| *number))
     }
 
@@ -119,10 +110,12 @@ impl Hsm {
     /// # Errors
     /// [`HsmError::NotCounted`] when the token has another number afterwards; others when the HSM fails.
     pub fn count_to(&self, home: [u8; 16], number: u64) -> Result<(), HsmError> {
-        self.on_token(move |token| token.count_to(home, number))?;
-        match self.counter(home)? {
-            Some(found) if found >= number => Ok(()),
-            Some(_) | None => Err(HsmError::NotCounted(number)),
-        }
+        settled(|| {
+            self.on_token(move |token| token.count_to(home, number))?;
+            match self.read_counter(home)? {
+                Some(found) if found >= number => Ok(()),
+                Some(_) | None => Err(HsmError::NotCounted(number)),
+            }
+        })
     }
 }

@@ -103,6 +103,12 @@ pub enum HsmError {
          data objects, set [hsm] counter = false in kms.toml"
     )]
     NotCounted(u64),
+    /// An object with a counter's label has no number.
+    #[error(
+        "the HSM's token has a data object {0:?} whose value is no number of 8 bytes; it was not made by this KMS: remove it \
+         (`pkcs11-tool --delete-object --type data --label LABEL`)"
+    )]
+    CounterDamaged(String),
     /// The operating system returned no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
@@ -122,6 +128,24 @@ impl From<Cryptoki> for HsmError {
 }
 
 impl HsmError {
+    /// Whether the token may answer so because another process replaces an object meanwhile: the object is gone, or
+    /// SoftHSM has read half of its file (an attribute is then empty or wrong).
+    pub(super) fn is_passing(&self) -> bool {
+        let Self::Failed(error) = self else {
+            return matches!(self, Self::NotCounted(_) | Self::CounterDamaged(_));
+        };
+        matches!(
+            &*error.0,
+            Cryptoki::Pkcs11(
+                RvError::ObjectHandleInvalid
+                    | RvError::AttributeValueInvalid
+                    | RvError::TemplateInconsistent
+                    | RvError::GeneralError,
+                _
+            )
+        )
+    }
+
     /// Whether the error may be solved by a new session, a new login and a new search for the keys.
     pub(super) fn is_lost_session(&self) -> bool {
         let Self::Failed(error) = self else { return false };
