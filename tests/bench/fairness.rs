@@ -1,6 +1,9 @@
 //! `kms-bench fairness`: one hostile tenant at full speed on each shared resource in turn. Prints the 99th percentile of
 //! what another tenant does meanwhile, against its value when nobody else does anything.
 //!
+//! The client of the hostile tenant has the lowest priority: what is measured is how the service shares itself, not how the
+//! kernel shares the processors between two programs.
+//!
 //! The hostile tenant is another user of the operating system with a ring of its own, so this needs root.
 
 use std::io::{Read, Write};
@@ -17,6 +20,7 @@ use kms_protocol::{
 use kms_tests::peer::{Peer, become_user, open_to_all_users};
 use kms_tests::rest::Rest;
 use kms_tests::{Policy, SetOnDrop, Stack, USER_PIN};
+use rustix::process::setpriority_process;
 
 /// The users of the victim and of the hostile tenant.
 const VICTIM: u32 = 40_001;
@@ -84,7 +88,7 @@ pub(crate) fn measure() -> anyhow::Result<()> {
             for _ in 0..THREADS {
                 let (place, stop) = (&place, &stop);
                 scope.spawn(move || {
-                    if become_user(HOSTILE).is_ok() {
+                    if setpriority_process(None, 19).is_ok() && become_user(HOSTILE).is_ok() {
                         let mut peers = Vec::new();
                         while !stop.load(Ordering::Relaxed) {
                             attack(place, &mut peers);

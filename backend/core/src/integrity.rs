@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn identities_are_what_existing_material_is_bound_to() {
+        let version = KeyVersion { key: [2; 16], number: 3 };
+        let key = identity(RingId([1; 16]), version, ObjectClass::SECRET_KEY, KeyType::AES);
+        let numbers = [0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0x1f];
+        assert_eq!(key, [b"kms key material v1 ".as_slice(), &[1; 16], &[2; 16], &numbers].concat());
+        assert_eq!(
+            value_identity(RingId([1; 16]), b"id"),
+            [b"kms object value v1 ".as_slice(), &[1; 16], b"id"].concat()
+        );
+    }
+
+    #[test]
     fn a_mac_belongs_to_a_table_and_a_key() {
         let row = [("id", Cell::Integer(1))];
         let mac = key().mac("objects", &row);

@@ -12,10 +12,13 @@ use kms_store::Ring;
 use crate::config::RingShares;
 use crate::dispatch::Dispatch;
 use crate::error::Error;
-use crate::fairness::{Gate, GatePlace, ListenerCounts, Quota, Tenant, ThrottledLog};
+use crate::fairness::{Contention, Gate, GatePlace, ListenerCounts, Quota, Tenant, ThrottledLog};
 
 /// How long a request waits for its turn: less than the provider waits for a response.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(8);
+
+/// How long the use of a key waits for its turn, and then goes on without one: those before it may wait for the HSM.
+const USE_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Changes that are written at a time. They share transactions, so there are more than processors.
 const CHANGES_AT_A_TIME: usize = 128;
@@ -29,6 +32,10 @@ pub(crate) struct Shares {
     pub(crate) provider_connections: Arc<ListenerCounts>,
     /// The same at the REST listener.
     pub(crate) rest_connections: Arc<ListenerCounts>,
+    /// Whether several users have requests at present.
+    contention: Contention,
+    /// Before each use of a key or object, while several users have requests.
+    uses: Gate,
     /// Before each part of a search.
     searches: Gate,
     /// Before the generation of an RSA key pair, which takes a processor for up to seconds.
@@ -49,6 +56,8 @@ impl Shares {
         Self {
             provider_connections: Arc::default(),
             rest_connections: Arc::default(),
+            contention: Contention::new(),
+            uses: Gate::of_processors(),
             searches: Gate::of_processors(),
             generations: Gate::of_processors(),
             changes: Gate::new(CHANGES_AT_A_TIME, CHANGES_PER_TENANT),
@@ -62,7 +71,8 @@ impl Shares {
 }
 
 impl Dispatch {
-    /// Waits until it is the caller's turn to be served, if the request is expensive, and counts what will be recorded.
+    /// Waits until it is the caller's turn to be served, if the request is expensive or several users have requests, and
+    /// counts what will be recorded.
     /// The turn is given back when the value is dropped.
     ///
     /// # Errors
@@ -73,8 +83,14 @@ impl Dispatch {
         caller: &Caller,
         request: &Request,
     ) -> Result<Option<GatePlace<'_>>, Error> {
+        let is_shared = caller.peer.is_some_and(|peer| self.shares.contention.note(peer.uid));
         let gate = match Cost::of(request) {
-            Cost::Little => return Ok(None),
+            // By user alone, who could otherwise have a place for each ring.
+            Cost::Use if is_shared => {
+                let user = Tenant { ring: [0; 16], ..tenant(ring, caller) };
+                return Ok(self.shares.uses.enter(user, USE_WAIT_MAX).ok());
+            }
+            Cost::Use | Cost::Elsewhere => return Ok(None),
             Cost::Search => &self.shares.searches,
             Cost::Removal => &self.shares.changes,
             Cost::Change => {
@@ -130,8 +146,10 @@ impl Dispatch {
 
 /// What a request costs the others.
 enum Cost {
-    /// Some microseconds.
-    Little,
+    /// A processor for some microseconds, or milliseconds with a large key.
+    Use,
+    /// What has a gate of its own where it is expensive, or waits: it must not hold a place meanwhile.
+    Elsewhere,
     /// Reading many rows.
     Search,
     /// Writing and an entry in the audit log, and there is less afterwards.
@@ -144,11 +162,11 @@ impl Cost {
     fn of(request: &Request) -> Self {
         let of_object = |object: &ObjectRef| match object {
             ObjectRef::Token(_) => Self::Change,
-            ObjectRef::Session(_) => Self::Little,
+            ObjectRef::Session(_) => Self::Use,
         };
         let of_template = |template: &Template| match template.bool(AttributeType::TOKEN) {
             Some(true) => Self::Change,
-            Some(false) | None => Self::Little,
+            Some(false) | None => Self::Elsewhere,
         };
         match request {
             Request::Find { .. } => Self::Search,
@@ -166,25 +184,25 @@ impl Cost {
             },
             Request::GeneratePair { public, private, .. } => {
                 let on_token = [public, private].map(|template| template.bool(AttributeType::TOKEN));
-                if on_token.contains(&Some(true)) { Self::Change } else { Self::Little }
+                if on_token.contains(&Some(true)) { Self::Change } else { Self::Elsewhere }
             }
             Request::Attributes { .. }
             | Request::Decrypt { .. }
             | Request::DecryptProven { .. }
-            | Request::ProveUse { .. }
             | Request::SignProven { .. }
             | Request::Destroy { .. }
             | Request::Encrypt { .. }
             | Request::EncryptMessage { .. }
-            | Request::InitPin { .. }
+            | Request::Reveal { .. }
+            | Request::Sign { .. }
+            | Request::Verify { .. }
+            | Request::Wrap { .. } => Self::Use,
+            Request::InitPin { .. }
             | Request::InitToken { .. }
             | Request::Login { .. }
-            | Request::Reveal { .. }
+            | Request::ProveUse { .. }
             | Request::SetPin { .. }
-            | Request::Sign { .. }
-            | Request::Slots
-            | Request::Verify { .. }
-            | Request::Wrap { .. } => Self::Little,
+            | Request::Slots => Self::Elsewhere,
         }
     }
 }
